@@ -1,0 +1,1 @@
+"""Statistics and the report: reads Parquet, never imports torch."""

@@ -1,0 +1,168 @@
+"""A scores file: one method's P(correct) for every sample it was asked about, as Parquet."""
+
+import dataclasses
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from relope.errors import InvalidInputError, NotFoundError
+from relope.evaluate.metrics import Floats
+from relope.provenance import canonical, write_bytes
+
+METADATA_KEY = "relope"
+COLUMNS = {"id": pl.String, "score": pl.Float32}
+
+
+@dataclass(frozen=True)
+class ScoresMeta:
+    """Where scores come from.
+
+    Attributes:
+        method: CLI name.
+        seconds_fit: time of the training, None when there was none.
+        seconds_predict: time to score all samples.
+        recipe_id: of the store whose hidden states were read.
+        content_id: of the same store.
+        router: fingerprint of the fitted router, None for methods without training.
+        seed: of the training.
+        needs_training: False for heuristics.
+        is_control: True for methods that look at no hidden state.
+        fingerprint: digest of router and samples: the same means that nothing has to be done.
+        note: what a reader of the report should know.
+    """
+
+    method: str
+    seconds_fit: float | None
+    seconds_predict: float
+    recipe_id: str
+    content_id: str
+    router: str | None
+    seed: int
+    needs_training: bool
+    is_control: bool = False
+    fingerprint: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one method.
+
+    Attributes:
+        path: where they were read.
+        ids: N sample ids, each once.
+        scores: ``[N] float32`` in [0, 1].
+        meta: where they come from.
+    """
+
+    path: Path
+    ids: tuple[str, ...]
+    scores: npt.NDArray[np.float32]
+    meta: ScoresMeta
+
+
+def write_scores(path: Path, ids: list[str], scores: npt.NDArray[Any], meta: ScoresMeta) -> None:
+    """Write a scores file atomically.
+
+    Raises:
+        InvalidInputError: a score is not a probability, an id comes twice, or lengths disagree.
+        OutputError: the file cannot be written.
+    """
+    values = np.asarray(scores, dtype=np.float32)
+    _check(path, ids, values)
+    buffer = io.BytesIO()
+    frame = pl.DataFrame({"id": ids, "score": values}, schema=COLUMNS)
+    frame.write_parquet(buffer, metadata={METADATA_KEY: canonical(dataclasses.asdict(meta)).decode()})
+    write_bytes(path, buffer.getvalue())
+
+
+def read_scores(path: Path) -> Scores:
+    """Read and check a scores file.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InvalidInputError: it is not Parquet, lacks columns or metadata, or holds what is no score.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"{path} does not exist; make it with `relope predict`")
+    frame, meta = _read_frame(path), _read_meta(path)
+    ids = frame["id"].to_list()
+    values = frame["score"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    _check(path, ids, values)
+    return Scores(path, tuple(ids), values, meta)
+
+
+def align(labels: pl.DataFrame, scores: Scores) -> Floats:
+    """Return ``[N] float64`` scores in the order of the labels' ``id`` column.
+
+    Raises:
+        InvalidInputError: labelled samples have no score.
+    """
+    place = {identifier: index for index, identifier in enumerate(scores.ids)}
+    wanted = labels["id"].to_list()
+    missing = [identifier for identifier in wanted if identifier not in place]
+    if missing:
+        raise InvalidInputError(
+            f"{scores.path} has {len(scores.ids):,} scores but lacks {len(missing):,} of the {len(wanted):,} "
+            f"labelled samples (first: {', '.join(missing[:3])})\n"
+            f"score them with `relope predict --router …`, the router of {scores.meta.method}, "
+            "on the store the labels come from"
+        )
+    return scores.scores[[place[identifier] for identifier in wanted]].astype(np.float64)
+
+
+def _read_frame(path: Path) -> pl.DataFrame:
+    try:
+        frame = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InvalidInputError(
+            f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}; make it again with `relope predict`"
+        ) from error
+    if lacking := [name for name in COLUMNS if name not in frame.columns]:
+        raise InvalidInputError(
+            f"{path} lacks the columns {', '.join(lacking)} (it has {', '.join(frame.columns) or 'none'}); "
+            "a scores file has id and score"
+        )
+    if frame["id"].dtype != pl.String or not frame["score"].dtype.is_numeric():
+        raise InvalidInputError(
+            f"{path} has id as {frame['id'].dtype} and score as {frame['score'].dtype}; they must be String and Float32"
+        )
+    return frame
+
+
+def _read_meta(path: Path) -> ScoresMeta:
+    text = pl.read_parquet_metadata(path).get(METADATA_KEY)
+    if text is None:
+        raise InvalidInputError(
+            f"{path} has no {METADATA_KEY!r} metadata, so nobody can say what made it; use `relope predict`"
+        )
+    try:
+        return ScoresMeta(**json.loads(text))
+    except (TypeError, ValueError) as error:
+        needed = ", ".join(field.name for field in dataclasses.fields(ScoresMeta))
+        raise InvalidInputError(f"{path} has metadata that cannot be read ({error}); it needs {needed}") from error
+
+
+def _check(path: Path, ids: list[str], scores: npt.NDArray[np.float32]) -> None:
+    if scores.shape != (len(ids),):
+        raise InvalidInputError(
+            f"{path}: {len(ids):,} ids but scores of shape {list(scores.shape)}; pass one score an id"
+        )
+    if wrong := [name for name, times in Counter(ids).items() if times > 1 or name is None]:
+        raise InvalidInputError(
+            f"{path}: {len(wrong):,} ids among {len(ids):,} rows are repeated or null (first: {wrong[0]}); "
+            "each sample has one score"
+        )
+    bad = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
+    if len(bad):
+        raise InvalidInputError(
+            f"{path}: {len(bad):,} of {len(ids):,} scores are not in [0, 1] "
+            f"(first: {ids[bad[0]]} has {scores[bad[0]]}); a score is P(correct)"
+        )

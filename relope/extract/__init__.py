@@ -1,0 +1,1 @@
+"""Samples in, generations and hidden states out."""

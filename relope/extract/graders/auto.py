@@ -1,0 +1,14 @@
+"""Multiple choice where a question has choices, exact equality elsewhere."""
+
+from collections.abc import Sequence
+
+from relope.extract.graders import exact, multiple_choice
+from relope.types import Grade
+
+VERSION = f"{exact.VERSION}.{multiple_choice.VERSION}"
+
+
+def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) -> Grade:
+    """Judge an answer by the rule that its question calls for."""
+    judge = multiple_choice.grade if choices else exact.grade
+    return judge(response, answers, choices)

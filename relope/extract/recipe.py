@@ -1,0 +1,114 @@
+"""What decides the numbers in a store: its identity, its layers and the block kept beside them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import save as save_tensors
+
+from relope.errors import InvalidInputError, unknown
+from relope.extract import prompts
+from relope.extract.backbone import Backbone
+from relope.extract.datasets import DataSet
+from relope.extract.generate import token_columns
+from relope.extract.streams import block_tensors
+from relope.provenance import versions, write_bytes, write_json
+from relope.spec import ExtractSpec
+from relope.store import StoreManifest, block_folder
+
+
+def check_splits(dataset: DataSet, asked: Sequence[str]) -> tuple[str, ...]:
+    """Return the splits to extract: what was asked, else all labelled ones.
+
+    Raises:
+        NotFoundError: the data set has no such split.
+    """
+    for split in asked:
+        if split not in dataset.splits:
+            raise unknown(f"split of {dataset.name}", split, dataset.splits)
+    return tuple(asked) or dataset.splits
+
+
+def parse_layers(asked: Sequence[str], n_blocks: int, default: int) -> tuple[int, ...]:
+    """Return block numbers from numbers and depth fractions.
+
+    Args:
+        asked: e.g. ``("23", "24")`` or ``("0.5",)``; empty = the default layer and the one before.
+        n_blocks: decoder blocks of the model.
+        default: the model's usual layer l.
+
+    Raises:
+        InvalidInputError: not a number, or outside 0…n_blocks.
+    """
+    if not asked:
+        return (default - 1, default)
+    layers = tuple(sorted({_layer(text, n_blocks) for text in asked}))
+    if layers == (0,):
+        raise InvalidInputError("--layers 0 keeps embeddings alone; add the block that is read, e.g. --layers 0,1")
+    return layers
+
+
+def _layer(text: str, n_blocks: int) -> int:
+    allowed = f"give block numbers 0–{n_blocks} or a depth fraction between 0 and 1"
+    try:
+        number = round(float(text) * n_blocks) if "." in text else int(text)
+    except ValueError as error:
+        raise InvalidInputError(f"--layers {text!r} is no number; {allowed}") from error
+    if not 0 <= number <= n_blocks:
+        raise InvalidInputError(f"--layers {text} is out of range: the model has {n_blocks} blocks; {allowed}")
+    return number
+
+
+def make_manifest(backbone: Backbone, dataset: DataSet, spec: ExtractSpec) -> StoreManifest:
+    """Return the manifest of the store that a specification describes."""
+    layers = parse_layers(spec.layers, len(backbone.blocks), backbone.default_layer)
+    stored = backbone.identity["compute_dtype"] if spec.store_dtype == "auto" else spec.store_dtype
+    token_layers = layers if spec.tokens == "all" else layers[:-1] or layers
+    identity = {
+        **backbone.identity,
+        "dataset": dataset.identity,
+        "prompts": prompts.VERSION,
+        "text_only": spec.text_only,
+        "generation": {"greedy": True, "max_new_tokens": spec.max_new_tokens or dataset.max_new_tokens},
+        "layers": list(layers),
+        "tokens": spec.tokens,
+        "stored_dtype": stored,
+        "format": 1,
+    }
+    recorded = {
+        **backbone.recorded,
+        "dataset": dataset.name,
+        "batch_size": spec.batch_size or backbone.card.batch_size,
+        "versions": versions(),
+    }
+    return StoreManifest(
+        identity=identity,
+        layers=layers,
+        hidden_size=backbone.hidden_size,
+        dtype=stored,
+        token_columns=token_columns(backbone),
+        tokens=spec.tokens,
+        token_layers=token_layers,
+        recorded=recorded,
+        grader=spec.grader or dataset.grader,
+    )
+
+
+def save_block(backbone: Backbone, store: Path, layers: Sequence[int]) -> None:
+    """Keep block l's weights in the store, so that ReLope needs no checkpoint.
+
+    Nothing is written when layer l-1 is not stored, or when the block is there already.
+    """
+    layer = max(layers)
+    folder = block_folder(store, layer)
+    if layer - 1 not in layers or (folder / "replay.json").exists():
+        return
+    write_bytes(folder / "block.safetensors", save_tensors(block_tensors(backbone, layer)))
+    config = json.loads(backbone.model.config.to_json_string(use_diff=False))
+    write_json(folder / "config.json", config)
+    settings = {
+        "class": type(backbone.model).__name__,
+        "attention": backbone.identity["attention"],
+        "layer": layer,
+    }
+    write_json(folder / "replay.json", settings)

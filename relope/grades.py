@@ -1,0 +1,88 @@
+"""Verdicts beside a store's sealed parts, and the labelled rows that they give."""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from relope.errors import InvalidInputError, NotFoundError, unknown
+from relope.provenance import write_bytes
+from relope.store import ActivationStore, grades_path
+from relope.types import Grade
+
+Judge = Callable[[str, Sequence[str], Sequence[str]], Grade]
+
+
+def write_grades(store: ActivationStore, grader: str, version: str, judge: Judge) -> tuple[Path, pl.DataFrame]:
+    """Judge every answer of a store; return the file and its table."""
+    table = store.samples
+    verdicts = [
+        judge(response, answers, choices)
+        for response, answers, choices in table.select("response", "answers", "choices").iter_rows()
+    ]
+    graded = table.select("id", "split").with_columns(
+        pl.Series("correct", [verdict.correct for verdict in verdicts], pl.Boolean),
+        pl.Series("parsed", [verdict.parsed for verdict in verdicts], pl.String),
+        pl.Series("parse_status", [verdict.parse_status for verdict in verdicts], pl.String),
+    )
+    path = grades_path(Path(store.path), grader, version)
+    buffer = io.BytesIO()
+    graded.write_parquet(buffer)
+    write_bytes(path, buffer.getvalue())
+    return path, graded
+
+
+def read_grades(store: ActivationStore, asked: str | None) -> pl.DataFrame:
+    """Return the verdicts of a grader, or the newest there are.
+
+    Args:
+        store: the opened store.
+        asked: ``grader@version``, or None for the newest file.
+
+    Raises:
+        NotFoundError: the store has no such verdicts, or none at all.
+    """
+    folder = Path(store.path) / "grades"
+    found = {path.stem: path for path in folder.glob("*.parquet")}
+    if not found:
+        raise NotFoundError(f"{store.path} has no verdicts yet; run `relope grade --store {store.path}`")
+    if asked is not None and asked not in found:
+        raise unknown("verdicts", asked, found, f"`relope grade --store {store.path} --grader …` makes them")
+    path = found[asked] if asked else max(found.values(), key=lambda file: (file.stat().st_mtime_ns, file.name))
+    return pl.read_parquet(path)
+
+
+def rows_of(store: ActivationStore, splits: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the rows of some splits, in the store's order.
+
+    Raises:
+        NotFoundError: the store holds no sample of a split.
+    """
+    there = store.samples["split"].unique().sort().to_list()
+    for split in splits:
+        if split not in there:
+            raise unknown(f"split of {store.path}", split, there, f"extract it: relope extract --split {split} …")
+    return store.samples.filter(pl.col("split").is_in(list(splits)))["row"].to_numpy().astype(np.int64)
+
+
+def labelled(
+    store: ActivationStore, splits: Sequence[str], asked: str | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return the rows of some splits and whether each answer was right.
+
+    Raises:
+        InvalidInputError: some samples have no verdict.
+    """
+    rows = rows_of(store, splits)
+    chosen = store.samples[rows].select("id")
+    joined = chosen.join(read_grades(store, asked).select("id", "correct"), on="id", how="left", maintain_order="left")
+    missing = joined.filter(pl.col("correct").is_null())["id"]
+    if len(missing):
+        raise InvalidInputError(
+            f"{len(missing)} of {len(joined)} samples of {store.path} have no verdict (first: {missing[0]}); "
+            f"run `relope grade --store {store.path}` again"
+        )
+    return rows, joined["correct"].to_numpy()

@@ -1,0 +1,72 @@
+"""A head on one fixed feature vector a sample: what ``probe`` and ``posthoc`` share."""
+
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from relope.probes import Examples
+from relope.probes._heads import MLP_WIDTHS, Standardize, from_numpy, initialize, mlp, seeded, to_numpy
+from relope.probes._train import History, Training, inner_split, minibatches, rank_auc, train
+from relope.types import Progress
+
+Head = Literal["mlp", "logistic"]
+
+
+class FeatureNet:
+    """Standardisation and an MLP (or logistic) head over ``[N, width] float32``."""
+
+    def __init__(self, width: int, head: Head, seed: int) -> None:
+        self.width = width
+        self.module = nn.Sequential(Standardize(width), mlp(width, MLP_WIDTHS if head == "mlp" else ()))
+        initialize(self.module, seeded(seed))
+
+    @classmethod
+    def restore(cls, width: int, head: Head, tensors: dict[str, npt.NDArray[np.float32]]) -> Self:
+        """Rebuild a fitted net from ``tensors``."""
+        found = cls(width, head, 0)
+        from_numpy(found.module, tensors)
+        found.module.eval()
+        return found
+
+    def fit(
+        self,
+        features: npt.NDArray[np.float32],
+        examples: Examples,
+        settings: Training,
+        seed: int,
+        progress: Progress,
+    ) -> History:
+        """Train on ``[N, width]`` features of labelled examples."""
+        labels = examples.labels
+        inner, held = inner_split(examples.groups, labels > 0, settings.inner_share, seed)
+        standardize = self.module[0]
+        assert isinstance(standardize, Standardize)
+        standardize.learn(features[inner])
+        x, y = torch.from_numpy(features[inner]), torch.from_numpy(labels[inner])
+        return train(
+            self.module,
+            [{"params": list(self.module.parameters())}],
+            lambda rng: (torch.from_numpy(places) for places in minibatches(len(x), settings.batch, rng)),
+            lambda places: self._loss(x[places], y[places]),
+            lambda: rank_auc(labels[held] > 0, self.predict(features[held])),
+            settings,
+            seed,
+            progress,
+        )
+
+    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(self.module(x)[:, 0], y)
+
+    @torch.no_grad()
+    def predict(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return ``[N] float32`` probabilities."""
+        found: npt.NDArray[np.float32] = self.module(torch.from_numpy(features))[:, 0].sigmoid().numpy()
+        return found
+
+    def tensors(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return what ``restore`` needs."""
+        return to_numpy(self.module)

@@ -1,0 +1,107 @@
+"""Digests, versions and files that appear whole or not at all."""
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from relope import __version__
+from relope.errors import OutputError
+
+PACKAGES = ("torch", "transformers", "peft", "zarr", "numpy", "polars", "scikit-learn")
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one JSON spelling of a value that digests are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode()
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 (hex) of a JSON value."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path, patterns: Iterable[str]) -> str:
+    """Return one digest over the files of a folder that match, names included."""
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    return digest([[path.relative_to(folder).as_posix(), file_digest(path)] for path in files])
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return the versions that a result was made with: recorded, never part of an identity."""
+    found = {"relope": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    if sha := _git_sha():
+        found["git"] = sha
+    return found
+
+
+def _git_sha() -> str:
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename within a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, fsync it and rename it into place.
+
+    Raises:
+        OutputError: the folder is read-only, the disk is full, or a file stands in the way.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True) if partial.parent.is_dir() else None
+        raise cannot_write(path, error) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically, keys sorted, one value a line."""
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """Build the error for an output that the system refused."""
+    return OutputError(
+        f"cannot write {path}: {error.strerror or error}\n"
+        "free space or choose another --out; what was finished before is kept and is reused"
+    )

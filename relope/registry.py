@@ -1,0 +1,74 @@
+"""Plug-ins: one file, one plug-in, imported only when used.
+
+A plug-in's name is its file's name with ``_`` for every character outside ``[a-z0-9]``, or the
+literal ``NAME = "…"`` in the file, which is read without importing it. Other packages add
+plug-ins through entry points of the groups ``relope.backbones``, ``relope.datasets``,
+``relope.graders`` and ``relope.methods``; an entry point names a module.
+"""
+
+import functools
+import importlib
+import re
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+
+from relope.errors import unknown
+
+FOLDERS = {
+    "backbones": ("model", "extract/backbones"),
+    "datasets": ("data set", "extract/datasets"),
+    "graders": ("grader", "extract/graders"),
+    "methods": ("method", "probes"),
+}
+"""Kind → (what messages call it, its folder in the package)."""
+
+_NAME = re.compile(r'^NAME(?:: \w+)? = "([^"]+)"$', re.MULTILINE)
+_SUMMARY = re.compile(r'^"""(.+?)(?:"""|$)', re.MULTILINE)
+
+
+@functools.cache
+def _files(kind: str) -> dict[str, Path]:
+    folder = Path(__file__).parent / FOLDERS[kind][1]
+    found = {}
+    for path in sorted(folder.glob("*.py")):
+        if not path.name.startswith("_"):
+            literal = _NAME.search(path.read_text(encoding="utf-8"))
+            found[literal[1] if literal else path.stem.replace("_", "-")] = path
+    return found
+
+
+@functools.cache
+def _entry_points(kind: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"relope.{kind}")}
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of every plug-in of a kind, without importing any."""
+    return sorted({*_files(kind), *_entry_points(kind)})
+
+
+def summary(kind: str, name: str) -> str:
+    """Return the first line of a plug-in's docstring, without importing it."""
+    path = _files(kind).get(name)
+    if path is None:
+        return f"from {_entry_points(kind)[name].value}"
+    found = _SUMMARY.search(path.read_text(encoding="utf-8"))
+    return found[1].strip() if found else ""
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """Import and return the module of a plug-in.
+
+    Raises:
+        NotFoundError: there is none of that name; the message lists them all.
+    """
+    if name in (files := _files(kind)):
+        folder = FOLDERS[kind][1].replace("/", ".")
+        return importlib.import_module(f"relope.{folder}.{files[name].stem}")
+    if name in (points := _entry_points(kind)):
+        return importlib.import_module(points[name].value)
+    raise unknown(FOLDERS[kind][0], name, names(kind), f"`relope list {_LISTED[kind]}` shows what each one is")
+
+
+_LISTED = {"backbones": "models", "datasets": "datasets", "graders": "graders", "methods": "methods"}

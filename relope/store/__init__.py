@@ -1,0 +1,44 @@
+"""Hidden states on disk: a Zarr v3 group made of sealed parts.
+
+`create_or_open` writes, `ActivationStore.open` reads, `verify` looks for damage.
+"""
+
+from relope.store.catalog import Catalog
+from relope.store.content import content_id, sample_content
+from relope.store.dtypes import from_float32, stored_dtype, to_float32
+from relope.store.index import Rows
+from relope.store.info import info
+from relope.store.layout import block_folder, catalog_folder, grades_path, part_folder, part_id, plan_path, sealed_parts
+from relope.store.manifest import FORMAT_VERSION, StoreManifest, read_manifest
+from relope.store.part import PartWriter
+from relope.store.reader import ActivationStore, RaggedBatch
+from relope.store.verify import Problem, verify
+from relope.store.writer import StoreWriter, create_or_open
+
+__all__ = [
+    "FORMAT_VERSION",
+    "ActivationStore",
+    "Catalog",
+    "PartWriter",
+    "Problem",
+    "RaggedBatch",
+    "Rows",
+    "StoreManifest",
+    "StoreWriter",
+    "block_folder",
+    "catalog_folder",
+    "content_id",
+    "create_or_open",
+    "from_float32",
+    "grades_path",
+    "info",
+    "part_folder",
+    "part_id",
+    "plan_path",
+    "read_manifest",
+    "sample_content",
+    "sealed_parts",
+    "stored_dtype",
+    "to_float32",
+    "verify",
+]

@@ -1,0 +1,153 @@
+"""Where things are in a store, and the checks that keep every read inside its folder.
+
+::
+
+    runs/x.zarr/
+      zarr.json                  Zarr v3 group; its attributes hold the manifest
+      parts/<part-id>/           sealed and immutable; `.tmp-…` while it is being written
+        hidden/<layer>/ last/<layer>/ answer/ tokens/ samples.parquet COMMIT.json
+      catalog/<n>.json           which parts count, in which order; the highest n wins
+      grades/<grader>@<version>.parquet   plan.json   block_<layer>/
+"""
+
+import contextlib
+import json
+import os
+import re
+import stat
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from relope.errors import InvalidInputError, OutputError, StoreError
+from relope.provenance import cannot_write, digest
+
+META = "zarr.json"
+COMMIT = "COMMIT.json"
+SAMPLES = "samples.parquet"
+LOCK = ".lock"
+TEMPORARY = ".tmp-"
+SHARD = "c/0/0"
+"""The one shard file of an array, below the array's folder."""
+
+GROUP: dict[str, Any] = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+
+_PART_ID = re.compile(r"[0-9a-f]{32}")
+_NAME = re.compile(r"\w[\w.+-]*")
+_JSON_LIMIT_BYTES = 256 << 20
+
+
+def is_part_id(name: object) -> bool:
+    """Tell whether a name can be a part's; every name read from a file is asked this first."""
+    return isinstance(name, str) and _PART_ID.fullmatch(name) is not None
+
+
+def part_id(recipe_id: str, sample_ids: Sequence[str]) -> str:
+    """Return the id of the part that holds these samples of this recipe, in this order."""
+    return digest([recipe_id, list(sample_ids)])[:32]
+
+
+def parts_folder(store: Path) -> Path:
+    """Return the folder of all parts."""
+    return store / "parts"
+
+
+def part_folder(store: Path, part: str) -> Path:
+    """Return a part's folder.
+
+    Raises:
+        StoreError: the id is not 32 lower-case hex digits, so it could point elsewhere.
+    """
+    if not is_part_id(part):
+        raise StoreError(f"{part!r} in {store} is no part id (32 hex digits); the store was tampered with")
+    return parts_folder(store) / part
+
+
+def sealed_parts(store: Path) -> list[str]:
+    """Return the ids of the sealed parts on disk, sorted; symbolic links do not count."""
+    if not parts_folder(store).is_dir():
+        return []
+    with os.scandir(parts_folder(store)) as entries:
+        found = [entry.name for entry in entries if is_part_id(entry.name) and entry.is_dir(follow_symlinks=False)]
+    return sorted(part for part in found if (part_folder(store, part) / COMMIT).is_file())
+
+
+def catalog_folder(store: Path) -> Path:
+    """Return the folder of the catalogs."""
+    return store / "catalog"
+
+
+def grades_path(store: Path, grader: str, version: str) -> Path:
+    """Return where one grader's verdicts are kept.
+
+    Raises:
+        InvalidInputError: the name or the version holds more than letters, digits and ``_ . + -``.
+    """
+    for name in (grader, str(version)):
+        if not _NAME.fullmatch(name):
+            raise InvalidInputError(f"grader name or version {name!r} must be letters, digits and _ . + - only")
+    return store / "grades" / f"{grader}@{version}.parquet"
+
+
+def plan_path(store: Path) -> Path:
+    """Return where the plan of a run (samples → parts → batches) is kept."""
+    return store / "plan.json"
+
+
+def block_folder(store: Path, layer: int) -> Path:
+    """Return where the weights of block ``layer`` are kept."""
+    return store / f"block_{layer}"
+
+
+def guard(store: Path, path: Path) -> Path:
+    """Return a path below a store after making sure that it is a plain file there.
+
+    Raises:
+        StoreError: it is missing, no plain file, or reached through a symbolic link.
+    """
+    relative = path.relative_to(store)
+    if path.resolve() != store.resolve() / relative:
+        raise StoreError(f"{relative} in {store} is or lies behind a symbolic link; a store holds plain files only")
+    try:
+        regular = stat.S_ISREG(path.lstat().st_mode)
+    except OSError as error:
+        raise StoreError(f"{relative} is missing in {store}: {error.strerror}") from error
+    if not regular:
+        raise StoreError(f"{relative} in {store} is no plain file")
+    return path
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return an unused name in a path's own folder, for what is renamed or linked to the path later."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system refuses inside the block into an error that says what to do.
+
+    Raises:
+        OutputError: the disk is full, read-only, or something stands in the way.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def read_json(store: Path, path: Path) -> Any:
+    """Return the JSON value of a file below a store.
+
+    Raises:
+        StoreError: the file is missing, is no plain file, or is not JSON.
+    """
+    relative = guard(store, path).relative_to(store)
+    if path.stat().st_size > _JSON_LIMIT_BYTES:
+        raise StoreError(f"{relative} in {store} is over {_JSON_LIMIT_BYTES >> 20} MiB; it is not ours")
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError, OSError) as error:
+        raise StoreError(f"{relative} in {store} is damaged: not JSON ({error})") from error

@@ -1,0 +1,123 @@
+"""Write one Zarr v3 array of rows as one shard file, while the rows arrive.
+
+The shard holds inner chunks of up to 256 rows, each followed by its CRC-32C, then the index of
+(offset, size) pairs and the index's own CRC-32C. The last chunk is padded with zeros, as Zarr wants.
+"""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from relope.provenance import write_json
+from relope.store.layout import META, SHARD
+from relope.store.manifest import ArraySpec
+
+CHUNK_ROWS = 256
+_WRITE_BACK_BYTES = 32 << 20
+
+
+def crc32c(block: bytes) -> bytes:
+    """Return the four little-endian bytes of a block's CRC-32C."""
+    return int(google_crc32c.value(block)).to_bytes(4, "little")
+
+
+def array_document(spec: ArraySpec, n_rows: int, chunk_rows: int, n_chunks: int) -> dict[str, Any]:
+    """Return the ``zarr.json`` of an array that is one shard."""
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    sharding = {
+        "chunk_shape": [chunk_rows, spec.columns],
+        "codecs": [little, {"name": "crc32c"}],
+        "index_codecs": [little, {"name": "crc32c"}],
+        "index_location": "end",
+    }
+    grid = {"chunk_shape": [n_chunks * chunk_rows, spec.columns]}
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [n_rows, spec.columns],
+        "data_type": spec.stored.name,
+        "fill_value": 0.0 if spec.stored.kind == "f" else 0,
+        "chunk_grid": {"name": "regular", "configuration": grid},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "attributes": dict(spec.attributes),
+        "storage_transformers": [],
+    }
+
+
+class ShardWriter:
+    """Append rows to one array; memory stays at one chunk however many rows come."""
+
+    def __init__(self, folder: Path, spec: ArraySpec) -> None:
+        """Create the shard file of an array in a folder that does not exist yet."""
+        self.n_rows = 0
+        self._folder, self._spec = folder, spec
+        self._pending = np.zeros((CHUNK_ROWS, spec.columns), spec.stored)
+        self._n_pending = 0
+        self._index: list[tuple[int, int]] = []
+        self._size = self._written_back = 0
+        self._sha256 = hashlib.sha256()
+        (folder / SHARD).parent.mkdir(parents=True)
+        self._file = (folder / SHARD).open("xb")
+
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        """Append ``[k, columns]`` rows in the stored dtype."""
+        self.n_rows += len(rows)
+        while len(rows):
+            if self._n_pending == 0 and len(rows) >= CHUNK_ROWS:
+                self._write_chunk(rows[:CHUNK_ROWS])
+                rows = rows[CHUNK_ROWS:]
+                continue
+            taken = rows[: CHUNK_ROWS - self._n_pending]
+            self._pending[self._n_pending : self._n_pending + len(taken)] = taken
+            self._n_pending += len(taken)
+            rows = rows[len(taken) :]
+            if self._n_pending == CHUNK_ROWS:
+                self._write_chunk(self._pending)
+                self._n_pending = 0
+
+    def seal(self) -> str:
+        """Write the last chunk, the index and ``zarr.json``; return the sha256 (hex) of the shard."""
+        chunk_rows = CHUNK_ROWS if self._index else max(self._n_pending, 1)
+        if self._n_pending or not self._index:
+            self._pending[self._n_pending :] = 0
+            self._write_chunk(self._pending[:chunk_rows])
+        index = np.array(self._index, "<u8").tobytes()
+        self._write(index + crc32c(index))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        write_json(self._folder / META, array_document(self._spec, self.n_rows, chunk_rows, len(self._index)))
+        return self._sha256.hexdigest()
+
+    def abort(self) -> None:
+        """Close the file, whatever it holds and whether or not the disk takes it."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    def _write_chunk(self, rows: npt.NDArray[Any]) -> None:
+        block = rows.tobytes()
+        self._index.append((self._size, len(block) + 4))
+        self._write(block)
+        self._write(crc32c(block))
+        if self._size - self._written_back >= _WRITE_BACK_BYTES:
+            self._write_back()
+
+    def _write(self, block: bytes) -> None:
+        self._file.write(block)
+        self._sha256.update(block)
+        self._size += len(block)
+
+    def _write_back(self) -> None:
+        # Linux starts writing these pages out now, so that the fsync in `seal` has little left to do.
+        if hasattr(os, "posix_fadvise"):
+            self._file.flush()
+            length = self._size - self._written_back
+            os.posix_fadvise(self._file.fileno(), self._written_back, length, os.POSIX_FADV_DONTNEED)
+        self._written_back = self._size

@@ -1,0 +1,124 @@
+"""Create a store, or go on with one of the same recipe."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from relope.errors import StoreError
+from relope.provenance import sync_folder, write_json
+from relope.store import catalog, claims
+from relope.store.catalog import Catalog
+from relope.store.layout import (
+    GROUP,
+    META,
+    catalog_folder,
+    part_id,
+    parts_folder,
+    sealed_parts,
+    temporary_beside,
+    writing,
+)
+from relope.store.manifest import StoreManifest, identity_changes, manifest_document, read_manifest
+from relope.store.part import PartWriter
+from relope.store.samples import read_samples
+
+_FIXED = ("layers", "hidden_size", "dtype", "tokens", "token_layers", "token_columns")
+_SHOWN = 5
+
+
+class StoreWriter:
+    """A store open for writing. Any number of processes may write parts of one store at once.
+
+    Attributes:
+        path: the store's folder.
+        manifest: what is on disk: of an older run, when that one created the store.
+    """
+
+    def __init__(self, path: Path, manifest: StoreManifest) -> None:
+        """Use `create_or_open` instead."""
+        self.path = path
+        self.manifest = manifest
+        self._ids: dict[str, tuple[str, ...]] = {}
+
+    def part_id(self, sample_ids: Sequence[str]) -> str:
+        """Return the id that a part of these samples, in this order, has."""
+        return part_id(self.manifest.recipe_id, sample_ids)
+
+    def part(self, sample_ids: Sequence[str]) -> PartWriter:
+        """Return a context manager that writes the part of these samples, in this order."""
+        return PartWriter(self.path, self.manifest, sample_ids)
+
+    def sealed(self) -> list[str]:
+        """Return the ids of the parts that are complete on disk, sorted."""
+        return sealed_parts(self.path)
+
+    def committed(self) -> set[str]:
+        """Return the ids of all samples in sealed parts, published or not."""
+        for part in self.sealed():
+            if part not in self._ids:
+                self._ids[part] = tuple(read_samples(self.path, part, ("id",))["id"])
+        return {sample for part in self.sealed() for sample in self._ids.get(part, ())}
+
+    def sweep(self) -> int:
+        """Remove what dead writers left behind; folders that are still locked stay.
+
+        Returns:
+            The number of folders removed.
+        """
+        return claims.sweep(self.path)
+
+    def publish(self, order: Sequence[str] | None = None) -> Catalog:
+        """List every sealed part in the next catalog; no new catalog when nothing has changed.
+
+        Args:
+            order: part ids, first to last, for those not listed yet; the rest follow, sorted.
+        """
+        return catalog.publish(self.path, order)
+
+
+def create_or_open(path: Path, manifest: StoreManifest) -> StoreWriter:
+    """Create a store, or open the one at the path if it has the same recipe.
+
+    Raises:
+        StoreError: the path holds another recipe (the differing fields are named) or no store.
+        OutputError: the system refuses to write.
+    """
+    with writing(path):
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            _create(path.resolve(), manifest)
+    if not (path / META).is_file():
+        what = "is a folder with other files in it" if path.is_dir() else "is a file"
+        raise StoreError(f"{path} {what}, not a store: nothing was written\nchoose another --out")
+    found = read_manifest(path)
+    _check_same(path, found, manifest)
+    return StoreWriter(path, found)
+
+
+def _create(path: Path, manifest: StoreManifest) -> None:
+    """Make the whole skeleton beside the path and rename it there, so that no one sees half of it."""
+    partial = temporary_beside(path)
+    try:
+        parts_folder(partial).mkdir(parents=True, exist_ok=True)
+        catalog_folder(partial).mkdir(exist_ok=True)
+        write_json(parts_folder(partial) / META, GROUP)
+        write_json(partial / META, manifest_document(manifest))
+        partial.rename(path)
+        sync_folder(path.parent)
+    except OSError:
+        if not (path / META).exists():  # unless another process has just created it
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_same(path: Path, old: StoreManifest, new: StoreManifest) -> None:
+    changes = list(identity_changes(old.identity, new.identity))
+    for name in _FIXED:
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after and not any(change.startswith(f"{name} ") for change in changes):
+            changes.append(f"{name} was {before}, now {after}")
+    if not changes:
+        return
+    more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+    other = path.with_name(f"{path.stem}-{new.recipe_id[:8]}{path.suffix}")
+    raise StoreError(f"{path} holds another recipe: {'; '.join(changes[:_SHOWN])}{more}\nuse a new --out, e.g. {other}")

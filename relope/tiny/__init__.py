@@ -1,0 +1,5 @@
+"""The embedded default: five picture families, their questions, and a trained tiny MLLM.
+
+Nothing here is downloaded. The pictures are drawn from a seed, the two checkpoints lie in
+``checkpoints/`` and were trained by ``recipes/tiny_vl.py``.
+"""

@@ -1,0 +1,114 @@
+"""The records that walk through the pipeline: sample → generation → grade.
+
+Arrays are numpy; letters: N samples, B batch, T tokens, A answer tokens, H hidden size.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that is opened only when needed.
+
+    Attributes:
+        digest: sha256 (hex) of the clean image; samples that share it are never split apart.
+        open: returns the decoded RGB image.
+    """
+
+    digest: str
+    open: "Callable[[], Image]" = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question of a data set.
+
+    Attributes:
+        id: unique within its data set.
+        dataset: CLI name of the data set.
+        split: ``train``, ``validation`` or ``test``.
+        question: the question's own text, without choices.
+        answers: every gold answer that counts as right.
+        choices: the options of a multiple-choice question; the gold is then a letter.
+        pictures: in the order in which the prompt shows them.
+        hint: text put before the question.
+        caption: what stands in for the pictures with ``--text-only``.
+        group: samples of one group share an image and are never split or resampled apart.
+        meta: further columns (question kind, subject, …): JSON values only.
+    """
+
+    id: str
+    dataset: str
+    split: str
+    question: str
+    answers: tuple[str, ...]
+    choices: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    hint: str = ""
+    caption: str = ""
+    group: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the model answered.
+
+    Attributes:
+        text: decoded answer without special tokens.
+        token_ids: ``[A]`` without the end token.
+        logprobs: ``[A]`` nats, of the raw (unprocessed) distribution, end token excluded.
+        entropies: ``[A]`` nats, likewise.
+        finish_reason: ``stop`` (end token) or ``length``.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    entropies: tuple[float, ...]
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A verdict on one answer; an answer that cannot be parsed is wrong, never guessed."""
+
+    correct: bool
+    parsed: str
+    parse_status: str
+    """``parsed`` or ``unparsed``."""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What one sample leaves behind besides its answer.
+
+    Attributes:
+        hidden: layer → ``[T, H]`` hidden states of every prompt token, in the stored dtype
+            (bfloat16 travels as uint16).
+        answer: ``[H]`` mean of the final-layer states that predict each answer token, end token
+            excluded; zeros when nothing was generated.
+        tokens: ``[T, C] int32``, one column per name in the store's ``token_columns``.
+    """
+
+    hidden: "Mapping[int, npt.NDArray[Any]]"
+    answer: "npt.NDArray[Any]"
+    tokens: "npt.NDArray[np.int32]"
+
+
+class Progress(Protocol):
+    """How library code reports progress without knowing about terminals."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say that ``done`` of ``total`` units are finished."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """Ignore progress."""

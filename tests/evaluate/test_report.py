@@ -1,0 +1,260 @@
+"""The report: its numbers recomputed independently, its page safe and whole."""
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+from sklearn.metrics import brier_score_loss, roc_auc_score
+
+from relope.errors import InvalidInputError
+from relope.evaluate.report import MethodScores, ReportInputs, build_report, terminal_rows
+from relope.evaluate.routing import escalation_order
+
+N = 240
+VOID = {"meta", "img", "br"}
+
+
+def picture(sample_id):
+    return None if sample_id.endswith("7") else Image.new("RGB", (32, 20), (200, 40, 90))
+
+
+def synthetic(**changes):
+    rng = np.random.default_rng(0)
+    correct = rng.random(N) < 0.6
+    labels = pl.DataFrame(
+        {
+            "id": [f"s{i}" for i in range(N)],
+            "split": ["test"] * N,
+            "group": [f"g{i // 2}" for i in range(N)],
+            "correct": correct,
+            "question": ["Is <b>this</b> & that <script>alert(1)</script>?"] * N,
+            "response": ['"<i>yes</i>"'] * N,
+            "answers": [["no", "<u>never</u>"]] * N,
+            "dataset": ["tiny"] * N,
+            "kind": ["bars", "count", "clock"] * (N // 3),
+        }
+    )
+
+    def method(name, strength, **more):
+        return MethodScores(name, np.clip(rng.normal(0.5 + strength * correct, 0.15), 0, 1), **more)
+
+    methods = [
+        method("probe", 0.05, seconds_fit=2.0, note="a <b>note</b>"),
+        method("relope", 0.2, seconds_fit=200.0),
+        method("logprob", 0.02, needs_training=False),
+        method("question-kind", 0.01, is_control=True),
+    ]
+    given = {
+        "title": "A <b>title</b>", "what": "Something was run.", "small_name": "small", "large_name": "large",
+        "dataset": "tiny", "labels": labels, "methods": methods, "large_correct": rng.random(N) < 0.85,
+        "provenance": {"recipe_id": "r1"}, "caveat": "Small numbers.", "pictures": picture, "resamples": 100, "seed": 5,
+    }  # fmt: skip
+    return ReportInputs(**{**given, **changes})
+
+
+def build(tmp_path, **changes):
+    inputs = synthetic(**changes)
+    report = build_report(inputs, tmp_path / "out")
+    assert report == json.loads((tmp_path / "out" / "report.json").read_text())
+    page = (tmp_path / "out" / "report.html").read_text()
+    check_page(page)
+    return inputs, report, page
+
+
+class Balance(HTMLParser):
+    """Fail on tags that are not closed in order, and collect ids."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.tags = [], [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def check_page(page):
+    assert "<script" not in page and "http://" not in page and "https://" not in page and "@import" not in page
+    assert "xmlns" not in page and "nan" not in re.sub(r"base64,[^\"]*", "", page).lower().split()
+    assert set(re.findall(r'(?:src|href)="([^"#][^"]{0,4})', page)) <= {"data:"}
+    balance = Balance()
+    balance.feed(page)
+    assert not balance.open
+    assert len(balance.ids) == len(set(balance.ids))
+    assert not balance.tags & {"script", "link", "iframe", "u", "i"}
+    used = {name for name in re.findall(r"url\(#([^)]*)\)", page)} | set(re.findall(r'href="#([^"]*)"', page))
+    assert used <= set(balance.ids)
+
+
+def by_name(report):
+    return {row["method"]: row for row in report["methods"]}
+
+
+def test_json_equals_an_independent_recomputation(tmp_path):
+    inputs, report, _ = build(tmp_path)
+    correct, rows = inputs.labels["correct"].to_numpy(), by_name(report)
+    for method in inputs.methods:
+        row = rows[method.name]
+        assert row["auc"] == pytest.approx(roc_auc_score(correct, method.scores), abs=1e-12)
+        assert row["brier"] == pytest.approx(brier_score_loss(correct, method.scores), abs=1e-12)
+        escalated = escalation_order(np.asarray(method.scores), 5)[: N // 5]
+        system = correct.copy()
+        system[escalated] = inputs.large_correct[escalated]
+        assert row["accuracy_at"]["0.2"] == pytest.approx(system.mean())
+        assert row["accuracy_at_ci95"]["0.2"][0] <= row["accuracy_at"]["0.2"] <= row["accuracy_at_ci95"]["0.2"][1]
+        assert (row["n"], row["n_groups"], row["n_correct"]) == (N, N // 2, int(correct.sum()))
+        assert row["ci95"][0] < row["auc"] < row["ci95"][1]
+    gap = rows["relope"]["difference_to_probe"]
+    assert gap["value"] == pytest.approx(rows["relope"]["auc"] - rows["probe"]["auc"])
+    assert gap["verdict"] == "higher" and rows["probe"]["difference_to_probe"] is None
+    over = rows["question-kind"]["best_over_control"]
+    assert over["value"] == pytest.approx(rows["relope"]["auc"] - rows["question-kind"]["auc"])
+    assert report["best"] == "relope" and [row["method"] for row in report["methods"]][-1] == "question-kind"
+    assert report["hybrid"]["small_accuracy"] == pytest.approx(correct.mean())
+    assert report["hybrid"]["large_accuracy"] == pytest.approx(inputs.large_correct.mean())
+
+
+def test_families_equal_an_independent_recomputation(tmp_path):
+    inputs, report, _ = build(tmp_path)
+    best = next(method for method in inputs.methods if method.name == report["best"])
+    assert [row["kind"] for row in report["families"]] == ["bars", "clock", "count"]
+    for row in report["families"]:
+        inside = (inputs.labels["kind"] == row["kind"]).to_numpy()
+        correct = inputs.labels["correct"].to_numpy()[inside]
+        assert row["n"] == inside.sum() and row["small_accuracy"] == pytest.approx(correct.mean())
+        assert row["auc"] == pytest.approx(roc_auc_score(correct, best.scores[inside]), abs=1e-12)
+        assert row["large_accuracy"] == pytest.approx(inputs.large_correct[inside].mean())
+
+
+def test_everything_a_user_wrote_is_escaped(tmp_path):
+    _, _, page = build(tmp_path)
+    assert "Is &lt;b&gt;this&lt;/b&gt; &amp; that &lt;script&gt;" in page
+    for text in ("<b>this", "<b>title", "<b>note", "<i>yes", "<u>never"):
+        assert text not in page
+
+
+def test_method_names_are_escaped_and_never_read_as_mathematics(tmp_path):
+    methods = [dataclasses.replace(synthetic().methods[0], name="a<b>$x^2$ & co")]
+    _, _, page = build(tmp_path, methods=methods)
+    assert "a&lt;b&gt;$x^2$ &amp; co" in page and "<b>$" not in page
+
+
+def test_two_builds_give_the_same_bytes(tmp_path):
+    build(tmp_path / "one")
+    build(tmp_path / "two")
+    for name in ("report.html", "report.json"):
+        assert (tmp_path / "one/out" / name).read_bytes() == (tmp_path / "two/out" / name).read_bytes()
+
+
+def test_times_stand_only_under_seconds(tmp_path):
+    inputs, first, _ = build(tmp_path)
+    slower = [dataclasses.replace(method, seconds_fit=99.0) for method in inputs.methods]
+    second = build_report(synthetic(methods=slower), tmp_path / "slow")
+
+    def without(value):
+        if isinstance(value, dict):
+            return {key: without(inner) for key, inner in value.items() if not key.startswith("seconds_")}
+        return [without(inner) for inner in value] if isinstance(value, list) else value
+
+    assert first != second and without(first) == without(second)
+
+
+def test_pictures_are_embedded_and_missing_ones_said(tmp_path):
+    _, _, page = build(tmp_path)
+    assert 0 < page.count("data:image/png;base64,") <= 18 and "image-rendering: pixelated" in page
+    _, _, page = build(tmp_path, pictures=lambda sample_id: None)
+    assert "data:image" not in page and page.count(">no picture<") == 18
+
+
+def test_without_a_large_model_nothing_is_guessed(tmp_path):
+    inputs, report, page = build(tmp_path, large_correct=None)
+    assert report["accuracy_at_is"] == "kept" and report["hybrid"]["large_accuracy"] is None
+    assert "not guessed" in report["hybrid"]["large_accuracy_null_reason"]
+    scores, correct = np.asarray(inputs.methods[1].scores), inputs.labels["correct"].to_numpy()
+    kept = escalation_order(scores, 5)[N // 5 :]
+    assert by_name(report)["relope"]["accuracy_at"]["0.2"] == pytest.approx(correct[kept].mean())
+    assert "The large model was not run" in page and "questions it keeps" in page
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_one_class_has_no_auc_but_a_reason(tmp_path, value):
+    labels = synthetic().labels.with_columns(correct=pl.lit(value))
+    _, report, page = build(tmp_path, labels=labels)
+    for row in report["methods"]:
+        assert row["auc"] is None and row["ci95"] is None and row["difference_to_probe"] is None
+        assert row["auc_null_reason"].startswith(f"all {N} answers are {'right' if value else 'wrong'}")
+    assert page.count("AUC needs both kinds") >= 4 and "—" in page
+    assert report["best"] == "probe"
+
+
+def test_one_method_one_sample_and_one_kind(tmp_path):
+    inputs = synthetic()
+    build(tmp_path / "method", methods=inputs.methods[:1])
+    one = [dataclasses.replace(method, scores=method.scores[:1]) for method in inputs.methods]
+    build(tmp_path / "sample", labels=inputs.labels[:1], methods=one, large_correct=np.array([True]))
+    _, report, page = build(tmp_path / "kind", labels=inputs.labels.drop("kind"))
+    assert report["families"][0]["kind"] is None and "data set" in page
+
+
+def test_only_controls_can_be_reported(tmp_path):
+    _, report, _ = build(tmp_path, methods=synthetic().methods[3:])
+    assert report["best"] == "question-kind"
+
+
+def test_words_admit_when_no_difference_is_shown(tmp_path):
+    inputs = synthetic()
+    noise = np.random.default_rng(1).normal(0, 0.001, N)
+    same = MethodScores("same", np.clip(inputs.methods[0].scores + noise, 0, 1))
+    _, report, page = build(tmp_path, methods=[inputs.methods[0], same])
+    assert by_name(report)["same"]["difference_to_probe"]["verdict"] == "no difference shown"
+    assert "paired interval excludes 0" in page and "The best AUC here is" in page
+
+
+def test_more_methods_than_colours(tmp_path):
+    inputs = synthetic()
+    many = [dataclasses.replace(inputs.methods[2], name=f"method-{place}") for place in range(20)]
+    _, _, page = build(tmp_path, methods=[*many, inputs.methods[0]])
+    assert all(f">method-{place}<" in page for place in range(20))
+
+
+def test_colours_follow_the_page(tmp_path):
+    _, _, page = build(tmp_path)
+    assert "#0102" not in page and "currentColor" in page and "prefers-color-scheme: dark" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": []}, "no scores"),
+        ({"methods": [MethodScores("a", np.zeros(N))] * 2}, "comes 2 times"),
+        ({"methods": [MethodScores("a", np.zeros(3))]}, "shape"),
+        ({"methods": [MethodScores("a", np.full(N, np.nan))]}, "NaN"),
+        ({"large_correct": np.array([True])}, "1 labels for 240"),
+        ({"labels": synthetic().labels.drop("group")}, "lack the columns group"),
+        ({"labels": synthetic().labels[:0]}, "no test samples"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(InvalidInputError, match=message):
+        synthetic(**change)
+
+
+def test_terminal_rows(tmp_path):
+    _, report, _ = build(tmp_path)
+    columns, rows = terminal_rows(report)
+    assert all(len(row) == len(columns) for row in rows)
+    assert rows[0][:2] == ["relope", f"{report['methods'][0]['auc']:.3f}"] and rows[0][4] == "higher"
+    assert rows[-1][0] == "question-kind (control)"
