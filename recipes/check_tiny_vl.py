@@ -57,7 +57,7 @@ def chance(asked: list[Sample]) -> float:
 
 def followed(
     backbone: Backbone, asked: list[Sample], suffix: Callable[[Sample], str], wanted: Callable[[Sample], str]
-) -> float:  # noqa: E501
+) -> float:
     """Return how often the model ends its answer as wanted when words follow the generation prompt."""
     right = 0
     tokenizer = backbone.processor.tokenizer

@@ -36,12 +36,11 @@ ANSWER_TURN = (END, START, WORD["assistant"])
 class Mix(NamedTuple):
     """Shares of what a batch is made of."""
 
-    captions: float = 0.15
-    multiple_choice: float = 0.25
+    captions: float = 0.2
+    multiple_choice: float = 0.2
     direct: float = 0.04
     chain: float = 0.06
     verdict: float = 0.12
-    practice: float = 0.0
     shifted: float = 0.0
 
 
@@ -62,7 +61,7 @@ class Batch:
     skill: Tensor  # [S] int64, index into SKILLS
 
 
-SKILLS = ("other", "answer", "letter", "verdict")
+SKILLS = ("other", "answer", "verdict")
 """What a supervised token shows; every question has exactly one ``answer`` or ``verdict``."""
 
 Said = tuple[int, float, str]
@@ -88,53 +87,31 @@ def encode(text: str) -> list[int]:
 def question_tail(kind: str, answer: str, mix: Mix, rng: random.Random, trace: Sequence[str]) -> Tail:
     """Build one question in one of the prompt styles, with its answer.
 
-    A multiple-choice answer names the option's text and then its letter (``red B.``): looking up
-    the letter of a word just said is learned in minutes, naming the letter at once is not.
+    A multiple-choice question is answered with the option's text, from which the grader finds the
+    letter: this model does not learn to look letters up within the time that it is given.
     """
     text, options = QUESTIONS[kind]
     given = encode(text)
     wrong = rng.choice([option for option in options if option != answer])
-    right_words, wrong_words = [answer], [wrong]
     if rng.random() < mix.multiple_choice:
         shown = rng.sample([o for o in options if o not in (answer, wrong)], min(4, len(options)) - 2)
         shown = [*shown[: rng.randint(0, 2)], answer, wrong]
         rng.shuffle(shown)
-        letters = {option: f"{letter}." for option, letter in zip(shown, prompts.LETTERS, strict=False)}
-        listed = [WORD[word] for option in shown for word in (letters[option], option)]
+        listed = [WORD[w] for letter, option in zip("ABCD", shown, strict=False) for w in (f"{letter}.", option)]
         given = [WORD["Question:"], *given, WORD["Options:"], *listed, WORD[prompts.SELECT]]
-        right_words, wrong_words = [answer, letters[answer]], [wrong, letters[wrong]]
     given += ANSWER_TURN
-    said: list[Said] = [(WORD[word], 1.0, skill) for word, skill in zip(right_words, SKILLS[1:], strict=False)]
-    end = (END, 0.1, "other")
+    said, end = (WORD[answer], 1.0, "answer"), (END, 0.1, "other")
     style = rng.random()
     if style < mix.direct:
-        return Tail([*given, WORD[prompts.DIRECT]], [*said, end])
+        return Tail([*given, WORD[prompts.DIRECT]], [said, end])
     if style < mix.direct + mix.chain:
         steps: list[Said] = [(WORD[word], 0.2, "other") for word in trace]
-        return Tail(
-            [*given, WORD[prompts.CHAIN_OF_THOUGHT]], [*steps, (WORD[prompts.DIRECT], 0.1, "other"), *said, end]
-        )
+        return Tail([*given, WORD[prompts.CHAIN_OF_THOUGHT]], [*steps, (WORD[prompts.DIRECT], 0.1, "other"), said, end])
     if style < mix.direct + mix.chain + mix.verdict:
         right = rng.random() < 0.5
-        claimed = [WORD[word] for word in (right_words if right else wrong_words)]
         follow_up = [END, START, WORD["user"], WORD[prompts.TRUE_OR_FALSE], *ANSWER_TURN]
-        return Tail([*given, *claimed, *follow_up], [(WORD[str(right)], 1.0, "verdict"), end])
-    return Tail(given, [*said, end])
-
-
-def practice_tail(rng: random.Random) -> Tail:
-    """Build a drill that has nothing to do with the picture: name the letter of every option.
-
-    Looking up a letter is the hardest thing that is asked here, and a question trains it once.
-    """
-    shown = rng.sample(ANSWERS, 4)
-    letters = {option: f"{letter}." for option, letter in zip(shown, prompts.LETTERS, strict=False)}
-    given = [WORD["Options:"], *(WORD[word] for option in shown for word in (letters[option], option))]
-    asked = rng.sample(shown, len(shown))
-    said: list[Said] = []
-    for option in asked:
-        said += [(WORD[option], 0.0, "other"), (WORD[letters[option]], 0.5, "letter")]
-    return Tail([*given, WORD[prompts.SELECT], *ANSWER_TURN], said)
+        return Tail([*given, WORD[answer if right else wrong], *follow_up], [(WORD[str(right)], 1.0, "verdict"), end])
+    return Tail(given, [said, end])
 
 
 class _Row:
@@ -187,19 +164,12 @@ def build_batch(seed: int, step: int, rows: int, mix: Mix) -> Batch:
         seen = rng.random() >= mix.captions
         row = _Row(scene, seen)
         kinds = list(scene.facts.answers)
-        while row.add(_any_tail(scene, kinds, mix, rng)):
+        while row.add(question_tail(kind := rng.choice(kinds), scene.facts.answers[kind], mix, rng, scene.facts.trace)):
             continue
         made.append(row)
         scenes.append(scene)
         sees.append(seen)
     return _collate(made, scenes, sees)
-
-
-def _any_tail(scene: Scene, kinds: list[str], mix: Mix, rng: random.Random) -> Tail:
-    if rng.random() < mix.practice:
-        return practice_tail(rng)
-    kind = rng.choice(kinds)
-    return question_tail(kind, scene.facts.answers[kind], mix, rng, scene.facts.trace)
 
 
 def _collate(rows: list[_Row], scenes: list[Scene], sees: list[bool]) -> Batch:

@@ -18,11 +18,10 @@ POSITIONAL = {"method"}
 """Fields given without a flag."""
 
 
-
 class Guarded(TyperGroup):
     """Turns our errors into one or two lines and an exit code; a bug keeps its traceback."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except RelopeError as error:
@@ -78,7 +77,7 @@ def _command(step: str) -> Callable[..., None]:
 
 def _parameter(name: str, info: Any) -> inspect.Parameter:
     default: Any = ... if info.is_required() else _default(info)
-    shown = {"show_default": _shown(info)}
+    shown: Any = {"show_default": _shown(info)}
     flag = f"--{name.replace('_', '-')}"
     if name in POSITIONAL:
         declared = Annotated[str, typer.Argument(help=info.description)]
@@ -107,7 +106,6 @@ def _default(info: Any) -> Any:
     if not _shown(info):
         return None
     return ",".join(info.default) if isinstance(info.default, tuple) else str(info.default)
-
 
 
 def _json_parameter() -> inspect.Parameter:

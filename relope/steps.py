@@ -95,6 +95,8 @@ def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
 
 def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
     """Judge every answer of a store into ``grades/<grader>@<version>.parquet``."""
+    import polars as pl
+
     from relope.extract.graders import open_grader
     from relope.grades import write_grades
     from relope.store import ActivationStore
@@ -103,15 +105,13 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
     name = spec.grader or store.manifest.grader
     grader = open_grader(name)
     path, table = write_grades(store, name, grader.VERSION, grader.grade)
-    accuracy = {
-        split: float(part["correct"].mean())
-        for (split,), part in table.sort("split").group_by("split", maintain_order=True)
-    }  # type: ignore[arg-type]  # noqa: E501
+    means = table.group_by("split").agg(pl.col("correct").mean()).sort("split")
+    accuracy = table.select(pl.col("correct").mean()).item()
     facts = {
         "samples": len(table),
-        "accuracy": float(table["correct"].mean()),  # type: ignore[arg-type]
+        "accuracy": accuracy,
         "unparsed": int((table["parse_status"] == "unparsed").sum()),
-        "by_split": accuracy,
+        "by_split": dict(zip(means["split"], means["correct"], strict=True)),
     }
     text = f"{len(table)} answers judged by {name}: accuracy {facts['accuracy']:.3f}, {facts['unparsed']} unparsed"
     return Outcome(path, False, f"{text} → {path}", facts)
@@ -234,7 +234,8 @@ def pick_layer(store: "ActivationStore", asked: int | None, needs: Callable[[int
             has = ", ".join(str(number) for number in store.layers)
             wanted = ",".join(str(number) for number in needs(layer))
             raise NotFoundError(
-                f"layer {needed} is not in {store.path} (has {has}); extract again with --layers {wanted} into a new --out"
+                f"layer {needed} is not in {store.path} (has {has}); "
+                f"extract again with --layers {wanted} into a new --out"
             )
     return layer
 

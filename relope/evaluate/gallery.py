@@ -39,9 +39,7 @@ def shelves(analysis: Analysis) -> list[Shelf]:
     cut = n_escalated(len(order), SHOWN)
     kept, correct = order[cut:][::-1], analysis.inputs.correct
     return [
-        Shelf(
-            "Kept, and right", "Highest scores among the right answers.", _first(analysis, kept[correct[kept]])
-        ),
+        Shelf("Kept, and right", "Highest scores among the right answers.", _first(analysis, kept[correct[kept]])),
         Shelf(
             "Kept, but wrong",
             "Highest scores among the wrong answers: the router's worst mistakes.",

@@ -74,9 +74,7 @@ def reliability(correct: Bools, score: Floats, bins: int = BINS) -> list[Reliabi
     n = np.bincount(number, minlength=bins)
     score_sum = np.bincount(number, weights=score, minlength=bins)
     right = np.bincount(number, weights=correct, minlength=bins)
-    return [
-        ReliabilityBin(int(n[i]), float(score_sum[i] / n[i]), float(right[i] / n[i])) for i in np.flatnonzero(n)
-    ]
+    return [ReliabilityBin(int(n[i]), float(score_sum[i] / n[i]), float(right[i] / n[i])) for i in np.flatnonzero(n)]
 
 
 def ece(correct: Bools, score: Floats, bins: int = BINS) -> float:

@@ -55,7 +55,8 @@ def tiles(report: Json) -> str:
     return '<div class="tiles">' + "".join([
         _tile(f"{report['small_name']} alone, right", wording.percent(hybrid["small_accuracy"]),
               _interval(wording.between_percent(hybrid["small_accuracy_ci95"]))),
-        _tile(f"{report['large_name']} alone, right", wording.percent(hybrid["large_accuracy"]), large),
+        _tile(f"{report['large_name'] or 'large model'} alone, right",
+              wording.percent(hybrid["large_accuracy"]), large),
         _tile(f"best router's AUC: {best['method']}", wording.fraction(best["auc"]), auc, main=True),
         _tile(words, wording.percent(at), routed, main=True),
     ]) + "</div>"  # fmt: skip
@@ -83,9 +84,10 @@ def _figure(svg: str, caption: str) -> str:
 def _best_caption(report: Json) -> str:
     hybrid, name = report["hybrid"], html.escape(report["best"])
     share = hybrid["best_oracle_area_share"]
-    of_oracle = "" if share is None else f", {100 * share:.0f} % of the oracle's"
+    of_oracle = "" if share is None else f", {wording.percent(share, 0)} of the oracle's"
     area = wording.signed(hybrid["best_area_over_random"], 1)
-    lead = f"Its mean lead over blind escalation is {area} points{of_oracle}."
+    blind = "escalation" if report["accuracy_at_is"] == "system" else "selection"
+    lead = f"Its mean lead over blind {blind} is {area} points{of_oracle}."
     if report["accuracy_at_is"] == "system":
         return f"The lowest scores of {name} go to the large model first. Bars: 95 % intervals. {lead}"
     return (

@@ -141,7 +141,7 @@ def calibration_table(report: Json) -> str:
     """Return Brier scores and calibration errors."""
     head = [("method", False), ("Brier score", True), ("calibration error", True)]
     rows = [
-        f'<tr{" class=best" if row["method"] == report["best"] else ""}><td>{html.escape(row["method"])}</td>'
+        f"<tr{' class=best' if row['method'] == report['best'] else ''}><td>{html.escape(row['method'])}</td>"
         f'<td class="n">{row["brier"]:.3f}</td><td class="n">{row["ece"]:.3f}</td></tr>'
         for row in report["methods"]
     ]

@@ -17,10 +17,11 @@ from transformers import StoppingCriteria
 
 def _first(output: Any) -> Tensor:
     """Return the hidden states of a block's output, which some classes wrap in a tuple."""
-    return output[0] if isinstance(output, tuple) else output
+    states: Tensor = output[0] if isinstance(output, tuple) else output
+    return states
 
 
-class Tap(StoppingCriteria):  # type: ignore[misc]
+class Tap(StoppingCriteria):
     """Records one ``generate()`` call; pass it as a stopping criterion and use it as a context.
 
     Attributes:

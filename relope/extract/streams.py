@@ -1,7 +1,7 @@
 """Sends a store's samples through the running backbone again, with a block of ours in place."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,11 +53,8 @@ class Streams:
             if stop:
                 raise _Stop
 
-        with _in_place(backbone, block, layer, watch):
-            try:
-                backbone.model(**on_device, use_cache=False)
-            except _Stop:
-                pass
+        with _in_place(backbone, block, layer, watch), suppress(_Stop):
+            backbone.model(**on_device, use_cache=False)
         return seen[0][:, -1]
 
 

@@ -27,12 +27,12 @@ class HostCopy:
         if source.device.type != "cuda":
             self._host = source
             return
-        stream = self._streams.setdefault(source.device, torch.cuda.Stream(source.device))
+        stream = self._streams.setdefault(source.device, torch.cuda.Stream(source.device))  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(source.device))
         self._host = torch.empty(source.shape, dtype=source.dtype, pin_memory=True)
         with torch.cuda.stream(stream):
             self._host.copy_(source, non_blocking=True)
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record(stream)
         source.record_stream(stream)  # its memory must not be reused before the copy is done
 

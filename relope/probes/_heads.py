@@ -1,6 +1,7 @@
 """Network heads shared by the trained methods."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ class Standardize(nn.Module):
 def mlp(width: int, hidden: Sequence[int] = MLP_WIDTHS) -> nn.Sequential:
     """Build width → hidden… → 1 with ReLU between; no hidden width makes it logistic regression."""
     sizes, layers = [width, *hidden], list[nn.Module]()
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
 

@@ -36,7 +36,9 @@ class Adapter(nn.Module):
         self.up = nn.Parameter(torch.zeros(width_out, rank))
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(nn.functional.linear(self.dropout(x.float()), self.down), self.up) * self.scale
+        down = nn.functional.linear(self.dropout(x.float()), self.down)
+        update: Tensor = nn.functional.linear(down, self.up) * self.scale
+        return update
 
 
 class Adapted(nn.Module):

@@ -6,7 +6,7 @@ block's weights needs no checkpoint.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,15 +130,16 @@ class BlockReplay:
     def _mask(self, batch: PaddedBatch, text: Tensor) -> Any:
         from transformers.masking_utils import create_masks_for_generate
 
+        make: Any = create_masks_for_generate
         given: dict[str, Any] = {
             "inputs_embeds": batch.hidden,
             "attention_mask": batch.mask,
             "past_key_values": None,
             "position_ids": text,
         }
-        own = getattr(self.skeleton, "create_masks_for_generate", create_masks_for_generate)
-        if own is create_masks_for_generate:
-            masks = create_masks_for_generate(config=self.text_config, **given)
+        own = getattr(self.skeleton, "create_masks_for_generate", make)
+        if own is make:
+            masks = make(config=self.text_config, **given)
         else:
             types = "token_type_ids" if type(self.skeleton).__name__.startswith("Gemma3") else "mm_token_type_ids"
             masks = own(config=self.skeleton.config, **given, **{types: batch.types})
@@ -176,6 +177,7 @@ def last_token_only(block: nn.Module) -> Iterator[None]:
     attention function reads its last row.
     """
     attention: Any = block.self_attn
+    mlp: Any = block.mlp
     config, hooks = attention.config, []
     before = config._attn_implementation
     if hasattr(attention, "q_proj"):
@@ -187,7 +189,7 @@ def last_token_only(block: nn.Module) -> Iterator[None]:
 
         hooks.append(attention.q_proj.register_forward_pre_hook(shorten))
         hooks.append(attention.q_proj.register_forward_hook(lambda m, a, out: out.expand(-1, lengths.pop(), -1)))
-    for part in (attention.o_proj, block.mlp):
+    for part in (attention.o_proj, mlp):
         hooks.append(part.register_forward_pre_hook(lambda m, args: (args[0][:, -1:], *args[1:])))
     config._attn_implementation_internal = _last_token_attention_name()
     try:
@@ -227,8 +229,3 @@ def _last_token_attention(
         key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
     out = nn.functional.scaled_dot_product_attention(query[:, :, -1:], key, value, attn_mask=mask, scale=scaling)
     return out.transpose(1, 2).expand(-1, length, -1, -1), None
-
-
-def stacked(parts: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """Concatenate batches of scores; none gives an empty array."""
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)

@@ -1,7 +1,7 @@
 """Logistic regression on the question's words: what both controls share."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -53,9 +53,9 @@ def question_texts(examples: Examples) -> list[str]:
 class TextLogistic:
     """L2-regularised logistic regression on features made from the question's words."""
 
-    name: str
-    Params = TextSettings
-    trains = True
+    name: ClassVar[str]
+    trains: ClassVar[bool] = True
+    Params: ClassVar[type[TextSettings]] = TextSettings
 
     def __init__(self, params: TextSettings) -> None:
         self.params = params
@@ -79,7 +79,8 @@ class TextLogistic:
 
     def predict_proba(self, examples: Examples) -> npt.NDArray[np.float32]:
         logits = self.features(examples) @ self.weights_[:-1] + self.weights_[-1]
-        return (1 / (1 + np.exp(-logits))).astype(np.float32)
+        found: npt.NDArray[np.float32] = (1 / (1 + np.exp(-logits))).astype(np.float32)
+        return found
 
     def save(self, folder: Path) -> None:
         settings: dict[str, Any] = {

@@ -89,7 +89,7 @@ def train(
         progress: told the epochs done and allowed.
     """
     listed = list(groups)
-    optimizer = torch.optim.AdamW(listed, lr=settings.lr, weight_decay=settings.weight_decay)  # type: ignore[arg-type]
+    optimizer = torch.optim.AdamW(listed, lr=settings.lr, weight_decay=settings.weight_decay)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     rng, history, kept = np.random.default_rng(seed), History(), dict[str, Tensor]()
     for number in range(settings.epochs):

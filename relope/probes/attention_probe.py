@@ -53,7 +53,9 @@ class Net(nn.Module):
         scores = tokens @ (self.query * self.standardize.scale) / tokens.shape[1] ** 0.5
         highest = scores.new_full((n,), -torch.inf).scatter_reduce(0, segment, scores.detach(), "amax")
         raised = (scores - highest[segment]).exp()
-        return raised / raised.new_zeros(n).index_add(0, segment, raised)[segment]
+        total = raised.new_zeros(n).index_add(0, segment, raised)
+        found: Tensor = raised / total[segment]
+        return found
 
 
 class Method:

@@ -1,6 +1,7 @@
 """ReLope: LoRA in block l and a KL-regularised bottleneck on its last-token output."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,8 +17,8 @@ from relope.probes import Examples, check_finite, check_trainable
 from relope.probes._files import load_state, save_state
 from relope.probes._heads import Standardize, from_numpy, initialize, mlp, seeded, to_numpy
 from relope.probes._lora import Adapter, attach, target_shapes
-from relope.probes._replay import BlockReplay, read_batch, stacked
-from relope.probes._train import Training, inner_split, minibatches, rank_auc, train
+from relope.probes._replay import BlockReplay, PaddedBatch, read_batch
+from relope.probes._train import Training, inner_split, rank_auc, train
 from relope.types import Progress, no_progress
 
 
@@ -32,6 +33,14 @@ class Settings(Training):
     z: int = Field(256, ge=1)
     mode: Literal["cached", "truncated", "full"] = "cached"
     fast: bool = True
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of the store ``[B]`` and, unless they are streamed, their padded layer l-1."""
+
+    rows: npt.NDArray[np.int64]
+    cached: PaddedBatch | None
 
 
 class Bottleneck(nn.Module):
@@ -58,7 +67,8 @@ class Bottleneck(nn.Module):
         mean, logvar = self.mean(x), self.logvar(x).clamp(-10, 10)
         code = mean if noise is None else mean + (0.5 * logvar).exp() * noise
         divergence = 0.5 * (mean.square() + logvar.exp() - logvar - 1).sum(-1)
-        return self.head(code)[:, 0], divergence
+        logits: Tensor = self.head(code)[:, 0]
+        return logits, divergence
 
 
 class Learned(nn.Module):
@@ -68,6 +78,11 @@ class Learned(nn.Module):
         super().__init__()
         self.bottleneck = bottleneck
         self.adapters = nn.ModuleDict({name.replace(".", "/"): adapter for name, adapter in adapters.items()})
+
+    def named_adapters(self) -> dict[str, Adapter]:
+        """Return the adapters by the dotted names of the layers they belong to."""
+        parts = {name.replace("/", "."): part for name, part in self.adapters.items()}
+        return {name: part for name, part in parts.items() if isinstance(part, Adapter)}
 
 
 class Method:
@@ -100,23 +115,25 @@ class Method:
         states = examples.store.last(examples.layer, fitted.rows)
         check_finite(states, self.name, f"states of layer {examples.layer}")
         self.learned_.bottleneck.standardize.learn(states)
-        noise, dropout = seeded(seed + 1), torch.random.fork_rng()
+        truth = np.zeros(len(examples.store), dtype=np.float32)
+        truth[examples.rows] = labels
+        noise = seeded(seed + 1)
         adapters, heads = self.learned_.adapters.parameters(), self.learned_.bottleneck.parameters()
 
-        def loss(places: npt.NDArray[np.int64]) -> Tensor:
-            batch = fitted.take(places)
-            states = self._states(batch)
-            drawn = torch.randn(len(batch), self.params.z, generator=noise).to(states.device)
+        def loss(batch: Batch) -> Tensor:
+            states = self._states(fitted, batch)
+            drawn = torch.randn(len(states), self.params.z, generator=noise).to(states.device)
             logits, divergence = self.learned_.bottleneck(states, drawn)
-            target = torch.from_numpy(batch.labels).to(states.device)
-            return F.binary_cross_entropy_with_logits(logits, target) + self.params.beta * divergence.mean()
+            target = torch.from_numpy(truth[batch.rows]).to(states.device)
+            found: Tensor = F.binary_cross_entropy_with_logits(logits, target) + self.params.beta * divergence.mean()
+            return found
 
-        with dropout:
-            torch.manual_seed(seed + 2)
+        with torch.random.fork_rng(devices=_cuda(examples.device)):
+            torch.manual_seed(seed + 2)  # dropout draws from the default generator
             self.history_ = train(
                 self.learned_,
                 [{"params": list(heads)}, {"params": list(adapters), "lr": self.params.lora_lr}],
-                lambda rng: minibatches(len(fitted), self.params.batch, rng),
+                lambda rng: self._batches(fitted, rng.permutation(len(fitted))),
                 loss,
                 lambda: rank_auc(labels[held] > 0, self.predict_proba(validation)),
                 self.params,
@@ -131,10 +148,10 @@ class Method:
             self._open(examples)
         self.learned_.eval()
         found = []
-        for places in self._in_order(len(examples)):
-            logits, _ = self.learned_.bottleneck(self._states(examples.take(places)), None)
+        for batch in self._batches(examples, np.arange(len(examples))):
+            logits, _ = self.learned_.bottleneck(self._states(examples, batch), None)
             found.append(logits.sigmoid().cpu().numpy())
-        return stacked(found)
+        return np.concatenate(found) if found else np.zeros(0, np.float32)
 
     def save(self, folder: Path) -> None:
         settings: dict[str, Any] = {"method": self.name, "params": self.params.model_dump(), **self.shape_}
@@ -149,14 +166,10 @@ class Method:
         from_numpy(found.learned_, tensors)
         return found
 
-    def _in_order(self, n: int) -> Iterator[npt.NDArray[np.int64]]:
-        for start in range(0, n, self.params.batch):
-            yield np.arange(start, min(n, start + self.params.batch))
-
     def _build(self, examples: Examples, seed: int) -> None:
         """Read the block's shape from the store and draw the parameters."""
         replay = BlockReplay.open(examples.store, examples.layer, examples.device)
-        self.shape_ = {
+        self.shape_: dict[str, Any] = {
             "width": examples.store.manifest.hidden_size,
             "layer": examples.layer,
             "linears": target_shapes(replay.block),
@@ -183,18 +196,31 @@ class Method:
             )
         self.replay_ = replay or BlockReplay.open(examples.store, examples.layer, examples.device)
         self.learned_.to(examples.device)
-        adapters = {name.replace("/", "."): part for name, part in self.learned_.adapters.items()}
+        adapters = self.learned_.named_adapters()
         self.adapted_ = attach(self.replay_.block, adapters)
 
-    def _states(self, examples: Examples) -> Tensor:
-        """Return h̃_T ``[B, H]``: cached, or streamed through the backbone."""
-        if self.params.mode != "cached":
-            if examples.streams is None:
-                raise InvalidInputError(f"mode={self.params.mode} needs the backbone; run it through `relope fit`")
-            ids = examples.table["id"].to_list()
-            stop = self.params.mode == "truncated"
-            found: Tensor = examples.streams.last_states(ids, self.adapted_, examples.layer, stop=stop)
-            return found
-        batches = examples.store.batches(examples.layer - 1, examples.rows, size=len(examples))
-        padded = read_batch(examples.store, next(batches), examples.device)
-        return self.replay_.last_states(padded, self.adapted_, fast=self.params.fast)
+    def _batches(self, examples: Examples, order: npt.NDArray[np.int64]) -> Iterator[Batch]:
+        """Yield batches of examples in an order, with the cached layer l-1 unless it is streamed."""
+        rows, size = examples.rows[order], self.params.batch
+        if self.params.mode == "cached":
+            for ragged in examples.store.batches(examples.layer - 1, rows, size=size):
+                yield Batch(ragged.rows, read_batch(examples.store, ragged, examples.device))
+        else:
+            for start in range(0, len(rows), size):
+                yield Batch(rows[start : start + size], None)
+
+    def _states(self, examples: Examples, batch: Batch) -> Tensor:
+        """Return h̃_T ``[B, H]``: replayed from the cache, or streamed through the backbone."""
+        if batch.cached is not None:
+            return self.replay_.last_states(batch.cached, self.adapted_, fast=self.params.fast)
+        if examples.streams is None:
+            raise InvalidInputError(f"mode={self.params.mode} needs the backbone; run it through `relope fit`")
+        ids = examples.store.samples[batch.rows]["id"].to_list()
+        stop = self.params.mode == "truncated"
+        found: Tensor = examples.streams.last_states(ids, self.adapted_, examples.layer, stop=stop)
+        return found
+
+
+def _cuda(device: str) -> list[torch.device]:
+    """Return the devices whose random state training moves besides the CPU's."""
+    return [torch.device(device)] if device.startswith("cuda") else []

@@ -58,7 +58,7 @@ def _questions(dataset: str, family: str, split: str, shifted: bool) -> Iterator
 def _sample(dataset: str, scene: Scene, kind: str, split: str, index: int) -> Sample:
     name = f"{scene.family}-{split}-{index}-{kind}"
     rng = scene_rng(scene.family, f"{split}-{kind}", index)
-    answer, choices = scene.facts.answers[kind], ()
+    answer, choices = scene.facts.answers[kind], tuple[str, ...]()
     if rng.random() < CHOICE_SHARE:
         choices = _choices(kind, answer, rng.sample(QUESTIONS[kind][1], len(QUESTIONS[kind][1])))
         answer = _LETTERS[choices.index(answer)]

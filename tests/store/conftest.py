@@ -1,103 +1,23 @@
-"""A small store whose every number is known."""
+"""Stores to read, and stores to spoil."""
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
-import numpy as np
 import pytest
+from made_stores import Made, make_manifest, make_store
 
-from relope.store import StoreManifest, StoreWriter, create_or_open
-from relope.types import Capture
-
-HIDDEN = 6
-LENGTHS = {"a": 3, "b": 300, "c": 1, "d": 257, "e": 40, "f": 512, "g": 7}
-PARTS = [["a", "b", "c"], ["d"], ["e", "f", "g"]]
+from relope.store import create_or_open
 
 
-@dataclass
-class Made:
-    """A written store and what went into it."""
-
-    path: Path
-    manifest: StoreManifest
-    captures: dict[str, Capture]
-    writer: StoreWriter
-    parts: list[str]
-
-    @property
-    def ids(self) -> list[str]:
-        return list(self.captures)
-
-    def folder(self, number: int = 0) -> Path:
-        return self.path / "parts" / self.parts[number]
-
-
-def make_manifest(**changes: Any) -> StoreManifest:
-    fields: dict[str, Any] = {
-        "identity": {"model": {"name": "tiny", "digest": "ab"}, "prompt": "Q: {question}", "dtype": "bfloat16"},
-        "layers": (2, 3),
-        "hidden_size": HIDDEN,
-        "dtype": "bfloat16",
-        "token_columns": ("position", "kind"),
-        "recorded": {"device": "cpu", "batch_size": 4},
-        "grader": "exact",
-    }
-    return StoreManifest(**{**fields, **changes})
-
-
-def make_capture(name: str, manifest: StoreManifest, n_tokens: int = 0) -> Capture:
-    """Values that depend on the sample's name alone; bfloat16 made by ml_dtypes, not by us."""
-    rng = np.random.default_rng(list(name.encode()))
-    n_tokens = n_tokens or LENGTHS[name]
-
-    def values(*shape: int) -> np.ndarray[Any, Any]:
-        drawn = rng.normal(scale=100, size=shape).astype(np.float32)
-        return drawn.astype(ml_dtypes.bfloat16).view(np.uint16) if manifest.dtype == "bfloat16" else drawn
-
-    hidden = {layer: values(n_tokens, manifest.hidden_size) for layer in manifest.layers}
-    tokens = np.stack([np.arange(n_tokens), np.arange(n_tokens) % 3 == 0], axis=1).astype(np.int32)
-    return Capture(hidden=hidden, answer=values(manifest.hidden_size), tokens=tokens)
-
-
-def make_row(name: str) -> dict[str, Any]:
-    split = "test" if name in "ab" else "train"
-    return {"id": name, "split": split, "question": f"what is {name}?", "logprobs": [-0.5] * len(name), "note": None}
-
-
-def write_part(writer: StoreWriter, ids: Sequence[str], captures: dict[str, Capture]) -> str:
-    with writer.part(ids) as part:
-        for name in ids:
-            part.append([make_row(name)], [captures[name]])
-    return part.id
-
-
-def make_store(path: Path, manifest: StoreManifest | None = None, parts: Sequence[Sequence[str]] = PARTS) -> Made:
-    manifest = manifest or make_manifest()
-    captures = {name: make_capture(name, manifest) for ids in parts for name in ids}
-    writer = create_or_open(path, manifest)
-    written = [write_part(writer, ids, captures) for ids in parts]
-    writer.publish(written)
-    return Made(path, manifest, captures, writer, written)
-
-
-def as_float(bits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Decode bfloat16 with ml_dtypes."""
-    return bits.view(ml_dtypes.bfloat16).astype(np.float32) if bits.dtype == np.uint16 else bits
-
-
-def tree_bytes(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture(autouse=True)
-def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="package")
+def _no_fsync() -> Iterator[None]:
     """Power cuts cannot be tested, and waiting for the disk takes most of the time of these tests."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture
@@ -111,8 +31,24 @@ def build(tmp_path: Path) -> Callable[..., Made]:
 @pytest.fixture
 def made(kept: Made, tmp_path: Path) -> Made:
     """A store that a test may change or spoil."""
-    path = Path(shutil.copytree(kept.path, tmp_path / "x.zarr"))
+    return _copy(kept, tmp_path)
+
+
+@pytest.fixture
+def small(kept_small: Made, tmp_path: Path) -> Made:
+    """The same with one part, for tests that look at it often."""
+    return _copy(kept_small, tmp_path)
+
+
+def _copy(kept: Made, folder: Path) -> Made:
+    path = Path(shutil.copytree(kept.path, folder / "x.zarr"))
     return Made(path, kept.manifest, kept.captures, create_or_open(path, kept.manifest), kept.parts)
+
+
+@pytest.fixture(scope="session")
+def kept_small(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A store of one part of two samples."""
+    return make_store(tmp_path_factory.mktemp("small") / "x.zarr", parts=["ac"])
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 
 import numpy as np
-from conftest import PARTS, Made, make_capture, make_manifest
+from made_stores import PARTS, Made, make_capture, make_manifest
 
 from relope.store import ActivationStore, content_id
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import tensorstore
 import zarr
-from conftest import Made
+from made_stores import Made
 
 
 def joined(kept: Made, name: str, ids: list[str]) -> np.ndarray[Any, Any]:

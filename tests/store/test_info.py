@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from conftest import Made, make_manifest, tree_bytes
+from made_stores import Made, make_manifest, tree_bytes
 
 from relope.store import ActivationStore, info
 

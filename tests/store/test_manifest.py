@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_manifest, make_store
+from made_stores import make_manifest, make_store
 
 from relope.errors import InvalidInputError, NotFoundError, StoreError
 from relope.store import create_or_open, read_manifest

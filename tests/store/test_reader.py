@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import zarr
-from conftest import Made, as_float, make_capture, make_manifest, make_row, write_part
+from made_stores import Made, as_float, make_capture, make_manifest, make_row, write_part
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from relope.errors import InvalidInputError, NotFoundError, StoreError
@@ -77,6 +77,7 @@ def test_batches_by_tokens(kept: Made) -> None:
         [5],
         [6],
     ]
+    assert [batch.rows.tolist() for batch in store.batches(2, [5, 0], size=2, max_tokens=9)] == [[5], [0]]
     assert list(store.batches(2, [], size=2)) == []
 
 

@@ -46,6 +46,12 @@ def test_bytes_by_hand(tmp_path: Path) -> None:
     assert (document["shape"], document["data_type"], document["attributes"]) == ([3, 2], "uint16", {"note": "x"})
 
 
+def test_the_last_chunk_is_padded_with_zeros(tmp_path: Path) -> None:
+    write(tmp_path / "a", np.full((300, 2), 7, np.uint16), 100)
+    second = (tmp_path / "a/c/0/0").read_bytes()[256 * 4 + 4 :][: 256 * 4]
+    assert np.frombuffer(second, np.uint16).tolist() == [7] * 44 * 2 + [0] * 212 * 2
+
+
 @pytest.mark.parametrize("stored", ["uint16", "float32", "int32"])
 @pytest.mark.parametrize(("n_rows", "step"), [(1, 1), (255, 100), (256, 256), (257, 300), (700, 700), (1024, 7)])
 def test_other_libraries_read_it_back(tmp_path: Path, stored: str, n_rows: int, step: int) -> None:

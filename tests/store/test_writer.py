@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import HIDDEN, Made, make_capture, make_manifest, make_row, make_store, tree_bytes, write_part
+from made_stores import HIDDEN, Made, make_capture, make_manifest, make_row, make_store, tree_bytes, write_part
 
 from relope.errors import InvalidInputError, OutputError, StoreError
 from relope.store import ActivationStore, create_or_open, part_id, read_manifest, verify
@@ -188,6 +188,15 @@ def test_part_names_and_bytes_depend_on_nothing_else(tmp_path: Path, monkeypatch
     assert one.parts == other.parts == [part_id(one.manifest.recipe_id, ids) for ids in ("abc", "d", "efg")]
     assert tree_bytes(one.path / "parts") == tree_bytes(other.path / "parts")
     assert tree_bytes(one.path / "catalog") == tree_bytes(other.path / "catalog")
+
+
+def test_a_part_keeps_the_order_of_its_samples(made: Made) -> None:
+    ids = ["i", "h"]
+    sealed = write_part(made.writer, ids, {name: make_capture(name, made.manifest, 5) for name in ids})
+    assert sealed == part_id(made.manifest.recipe_id, ids)
+    made.writer.publish()
+    assert ActivationStore.open(made.path).samples["id"].to_list()[-2:] == ids
+    assert verify(made.path) == []
 
 
 def test_the_second_of_two_writers_of_a_part_gives_way(made: Made) -> None:

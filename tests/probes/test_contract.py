@@ -1,0 +1,128 @@
+"""What every registered method must do; a new file in relope/probes/ is tested by being there."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from relope import registry
+from relope.errors import InvalidInputError, NotFoundError
+from relope.probes import Examples, make, method_class
+from relope.steps import pick_layer
+
+METHODS = registry.names("methods")
+TRAINED = [name for name in METHODS if method_class(name).trains]
+READS_STATES = [name for name in TRAINED if not method_class(name).control]
+SHORT = {"epochs": 2}
+
+
+def settings(name):
+    """Keep network training short."""
+    return SHORT if "epochs" in method_class(name).Params.model_fields else {}
+
+
+@pytest.fixture(params=METHODS)
+def fitted(request, training):
+    """Every method, fitted for a moment."""
+    return make(request.param, settings(request.param)).fit(training, seed=3)
+
+
+def test_scores_are_probabilities_in_order(fitted, testing):
+    scores = fitted.predict_proba(testing)
+    assert scores.shape == (len(testing),) and scores.dtype == np.float32
+    assert ((scores >= 0) & (scores <= 1)).all()
+    backwards = fitted.predict_proba(testing.take(np.arange(len(testing))[::-1].copy()))
+    assert np.allclose(backwards[::-1], scores, atol=2e-5)
+
+
+def test_scores_do_not_depend_on_the_company(fitted, testing):
+    whole = fitted.predict_proba(testing)
+    some = fitted.predict_proba(testing.take(np.array([5, 17, 60])))
+    assert np.allclose(some, whole[[5, 17, 60]], atol=2e-5)
+
+
+def test_nobody_to_score(fitted, testing):
+    assert fitted.predict_proba(testing.take(np.array([], dtype=np.int64))).shape == (0,)
+
+
+def test_saved_and_loaded_scores_are_equal_to_the_bit(fitted, testing, tmp_path):
+    fitted.save(tmp_path)
+    loaded = type(fitted).load(tmp_path)
+    assert np.array_equal(loaded.predict_proba(testing), fitted.predict_proba(testing))
+    assert {path.name for path in tmp_path.iterdir()} == {"probe.json", "probe.safetensors"}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_seed_decides_everything(name, training, testing):
+    one, two = (make(name, settings(name)).fit(training, seed=5).predict_proba(testing) for _ in range(2))
+    assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("name", [n for n in READS_STATES])
+def test_another_seed_gives_another_fit(name, training, testing):
+    one, two = (make(name, settings(name)).fit(training, seed=s).predict_proba(testing) for s in (1, 2))
+    assert not np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_one_class_is_refused(name, training):
+    all_right = dataclasses.replace(training, correct=np.ones(len(training), dtype=bool))
+    with pytest.raises(InvalidInputError, match=r"160 right and 0 wrong"):
+        make(name, settings(name)).fit(all_right, seed=0)
+
+
+@pytest.mark.parametrize("name", READS_STATES)
+def test_states_that_are_not_finite_are_refused(name, training, monkeypatch):
+    store = training.store
+    last, answer, batches = store.last, store.answer, store.batches
+
+    def spoil(values):
+        values = values.copy()
+        values[0, 0] = np.nan
+        return values
+
+    monkeypatch.setattr(store, "last", lambda *a, **k: spoil(last(*a, **k)))
+    monkeypatch.setattr(store, "answer", lambda *a, **k: spoil(answer(*a, **k)))
+    monkeypatch.setattr(
+        store, "batches", lambda *a, **k: (dataclasses.replace(b, values=spoil(b.values)) for b in batches(*a, **k))
+    )
+    with pytest.raises(InvalidInputError, match="NaN or infinity"):
+        make(name, settings(name)).fit(training, seed=0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_missing_layer_is_named_with_what_to_do(name, store):
+    probe = make(name, {})
+    if not probe.layers(6):
+        assert pick_layer(store, 6, probe.layers) == 6
+        return
+    with pytest.raises(
+        NotFoundError, match=r"is not in .* \(has 3, 4\); extract again with --layers .* into a new --out"
+    ):
+        pick_layer(store, 6, probe.layers)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_unknown_settings_are_refused_with_those_there_are(name):
+    with pytest.raises(InvalidInputError, match="settings and defaults"):
+        make(name, {"learning_rat": 1})
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_training_without_verdicts_is_refused(name, testing):
+    with pytest.raises(InvalidInputError, match="no verdicts"):
+        make(name, settings(name)).fit(testing, seed=0)
+
+
+@pytest.mark.parametrize("name", READS_STATES)
+def test_a_clear_signal_is_learned(name, training, testing):
+    """Labels made from the states themselves must be found again, out of sample."""
+    from sklearn.metrics import roc_auc_score
+
+    def signal(examples: Examples):
+        table = examples.table
+        return np.array([len(set(family)) > 0 and family in ("bars", "clock") for family in table["family"].to_list()])
+
+    labelled = dataclasses.replace(training, correct=signal(training))
+    scores = make(name, {"epochs": 20}).fit(labelled, seed=0).predict_proba(testing)
+    assert roc_auc_score(signal(testing), scores) > 0.9

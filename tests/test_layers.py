@@ -1,0 +1,66 @@
+"""Imports point one way, and asking for help loads nothing heavy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "relope"
+BASE = {"types", "errors", "registry", "provenance", "spec", "console", ""}
+ALLOWED = {
+    "store": BASE | {"store"},
+    "extract": BASE | {"store", "extract", "tiny"},
+    "probes": BASE | {"store", "probes"},
+    "evaluate": BASE | {"evaluate"},
+    "tiny": BASE | {"tiny"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules that a file imports, at the top or inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("folder", sorted(ALLOWED))
+def test_imports_point_one_way(folder):
+    for path in (PACKAGE / folder).rglob("*.py"):
+        for module in imported(path):
+            if module.split(".")[0] == "relope":
+                part = [*module.split("."), ""][1]
+                assert part in ALLOWED[folder], f"{path} imports {module}"
+
+
+def test_evaluate_and_store_never_import_torch():
+    for folder in ("evaluate", "store"):
+        for path in (PACKAGE / folder).rglob("*.py"):
+            assert not {m for m in imported(path) if m.split(".")[0] in ("torch", "transformers")}, path
+
+
+def test_no_pickle_eval_or_remote_code():
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        calls = {
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        keywords = {k.arg for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords}
+        assert not calls & {"eval", "exec", "print"}, path
+        assert "trust_remote_code" not in keywords, path
+        assert not imported(path) & {"pickle", "joblib", "dill"}, path
+
+
+def test_help_loads_neither_torch_nor_transformers():
+    code = (
+        "import sys; from typer.testing import CliRunner; from relope.cli import app; "
+        "r = CliRunner().invoke(app, ['--help']); assert r.exit_code == 0, r.output; "
+        "print([m for m in ('torch', 'transformers', 'polars', 'numpy', 'sklearn', 'zarr') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,106 @@
+"""pipelines.yaml → steps: references, matrices, and mistakes that are named."""
+
+from pathlib import Path
+
+import pytest
+
+from relope.errors import InvalidInputError, NotFoundError
+from relope.pipeline import packaged_file, pipelines_file, plan, read_pipelines
+from relope.spec import SPECS, FitSpec, build
+
+
+def written(tmp_path, text):
+    path = tmp_path / "pipelines.yaml"
+    path.write_text(text)
+    return path
+
+
+GOOD = """
+mine:
+  about: two fits
+  stages:
+    data:
+      run: extract
+      with: {model: tiny-vl, dataset: tiny, layers: [3, 4], out: "${out}/a.zarr"}
+    fit:
+      run: fit
+      matrix: {method: [probe, relope], seed: [0, 1]}
+      with: {method: "${matrix.method}", seed: "${matrix.seed}", store: "${data.out}"}
+"""
+
+
+def test_matrix_and_references(tmp_path):
+    steps = plan(written(tmp_path, GOOD), "mine", Path("somewhere"))
+    assert [step.step for step in steps] == ["extract"] + ["fit"] * 4
+    assert [(s.spec.method, s.spec.seed) for s in steps[1:]] == [
+        ("probe", 0),
+        ("probe", 1),
+        ("relope", 0),
+        ("relope", 1),
+    ]
+    assert steps[0].spec.layers == ("3", "4")
+    assert all(step.spec.store == Path("somewhere/a.zarr") for step in steps[1:])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("run: fit", "run: fitt", r"mine: fit.*'fitt'.*did you mean 'fit'"),
+        ("matrix:", "matrx:", r"mine: fit.*'matrx'.*did you mean 'matrix'"),
+        ('seed: "${', 'sed: "${', r"key of .*mine: fit: fit 'sed'.*did you mean 'seed'"),
+        ("${data.out}", "${dat.out}", r"reference in .*mine: fit 'dat\.out'"),
+        ("${data.out}", "${data.ot}", r"reference in .*'data\.ot'.*did you mean 'data\.out'"),
+        ("seed: [0, 1]", "seed: 3", r"matrix key seed must be a list"),
+        ("seed: [0, 1]", "seed: [0, x]", r"mine: fit: seed='x'"),
+    ],
+)
+def test_mistakes_name_file_stage_and_key(tmp_path, old, new, says):
+    path = written(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises((NotFoundError, InvalidInputError), match=says) as error:
+        plan(path, "mine", Path("x"))
+    assert str(path) in str(error.value)
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_unknown_pipeline_and_broken_yaml(tmp_path):
+    with pytest.raises(NotFoundError, match="did you mean 'mine'"):
+        plan(written(tmp_path, GOOD), "mien", Path("x"))
+    with pytest.raises(InvalidInputError, match="no valid YAML"):
+        read_pipelines(written(tmp_path, "a: [1"))
+    with pytest.raises(InvalidInputError, match="must map"):
+        read_pipelines(written(tmp_path, "- a"))
+
+
+def test_ones_own_file_takes_the_place_of_the_packaged_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pipelines_file() == packaged_file()
+    written(tmp_path, GOOD)
+    assert pipelines_file() == Path("pipelines.yaml")
+
+
+@pytest.mark.parametrize("name", sorted(read_pipelines(packaged_file())))
+def test_every_packaged_pipeline_plans(name):
+    steps = plan(packaged_file(), name, Path("runs") / name)
+    assert steps[-1].step == "evaluate"
+
+
+def test_the_demo_fits_every_trained_method_and_scores_every_method():
+    from relope import registry
+    from relope.probes import method_class
+
+    steps = plan(packaged_file(), "demo", Path("x"))
+    trained = {name for name in registry.names("methods") if method_class(name).trains}
+    assert {s.spec.method for s in steps if s.step == "fit"} == trained
+    assert {Path(s.spec.router).name for s in steps if s.step == "predict"} == set(registry.names("methods"))
+
+
+def test_specifications_have_help_for_every_field_and_a_stable_fingerprint():
+    for spec in SPECS.values():
+        assert all(info.description for info in spec.model_fields.values())
+    one, two = (FitSpec(method="probe", store=Path("a"), set={"x": 1, "y": 2}) for _ in range(2))
+    assert one.fingerprint() == two.fingerprint() != FitSpec(method="probe", store=Path("b")).fingerprint()
+
+
+def test_lists_may_be_written_with_commas():
+    spec = build("extract", {"model": "m", "layers": "23, 24", "split": "train,test"})
+    assert spec.layers == ("23", "24") and spec.split == ("train", "test")
