@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,12 +15,22 @@ from relope.errors import InvalidInputError, RelopeError, unknown
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
 KINDS = {"models": "backbones", "datasets": "datasets", "methods": "methods", "graders": "graders"}
+STEPS = ("extract", "grade", "fit", "predict", "evaluate")
+CONTEXT = {"help_option_names": ["-h", "--help"]}
 POSITIONAL = {"method"}
 """Fields given without a flag."""
 
 
-class Guarded(TyperGroup):
-    """Turns our errors into one or two lines and an exit code; a bug keeps its traceback."""
+class Root(TyperGroup):
+    """Builds a step's command when it is called, and turns our errors into lines and exit codes.
+
+    The flags of a step come from its specification, whose import alone would double the time that
+    ``relope --help`` takes. A bug keeps its traceback.
+    """
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _step_command(name) if name in STEPS else command, rest
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -33,8 +44,8 @@ class Guarded(TyperGroup):
 
 
 app = typer.Typer(
-    name="relope", help=HELP, cls=Guarded, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    name="relope", help=HELP, cls=Root, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    context_settings=CONTEXT,
 )  # fmt: skip
 store_app = typer.Typer(help="Look at and check stores.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
@@ -55,8 +66,15 @@ def _root(
     """Hold the options that belong to no command."""
 
 
+def _step_command(step: str) -> Any:
+    """Return the command of a step with every flag of its specification."""
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=CONTEXT)
+    single.command(step)(_command(step))
+    return typer.main.get_command(single)
+
+
 def _command(step: str) -> Callable[..., None]:
-    """Make the command of a step from its specification."""
+    """Make the function behind the command of a step from its specification."""
     from relope.spec import SPECS, build
 
     fields = SPECS[step].model_fields
@@ -155,8 +173,18 @@ def _show_report(report: dict[str, Any]) -> None:
     console.table(f"AUC of P(correct) on {report['n']} samples", columns, rows)
 
 
-for _step in ("extract", "grade", "fit", "predict", "evaluate"):
-    app.command(_step)(_command(_step))
+def _summaries() -> dict[str, str]:
+    """Return step → first line of its specification's docstring, without importing it."""
+    source = (Path(__file__).parent / "spec.py").read_text(encoding="utf-8")
+    return {name.lower(): text for name, text in re.findall(r'class (\w+)Spec\(Spec\):\n    """(.+?)"""', source)}
+
+
+def _placeholder() -> None:
+    """Stand in the list of commands until the step is called."""
+
+
+for _step, _summary in _summaries().items():
+    app.command(_step, help=_summary)(_placeholder)
 
 
 @app.command()

@@ -127,7 +127,7 @@ def build(step: str, values: dict[str, Any], where: str = "") -> Spec:
 
 
 def _is_list(model: type[Spec], key: str) -> bool:
-    return model.model_fields[key].annotation is Layers
+    return model.model_fields[key].annotation == Layers
 
 
 def _listed(value: Any) -> Any:

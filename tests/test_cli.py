@@ -25,6 +25,13 @@ def relope(*arguments, cwd=None):
     return result
 
 
+def start(*arguments, **options):
+    """Start a command as a process of its own."""
+    return subprocess.Popen(
+        [*RELOPE, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """A finished quick demo."""
@@ -74,11 +81,10 @@ def test_killed_and_started_again_it_ends_with_the_same_numbers(demo, tmp_path):
     out, _ = demo
     truth = comparable(out)
     for seconds in (6, 9, 12):
-        process = subprocess.Popen([*RELOPE, "demo", "--quick", "--out", str(tmp_path / "d")], stderr=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+        process = start("demo", "--quick", "--out", str(tmp_path / "d"), start_new_session=True)
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
     assert relope("demo", "--quick", "--out", tmp_path / "d").exit_code == 0
     assert comparable(tmp_path / "d") == truth
 
@@ -90,9 +96,7 @@ def comparable(out):
 
 
 def test_interrupting_exits_with_130(tmp_path):
-    process = subprocess.Popen(
-        [*RELOPE, "demo", "--quick", "--out", str(tmp_path / "d")], stderr=subprocess.PIPE, text=True
-    )
+    process = start("demo", "--quick", "--out", str(tmp_path / "d"))
     time.sleep(4)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
@@ -191,8 +195,8 @@ def test_a_full_disk_keeps_what_is_sealed(store_path, tmp_path, monkeypatch):
 
 def test_scores_of_another_store_are_refused(store_path, tmp_path):
     other = tmp_path / "other.zarr"
-    made = relope("extract", "--model", "tiny-vl", "--dataset", "tiny", "--split", "test", "--limit", "80", "--layers", "2",
-                  "--out", other)  # fmt: skip
+    asked = ("--model", "tiny-vl", "--dataset", "tiny", "--split", "test", "--limit", "80", "--layers", "2")
+    made = relope("extract", *asked, "--out", other)
     assert made.exit_code == 0, made.output
     relope("predict", "--router", "logprob", "--store", other, "--out", f"{store_path}.scores/logprob.parquet")
     result = relope("evaluate", "--store", store_path, "--out", tmp_path / "report")
