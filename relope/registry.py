@@ -24,7 +24,7 @@ FOLDERS = {
 """Kind → (what messages call it, its folder in the package)."""
 
 _NAME = re.compile(r'^NAME(?:: \w+)? = "([^"]+)"$', re.MULTILINE)
-_SUMMARY = re.compile(r'^"""(.+?)(?:"""|$)', re.MULTILINE)
+_SUMMARY = re.compile(r'^r?"""(.+?)(?:"""|$)', re.MULTILINE)
 
 
 @functools.cache

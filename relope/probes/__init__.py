@@ -151,12 +151,12 @@ def check_trainable(examples: Examples, name: str) -> None:
 
 
 def check_finite(values: npt.NDArray[Any], name: str, what: str) -> None:
-    """Refuse states that are not finite.
+    """Refuse states ``[N, H]`` that are not finite.
 
     Raises:
         InvalidInputError: NaN or infinity; says how many samples have one.
     """
-    bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         raise InvalidInputError(
             f"{name}: {what} of {int(bad.sum())} of {len(values)} samples hold NaN or infinity; "

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from relope.tiny.vocabulary import COLORS, NUMBERS, PLACES, SHAPES
 
-STRENGTH = 1.0
+STRENGTH = 0.7
 """Scales every difficulty; set on accuracy alone and frozen before any probe was fitted."""
 
 

@@ -108,9 +108,12 @@ def test_bfloat16_states_leave_as_uint16_and_come_back(backbone, questions):
 
 
 def test_hooks_are_gone_afterwards(backbone, questions):
+    def hooks():
+        return [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in backbone.model.modules()]
+
+    before = hooks()  # transformers leaves some of its own behind
     answer_batch(backbone, backbone.inputs(questions[:2]), (3, 4), 2, "float32")
-    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in backbone.model.modules()]
-    assert sum(hooks) == 0
+    assert hooks() == before
 
 
 def test_lean_capture_keeps_one_row_of_the_other_layers(backbone, questions):

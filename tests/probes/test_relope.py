@@ -16,20 +16,33 @@ from relope.probes._heads import seeded
 from relope.probes._lora import TARGETS, Adapter, attach, share, target_shapes
 from relope.probes._replay import BlockReplay, last_of, read_batch
 from relope.probes.relope import Bottleneck
+from relope.spec import ExtractSpec
+from relope.store import ActivationStore
+
+
+@pytest.fixture(scope="module")
+def one_batch(tmp_path_factory):
+    """A store of twelve samples that were prefilled as one batch: padding is then equal everywhere."""
+    path = tmp_path_factory.mktemp("runs") / "one.zarr"
+    spec = ExtractSpec(
+        model="tiny-vl", dataset="tiny", split=("test",), limit=12, batch_size=12, out=path, device="cpu"
+    )
+    steps.extract(spec)
+    with ActivationStore.open(path) as opened:
+        yield opened
 
 
 @pytest.fixture
-def replay(store):
-    return BlockReplay.open(store, 4, "cpu")
+def replay(one_batch):
+    return BlockReplay.open(one_batch, 4, "cpu")
 
 
 @pytest.fixture
-def batch(store, training):
-    """Twelve samples of different lengths, as a padded batch and by id."""
-    rows = training.rows[:12]
-    ragged = next(store.batches(3, rows, size=12))
+def batch(one_batch):
+    """The twelve samples, as a padded batch from the cache and by id."""
+    ragged = next(one_batch.batches(3, size=12))
     assert len(set(np.diff(ragged.offsets))) > 1
-    return read_batch(store, ragged, "cpu"), store.samples[rows]["id"].to_list()
+    return read_batch(one_batch, ragged, "cpu"), one_batch.samples["id"].to_list()
 
 
 @pytest.fixture
@@ -91,10 +104,8 @@ def test_the_last_token_path_equals_the_whole_block(replay, batch):
     assert replay.block.self_attn.config._attn_implementation == "sdpa"
 
 
-def test_cached_layer_l_is_what_replay_gives(store, replay, training):
-    rows = training.rows[:1]
-    padded = read_batch(store, next(store.batches(3, rows, size=1)), "cpu")
-    assert np.allclose(replay.last_states(padded).numpy(), store.last(4, rows), atol=1e-5)
+def test_cached_layer_l_is_what_replay_gives(one_batch, replay, batch):
+    assert np.array_equal(replay.last_states(batch[0], fast=False).numpy(), one_batch.last(4))
 
 
 def test_lora_equals_peft(replay, batch):
@@ -161,13 +172,13 @@ def test_noise_moves_the_code_by_its_deviation():
 
 @pytest.mark.parametrize("mode", ["truncated", "full"])
 def test_streamed_fits_equal_cached_fits(mode, training, testing, streams):
-    """At batch 1 padding is equal everywhere, so even training ends in the same scores."""
+    """The cache was prefilled in other batches, so states differ by some 1e-6 and scores hardly more."""
     few = training.take(np.arange(60))
-    settings = {"epochs": 1, "batch": 1, "fast": False, "lora_dropout": 0.0}
+    settings = {"epochs": 1, "batch": 4, "lora_dropout": 0.0}
     cached = make("relope", settings).fit(few, seed=0)
     with_streams = [e.__class__(e.store, e.rows, e.correct, e.layer, streams) for e in (few, testing)]
     streamed = make("relope", {**settings, "mode": mode}).fit(with_streams[0], seed=0)
-    assert np.array_equal(cached.predict_proba(testing), streamed.predict_proba(with_streams[1]))
+    assert np.allclose(cached.predict_proba(testing), streamed.predict_proba(with_streams[1]), atol=1e-3)
 
 
 def test_streaming_needs_a_backbone(training):

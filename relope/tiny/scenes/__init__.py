@@ -2,14 +2,14 @@
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from relope.tiny.canvas import Canvas
-from relope.tiny.shift import Shift, draw_shift, finish
+from relope.tiny.shift import STRENGTHS, Shift, draw_shift, finish
 from relope.tiny.vocabulary import QUESTIONS
 
 
@@ -61,7 +61,9 @@ def scene_rng(family: str, split: str, index: int) -> random.Random:
     return random.Random(int.from_bytes(digest[:8], "little"))
 
 
-def draw_scene(family: str, split: str, index: int, *, shifted: bool = True) -> Scene:
+def draw_scene(
+    family: str, split: str, index: int, *, shifted: bool = True, strengths: Mapping[str, float] = STRENGTHS
+) -> Scene:
     """Draw picture ``index`` of a family's split.
 
     Args:
@@ -70,9 +72,10 @@ def draw_scene(family: str, split: str, index: int, *, shifted: bool = True) -> 
             held out: ``"pretrain"`` uses its own three quarters of them.
         index: number of the picture within its split.
         shifted: False draws the clean picture that tiny-vl was trained on.
+        strengths: family → strength of the shift; the benchmark's own unless a recipe trains.
     """
     rng = scene_rng(family, split, index)
-    shift = draw_shift(family, rng) if shifted else {}
+    shift = draw_shift(family, rng, strengths) if shifted else {}
     canvas = Canvas.blank(rng)
     facts = painters()[family](canvas, shift, rng, split)
     return Scene(family, finish(canvas, shift, rng), facts, shift)
