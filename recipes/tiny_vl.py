@@ -1,11 +1,12 @@
 """Train the two embedded checkpoints: ``python recipes/tiny_vl.py``.
 
-Three stages, each resumable and reproducible (a batch depends on the seed and the step alone):
+Four stages, each resumable and reproducible (a batch depends on the seed and the step alone):
 
 1. ``see``: the vision tower alone, with throw-away heads that read every attribute. Without it
    the language model never starts to look.
 2. ``speak``: all parameters on clean pictures → ``tiny-vl``.
-3. ``harden``: on from ``tiny-vl``, on shifted pictures → ``tiny-vl-large``.
+3. ``harden``: on from ``tiny-vl``, on shifted pictures.
+4. ``polish``: the same at a lower rate → ``tiny-vl-large``.
 """
 
 import argparse
@@ -45,7 +46,8 @@ class Stage(NamedTuple):
 STAGES = (
     Stage("see", 1300, 64, 2e-3, Mix(), 1.0),
     Stage("speak", 1500, 48, 2e-3, Mix(), 0.3, "tiny-vl"),
-    Stage("harden", 700, 48, 1e-3, Mix(shifted=0.85), 0.2, "tiny-vl-large"),
+    Stage("harden", 700, 48, 1e-3, Mix(shifted=0.85), 0.2),
+    Stage("polish", 300, 48, 6e-4, Mix(shifted=0.9), 0.0, "tiny-vl-large"),
 )
 
 

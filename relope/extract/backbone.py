@@ -158,7 +158,7 @@ def open_backbone(name: str, device: str = "auto", dtype: str = "auto", attentio
 def _load(name: str, folder: Path, dtype: torch.dtype, attention: str) -> tuple[Any, Any]:
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         config = transformers.AutoConfig.from_pretrained(folder)
         architecture = (config.architectures or ["?"])[0]
