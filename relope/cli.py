@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from typer.core import TyperGroup
@@ -108,11 +108,18 @@ def _parameter(name: str, info: Any) -> inspect.Parameter:
     else:
         kind = int if info.annotation in (int, int | None) else str
         optional: Any = kind if info.is_required() else kind | None
-        option = Annotated[optional, typer.Option(flag, help=info.description, **shown)]
+        option = Annotated[optional, typer.Option(flag, help=_help(info), **shown)]
     keyword = inspect.Parameter.KEYWORD_ONLY
     if default is ...:
         return inspect.Parameter(name, keyword, annotation=option)
     return inspect.Parameter(name, keyword, annotation=option, default=default)
+
+
+def _help(info: Any) -> str:
+    """Return a field's description, with the values that it may have."""
+    unions = [info.annotation, *get_args(info.annotation)]
+    values = [value for part in unions if get_origin(part) is Literal for value in get_args(part)]
+    return f"{info.description} ({', '.join(values)})" if values else str(info.description)
 
 
 def _shown(info: Any) -> bool:

@@ -50,7 +50,8 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.base(x)
-        return out + self.adapter(x).to(out.dtype)
+        update: Tensor = self.adapter(x)
+        return out + update.to(out.dtype)
 
 
 def target_shapes(block: nn.Module) -> dict[str, tuple[int, int]]:
