@@ -1,21 +1,18 @@
 """Time the AUC bootstrap against a loop over scikit-learn: ``python benchmarks/bench_evaluate.py [--json]``."""
 
-import argparse
-import json
-import sys
 import time
 
 import numpy as np
+from figures import Figure, at_least, at_most, main
 from sklearn.metrics import roc_auc_score
 
 from relope.evaluate.bootstrap import bootstrap_auc, resample_weights
 
 METHODS, SAMPLES, RESAMPLES, LOOP = 10, 10_000, 2_000, 20
-Result = dict[str, dict[str, float | bool | str]]
 
 
-def measure() -> Result:
-    """Return ``{name: {value, goal, met}}``."""
+def measure() -> dict[str, Figure]:
+    """Return name → figure."""
     rng = np.random.default_rng(0)
     correct = rng.random(SAMPLES) < 0.6
     scores = np.clip(rng.normal(0.5 + 0.1 * correct, 0.15, (METHODS, SAMPLES)), 0, 1)
@@ -32,25 +29,11 @@ def measure() -> Result:
     loop = (time.perf_counter() - start) * RESAMPLES / LOOP
     gap = float(np.abs(np.array(theirs) - ours.resampled[:, :LOOP]).max())
     return {
-        "bootstrap_seconds": {"value": round(seconds, 3), "goal": "<= 15", "met": seconds <= 15},
-        "speedup_over_sklearn": {"value": round(loop / seconds, 1), "goal": ">= 20", "met": loop / seconds >= 20},
-        "largest_disagreement": {"value": gap, "goal": "<= 1e-12", "met": gap <= 1e-12},
+        "bootstrap_seconds": at_most(seconds, 15),
+        "speedup_over_sklearn": at_least(loop / seconds, 20),
+        "largest_disagreement": at_most(gap, 1e-12),
     }
 
 
-def main() -> None:
-    """Measure and show; exit with 1 when a goal is missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="write only JSON")
-    arguments = parser.parse_args()
-    result = measure()
-    if arguments.json:
-        sys.stdout.write(json.dumps(result, indent=2) + "\n")
-    else:
-        for name, row in result.items():
-            sys.stdout.write(f"{name:24} {row['value']:>12} (goal {row['goal']}) {'met' if row['met'] else 'MISSED'}\n")
-    sys.exit(0 if all(row["met"] for row in result.values()) else 1)
-
-
 if __name__ == "__main__":
-    main()
+    main(measure, __doc__)

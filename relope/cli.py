@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from relope import __version__, console
+from relope.cli_store import store_app
 from relope.errors import InvalidInputError, RelopeError, unknown
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
@@ -47,7 +48,6 @@ app = typer.Typer(
     name="relope", help=HELP, cls=Root, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     context_settings=CONTEXT,
 )  # fmt: skip
-store_app = typer.Typer(help="Look at and check stores.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
 
 
@@ -265,44 +265,6 @@ def list_command(
         console.out(json.dumps([{"name": name, "summary": text} for name, text in rows], indent=2))
         return
     console.table(kind.capitalize(), ("name", "what it is"), rows)
-
-
-@store_app.command()
-def info(
-    store: Annotated[Path, typer.Argument(help="A store.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
-) -> None:
-    """Show what a store holds: identity, layers, samples, tokens, bytes, accuracy."""
-    from relope.reporting import store_facts
-
-    facts = store_facts(store)
-    if as_json:
-        console.out(json.dumps(facts, indent=2))
-        return
-    rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in facts.items()]
-    console.table(str(store), ("", ""), rows)
-
-
-@store_app.command()
-def verify(
-    store: Annotated[Path, typer.Argument(help="A store.")],
-    deep: Annotated[bool, typer.Option("--deep", help="Also recompute every sample's content digest.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
-) -> None:
-    """Check every file of a store against its digests; exit 2 when something is wrong."""
-    from relope.store import verify as check
-
-    problems = check(store, deep=deep)
-    if as_json:
-        console.out(json.dumps([vars(problem) for problem in problems], indent=2))
-    elif problems:
-        console.table(
-            f"{store}: {len(problems)} problems", ("part", "file", "what"), [(p.part, p.file, p.what) for p in problems]
-        )
-    else:
-        console.note(f"{store}: every file is what was written")
-    if problems:
-        raise typer.Exit(2)
 
 
 def main() -> None:

@@ -68,8 +68,9 @@ class Method:
         check_finite(states, self.name, "answer states")
         if not self.params.quantiles:
             return states
-        said = np.stack([_summary(values) for values in answer_values(examples, "logprobs")])
-        return np.concatenate([states, said.astype(np.float32)], axis=1)
+        said = [_summary(values) for values in answer_values(examples, "logprobs")]
+        numbers = np.array(said, dtype=np.float32).reshape(len(said), len(_QUANTILES) + 2)
+        return np.concatenate([states, numbers], axis=1)
 
 
 def _summary(logprobs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

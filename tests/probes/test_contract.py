@@ -22,9 +22,17 @@ def settings(name):
 
 
 @pytest.fixture(params=METHODS)
-def fitted(request, training):
-    """Every method, fitted for a moment."""
-    return make(request.param, settings(request.param)).fit(training, seed=3)
+def fitted(request, training, fits):
+    """Every method, fitted for a moment; the tests share one fit."""
+    if request.param not in fits:
+        fits[request.param] = make(request.param, settings(request.param)).fit(training, seed=3)
+    return fits[request.param]
+
+
+@pytest.fixture(scope="module")
+def fits():
+    """Method → its fit."""
+    return {}
 
 
 def test_scores_are_probabilities_in_order(fitted, testing):
