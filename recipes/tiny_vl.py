@@ -47,7 +47,7 @@ STAGES = (
     Stage("see", 1300, 64, 2e-3, Mix(), 1.0),
     Stage("speak", 1500, 48, 2e-3, Mix(), 0.3, "tiny-vl"),
     Stage("harden", 700, 48, 1e-3, Mix(shifted=0.85), 0.2),
-    Stage("polish", 300, 48, 6e-4, Mix(shifted=0.9), 0.0, "tiny-vl-large"),
+    Stage("polish", 800, 48, 8e-4, Mix(shifted=0.9), 0.0, "tiny-vl-large"),
 )
 
 
