@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from relope.evaluate.analysis import Analysis
-from relope.evaluate.bootstrap import percentile_interval
 from relope.evaluate.inputs import BASELINE
 from relope.evaluate.metrics import Floats
-from relope.evaluate.routing import MARKS, RoutingCurve
+from relope.evaluate.routing import MARKS, RoutingCurve, mark_key
 from relope.evaluate.svg import GREY, INK, MUTED, SERIES, add_panel, draw, spread
 from relope.evaluate.wording import percent, points
 
@@ -63,8 +62,8 @@ def _steady(analysis: Analysis, curve: RoutingCurve) -> slice:
 
 
 def _bars(axes: "Axes", analysis: Analysis) -> None:
-    for place, mark in enumerate(MARKS):
-        bounds = percentile_interval(analysis.bands.accuracy[analysis.best, place])
+    for mark in MARKS:
+        bounds = analysis.resampled.interval(analysis.best, f"accuracy_at_{mark_key(mark)}")
         value = 100 * analysis.curves[analysis.best].accuracy[mark]
         if bounds is None or not np.isfinite(value):
             continue
