@@ -57,7 +57,11 @@ class FitSpec(Spec):
 
     method: str = Field(description="`relope list methods`")
     store: Path = Field(description="a store")
-    out: Path | None = Field(None, description="the router; default <store>.routers/<method>")
+    also: Layers = Field((), description="further stores of the same model and layers to learn from")
+    leave_out: Layers = Field((), description="data sets whose samples are not learned from")
+    cap: int | None = Field(None, ge=4, description="at most so many samples of each data set, whole groups")
+    folds: int | None = Field(None, ge=2, le=50, description="also score the samples out of fold, for small sets")
+    out: Path | None = Field(None, description="the router; default <store>.routers/<method>[@seed<seed>]")
     layer: int | None = Field(None, ge=1, description="the block l that is read; default: the store's deepest")
     split: Layers = Field(("train",), description="splits to learn from")
     grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")
@@ -72,8 +76,9 @@ class PredictSpec(Spec):
 
     router: str = Field(description="a router folder, or the name of a method that trains nothing")
     store: Path = Field(description="a store")
-    out: Path | None = Field(None, description="the scores; default <store>.scores/<method>.parquet")
+    out: Path | None = Field(None, description="the scores; default <store>.scores/<router's folder>.parquet")
     split: Layers = Field(("test",), description="splits to score")
+    transfer: bool = Field(False, description="allow a router fitted on other data or pictures of the same model")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
 
 
@@ -85,9 +90,36 @@ class EvaluateSpec(Spec):
     methods: Layers = Field((), description="methods to compare; default: all that have scores")
     split: Layers = Field(("test",), description="splits to evaluate on")
     grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")
+    labels_store: Path | None = Field(
+        None, description="take verdicts from this store: labels frozen on other pictures"
+    )
+    costs: Path | None = Field(None, description="a price list; docs/costs.example.yaml shows the form")
     out: Path | None = Field(None, description="folder of the report; default <store>.report")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")
     seed: int = Field(0, ge=0, description="seed of the resamples and of ties")
+
+
+class StudySpec(Spec):
+    """Put several reports together into a table or figure of the paper."""
+
+    study: Literal["table1", "table2", "table3", "table4", "figure2", "figure3", "data-efficiency"] = Field(
+        description="what to make"
+    )
+    reports: Layers = Field((), description="folders of reports, or folders that hold some")
+    sweeps: Layers = Field((), description="figure3: Parquet files of `relope sweep`")
+    methods: Layers = Field((), description="methods to show; default: all")
+    out: Path | None = Field(None, description="folder of the study; default runs/<study>")
+    bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")
+    seed: int = Field(0, ge=0, description="seed of the resamples")
+
+
+class CompareSpec(Spec):
+    """Show what changed between two reports, paired where their samples are the same."""
+
+    first: Path = Field(description="folder of a report")
+    second: Path = Field(description="folder of another report")
+    bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")
+    seed: int = Field(0, ge=0, description="seed of the resamples")
 
 
 SPECS: dict[str, type[Spec]] = {
@@ -96,6 +128,8 @@ SPECS: dict[str, type[Spec]] = {
     "fit": FitSpec,
     "predict": PredictSpec,
     "evaluate": EvaluateSpec,
+    "study": StudySpec,
+    "compare": CompareSpec,
 }
 """Step → its specification; a step's function in ``relope.steps`` has the same name."""
 

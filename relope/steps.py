@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relope import __version__
-from relope.errors import InvalidInputError, NotFoundError
-from relope.spec import EvaluateSpec, ExtractSpec, FitSpec, GradeSpec, PredictSpec, Spec
+from relope.errors import NotFoundError
+from relope.spec import CompareSpec, EvaluateSpec, ExtractSpec, FitSpec, GradeSpec, PredictSpec, Spec, StudySpec
 from relope.types import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -118,34 +118,54 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
 
 
 def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
-    """Fit a method from a store into a router folder."""
-    from relope.grades import labelled
+    """Fit a method from a store into a router folder; with folds also score the same samples out of fold."""
+    from relope.examples import training_samples
     from relope.probes import make
     from relope.provenance import digest
-    from relope.routers import Router, read_router, router_folder, write_router
-    from relope.store import ActivationStore
+    from relope.routers import Router, read_router, router_folder, router_name, write_router
 
     settings = {**spec.set, **({"mode": spec.mode} if spec.mode else {})}
     probe = make(spec.method, settings)
-    store = ActivationStore.open(spec.store)
-    rows, correct = labelled(store, spec.split, spec.grades)
+    store, rows, correct = training_samples(spec)
     layer = pick_layer(store, spec.layer, probe.layers)
-    out = spec.out or router_folder(spec.store, spec.method)
+    out = spec.out or router_folder(spec.store, router_name(spec.method, spec.seed))
     known = store.samples[rows].select("id", "content").rows()
-    asked = spec.model_dump(mode="json", exclude={"out", "store", "device"})
+    asked = spec.model_dump(mode="json", exclude={"out", "store", "also", "device", "folds"})
     fingerprint = digest([asked, layer, store.recipe_id, known, correct.tolist(), __version__])
     if (old := read_router(out)) and old.fingerprint == fingerprint:
-        return Outcome(out, True, f"{spec.method} up to date → {out}", {"seconds": old.seconds_fit})
+        return _with_folds(spec, out, Outcome(out, True, f"{spec.method} up to date → {out}"), watch)
     streams = open_streams(store) if settings.get("mode", "cached") != "cached" else None
     examples = _examples(store, rows, correct, layer, streams, spec.device)
-    begun = time.perf_counter()
+    begun, read = time.perf_counter(), store.bytes_read
     with watch(f"fit {spec.method}") as progress:
         probe.fit(examples, seed=spec.seed, progress=progress)
-    seconds = time.perf_counter() - begun
-    router = Router(spec.method, layer, spec.seed, fingerprint, store.recipe_id, len(rows), seconds, settings)
+    router = Router(
+        method=spec.method,
+        layer=layer,
+        seed=spec.seed,
+        fingerprint=fingerprint,
+        recipe_id=store.recipe_id,
+        n_samples=len(rows),
+        seconds_fit=time.perf_counter() - begun,
+        bytes_read=store.bytes_read - read,
+        settings=settings,
+        identity=store.manifest.identity,
+    )
     write_router(out, router, probe)
-    text = f"{spec.method} fitted on {len(rows)} samples in {seconds:.1f} s → {out}"
-    return Outcome(out, False, text, {"seconds": seconds, "samples": len(rows)})
+    text = f"{spec.method} fitted on {len(rows)} samples in {router.seconds_fit:.1f} s → {out}"
+    done = Outcome(out, False, text, {"seconds": router.seconds_fit, "samples": len(rows)})
+    return _with_folds(spec, out, done, watch)
+
+
+def _with_folds(spec: FitSpec, out: Path, done: Outcome, watch: Watch) -> Outcome:
+    """Make out-of-fold scores too, when they are asked for."""
+    if spec.folds is None:
+        return done
+    from relope.folds import score_out_of_fold
+
+    path, reused = score_out_of_fold(spec, out, watch)
+    text = f"{done.text}; out-of-fold scores {'up to date' if reused else 'made'} → {path}"
+    return Outcome(done.path, done.reused and reused, text, {**done.facts, "scores": str(path)})
 
 
 def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
@@ -153,25 +173,21 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
     from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
     from relope.grades import rows_of
     from relope.provenance import digest
-    from relope.routers import open_router, scores_path
+    from relope.routers import check_recipe, open_router, scores_path
     from relope.store import ActivationStore
 
     store = ActivationStore.open(spec.store)
     router, probe = open_router(spec.router)
-    out = spec.out or scores_path(spec.store, router.method)
+    out = spec.out or scores_path(spec.store, Path(spec.router).name if router.fingerprint else router.method)
     rows = rows_of(store, spec.split)
     ids = store.samples[rows]["id"].to_list()
     fingerprint = digest([router.fingerprint, store.recipe_id, store.samples[rows]["content"].to_list(), ids])
     if out.exists() and read_scores(out).meta.fingerprint == fingerprint:
         return Outcome(out, True, f"scores of {router.method} up to date → {out}")
-    if router.recipe_id and router.recipe_id != store.recipe_id:
-        raise InvalidInputError(
-            f"{spec.router} was fitted on another recipe ({router.recipe_id[:12]}) than {spec.store} "
-            f"({store.recipe_id[:12]}): its scores would mean nothing; fit it on this store, or extract with its recipe"
-        )
+    note = check_recipe(spec.router, router, store, spec.transfer)
     layer = pick_layer(store, router.layer or None, probe.layers)
     streams = open_streams(store) if router.settings.get("mode", "cached") != "cached" else None
-    begun = time.perf_counter()
+    begun, read = time.perf_counter(), store.bytes_read
     with watch(f"predict {router.method}"):
         scores = probe.predict_proba(_examples(store, rows, None, layer, streams, spec.device))
     meta = ScoresMeta(
@@ -185,6 +201,10 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
         needs_training=probe.trains,
         is_control=probe.control,
         fingerprint=fingerprint,
+        note=note,
+        bytes_read_fit=router.bytes_read if probe.trains else None,
+        bytes_read=store.bytes_read - read,
+        fitted_on=router.recipe_id or None,
     )
     write_scores(out, ids, scores, meta)
     return Outcome(out, False, f"{len(ids)} samples scored by {router.method} → {out}", {"samples": len(ids)})
@@ -194,6 +214,7 @@ def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
     """Compare every scored method of a store and write the report."""
     from relope.evaluate.report import build_report
     from relope.reporting import finished_report, report_inputs
+    from relope.results import terminal_table
 
     out = spec.out or Path(f"{spec.store}.report")
     inputs = report_inputs(spec)
@@ -205,7 +226,31 @@ def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
             report = build_report(inputs, out)
             progress(1, 1)
     state = "up to date" if reused else f"on {report['n']} samples"
-    return Outcome(out, reused, f"{len(report['methods'])} methods {state} → {out / 'report.html'}", {"report": report})
+    text = f"{len(report['methods'])} methods {state} → {out / 'report.html'}"
+    return Outcome(out, reused, text, {"report": report, "table": terminal_table(report)})
+
+
+def study(spec: StudySpec, watch: Watch = silent) -> Outcome:
+    """Put several reports together into a table or figure of the paper."""
+    from relope.evaluate.studies import make_study
+    from relope.results import terminal_table
+
+    out = spec.out or Path("runs") / spec.study
+    with watch(spec.study) as progress:
+        progress(0, 1)
+        found = make_study(spec, out)
+        progress(1, 1)
+    facts = {"report": found, "table": terminal_table(found)}
+    return Outcome(out, False, f"{found['title']}: {found['what']} → {out / 'study.html'}", facts)
+
+
+def compare(spec: CompareSpec, watch: Watch = silent) -> Outcome:
+    """Show what changed between two reports."""
+    from relope.evaluate.compare import compare_reports
+
+    found = compare_reports(spec.first, spec.second, spec.bootstrap, spec.seed)
+    table = (found["title"], found["columns"], found["rows"])
+    return Outcome(spec.second, False, found["what"], {"report": found, "table": table})
 
 
 STEPS: dict[str, Callable[..., Outcome]] = {
@@ -214,6 +259,8 @@ STEPS: dict[str, Callable[..., Outcome]] = {
     "fit": fit,
     "predict": predict,
     "evaluate": evaluate,
+    "study": study,
+    "compare": compare,
 }
 
 

@@ -159,9 +159,7 @@ def _prepared(inputs: ReportInputs, method: MethodScores, labels: Labels) -> lis
 
 def _curve(inputs: ReportInputs, method: MethodScores) -> RoutingCurve:
     """Return the mean of a method's curves over its seeds."""
-    return mean_curve(
-        [routing_curve(row, inputs.correct, inputs.large_correct, inputs.seed) for row in method.by_seed]
-    )
+    return mean_curve([routing_curve(row, inputs.correct, inputs.large_correct, inputs.seed) for row in method.by_seed])
 
 
 def _comparisons(inputs: ReportInputs, resampled: Resampled, baseline: int | None) -> tuple[Comparison | None, ...]:

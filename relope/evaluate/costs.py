@@ -86,7 +86,9 @@ def cost_of(cost: ModelCost | None, prompt_tokens: Ints, answer_tokens: Ints) ->
         return found
     prompt, answer = cost.dollars_per_million_prompt_tokens, cost.dollars_per_million_answer_tokens
     if prompt is not None and answer is not None:
-        found["dollars"] = (prompt * prompt_tokens + answer * answer_tokens) / 1e6
+        found["dollars"] = np.asarray((prompt * prompt_tokens + answer * answer_tokens) / 1e6, dtype=np.float64)
     if cost.seconds_per_query is not None and cost.seconds_per_answer_token is not None:
-        found["latency"] = cost.seconds_per_query + cost.seconds_per_answer_token * answer_tokens
+        found["latency"] = np.asarray(
+            cost.seconds_per_query + cost.seconds_per_answer_token * answer_tokens, dtype=np.float64
+        )
     return found

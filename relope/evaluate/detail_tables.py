@@ -133,7 +133,7 @@ def slice_tables(report: Json) -> str:
 
 
 def _several(report: Json, column: str) -> bool:
-    return sum(row["column"] == column for row in report["slices"]) > 1
+    return len([row for row in report["slices"] if row["column"] == column]) > 1
 
 
 def _slice_table(report: Json, column: str) -> str:

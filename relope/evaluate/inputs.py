@@ -132,8 +132,8 @@ class ReportInputs:
             values = method.by_seed
             if values.shape != (len(method.seeds), self.labels.height):
                 raise InvalidInputError(
-                    f"{method.name} has scores of shape {list(np.shape(method.scores))} for {self.labels.height:,} samples "
-                    f"and {len(method.seeds)} seeds; pass one a sample, one row a seed"
+                    f"{method.name} has scores of shape {list(np.shape(method.scores))} for {self.labels.height:,} "
+                    f"samples and {len(method.seeds)} seeds; pass one a sample, one row a seed"
                 )
             if not ((values >= 0) & (values <= 1)).all():
                 raise InvalidInputError(f"{method.name} has scores outside [0, 1] or NaN; a score is P(correct)")

@@ -6,10 +6,6 @@ from typing import Any
 
 from relope.evaluate import wording
 from relope.evaluate.analysis import Analysis
-from relope.evaluate.gallery import gallery
-from relope.evaluate.routing_figures import all_curves, best_curve
-from relope.evaluate.score_figures import histograms, reliability_diagram
-from relope.evaluate.style import CSS
 from relope.evaluate.detail_tables import (
     budget_table,
     calibration_table,
@@ -18,6 +14,10 @@ from relope.evaluate.detail_tables import (
     routing_table,
     slice_tables,
 )
+from relope.evaluate.gallery import gallery
+from relope.evaluate.routing_figures import all_curves, best_curve
+from relope.evaluate.score_figures import histograms, reliability_diagram
+from relope.evaluate.style import CSS
 from relope.evaluate.tables import methods_table
 from relope.evaluate.wording import DASH, NARROW, Json
 
@@ -158,7 +158,9 @@ def _gallery(analysis: Analysis, report: Json) -> str:
         f"What {html.escape(report['best'])} was surest about. <em>Said</em> is the small model's answer, "
         "<em>gold</em> the right one"
     )
-    text += ", <em>large</em> whether the large model gets it right." if analysis.inputs.large_correct is not None else "."
+    text += (
+        ", <em>large</em> whether the large model gets it right." if analysis.inputs.large_correct is not None else "."
+    )
     return f"<h2>Examples</h2><p>{text}</p>{gallery(analysis)}"
 
 

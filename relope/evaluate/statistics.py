@@ -134,9 +134,11 @@ def _first(reached: Floats, gained: Floats, worth: Floats, target: Floats) -> Fl
     """Return ``[r]`` how far the queue must go until the gain first reaches the target."""
     columns = np.arange(reached.shape[1])
     # The last entry counts as reached: rounding must not hide that everything escalated is the large model.
-    place = np.where((gained >= target - 1e-9).any(axis=0), (gained >= target - 1e-9).argmax(axis=0), len(gained) - 1)
+    there = gained >= target - 1e-9
+    place = np.where(there.any(axis=0), there.argmax(axis=0), len(gained) - 1)
     step = np.maximum(worth[place, 0], 1e-12)
-    return np.maximum(reached[place, columns] - np.maximum(gained[place, columns] - target, 0) / step, 0)
+    beyond = np.maximum(gained[place, columns] - target, 0) / step
+    return np.asarray(np.maximum(reached[place, columns] - beyond, 0))
 
 
 def _aurc(wrong: Bools, queue: Floats, reached: Floats) -> Floats:

@@ -1,0 +1,63 @@
+"""Which samples a router learns from: several stores, some data sets left out, equal caps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from relope.errors import InvalidInputError, unknown
+from relope.grades import labelled
+from relope.spec import FitSpec
+from relope.store import ActivationStore, JoinedStore
+
+
+def training_samples(spec: FitSpec) -> tuple[ActivationStore, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return the store, rows and verdicts that a fit learns from.
+
+    Raises:
+        InvalidInputError: the stores do not belong together, or nothing is left to learn from.
+        NotFoundError: a data set to leave out is in none of the stores.
+    """
+    stores = [ActivationStore.open(path) for path in dict.fromkeys([Path(spec.store), *map(Path, spec.also)])]
+    found = [labelled(store, spec.split, spec.grades) for store in stores]
+    starts = np.concatenate([[0], np.cumsum([len(store) for store in stores])])
+    rows = np.concatenate([rows + start for (rows, _), start in zip(found, starts[:-1], strict=True)]).astype(np.int64)
+    correct = np.concatenate([labels for _, labels in found])
+    store = stores[0] if len(stores) == 1 else JoinedStore(stores)
+    table = store.samples[rows]
+    kept = _not_left_out(table, spec.leave_out)
+    if spec.cap is not None:
+        kept &= capped(table, kept, spec.cap, spec.seed)
+    return store, rows[kept], correct[kept]
+
+
+def _not_left_out(table: pl.DataFrame, left_out: Sequence[str]) -> npt.NDArray[np.bool_]:
+    there = table["dataset"].unique().sort().to_list()
+    for name in left_out:
+        if name not in there:
+            raise unknown("data set to leave out", name, there)
+    kept = ~table["dataset"].is_in(list(left_out)).to_numpy()
+    if not kept.any():
+        raise InvalidInputError(f"--leave-out {','.join(left_out)} leaves nothing to learn from (there is: {there})")
+    return np.asarray(kept)
+
+
+def capped(table: pl.DataFrame, kept: npt.NDArray[np.bool_], cap: int, seed: int) -> npt.NDArray[np.bool_]:
+    """Return ``[N]`` which samples stay when each data set may give at most ``cap``.
+
+    Groups are drawn at random and never cut; the draw of a smaller cap is part of that of a larger one.
+    """
+    stays = np.zeros(len(table), bool)
+    datasets, groups = table["dataset"].to_numpy(), table.select(pl.coalesce("group", "id"))["group"].to_numpy()
+    for place, name in enumerate(sorted(set(datasets[kept]))):
+        inside = np.flatnonzero(kept & (datasets == name))
+        names, inverse, counts = np.unique(groups[inside].astype(str), return_inverse=True, return_counts=True)
+        order = np.random.default_rng([seed, place]).permutation(len(names))
+        fits = np.cumsum(counts[order]) <= cap
+        chosen: Any = np.zeros(len(names), bool)
+        chosen[order[fits]] = True
+        stays[inside[chosen[inverse]]] = True
+    return stays
