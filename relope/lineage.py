@@ -29,6 +29,8 @@ def output_of(step: str, spec: Spec) -> Path:
         return router_folder(given["store"], router_name(given["method"], given["seed"]))
     if step == "predict":
         return scores_path(given["store"], Path(given["router"]).name)
+    if step == "sweep":
+        return Path(f"{given['store']}.sweeps") / f"{given['method']}.parquet"
     if step == "study":
         return Path("runs") / str(given["study"])
     return Path(f"{given['store']}.report") if given.get("store") else Path("runs") / step

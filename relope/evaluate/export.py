@@ -16,7 +16,8 @@ from relope.provenance import write_bytes
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "–": "--", "—": "---", "±": r"$\pm$",
-    "Δ": r"$\Delta$", "β": r"$\beta$", "×": r"$\times$", "≤": r"$\leq$", "\N{NARROW NO-BREAK SPACE}": r"\,", "→": r"$\to$",
+    "Δ": r"$\Delta$", "β": r"$\beta$", "×": r"$\times$", "≤": r"$\leq$",
+    "→": r"$\to$", "\N{NARROW NO-BREAK SPACE}": r"\,",
 }  # fmt: skip
 
 
