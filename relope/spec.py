@@ -61,6 +61,7 @@ class FitSpec(Spec):
     layer: int | None = Field(None, ge=1, description="the block l that is read; default: the store's deepest")
     split: Layers = Field(("train",), description="splits to learn from")
     grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")
+    large_store: Path | None = Field(None, description="routellm-sw: the large model's store, for who wins")
     seed: int = Field(0, ge=0, description="decides initial weights, batches and the inner split")
     mode: Literal["cached", "truncated", "full"] | None = Field(None, description="relope: replay, or stream")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
@@ -74,6 +75,7 @@ class PredictSpec(Spec):
     store: Path = Field(description="a store")
     out: Path | None = Field(None, description="the scores; default <store>.scores/<method>.parquet")
     split: Layers = Field(("test",), description="splits to score")
+    grades: str | None = Field(None, description="grader@version that read the answers; default: the newest")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
 
 

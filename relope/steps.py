@@ -119,7 +119,7 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
 
 def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
     """Fit a method from a store into a router folder."""
-    from relope.grades import labelled
+    from relope.grades import labelled, verdicts_of
     from relope.probes import make
     from relope.provenance import digest
     from relope.routers import Router, read_router, router_folder, write_router
@@ -132,26 +132,31 @@ def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
     layer = pick_layer(store, spec.layer, probe.layers)
     out = spec.out or router_folder(spec.store, spec.method)
     known = store.samples[rows].select("id", "content").rows()
-    asked = spec.model_dump(mode="json", exclude={"out", "store", "device"})
-    fingerprint = digest([asked, layer, store.recipe_id, known, correct.tolist(), __version__])
+    large = large_verdicts(spec, store, rows)
+    asked = spec.model_dump(mode="json", exclude={"out", "store", "device", "large_store"})
+    decided = [correct.tolist(), None if large is None else large.tolist()]
+    fingerprint = digest([asked, layer, store.recipe_id, known, decided, __version__])
     if (old := read_router(out)) and old.fingerprint == fingerprint:
         return Outcome(out, True, f"{spec.method} up to date → {out}", {"seconds": old.seconds_fit})
     streams = open_streams(store) if settings.get("mode", "cached") != "cached" else None
-    examples = _examples(store, rows, correct, layer, streams, spec.device)
+    examples = _examples(
+        store, rows, correct, layer, streams, spec.device, verdicts_of(store, rows, spec.grades), large
+    )
     begun = time.perf_counter()
     with watch(f"fit {spec.method}") as progress:
         probe.fit(examples, seed=spec.seed, progress=progress)
     seconds = time.perf_counter() - begun
     router = Router(spec.method, layer, spec.seed, fingerprint, store.recipe_id, len(rows), seconds, settings)
     write_router(out, router, probe)
-    text = f"{spec.method} fitted on {len(rows)} samples in {seconds:.1f} s → {out}"
-    return Outcome(out, False, text, {"seconds": seconds, "samples": len(rows)})
+    note = getattr(probe, "note", "")
+    text = f"{spec.method} fitted on {len(rows)} samples in {seconds:.1f} s{f' ({note})' if note else ''} → {out}"
+    return Outcome(out, False, text, {"seconds": seconds, "samples": len(rows), "note": note})
 
 
 def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
     """Score a store's samples with a router, or with a method that trains nothing."""
     from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
-    from relope.grades import rows_of
+    from relope.grades import rows_of, verdicts_of
     from relope.provenance import digest
     from relope.routers import open_router, scores_path
     from relope.store import ActivationStore
@@ -161,7 +166,9 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
     out = spec.out or scores_path(spec.store, router.method)
     rows = rows_of(store, spec.split)
     ids = store.samples[rows]["id"].to_list()
-    fingerprint = digest([router.fingerprint, store.recipe_id, store.samples[rows]["content"].to_list(), ids])
+    verdicts = verdicts_of(store, rows, spec.grades)
+    read = verdicts.rows() if verdicts is not None and getattr(probe, "reads_verdicts", False) else None
+    fingerprint = digest([router.fingerprint, store.recipe_id, store.samples[rows]["content"].to_list(), ids, read])
     if out.exists() and read_scores(out).meta.fingerprint == fingerprint:
         return Outcome(out, True, f"scores of {router.method} up to date → {out}")
     if router.recipe_id and router.recipe_id != store.recipe_id:
@@ -173,7 +180,7 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
     streams = open_streams(store) if router.settings.get("mode", "cached") != "cached" else None
     begun = time.perf_counter()
     with watch(f"predict {router.method}"):
-        scores = probe.predict_proba(_examples(store, rows, None, layer, streams, spec.device))
+        scores = probe.predict_proba(_examples(store, rows, None, layer, streams, spec.device, verdicts))
     meta = ScoresMeta(
         method=router.method,
         seconds_fit=router.seconds_fit if probe.trains else None,
@@ -185,6 +192,7 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
         needs_training=probe.trains,
         is_control=probe.control,
         fingerprint=fingerprint,
+        note=getattr(probe, "note", ""),
     )
     write_scores(out, ids, scores, meta)
     return Outcome(out, False, f"{len(ids)} samples scored by {router.method} → {out}", {"samples": len(ids)})
@@ -196,6 +204,7 @@ def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
     from relope.reporting import finished_report, report_inputs
 
     out = spec.out or Path(f"{spec.store}.report")
+    _score_untrained(spec, watch)
     inputs = report_inputs(spec)
     report = finished_report(out, inputs)
     reused = report is not None
@@ -206,6 +215,21 @@ def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
             progress(1, 1)
     state = "up to date" if reused else f"on {report['n']} samples"
     return Outcome(out, reused, f"{len(report['methods'])} methods {state} → {out / 'report.html'}", {"report": report})
+
+
+def _score_untrained(spec: EvaluateSpec, watch: Watch) -> None:
+    """Score the methods that are asked for by name, train nothing and have no scores yet."""
+    from relope import registry
+    from relope.probes import method_class
+    from relope.routers import scores_path
+
+    for name in spec.methods:
+        known = name in registry.names("methods") and not method_class(name).trains
+        if known and not scores_path(spec.store, name).exists():
+            asked = PredictSpec(
+                router=name, store=spec.store, out=None, split=spec.split, grades=spec.grades, device="cpu"
+            )
+            predict(asked, watch)
 
 
 STEPS: dict[str, Callable[..., Outcome]] = {
@@ -240,7 +264,33 @@ def pick_layer(store: "ActivationStore", asked: int | None, needs: Callable[[int
     return layer
 
 
-def _examples(store: "ActivationStore", rows: Any, correct: Any, layer: int, streams: Any, device: str) -> "Examples":
+def large_verdicts(spec: FitSpec, store: "ActivationStore", rows: Any) -> Any:
+    """Return whether the large model is right on each row ``[N] bool``; None when it was not asked for.
+
+    Raises:
+        InvalidInputError: the method reads no large store, or that store lacks some of the samples.
+    """
+    from relope.grades import correct_of
+    from relope.probes import method_class
+    from relope.store import ActivationStore
+
+    if spec.large_store is None:
+        return None
+    if not getattr(method_class(spec.method), "reads_large", False):
+        raise InvalidInputError(f"{spec.method} reads no large store; drop --large-store, or fit routellm-sw")
+    return correct_of(ActivationStore.open(spec.large_store), store.samples[rows]["id"].to_list())
+
+
+def _examples(
+    store: "ActivationStore",
+    rows: Any,
+    correct: Any,
+    layer: int,
+    streams: Any,
+    device: str,
+    verdicts: Any = None,
+    large_correct: Any = None,
+) -> "Examples":
     from relope.probes import Examples
 
     place = "cpu"
@@ -248,7 +298,7 @@ def _examples(store: "ActivationStore", rows: Any, correct: Any, layer: int, str
         from relope.extract.backbone import pick_device
 
         place = str(pick_device(device))
-    return Examples(store, rows, correct, layer, streams, place)
+    return Examples(store, rows, correct, layer, streams, place, verdicts, large_correct)
 
 
 def open_streams(store: "ActivationStore") -> Any:
