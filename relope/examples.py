@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.errors import InvalidInputError, unknown
-from relope.grades import labelled
+from relope.grades import labelled, verdicts_of
 from relope.spec import FitSpec
 from relope.store import ActivationStore, JoinedStore
 
@@ -32,6 +32,18 @@ def training_samples(spec: FitSpec) -> tuple[ActivationStore, npt.NDArray[np.int
     if spec.cap is not None:
         kept &= capped(table, kept, spec.cap, spec.seed)
     return store, rows[kept], correct[kept]
+
+
+def training_verdicts(store: ActivationStore, rows: npt.NDArray[np.int64], grades: str | None) -> pl.DataFrame | None:
+    """Return what the graders read in each answer, also where several stores are joined."""
+    if not isinstance(store, JoinedStore):
+        return verdicts_of(store, rows, grades)
+    found = [verdicts_of(one, np.arange(len(one)), grades) for one in store.stores]
+    known = [table for table in found if table is not None]
+    if len(known) < len(found):
+        return None
+    joined = pl.concat(known, how="diagonal_relaxed")
+    return store.samples[rows].select("id").join(joined, on="id", how="left", maintain_order="left")
 
 
 def _not_left_out(table: pl.DataFrame, left_out: Sequence[str]) -> npt.NDArray[np.bool_]:

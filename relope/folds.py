@@ -8,12 +8,12 @@ import numpy as np
 from relope import __version__
 from relope.evaluate.calibration import fold_of_groups
 from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
-from relope.examples import training_samples
+from relope.examples import training_samples, training_verdicts
 from relope.probes import Examples, make
 from relope.provenance import digest
 from relope.routers import scores_path
 from relope.spec import FitSpec
-from relope.steps import Watch, pick_layer
+from relope.steps import Watch, large_verdicts, pick_layer
 from relope.types import no_progress
 
 
@@ -33,7 +33,8 @@ def score_out_of_fold(spec: FitSpec, router: Path, watch: Watch) -> tuple[Path, 
         return path, True
     probe = make(spec.method, settings)
     layer = pick_layer(store, spec.layer, probe.layers)
-    examples = Examples(store, rows, correct, layer)
+    verdicts, large = training_verdicts(store, rows, spec.grades), large_verdicts(spec, store, rows)
+    examples = Examples(store, rows, correct, layer, verdicts=verdicts, large_correct=large)
     fold = fold_of_groups(examples.groups, spec.folds or 2, spec.seed)
     scores, seconds_fit, begun = np.empty(len(rows), np.float32), 0.0, time.perf_counter()
     with watch(f"fit {spec.method} out of fold") as progress:

@@ -86,3 +86,36 @@ def labelled(
             f"run `relope grade --store {store.path}` again"
         )
     return rows, joined["correct"].to_numpy()
+
+
+VERDICT_COLUMNS = ("id", "parsed", "parse_status", "parsed_direct", "parsed_chain")
+
+
+def verdicts_of(store: ActivationStore, rows: npt.NDArray[np.int64], asked: str | None) -> pl.DataFrame | None:
+    """Return what the grader read in each answer, one row a sample in the order of ``rows``.
+
+    Its columns are those of ``VERDICT_COLUMNS`` that the verdicts have. None where the store is not
+    graded and no grader was asked for.
+    """
+    if asked is None and not any((Path(store.path) / "grades").glob("*.parquet")):
+        return None
+    graded = read_grades(store, asked)
+    wanted = graded.select([name for name in VERDICT_COLUMNS if name in graded.columns])
+    return store.samples[rows].select("id").join(wanted, on="id", how="left", maintain_order="left")
+
+
+def correct_of(large: ActivationStore, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return whether the model of another store is right on the samples of these ids.
+
+    Raises:
+        InvalidInputError: that store lacks some of them.
+    """
+    asked = pl.DataFrame({"id": list(ids)}, schema={"id": pl.String})
+    found = asked.join(read_grades(large, None).select("id", "correct"), on="id", how="left", maintain_order="left")
+    missing = found.filter(pl.col("correct").is_null())["id"]
+    if len(missing):
+        raise InvalidInputError(
+            f"the large store {large.path} lacks {len(missing)} of {len(found)} samples (first: {missing[0]}); "
+            "extract the same data set, split and limit with the large model"
+        )
+    return found["correct"].to_numpy()

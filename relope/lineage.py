@@ -9,7 +9,7 @@ from relope.provenance import digest, file_digest
 from relope.routers import router_folder, router_name, scores_path
 from relope.spec import Spec
 
-INPUTS = ("store", "also", "large_store", "labels_store", "router", "costs", "reports", "sweeps")
+INPUTS = ("store", "also", "large_store", "labels_store", "scores", "router", "costs", "reports", "sweeps")
 """Fields of specifications that may name something an earlier step made."""
 
 EXTERNAL = ("model", "dataset")
@@ -44,7 +44,7 @@ def inputs_of(step: str, spec: Spec) -> list[Path]:
         value = given.get(name)
         listed = value if isinstance(value, (tuple, list)) else [value]
         found += [Path(one) for one in listed if one]
-    if step == "evaluate":
+    if step == "evaluate" and not given["scores"]:
         found.append(scores_path(given["store"], "x").parent)
     return found
 

@@ -54,7 +54,7 @@ def resolve(value: Any, made: Mapping[str, list[Made]], combination: Mapping[str
     if isinstance(value, dict):
         return {key: resolve(item, made, combination, out, where) for key, item in value.items()}
     if isinstance(value, list):
-        return [resolve(item, made, combination, out, where) for item in value]
+        return [one for item in value for one in _items(item, resolve(item, made, combination, out, where))]
     if not isinstance(value, str):
         return value
     if whole := _REFERENCE.fullmatch(value):
@@ -70,6 +70,11 @@ def resolve(value: Any, made: Mapping[str, list[Made]], combination: Mapping[str
         return str(found[0])
 
     return _REFERENCE.sub(inside, value)
+
+
+def _items(written: Any, found: Any) -> list[Any]:
+    """Return what an item of a list gives: all values of a reference that stands for several."""
+    return found if isinstance(written, str) and isinstance(found, list) else [found]
 
 
 def _look_up(

@@ -118,7 +118,7 @@ def _transferred(store: ActivationStore, scored: dict[str, list[Scores]]) -> lis
 
 def _read_all(spec: EvaluateSpec) -> dict[str, list[Scores]]:
     """Return method → its scores, one a seed."""
-    folder = scores_path(spec.store, "x").parent
+    folder = spec.scores or scores_path(spec.store, "x").parent
     there: dict[str, dict[int, Path]] = {}
     for path in sorted(folder.glob("*.parquet")):
         name, seed = split_name(path.stem)

@@ -65,6 +65,7 @@ class FitSpec(Spec):
     layer: int | None = Field(None, ge=1, description="the block l that is read; default: the store's deepest")
     split: Layers = Field(("train",), description="splits to learn from")
     grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")
+    large_store: Path | None = Field(None, description="routellm-sw: the large model's store, for who wins")
     seed: int = Field(0, ge=0, description="decides initial weights, batches and the inner split")
     mode: Literal["cached", "truncated", "full"] | None = Field(None, description="relope: replay, or stream")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
@@ -79,13 +80,15 @@ class PredictSpec(Spec):
     out: Path | None = Field(None, description="the scores; default <store>.scores/<router's folder>.parquet")
     split: Layers = Field(("test",), description="splits to score")
     transfer: bool = Field(False, description="allow a router fitted on other data or pictures of the same model")
+    grades: str | None = Field(None, description="grader@version that read the answers; default: the newest")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
 
 
 class EvaluateSpec(Spec):
     """Compare the scores of several methods and write a report."""
 
-    store: Path = Field(description="the small model's store; scores lie in <store>.scores")
+    store: Path = Field(description="the small model's store")
+    scores: Path | None = Field(None, description="folder of the scores; default <store>.scores")
     large_store: Path | None = Field(None, description="the large model's store, for the hybrid system")
     methods: Layers = Field((), description="methods to compare; default: all that have scores")
     split: Layers = Field(("test",), description="splits to evaluate on")

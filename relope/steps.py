@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relope import __version__
-from relope.errors import NotFoundError
+from relope.errors import InvalidInputError, NotFoundError
 from relope.spec import CompareSpec, EvaluateSpec, ExtractSpec, FitSpec, GradeSpec, PredictSpec, Spec, StudySpec
 from relope.types import Progress, no_progress
 
@@ -119,7 +119,7 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
 
 def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
     """Fit a method from a store into a router folder; with folds also score the same samples out of fold."""
-    from relope.examples import training_samples
+    from relope.examples import training_samples, training_verdicts
     from relope.probes import make
     from relope.provenance import digest
     from relope.routers import Router, read_router, router_folder, router_name, write_router
@@ -130,13 +130,16 @@ def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
     layer = pick_layer(store, spec.layer, probe.layers)
     out = spec.out or router_folder(spec.store, router_name(spec.method, spec.seed))
     known = store.samples[rows].select("id", "content").rows()
-    asked = spec.model_dump(mode="json", exclude={"out", "store", "also", "device", "folds"})
-    fingerprint = digest([asked, layer, store.recipe_id, known, correct.tolist(), __version__])
+    large = large_verdicts(spec, store, rows)
+    asked = spec.model_dump(mode="json", exclude={"out", "store", "also", "device", "folds", "large_store"})
+    decided = [correct.tolist(), None if large is None else large.tolist()]
+    fingerprint = digest([asked, layer, store.recipe_id, known, decided, __version__])
     if (old := read_router(out)) and old.fingerprint == fingerprint:
         return _with_folds(spec, out, Outcome(out, True, f"{spec.method} up to date → {out}"), watch)
     streams = open_streams(store) if settings.get("mode", "cached") != "cached" else None
-    examples = _examples(store, rows, correct, layer, streams, spec.device)
-    begun, read = time.perf_counter(), store.bytes_read
+    verdicts = training_verdicts(store, rows, spec.grades)
+    examples = _examples(store, rows, correct, layer, streams, spec.device, verdicts, large)
+    begun, bytes_before = time.perf_counter(), store.bytes_read
     with watch(f"fit {spec.method}") as progress:
         probe.fit(examples, seed=spec.seed, progress=progress)
     router = Router(
@@ -147,14 +150,15 @@ def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
         recipe_id=store.recipe_id,
         n_samples=len(rows),
         seconds_fit=time.perf_counter() - begun,
-        bytes_read=store.bytes_read - read,
+        bytes_read=store.bytes_read - bytes_before,
         settings=settings,
         identity=store.manifest.identity,
     )
     write_router(out, router, probe)
-    text = f"{spec.method} fitted on {len(rows)} samples in {router.seconds_fit:.1f} s → {out}"
-    done = Outcome(out, False, text, {"seconds": router.seconds_fit, "samples": len(rows)})
-    return _with_folds(spec, out, done, watch)
+    note = getattr(probe, "note", "")
+    text = f"{spec.method} fitted on {len(rows)} samples in {router.seconds_fit:.1f} s{f' ({note})' if note else ''}"
+    facts = {"seconds": router.seconds_fit, "samples": len(rows), "note": note}
+    return _with_folds(spec, out, Outcome(out, False, f"{text} → {out}", facts), watch)
 
 
 def _with_folds(spec: FitSpec, out: Path, done: Outcome, watch: Watch) -> Outcome:
@@ -171,7 +175,7 @@ def _with_folds(spec: FitSpec, out: Path, done: Outcome, watch: Watch) -> Outcom
 def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
     """Score a store's samples with a router, or with a method that trains nothing."""
     from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
-    from relope.grades import rows_of
+    from relope.grades import rows_of, verdicts_of
     from relope.provenance import digest
     from relope.routers import check_recipe, open_router, scores_path
     from relope.store import ActivationStore
@@ -181,15 +185,17 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
     out = spec.out or scores_path(spec.store, Path(spec.router).name if router.fingerprint else router.method)
     rows = rows_of(store, spec.split)
     ids = store.samples[rows]["id"].to_list()
-    fingerprint = digest([router.fingerprint, store.recipe_id, store.samples[rows]["content"].to_list(), ids])
+    verdicts = verdicts_of(store, rows, spec.grades)
+    read = verdicts.rows() if verdicts is not None and getattr(probe, "reads_verdicts", False) else None
+    fingerprint = digest([router.fingerprint, store.recipe_id, store.samples[rows]["content"].to_list(), ids, read])
     if out.exists() and read_scores(out).meta.fingerprint == fingerprint:
         return Outcome(out, True, f"scores of {router.method} up to date → {out}")
     note = check_recipe(spec.router, router, store, spec.transfer)
     layer = pick_layer(store, router.layer or None, probe.layers)
     streams = open_streams(store) if router.settings.get("mode", "cached") != "cached" else None
-    begun, read = time.perf_counter(), store.bytes_read
+    begun, bytes_before = time.perf_counter(), store.bytes_read
     with watch(f"predict {router.method}"):
-        scores = probe.predict_proba(_examples(store, rows, None, layer, streams, spec.device))
+        scores = probe.predict_proba(_examples(store, rows, None, layer, streams, spec.device, verdicts))
     meta = ScoresMeta(
         method=router.method,
         seconds_fit=router.seconds_fit if probe.trains else None,
@@ -201,9 +207,9 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
         needs_training=probe.trains,
         is_control=probe.control,
         fingerprint=fingerprint,
-        note=note,
+        note="; ".join(text for text in (note, getattr(probe, "note", "")) if text),
         bytes_read_fit=router.bytes_read if probe.trains else None,
-        bytes_read=store.bytes_read - read,
+        bytes_read=store.bytes_read - bytes_before,
         fitted_on=router.recipe_id or None,
     )
     write_scores(out, ids, scores, meta)
@@ -217,6 +223,7 @@ def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
     from relope.results import terminal_table
 
     out = spec.out or Path(f"{spec.store}.report")
+    _score_untrained(spec, watch)
     inputs = report_inputs(spec)
     report = finished_report(out, inputs)
     reused = report is not None
@@ -253,6 +260,27 @@ def compare(spec: CompareSpec, watch: Watch = silent) -> Outcome:
     return Outcome(spec.second, False, found["what"], {"report": found, "table": table})
 
 
+def _score_untrained(spec: EvaluateSpec, watch: Watch) -> None:
+    """Score the methods that are asked for by name, train nothing and have no scores yet."""
+    from relope import registry
+    from relope.probes import method_class
+    from relope.routers import scores_path
+
+    for name in spec.methods:
+        known = name in registry.names("methods") and not method_class(name).trains
+        if known and not scores_path(spec.store, name).exists():
+            asked = PredictSpec(
+                router=name,
+                store=spec.store,
+                out=None,
+                split=spec.split,
+                grades=spec.grades,
+                device="cpu",
+                transfer=False,
+            )
+            predict(asked, watch)
+
+
 STEPS: dict[str, Callable[..., Outcome]] = {
     "extract": extract,
     "grade": grade,
@@ -287,7 +315,33 @@ def pick_layer(store: "ActivationStore", asked: int | None, needs: Callable[[int
     return layer
 
 
-def _examples(store: "ActivationStore", rows: Any, correct: Any, layer: int, streams: Any, device: str) -> "Examples":
+def large_verdicts(spec: FitSpec, store: "ActivationStore", rows: Any) -> Any:
+    """Return whether the large model is right on each row ``[N] bool``; None when it was not asked for.
+
+    Raises:
+        InvalidInputError: the method reads no large store, or that store lacks some of the samples.
+    """
+    from relope.grades import correct_of
+    from relope.probes import method_class
+    from relope.store import ActivationStore
+
+    if spec.large_store is None:
+        return None
+    if not getattr(method_class(spec.method), "reads_large", False):
+        raise InvalidInputError(f"{spec.method} reads no large store; drop --large-store, or fit routellm-sw")
+    return correct_of(ActivationStore.open(spec.large_store), store.samples[rows]["id"].to_list())
+
+
+def _examples(
+    store: "ActivationStore",
+    rows: Any,
+    correct: Any,
+    layer: int,
+    streams: Any,
+    device: str,
+    verdicts: Any = None,
+    large_correct: Any = None,
+) -> "Examples":
     from relope.probes import Examples
 
     place = "cpu"
@@ -295,7 +349,7 @@ def _examples(store: "ActivationStore", rows: Any, correct: Any, layer: int, str
         from relope.extract.backbone import pick_device
 
         place = str(pick_device(device))
-    return Examples(store, rows, correct, layer, streams, place)
+    return Examples(store, rows, correct, layer, streams, place, verdicts, large_correct)
 
 
 def open_streams(store: "ActivationStore") -> Any:

@@ -77,11 +77,12 @@ def figure3(inputs: StudyInputs) -> Study:
     table = Table("figure3", "Inner validation AUC by setting", columns, rows, records, 2)
     about = (
         "Each fit holds out a part of its training samples, and the AUC is on that part: nothing here has seen the "
-        "test split. ± is the standard deviation over runs (seeds, and other settings of the grid). A difference within "
-        f"it is not shown to be one.{TINY}"
+        "test split. ± is the standard deviation over runs (seeds, and other settings of the grid). A difference "
+        f"within it is not shown to be one.{TINY}"
     )
     figure = study_figures.ablation_panels(panels)
-    what = f"{len(panels)} settings of {', '.join(sorted({panel[0] for panel in panels}))}, {sum(int(row[-1]) for row in rows)} fits."
+    fits, methods = sum(int(row[-1]) for row in rows), sorted({panel[0] for panel in panels})
+    what = f"{len(panels)} settings of {', '.join(methods)}, {fits} fits."
     return Study("Figure 3: ablation", what, about, [table], [(figure, "Bars: ± one standard deviation over runs.")])
 
 
