@@ -241,11 +241,13 @@ def _show_plan(path: Path, name: str, folder: Path, as_json: bool) -> None:
 
     steps = plan(path, name, folder)
     found = decisions(steps, Ledger.open(folder))
-    columns = ("stage", "runs", "does", "why", "with")
-    rows = [
-        (step.title, step.step, "run" if one.run else "skip", one.why, _given(step.spec))
-        for step, one in zip(steps, found, strict=True)
+    columns: tuple[str, ...] = ("stage", "step", "does", "why")
+    rows: list[tuple[str, ...]] = [
+        (step.title, step.step, "run" if one.run else "skip", one.why) for step, one in zip(steps, found, strict=True)
     ]
+    if as_json:
+        columns = (*columns, "with")
+        rows = [(*row, _given(step.spec)) for row, step in zip(rows, steps, strict=True)]
     title = f"Plan of {name}: {sum(one.run for one in found)} of {len(steps)} steps would run"
     _show_rows(title, columns, rows, as_json)
 

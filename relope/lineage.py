@@ -51,7 +51,9 @@ def inputs_of(step: str, spec: Spec) -> list[Path]:
 
 def related(first: Path, second: Path) -> bool:
     """Return whether one path is the other, or lies beneath it."""
-    return first == second or first in second.parents or second in first.parents
+    one, other = first.parts, second.parts
+    n = min(len(one), len(other))
+    return one[:n] == other[:n]
 
 
 def stamp(path: Path) -> str | None:

@@ -128,8 +128,9 @@ def _add(found: list[PlannedStep], path: Path, pipelines: dict[str, Any], names:
 
 def _linked(step: PlannedStep, before: list[PlannedStep]) -> PlannedStep:
     """Return a step with the places of the earlier ones that it reads from, or writes beside."""
-    reads = [step.output, *inputs_of(step.step, step.spec)] if step.step == "extract" else []
-    reads = reads or inputs_of(step.step, step.spec)
+    reads = inputs_of(step.step, step.spec)
+    if step.step == "extract":
+        reads.append(step.output)
     needs = frozenset(place for place, other in enumerate(before) if any(related(path, other.output) for path in reads))
     return PlannedStep(step.stage, step.step, step.variant, step.spec, step.output, needs)
 
