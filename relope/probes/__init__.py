@@ -5,7 +5,7 @@ the command line.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -36,7 +36,8 @@ class Examples:
         correct: ``[N] bool``, or None when predicting.
         layer: the block l whose output is read (layer l-1 is the block before).
         streams: a running backbone for methods that stream through it, or None.
-        device: where a method that runs a block of the backbone runs it.
+        device: where heads are trained and a block of the backbone is run.
+        state: a file in which a fit keeps its state, so that a killed one goes on where it was.
     """
 
     store: ActivationStore
@@ -45,6 +46,7 @@ class Examples:
     layer: int
     streams: "Streams | None" = None
     device: str = "cpu"
+    state: Path | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,13 +69,17 @@ class Examples:
         return self.correct.astype(np.float32)
 
     def take(self, places: npt.NDArray[np.int64]) -> "Examples":
-        """Return the examples at some places."""
+        """Return the examples at some places; a fit on them keeps no state."""
         correct = None if self.correct is None else self.correct[places]
-        return Examples(self.store, self.rows[places], correct, self.layer, self.streams, self.device)
+        return replace(self, rows=self.rows[places], correct=correct, state=None)
 
 
 class Streams(Protocol):
     """A running backbone that the store's samples can be sent through again."""
+
+    @property
+    def model(self) -> Any:
+        """The transformers model."""
 
     def last_states(self, ids: Sequence[str], block: Any, layer: int, *, stop: bool) -> Any:
         """Return ``[B, H]``: what ``block``, put in the place of block ``layer``, gives at the last token."""

@@ -1,6 +1,6 @@
 """Network heads shared by the trained methods."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -23,11 +23,21 @@ class Standardize(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
 
-    def learn(self, features: npt.NDArray[np.float32]) -> None:
-        """Take mean and standard deviation over ``[N, width]``; a constant feature stays as it is."""
-        deviation = features.std(axis=0, dtype=np.float64)
+    def learn(self, features: npt.NDArray[np.float32] | Iterable[npt.NDArray[np.float32]]) -> None:
+        """Take mean and standard deviation over ``[N, width]``, given whole or in pieces.
+
+        A constant feature stays as it is.
+        """
+        pieces = [features] if isinstance(features, np.ndarray) else features
+        n, total, squares, shift = 0, 0.0, 0.0, None
+        for piece in pieces:
+            shift = piece[0].astype(np.float64) if shift is None else shift  # keeps large means from drowning spreads
+            moved = piece - shift
+            n, total, squares = n + len(moved), total + moved.sum(axis=0), squares + np.square(moved).sum(axis=0)
+        average = total / n
+        deviation = np.sqrt(np.maximum(squares / n - np.square(average), 0))
         deviation[deviation < 1e-6] = 1.0
-        self.mean.copy_(torch.from_numpy(features.mean(axis=0, dtype=np.float64)))
+        self.mean.copy_(torch.from_numpy(average + shift))
         self.scale.copy_(torch.from_numpy(1 / deviation))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -64,3 +74,10 @@ def to_numpy(module: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
 def from_numpy(module: nn.Module, tensors: dict[str, npt.NDArray[np.float32]]) -> None:
     """Load what ``to_numpy`` returned."""
     module.load_state_dict({name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()})
+
+
+def place(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return a CPU tensor on a device; a copy to CUDA goes through pinned memory and is not waited for."""
+    if torch.device(device).type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
