@@ -7,13 +7,23 @@ that asking for help costs nothing.
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relope import __version__
 from relope.errors import InvalidInputError, NotFoundError
-from relope.spec import EvaluateSpec, ExtractSpec, FitSpec, GradeSpec, PredictSpec, Spec
+from relope.spec import (
+    EvaluateSpec,
+    ExplainSpec,
+    ExportSpec,
+    ExtractSpec,
+    FitSpec,
+    GradeSpec,
+    PredictSpec,
+    Spec,
+    SweepSpec,
+)
 from relope.types import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -119,8 +129,10 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
 
 def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
     """Fit a method from a store into a router folder."""
+    from relope.fits import check_launch, device_here, ensure_block, remove_state, state_file
     from relope.grades import labelled
     from relope.probes import make
+    from relope.probes._parallel import process_group
     from relope.provenance import digest
     from relope.routers import Router, read_router, router_folder, write_router
     from relope.store import ActivationStore
@@ -136,14 +148,21 @@ def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
     fingerprint = digest([asked, layer, store.recipe_id, known, correct.tolist(), __version__])
     if (old := read_router(out)) and old.fingerprint == fingerprint:
         return Outcome(out, True, f"{spec.method} up to date → {out}", {"seconds": old.seconds_fit})
-    streams = open_streams(store) if settings.get("mode", "cached") != "cached" else None
-    examples = _examples(store, rows, correct, layer, streams, spec.device)
+    streamed = settings.get("mode", "cached") != "cached"
+    check_launch(streamed)
+    device = device_here(spec.device)
+    ensure_block(store, probe, layer)
+    streams = open_streams(store, device) if streamed else None
+    state = state_file(out, fingerprint)
+    examples = replace(_examples(store, rows, correct, layer, streams, device), state=state)
     begun = time.perf_counter()
-    with watch(f"fit {spec.method}") as progress:
-        probe.fit(examples, seed=spec.seed, progress=progress)
-    seconds = time.perf_counter() - begun
-    router = Router(spec.method, layer, spec.seed, fingerprint, store.recipe_id, len(rows), seconds, settings)
-    write_router(out, router, probe)
+    with process_group(device) as world, watch(f"fit {spec.method}") as progress:
+        probe.fit(examples, seed=spec.seed, progress=progress if world.rank == 0 else no_progress)
+        seconds = time.perf_counter() - begun
+        if world.rank == 0:
+            router = Router(spec.method, layer, spec.seed, fingerprint, store.recipe_id, len(rows), seconds, settings)
+            write_router(out, router, probe)
+            remove_state(state)
     text = f"{spec.method} fitted on {len(rows)} samples in {seconds:.1f} s → {out}"
     return Outcome(out, False, text, {"seconds": seconds, "samples": len(rows)})
 
@@ -151,6 +170,7 @@ def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
 def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
     """Score a store's samples with a router, or with a method that trains nothing."""
     from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
+    from relope.fits import device_here, ensure_block
     from relope.grades import rows_of
     from relope.provenance import digest
     from relope.routers import open_router, scores_path
@@ -170,7 +190,9 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
             f"({store.recipe_id[:12]}): its scores would mean nothing; fit it on this store, or extract with its recipe"
         )
     layer = pick_layer(store, router.layer or None, probe.layers)
-    streams = open_streams(store) if router.settings.get("mode", "cached") != "cached" else None
+    ensure_block(store, probe, layer)
+    streamed = router.settings.get("mode", "cached") != "cached"
+    streams = open_streams(store, device_here(spec.device)) if streamed else None
     begun = time.perf_counter()
     with watch(f"predict {router.method}"):
         scores = probe.predict_proba(_examples(store, rows, None, layer, streams, spec.device))
@@ -188,6 +210,54 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
     )
     write_scores(out, ids, scores, meta)
     return Outcome(out, False, f"{len(ids)} samples scored by {router.method} → {out}", {"samples": len(ids)})
+
+
+def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
+    """Fit every combination of a grid and select one on inner validation."""
+    from relope.fits import check_launch, ensure_block
+    from relope.grades import labelled
+    from relope.probes import make
+    from relope.provenance import digest
+    from relope.sweeps import SharedStore, planned, shown, summarised
+    from relope.sweeps import sweep as run_sweep
+
+    check_launch(streamed=False)
+    store = SharedStore.open(spec.store)
+    runs = planned(spec, max(store.layers) if spec.layer is None else spec.layer)
+    rows, correct = labelled(store, spec.split, spec.grades)
+    known = store.samples[rows].select("id", "content").rows()
+    for run in runs:
+        pick_layer(store, run.layer, make(spec.method, run.settings).layers)
+    for run in runs:
+        ensure_block(store, make(spec.method, run.settings), run.layer)
+    streamed = any(run.settings.get("mode", "cached") != "cached" for run in runs)
+    streams = open_streams(store, spec.device) if streamed else None
+    first = _examples(store, rows, correct, runs[0].layer, streams, spec.device)
+    path = spec.out or Path(f"{spec.store}.sweeps") / f"{spec.method}.parquet"
+    with watch(f"sweep {spec.method}") as progress:
+        data = digest([store.recipe_id, known, correct.tolist()])
+        examples = [replace(first, layer=run.layer) for run in runs]
+        table, computed = run_sweep(spec.method, runs, examples, path, data, progress)
+    text, facts = shown(spec, summarised(runs, table), len(runs), computed, path)
+    return Outcome(path, not computed, text, facts)
+
+
+def explain(spec: ExplainSpec, watch: Watch = silent) -> Outcome:
+    """Draw which tokens of a sample a router looks at."""
+    from relope.explaining import explained
+
+    return Outcome(*explained(spec))
+
+
+def export(spec: ExportSpec, watch: Watch = silent) -> Outcome:
+    """Write a relope router as a PEFT adapter folder."""
+    from relope.routers import open_router
+
+    router, probe = open_router(str(spec.folder))
+    if not hasattr(probe, "export"):
+        raise InvalidInputError(f"{spec.folder} holds a router of {router.method}, which has no adapter; export relope")
+    n = probe.export(spec.out)
+    return Outcome(spec.out, False, f"adapter of {n} tensors, and its head → {spec.out}", {"tensors": n})
 
 
 def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
@@ -212,7 +282,10 @@ STEPS: dict[str, Callable[..., Outcome]] = {
     "extract": extract,
     "grade": grade,
     "fit": fit,
+    "sweep": sweep,
     "predict": predict,
+    "explain": explain,
+    "export": export,
     "evaluate": evaluate,
 }
 
@@ -241,23 +314,19 @@ def pick_layer(store: "ActivationStore", asked: int | None, needs: Callable[[int
 
 
 def _examples(store: "ActivationStore", rows: Any, correct: Any, layer: int, streams: Any, device: str) -> "Examples":
+    from relope.fits import device_here
     from relope.probes import Examples
 
-    place = "cpu"
-    if device != "cpu":
-        from relope.extract.backbone import pick_device
-
-        place = str(pick_device(device))
-    return Examples(store, rows, correct, layer, streams, place)
+    return Examples(store, rows, correct, layer, streams, device_here(device))
 
 
-def open_streams(store: "ActivationStore") -> Any:
+def open_streams(store: "ActivationStore", device: str = "auto") -> Any:
     """Open the backbone and the data that a store was made from, to stream samples through it."""
     from relope.extract.backbone import open_backbone
     from relope.extract.streams import Streams
 
     identity, recorded = store.manifest.identity, store.manifest.recorded
-    backbone: Backbone = open_backbone(recorded["model"], "auto", identity["compute_dtype"], identity["attention"])
+    backbone: Backbone = open_backbone(recorded["model"], device, identity["compute_dtype"], identity["attention"])
     dataset = recorded_dataset(store)
     splits = store.samples["split"].unique().to_list()
     samples = {sample.id: sample for split in splits for sample in dataset.load(split, None)}

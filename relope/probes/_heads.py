@@ -1,7 +1,7 @@
 """Network heads shared by the trained methods."""
 
+import itertools
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -28,16 +28,17 @@ class Standardize(nn.Module):
 
         A constant feature stays as it is.
         """
-        pieces = [features] if isinstance(features, np.ndarray) else features
-        n, total, squares, shift = 0, 0.0, 0.0, None
-        for piece in pieces:
-            shift = piece[0].astype(np.float64) if shift is None else shift  # keeps large means from drowning spreads
+        pieces = iter([features] if isinstance(features, np.ndarray) else features)
+        first = next(pieces)
+        shift = first[:1].astype(np.float64)  # sums of squares are taken around it: large means drown no spread
+        n, total, squares = 0, np.zeros(len(self.mean)), np.zeros(len(self.mean))
+        for piece in itertools.chain([first], pieces):
             moved = piece - shift
             n, total, squares = n + len(moved), total + moved.sum(axis=0), squares + np.square(moved).sum(axis=0)
         average = total / n
         deviation = np.sqrt(np.maximum(squares / n - np.square(average), 0))
         deviation[deviation < 1e-6] = 1.0
-        self.mean.copy_(torch.from_numpy(average + shift))
+        self.mean.copy_(torch.from_numpy(average + shift[0]))
         self.scale.copy_(torch.from_numpy(1 / deviation))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ class Standardize(nn.Module):
 def mlp(width: int, hidden: Sequence[int] = MLP_WIDTHS) -> nn.Sequential:
     """Build width → hidden… → 1 with ReLU between; no hidden width makes it logistic regression."""
     sizes, layers = [width, *hidden], list[nn.Module]()
-    for before, after in pairwise(sizes):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
 

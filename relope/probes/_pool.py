@@ -47,7 +47,7 @@ class Pool(torch.autograd.Function):
         return pooled
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         """Return the query's gradient: ``Σ_t α_t (g_t − Σ α g) r_t h_t`` with ``g_t = r_t h_t·∂z``."""
         (tokens,) = ctx.saved_tensors
         found = torch.zeros_like(gradient[0])

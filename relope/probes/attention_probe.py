@@ -51,7 +51,7 @@ class Net(nn.Module):
 
     def pooled(self, tokens: Tensor, bounds: list[int], keep: Tensor | None = None) -> Tensor:
         """Return ``[B, H]``: the weighted mean of each sample's tokens."""
-        found: Tensor = Pool.apply(self._scaled(), tokens, bounds, keep, self.rms)  # type: ignore[no-untyped-call]
+        found: Tensor = Pool.apply(self._scaled(), tokens, bounds, keep, self.rms)
         return found
 
     def weights(self, states: Tensor, keep: Tensor | None = None) -> Tensor:
@@ -60,7 +60,8 @@ class Net(nn.Module):
         return sample_weights(query, states.to(query.dtype), keep, self.rms)[0]
 
     def _scaled(self) -> Tensor:
-        return self.query * self.standardize.scale / len(self.query) ** 0.5
+        found: Tensor = self.query * self.standardize.scale / len(self.query) ** 0.5
+        return found
 
 
 class Method:

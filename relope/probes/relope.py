@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from relope.errors import InvalidInputError
 from relope.probes import Examples, check_finite, check_trainable
 from relope.probes._bottleneck import Bottleneck, Learned
+from relope.probes._export import write_peft
 from relope.probes._files import load_state, save_state
 from relope.probes._heads import from_numpy, place, seeded, to_numpy
 from relope.probes._lora import Adapter, attach, module_name, target_shapes
@@ -89,6 +90,11 @@ class Method:
     def __init__(self, params: Settings) -> None:
         self.params = params
 
+    @property
+    def replays(self) -> bool:
+        """Whether the weights of block l must lie in the store."""
+        return self.params.lora and self.params.mode == "cached"
+
     def layers(self, layer: int) -> tuple[int, ...]:
         return (layer - 1, layer) if self.params.lora else (layer,)
 
@@ -143,6 +149,10 @@ class Method:
     def save(self, folder: Path) -> None:
         settings: dict[str, Any] = {"method": self.name, "params": self.params.model_dump(), **self.shape_}
         save_state(folder, settings, to_numpy(self.learned_))
+
+    def export(self, folder: Path) -> int:
+        """Write a PEFT adapter folder with the head beside it; return its number of adapter tensors."""
+        return write_peft(self.learned_, self.params, self.shape_, folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
