@@ -102,9 +102,9 @@ def train(
         if history.best < 0 or history.auc[-1] > history.auc[history.best]:
             history.best = number
             kept = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-        progress(number + 1, settings.epochs)
         if together.rank == 0:
             checkpoint.write(module, optimizer, history, kept)
+        progress(number + 1, settings.epochs)
     module.load_state_dict(kept)
     module.eval()
     progress(settings.epochs, settings.epochs)
