@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +17,9 @@ from relope.errors import InvalidInputError, RelopeError, unknown
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
 KINDS = {"models": "backbones", "datasets": "datasets", "methods": "methods", "graders": "graders"}
-STEPS = ("extract", "grade", "fit", "predict", "evaluate", "study", "compare")
+STEPS = ("extract", "grade", "fit", "sweep", "predict", "explain", "export", "evaluate", "study", "compare")
 CONTEXT = {"help_option_names": ["-h", "--help"]}
-POSITIONAL = {"method", "study", "first", "second"}
+POSITIONAL = {"method", "folder", "study", "first", "second"}
 """Fields given without a flag."""
 
 
@@ -84,6 +85,8 @@ def _command(step: str) -> Callable[..., None]:
         values = {key: value for key, value in given.items() if value is not None and value != []}
         if "set" in values:
             values["set"] = _settings(values["set"])
+        if "grid" in values:
+            values["grid"] = _grid(values["grid"])
         _run(step, build(step, values), as_json)
 
     parameters = [_parameter(name, info) for name, info in fields.items()]
@@ -100,7 +103,7 @@ def _parameter(name: str, info: Any) -> inspect.Parameter:
     if name in POSITIONAL:
         declared = Annotated[str, typer.Argument(help=_help(info))]
         return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=declared)
-    if name == "set":
+    if name in ("set", "grid"):
         option: Any = Annotated[list[str] | None, typer.Option(flag, help=info.description, show_default=False)]
         default = None
     elif info.annotation is bool:
@@ -139,16 +142,28 @@ def _json_parameter() -> inspect.Parameter:
 
 
 def _settings(given: Sequence[str]) -> dict[str, Any]:
-    """Read ``key=value`` pairs; a value is read as YAML, so that numbers and booleans are such."""
+    """Read ``key=value`` pairs."""
+    return {key: _value(text) for key, text in (_pair("set", pair, "head=logistic") for pair in given)}
+
+
+def _grid(given: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Read ``key=value,value`` pairs."""
+    pairs = [_pair("grid", pair, "lora_rank=2,4,8") for pair in given]
+    return {key: tuple(_value(text.strip()) for text in listed.split(",")) for key, listed in pairs}
+
+
+def _pair(flag: str, pair: str, example: str) -> tuple[str, str]:
+    key, _, value = pair.partition("=")
+    if not key or not value:
+        raise InvalidInputError(f"--{flag} {pair!r} must be key=value, e.g. --{flag} {example}")
+    return key, value
+
+
+def _value(text: str) -> Any:
+    """Read a value as YAML, so that numbers and booleans are such."""
     import yaml
 
-    found = {}
-    for pair in given:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise InvalidInputError(f"--set {pair!r} must be key=value, e.g. --set head=logistic")
-        found[key] = float(value) if _is_float(value) else yaml.safe_load(value)
-    return found
+    return float(text) if _is_float(text) else yaml.safe_load(text)
 
 
 def _is_float(text: str) -> bool:
@@ -164,6 +179,8 @@ def _run(step: str, spec: Any, as_json: bool) -> None:
     from relope.steps import run_step
 
     outcome = run_step(step, spec, console.progress)
+    if os.environ.get("RANK", "0") != "0":
+        return  # under torchrun the first process speaks for all
     if as_json:
         facts = outcome.facts.get("report", {key: fact for key, fact in outcome.facts.items() if key != "table"})
         console.out(json.dumps({"path": str(outcome.path), "reused": outcome.reused, **facts}, indent=2))

@@ -9,11 +9,12 @@ from relope import __version__
 from relope.evaluate.calibration import fold_of_groups
 from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
 from relope.examples import training_samples, training_verdicts
+from relope.fitting import large_verdicts
 from relope.probes import Examples, make
 from relope.provenance import digest
 from relope.routers import scores_path
 from relope.spec import FitSpec
-from relope.steps import Watch, large_verdicts, pick_layer
+from relope.steps import Watch, pick_layer
 from relope.types import no_progress
 
 

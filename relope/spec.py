@@ -72,6 +72,41 @@ class FitSpec(Spec):
     set: dict[str, Any] = Field(default_factory=dict, description="a setting of the method, key=value; repeatable")
 
 
+class SweepSpec(Spec):
+    """Fit a method with every combination of some settings and compare them on inner validation."""
+
+    method: str = Field(description="`relope list methods`")
+    store: Path = Field(description="a store")
+    grid: dict[str, tuple[Any, ...]] = Field(
+        default_factory=dict, description="values of a setting (or of layer), key=value,value; repeatable"
+    )
+    seeds: int = Field(3, ge=1, description="fits of each combination")
+    out: Path | None = Field(None, description="table of all runs; default <store>.sweeps/<method>.parquet")
+    layer: int | None = Field(None, ge=1, description="the block l that is read; default: the store's deepest")
+    split: Layers = Field(("train",), description="splits to learn from")
+    grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")
+    seed: int = Field(0, ge=0, description="the first of the seeds")
+    mode: Literal["cached", "truncated", "full"] | None = Field(None, description="relope: replay, or stream")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
+    set: dict[str, Any] = Field(default_factory=dict, description="a setting of all runs, key=value; repeatable")
+
+
+class ExplainSpec(Spec):
+    """Show which tokens of a sample a router looks at."""
+
+    router: Path = Field(description="a router folder, of attention-probe")
+    store: Path = Field(description="a store")
+    sample: str = Field(description="id of a sample in it")
+    out: Path | None = Field(None, description="folder of the picture; default <store>.explained/<sample>")
+
+
+class ExportSpec(Spec):
+    """Write a relope router as a standard PEFT adapter folder, its head beside it."""
+
+    folder: Path = Field(description="a router folder, of relope")
+    out: Path = Field(description="the adapter folder")
+
+
 class PredictSpec(Spec):
     """Score the samples of a store with a router."""
 
@@ -129,6 +164,9 @@ SPECS: dict[str, type[Spec]] = {
     "extract": ExtractSpec,
     "grade": GradeSpec,
     "fit": FitSpec,
+    "sweep": SweepSpec,
+    "explain": ExplainSpec,
+    "export": ExportSpec,
     "predict": PredictSpec,
     "evaluate": EvaluateSpec,
     "study": StudySpec,

@@ -7,13 +7,24 @@ that asking for help costs nothing.
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relope import __version__
 from relope.errors import InvalidInputError, NotFoundError
-from relope.spec import CompareSpec, EvaluateSpec, ExtractSpec, FitSpec, GradeSpec, PredictSpec, Spec, StudySpec
+from relope.spec import (
+    CompareSpec,
+    EvaluateSpec,
+    ExplainSpec,
+    ExportSpec,
+    ExtractSpec,
+    FitSpec,
+    GradeSpec,
+    PredictSpec,
+    Spec,
+    StudySpec,
+    SweepSpec,
+)
 from relope.types import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -119,62 +130,15 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
 
 def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
     """Fit a method from a store into a router folder; with folds also score the same samples out of fold."""
-    from relope.examples import training_samples, training_verdicts
-    from relope.probes import make
-    from relope.provenance import digest
-    from relope.routers import Router, read_router, router_folder, router_name, write_router
+    from relope.fitting import fit_router
 
-    settings = {**spec.set, **({"mode": spec.mode} if spec.mode else {})}
-    probe = make(spec.method, settings)
-    store, rows, correct = training_samples(spec)
-    layer = pick_layer(store, spec.layer, probe.layers)
-    out = spec.out or router_folder(spec.store, router_name(spec.method, spec.seed))
-    known = store.samples[rows].select("id", "content").rows()
-    large = large_verdicts(spec, store, rows)
-    asked = spec.model_dump(mode="json", exclude={"out", "store", "also", "device", "folds", "large_store"})
-    decided = [correct.tolist(), None if large is None else large.tolist()]
-    fingerprint = digest([asked, layer, store.recipe_id, known, decided, __version__])
-    if (old := read_router(out)) and old.fingerprint == fingerprint:
-        return _with_folds(spec, out, Outcome(out, True, f"{spec.method} up to date → {out}"), watch)
-    streams = open_streams(store) if settings.get("mode", "cached") != "cached" else None
-    verdicts = training_verdicts(store, rows, spec.grades)
-    examples = _examples(store, rows, correct, layer, streams, spec.device, verdicts, large)
-    begun, bytes_before = time.perf_counter(), store.bytes_read
-    with watch(f"fit {spec.method}") as progress:
-        probe.fit(examples, seed=spec.seed, progress=progress)
-    router = Router(
-        method=spec.method,
-        layer=layer,
-        seed=spec.seed,
-        fingerprint=fingerprint,
-        recipe_id=store.recipe_id,
-        n_samples=len(rows),
-        seconds_fit=time.perf_counter() - begun,
-        bytes_read=store.bytes_read - bytes_before,
-        settings=settings,
-        identity=store.manifest.identity,
-    )
-    write_router(out, router, probe)
-    note = getattr(probe, "note", "")
-    text = f"{spec.method} fitted on {len(rows)} samples in {router.seconds_fit:.1f} s{f' ({note})' if note else ''}"
-    facts = {"seconds": router.seconds_fit, "samples": len(rows), "note": note}
-    return _with_folds(spec, out, Outcome(out, False, f"{text} → {out}", facts), watch)
-
-
-def _with_folds(spec: FitSpec, out: Path, done: Outcome, watch: Watch) -> Outcome:
-    """Make out-of-fold scores too, when they are asked for."""
-    if spec.folds is None:
-        return done
-    from relope.folds import score_out_of_fold
-
-    path, reused = score_out_of_fold(spec, out, watch)
-    text = f"{done.text}; out-of-fold scores {'up to date' if reused else 'made'} → {path}"
-    return Outcome(done.path, done.reused and reused, text, {**done.facts, "scores": str(path)})
+    return fit_router(spec, watch)
 
 
 def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
     """Score a store's samples with a router, or with a method that trains nothing."""
     from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
+    from relope.fits import device_here, ensure_block
     from relope.grades import rows_of, verdicts_of
     from relope.provenance import digest
     from relope.routers import check_recipe, open_router, scores_path
@@ -192,10 +156,12 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
         return Outcome(out, True, f"scores of {router.method} up to date → {out}")
     note = check_recipe(spec.router, router, store, spec.transfer)
     layer = pick_layer(store, router.layer or None, probe.layers)
-    streams = open_streams(store) if router.settings.get("mode", "cached") != "cached" else None
+    ensure_block(store, probe, layer)
+    streamed = router.settings.get("mode", "cached") != "cached"
+    streams = open_streams(store, device_here(spec.device)) if streamed else None
     begun, bytes_before = time.perf_counter(), store.bytes_read
     with watch(f"predict {router.method}"):
-        scores = probe.predict_proba(_examples(store, rows, None, layer, streams, spec.device, verdicts))
+        scores = probe.predict_proba(examples_of(store, rows, None, layer, streams, spec.device, verdicts))
     meta = ScoresMeta(
         method=router.method,
         seconds_fit=router.seconds_fit if probe.trains else None,
@@ -214,6 +180,54 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
     )
     write_scores(out, ids, scores, meta)
     return Outcome(out, False, f"{len(ids)} samples scored by {router.method} → {out}", {"samples": len(ids)})
+
+
+def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
+    """Fit every combination of a grid and select one on inner validation."""
+    from relope.fits import check_launch, ensure_block
+    from relope.grades import labelled
+    from relope.probes import make
+    from relope.provenance import digest
+    from relope.sweeps import SharedStore, planned, shown, summarised
+    from relope.sweeps import sweep as run_sweep
+
+    check_launch(streamed=False)
+    store = SharedStore.open(spec.store)
+    runs = planned(spec, max(store.layers) if spec.layer is None else spec.layer)
+    rows, correct = labelled(store, spec.split, spec.grades)
+    known = store.samples[rows].select("id", "content").rows()
+    for run in runs:
+        pick_layer(store, run.layer, make(spec.method, run.settings).layers)
+    for run in runs:
+        ensure_block(store, make(spec.method, run.settings), run.layer)
+    streamed = any(run.settings.get("mode", "cached") != "cached" for run in runs)
+    streams = open_streams(store, spec.device) if streamed else None
+    first = examples_of(store, rows, correct, runs[0].layer, streams, spec.device)
+    path = spec.out or Path(f"{spec.store}.sweeps") / f"{spec.method}.parquet"
+    with watch(f"sweep {spec.method}") as progress:
+        data = digest([store.recipe_id, known, correct.tolist()])
+        examples = [replace(first, layer=run.layer) for run in runs]
+        table, computed = run_sweep(spec.method, runs, examples, path, data, progress)
+    text, facts = shown(spec, summarised(runs, table), len(runs), computed, path)
+    return Outcome(path, not computed, text, facts)
+
+
+def explain(spec: ExplainSpec, watch: Watch = silent) -> Outcome:
+    """Draw which tokens of a sample a router looks at."""
+    from relope.explaining import explained
+
+    return Outcome(*explained(spec))
+
+
+def export(spec: ExportSpec, watch: Watch = silent) -> Outcome:
+    """Write a relope router as a PEFT adapter folder."""
+    from relope.routers import open_router
+
+    router, probe = open_router(str(spec.folder))
+    if not hasattr(probe, "export"):
+        raise InvalidInputError(f"{spec.folder} holds a router of {router.method}, which has no adapter; export relope")
+    n = probe.export(spec.out)
+    return Outcome(spec.out, False, f"adapter of {n} tensors, and its head → {spec.out}", {"tensors": n})
 
 
 def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
@@ -285,7 +299,10 @@ STEPS: dict[str, Callable[..., Outcome]] = {
     "extract": extract,
     "grade": grade,
     "fit": fit,
+    "sweep": sweep,
     "predict": predict,
+    "explain": explain,
+    "export": export,
     "evaluate": evaluate,
     "study": study,
     "compare": compare,
@@ -315,24 +332,7 @@ def pick_layer(store: "ActivationStore", asked: int | None, needs: Callable[[int
     return layer
 
 
-def large_verdicts(spec: FitSpec, store: "ActivationStore", rows: Any) -> Any:
-    """Return whether the large model is right on each row ``[N] bool``; None when it was not asked for.
-
-    Raises:
-        InvalidInputError: the method reads no large store, or that store lacks some of the samples.
-    """
-    from relope.grades import correct_of
-    from relope.probes import method_class
-    from relope.store import ActivationStore
-
-    if spec.large_store is None:
-        return None
-    if not getattr(method_class(spec.method), "reads_large", False):
-        raise InvalidInputError(f"{spec.method} reads no large store; drop --large-store, or fit routellm-sw")
-    return correct_of(ActivationStore.open(spec.large_store), store.samples[rows]["id"].to_list())
-
-
-def _examples(
+def examples_of(
     store: "ActivationStore",
     rows: Any,
     correct: Any,
@@ -342,23 +342,19 @@ def _examples(
     verdicts: Any = None,
     large_correct: Any = None,
 ) -> "Examples":
+    from relope.fits import device_here
     from relope.probes import Examples
 
-    place = "cpu"
-    if device != "cpu":
-        from relope.extract.backbone import pick_device
-
-        place = str(pick_device(device))
-    return Examples(store, rows, correct, layer, streams, place, verdicts, large_correct)
+    return Examples(store, rows, correct, layer, streams, device_here(device), verdicts, large_correct)
 
 
-def open_streams(store: "ActivationStore") -> Any:
+def open_streams(store: "ActivationStore", device: str = "auto") -> Any:
     """Open the backbone and the data that a store was made from, to stream samples through it."""
     from relope.extract.backbone import open_backbone
     from relope.extract.streams import Streams
 
     identity, recorded = store.manifest.identity, store.manifest.recorded
-    backbone: Backbone = open_backbone(recorded["model"], "auto", identity["compute_dtype"], identity["attention"])
+    backbone: Backbone = open_backbone(recorded["model"], device, identity["compute_dtype"], identity["attention"])
     dataset = recorded_dataset(store)
     splits = store.samples["split"].unique().to_list()
     samples = {sample.id: sample for split in splits for sample in dataset.load(split, None)}

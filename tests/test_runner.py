@@ -22,7 +22,8 @@ mine:
       run: fit
       matrix: {method: [question-kind, probe], seed: [0, 1]}
       with:
-        {method: "${matrix.method}", seed: "${matrix.seed}", store: "STORE", out: "${out}/${matrix.method}-${matrix.seed}", set: {}}
+        {method: "${matrix.method}", seed: "${matrix.seed}", set: {},
+         store: "STORE", out: "${out}/${matrix.method}-${matrix.seed}"}
     score:
       run: predict
       matrix: {method: [question-kind, probe], seed: [0, 1]}

@@ -1,6 +1,7 @@
 """Block replay, LoRA and the bottleneck against the streamed backbone, peft and torch."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import peft
@@ -12,10 +13,10 @@ from relope.errors import InvalidInputError
 from relope.extract.datasets import open_dataset
 from relope.extract.streams import Streams
 from relope.probes import make
+from relope.probes._bottleneck import Bottleneck
 from relope.probes._heads import seeded
 from relope.probes._lora import TARGETS, Adapter, attach, share, target_shapes
 from relope.probes._replay import BlockReplay, last_of, read_batch
-from relope.probes.relope import Bottleneck
 from relope.spec import ExtractSpec
 from relope.store import ActivationStore
 
@@ -42,7 +43,7 @@ def batch(one_batch):
     """The twelve samples, as a padded batch from the cache and by id."""
     ragged = next(one_batch.batches(3, size=12))
     assert len(set(np.diff(ragged.offsets))) > 1
-    return read_batch(one_batch, ragged, "cpu"), one_batch.samples["id"].to_list()
+    return read_batch(one_batch, ragged, "cpu", torch.float32), one_batch.samples["id"].to_list()
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ def test_streamed_fits_equal_cached_fits(mode, training, testing, streams):
     few = training.take(np.arange(60))
     settings = {"epochs": 1, "batch": 4, "lora_dropout": 0.0}
     cached = make("relope", settings).fit(few, seed=0)
-    with_streams = [e.__class__(e.store, e.rows, e.correct, e.layer, streams) for e in (few, testing)]
+    with_streams = [dataclasses.replace(e, streams=streams) for e in (few, testing)]
     streamed = make("relope", {**settings, "mode": mode}).fit(with_streams[0], seed=0)
     assert np.allclose(cached.predict_proba(testing), streamed.predict_proba(with_streams[1]), atol=1e-3)
 
