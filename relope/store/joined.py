@@ -16,7 +16,7 @@ from relope.store.index import Rows
 from relope.store.manifest import StoreManifest
 from relope.store.reader import ActivationStore, RaggedBatch, _cut, _offsets
 
-FREE = ("dataset", "text_only", "perturbation", "generation")
+FREE = ("dataset", "text_only", "captions", "perturbation", "generation")
 """Fields of an identity in which stores may differ and still hold states of the same model and layers."""
 
 
