@@ -16,8 +16,8 @@ ROUTING = (
     ("cpt_80", "CPT(80&nbsp;%)", wording.percent),
     ("qnc", "QNC", wording.percent),
     ("auarc", "AUARC", wording.fraction),
-    ("tpr_at_fpr_1", "kept right at 1&nbsp;% kept wrong", wording.percent),
-    ("tpr_at_fpr_5", "at 5&nbsp;% kept wrong", wording.percent),
+    ("tpr_at_fpr_1", "TPR at 1&nbsp;% FPR", wording.percent),
+    ("tpr_at_fpr_5", "TPR at 5&nbsp;% FPR", wording.percent),
 )
 SLICE_TITLES = {
     "kind": "kind of question",
@@ -45,7 +45,8 @@ def _figure(metric: Json, write: "wording.Writer") -> str:
     if metric["value"] is None:
         return f'<td class="n">{DASH}</td>'
     bounds = metric["ci95"]
-    under = "" if bounds is None else f'<div class="under">{write(bounds[0])}{wording.RANGE}{write(bounds[1])}</div>'
+    spread = wording.between_percent if write is wording.percent else wording.between
+    under = "" if bounds is None else f'<div class="under">{spread(bounds)}</div>'
     return f'<td class="n">{write(metric["value"])}{under}</td>'
 
 
@@ -57,7 +58,7 @@ def routing_table(report: Json) -> str:
     caption = (
         "APGR: mean share of the gap between the two models that is recovered, blind escalation 0.5. CPT(x): least "
         "share of calls to the large model that recovers x of the gap; QNC: that reaches its accuracy. AUARC: mean "
-        f"accuracy of the small model on the share it keeps. Small figures: 95&nbsp;% intervals.{html.escape(missing)}"
+        f"accuracy of the small model on the share it keeps. TPR: share of right answers kept when so few wrong ones are. Small figures: 95&nbsp;% intervals.{html.escape(missing)}"
     )
     return table(caption, [("method", False), *((title, True) for _, title, _ in ROUTING)], rows_of(report, cells))
 

@@ -64,7 +64,7 @@ class Table:
         return f'<div class="wide">{shown}</div>{notes}'
 
     def _style(self, place: int) -> str:
-        return "" if place < self.n_labels else ' class="n"'
+        return ' class="label"' if place < self.n_labels else ' class="n"'
 
     def _cells(self, row: Sequence[str]) -> str:
         return "".join(f"<td{self._style(place)}>{_two_lines(text)}</td>" for place, text in enumerate(row))

@@ -81,7 +81,7 @@ def _frame(axes: "Axes", curve: RoutingCurve) -> None:
     axes.set_ylim(min(low - 0.08 * room, floor - 0.33 * room), high + 0.11 * room)
     axes.set_xticks(range(0, 101, 10))
     axes.xaxis.set_major_formatter("{x:.0f} %")
-    axes.yaxis.set_major_formatter("{x:.0f} %")
+    axes.yaxis.set_major_formatter("{x:g} %")
     axes.set_xlabel(
         "share of questions sent to the large model" if system else "share of questions set aside for a larger model"
     )
@@ -135,7 +135,7 @@ def all_curves(analysis: Analysis) -> str:
             axes.set_xticks(range(0, end + 1, end // 5))
             axes.xaxis.set_major_formatter("{x:.0f} %")
             axes.set_xlabel("share of questions escalated")
-        left.yaxis.set_major_formatter("{x:.0f} %")
+        left.yaxis.set_major_formatter("{x:g} %")
         right.yaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
         _end_labels(right, analysis, height)
 

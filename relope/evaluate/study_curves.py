@@ -44,7 +44,12 @@ def figure2(inputs: StudyInputs) -> Study:
         "The lowest-scored share of the questions goes to the large model. The dashed line is blind escalation, the "
         "dotted one an oracle that knows every verdict beforehand."
     )
-    figures = [(study_figures.routing_panels(inputs, hybrid), "Accuracy of the system by share escalated.")]
+    figures = [
+        (
+            study_figures.routing_panels(inputs, hybrid),
+            "Accuracy of the system by share escalated; names stand in the order at 50 %.",
+        )
+    ]
     return Study("Figure 2: routing curves", inputs.described(), shows(inputs, about), [table], figures)
 
 

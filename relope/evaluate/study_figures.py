@@ -40,24 +40,27 @@ def panels(name: str, description: str, n: int, columns: int, label_room: int, p
     return draw(name, description, height, fill)
 
 
-def end_labels(axes: "Axes", ends: Sequence[tuple[str, float, str, bool]], pixels: int) -> None:
+def end_labels(axes: "Axes", ends: Sequence[tuple[str, float, str, bool]], pixels: int, leaders: bool = True) -> None:
     """Write names at the right of their lines, moved apart where they would touch.
 
     Args:
         axes: with its final limits.
         ends: name, value at the end, colour, whether it is strong.
         pixels: height of the panel.
+        leaders: draw from the line's end; without, the labels only stand in the order of the values.
     """
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     wanted = [(value - low) / (high - low) * pixels for _, value, _, _ in ends]
+    width = axes.get_position().width * WIDTH
     for (name, _, colour, strong), want, y in zip(ends, wanted, spread(wanted, GAP, 0, pixels), strict=True):
+        start = want if leaders else y
         axes.plot(
-            [1.0, 1.03, 1.06], [want / pixels, y / pixels, y / pixels], color=colour, linewidth=1.2,
+            [1 + 2 / width, 1 + 10 / width, 1 + 18 / width], [start / pixels, y / pixels, y / pixels], color=colour, linewidth=1.2,
             transform=axes.transAxes, clip_on=False,
         )  # fmt: skip
         axes.text(
-            1.075, y / pixels, name, transform=axes.transAxes, verticalalignment="center_baseline", fontsize=12,
+            1 + 22 / width, y / pixels, name, transform=axes.transAxes, verticalalignment="center_baseline", fontsize=12,
             color=INK, weight="bold" if strong else "normal",
         )  # fmt: skip
 
@@ -90,12 +93,12 @@ def routing_panels(inputs: StudyInputs, reports: Sequence[Evaluated]) -> str:
         axes.set_xlim(0, 100)
         axes.set_xticks((0, 20, 50, 100))
         axes.xaxis.set_major_formatter("{x:.0f} %")
-        axes.yaxis.set_major_formatter("{x:.0f} %")
+        axes.yaxis.set_major_formatter("{x:g} %")
         axes.set_xlabel("share sent to the large model")
         labels = [name for name in shown if tint[name] != GREY and name in report["curves"]]
         # The curves meet at both ends; at the middle they are furthest apart.
         ends = [(name, float(_percent(report["curves"][name])[50]), tint[name], name == labels[0]) for name in labels]
-        end_labels(axes, ends, pixels)
+        end_labels(axes, ends, pixels, leaders=False)
 
     text = f"Routing curves of {', '.join(shown)}: accuracy of the whole system by share escalated."
     return panels("routing", text, len(reports), 2, LABEL_ROOM, paint)

@@ -17,8 +17,8 @@ from relope.evaluate.wording import DASH, Json
 PAIRED = "Intervals are 95 % bootstrap intervals over image groups; differences use the same resamples."
 SEEDS = "AUCs are means over the seeds of a method; intervals cover the sampling of questions, not of seeds."
 CANNOT = (
-    "They hold for these models, data and splits. An interval says how far the AUC may move with other questions of "
-    "the same kind, not with other models or data."
+    "The numbers hold for these models, data and splits. An interval says how far the AUC may move with other "
+    "questions of the same kind, not with other models or data."
 )
 TINY = (
     " The embedded models are miniatures: that a number can be made at all is shown here, not what a 7–12 B model does."

@@ -8,7 +8,7 @@ from relope.evaluate import wording
 from relope.evaluate.inputs import BASELINE
 from relope.evaluate.wording import DASH, Json
 
-STRIP_WIDTH, STRIP_HEIGHT, STRIP_PAD = 220, 26, 18
+STRIP_WIDTH, STRIP_HEIGHT, STRIP_PAD = 184, 26, 16
 
 CONTROLS = (
     "Controls look at no hidden state: they know only the kind of question, or the kind and how confident the "
