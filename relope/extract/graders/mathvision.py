@@ -20,7 +20,7 @@ def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) ->
     if choices:
         letters = [LETTERS[place] for place, choice in enumerate(choices) if said and same(said, choice)]
         letter = _letter(response, said, choices) or next(iter(letters), "")
-        right = letter in answers or any(named in answers for named in letters)
+        right = (bool(letter) and letter in answers) or any(named in answers for named in letters)
         return Grade(right, letter or canonical(said), "parsed" if letter else "unparsed")
     if not said:
         return Grade(False, "", "unparsed")
@@ -39,7 +39,8 @@ def final(response: str) -> str:
     text = bounded(response)
     if found := _text.boxed(text):
         return found[0]
-    return _text.stated(text) or _text.concluded(text)
+    said = _text.stated(text) or _text.concluded(text)
+    return said if _text.plain(said) else ""
 
 
 def _unboxed(gold: str) -> str:
