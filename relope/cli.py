@@ -16,7 +16,7 @@ from relope.errors import InvalidInputError, RelopeError, unknown
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
 KINDS = {"models": "backbones", "datasets": "datasets", "methods": "methods", "graders": "graders"}
-STEPS = ("extract", "grade", "fit", "predict", "evaluate")
+STEPS = ("extract", "caption", "grade", "fit", "predict", "evaluate")
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 POSITIONAL = {"method"}
 """Fields given without a flag."""
@@ -164,6 +164,9 @@ def _run(step: str, spec: Any, as_json: bool) -> None:
     from relope.steps import run_step
 
     outcome = run_step(step, spec, console.progress)
+    if as_json and "verdicts" in outcome.facts:
+        console.out(json.dumps(outcome.facts["verdicts"], indent=2, ensure_ascii=False))
+        return
     if as_json:
         facts = outcome.facts.get("report", outcome.facts)
         console.out(json.dumps({"path": str(outcome.path), "reused": outcome.reused, **facts}, indent=2))

@@ -24,6 +24,8 @@ from relope.types import Grade
 
 VERSION = "2"
 
+UNKNOWN = ("",) * 10
+
 _SURELY = r"(?: (?:clearly|definitely|therefore|thus|most|likely|probably|actually|obviously|simply|indeed|still)){0,2}"
 _EXPLICIT = re.compile(
     r"\b(?:answer|option|choice)\b(?: (?!not\b|never\b|isn)[A-Za-z']{1,20}){0,6}? ?(?:\b(?:is|be)\b|[:=→]|->)"
@@ -42,8 +44,8 @@ Rule = Callable[[str, Sequence[str]], str]
 
 
 def grade(response: str, answers: Sequence[str], choices: Sequence[str]) -> Grade:
-    """Judge a multiple-choice answer; gold answers are letters."""
-    letter = parse(response, choices)
+    """Judge a multiple-choice answer; gold answers are letters. Unknown options may be A–J."""
+    letter = parse(response, choices or UNKNOWN)
     return Grade(bool(letter) and letter in answers, letter, "parsed" if letter else "unparsed")
 
 
