@@ -79,7 +79,7 @@ def gold_or_flaw(gold: Any, choices: Sequence[str] = ()) -> tuple[tuple[str, ...
     try:
         return gold_answers(gold, choices), {}
     except InvalidInputError as error:
-        return (), {"flaw": str(error)}
+        return (), {"flaw": str(error).partition("; give")[0]}
 
 
 def letter_or_flaw(gold: str, choices: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:

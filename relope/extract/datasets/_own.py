@@ -178,7 +178,7 @@ def _encoded(row: Row, column: str, value: Any) -> bytes:
     if isinstance(value, dict):
         value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
     if isinstance(value, bytes):
-        return value
+        return bytes(value)
     value = str(value)
     if not value.startswith("data:"):
         return (row.folder / value).read_bytes()
