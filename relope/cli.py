@@ -17,7 +17,7 @@ from relope.errors import InvalidInputError, RelopeError, unknown
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
 KINDS = {"models": "backbones", "datasets": "datasets", "methods": "methods", "graders": "graders"}
-STEPS = ("extract", "grade", "fit", "sweep", "predict", "explain", "export", "evaluate", "study", "compare")
+STEPS = ("extract", "caption", "grade", "fit", "sweep", "predict", "explain", "export", "evaluate", "study", "compare")
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 POSITIONAL = {"method", "folder", "study", "first", "second"}
 """Fields given without a flag."""
@@ -181,6 +181,9 @@ def _run(step: str, spec: Any, as_json: bool) -> None:
     outcome = run_step(step, spec, console.progress)
     if os.environ.get("RANK", "0") != "0":
         return  # under torchrun the first process speaks for all
+    if as_json and "verdicts" in outcome.facts:
+        console.out(json.dumps(outcome.facts["verdicts"], indent=2, ensure_ascii=False))
+        return
     if as_json:
         facts = outcome.facts.get("report", {key: fact for key, fact in outcome.facts.items() if key != "table"})
         console.out(json.dumps({"path": str(outcome.path), "reused": outcome.reused, **facts}, indent=2))

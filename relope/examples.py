@@ -1,6 +1,7 @@
 """Which samples a router learns from: several stores, some data sets left out, equal caps."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,29 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.errors import InvalidInputError, unknown
-from relope.grades import labelled, verdicts_of
+from relope.grades import apart, labelled, verdicts_of
 from relope.spec import FitSpec
 from relope.store import ActivationStore, JoinedStore
 
 
-def training_samples(spec: FitSpec) -> tuple[ActivationStore, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class Training:
+    """What a fit learns from.
+
+    Attributes:
+        store: one store, or several joined.
+        rows: ``[N]`` row numbers in it.
+        correct: ``[N]`` verdicts.
+        n_shared: samples left out since their picture is in another split.
+    """
+
+    store: ActivationStore
+    rows: npt.NDArray[np.int64]
+    correct: npt.NDArray[np.bool_]
+    n_shared: int
+
+
+def training_samples(spec: FitSpec) -> Training:
     """Return the store, rows and verdicts that a fit learns from.
 
     Raises:
@@ -26,12 +44,13 @@ def training_samples(spec: FitSpec) -> tuple[ActivationStore, npt.NDArray[np.int
     starts = np.concatenate([[0], np.cumsum([len(store) for store in stores])])
     rows = np.concatenate([rows + start for (rows, _), start in zip(found, starts[:-1], strict=True)]).astype(np.int64)
     correct = np.concatenate([labels for _, labels in found])
+    alone = np.concatenate([apart(store, rows) for store, (rows, _) in zip(stores, found, strict=True)])
     store = stores[0] if len(stores) == 1 else JoinedStore(stores)
     table = store.samples[rows]
-    kept = _not_left_out(table, spec.leave_out)
+    kept = alone & _not_left_out(table, spec.leave_out)
     if spec.cap is not None:
         kept &= capped(table, kept, spec.cap, spec.seed)
-    return store, rows[kept], correct[kept]
+    return Training(store, rows[kept], correct[kept], int((~alone).sum()))
 
 
 def training_verdicts(store: ActivationStore, rows: npt.NDArray[np.int64], grades: str | None) -> pl.DataFrame | None:

@@ -24,7 +24,8 @@ def fit_router(spec: FitSpec, watch: Watch) -> Outcome:
     """Fit a method from a store into a router folder; with folds also score the same samples out of fold."""
     settings = {**spec.set, **({"mode": spec.mode} if spec.mode else {})}
     probe = make(spec.method, settings)
-    store, rows, correct = training_samples(spec)
+    training = training_samples(spec)
+    store, rows, correct = training.store, training.rows, training.correct
     layer = pick_layer(store, spec.layer, probe.layers)
     out = spec.out or router_folder(spec.store, router_name(spec.method, spec.seed))
     known = store.samples[rows].select("id", "content").rows()
@@ -61,8 +62,10 @@ def fit_router(spec: FitSpec, watch: Watch) -> Outcome:
             write_router(out, router, probe)
             remove_state(state)
     note = getattr(probe, "note", "")
-    text = f"{spec.method} fitted on {len(rows)} samples in {router.seconds_fit:.1f} s{f' ({note})' if note else ''}"
-    facts = {"seconds": router.seconds_fit, "samples": len(rows), "note": note}
+    shared = f" ({training.n_shared} left out: their picture is in another split)" if training.n_shared else ""
+    text = f"{spec.method} fitted on {len(rows)} samples{shared} in {router.seconds_fit:.1f} s"
+    text += f" ({note})" if note else ""
+    facts = {"seconds": router.seconds_fit, "samples": len(rows), "note": note, "shared": training.n_shared}
     return _with_folds(spec, out, Outcome(out, False, f"{text} → {out}", facts), watch)
 
 

@@ -24,7 +24,8 @@ def score_out_of_fold(spec: FitSpec, router: Path, watch: Watch) -> tuple[Path, 
     The scores lie in ``<store>.scores/<router>@folds<K>.parquet``; evaluate them on the same split.
     """
     settings = {**spec.set, **({"mode": spec.mode} if spec.mode else {})}
-    store, rows, correct = training_samples(spec)
+    training = training_samples(spec)
+    store, rows, correct = training.store, training.rows, training.correct
     path = scores_path(spec.store, f"{router.name}@folds{spec.folds}")
     ids = store.samples[rows]["id"].to_list()
     asked = spec.model_dump(mode="json", exclude={"out", "store", "also", "device"})

@@ -29,12 +29,15 @@ class ExtractSpec(Spec):
     """Run a model once over a data set and keep its answers and hidden states."""
 
     model: str = Field(description="name, hub id or checkpoint folder; `relope list models`")
-    dataset: str = Field("tiny", description="name of a data set; `relope list datasets`")
+    dataset: str = Field("aokvqa", description="name (`relope list datasets`), or your own file or folder")
     layers: Layers = Field((), description="block numbers or depth fractions, e.g. 23,24 or 0.5; default: l-1,l")
     split: Layers = Field((), description="splits to extract; default: all labelled ones")
     limit: int | None = Field(None, ge=1, description="at most so many samples of each split")
     out: Path | None = Field(None, description="the store; default runs/<dataset>.zarr")
     text_only: bool = Field(False, description="put captions in place of pictures")
+    captions: Path | None = Field(None, description="captions file for --text-only; `relope caption` makes one")
+    perturb: str | None = Field(None, description="noise, jpeg or blur, with a strength if wanted: noise:0.12")
+    strict: bool = Field(False, description="stop at a sample that cannot be used instead of skipping it")
     tokens: Literal["all", "lean"] = Field("all", description="lean keeps all tokens of the shallower layers only")
     batch_size: int | None = Field(None, ge=1, description="samples in one prefill; default: the model's own")
     max_new_tokens: int | None = Field(None, ge=1, description="longest answer; default: the data set's own")
@@ -45,11 +48,29 @@ class ExtractSpec(Spec):
     grader: str | None = Field(None, description="how answers are judged; default: the data set's own")
 
 
-class GradeSpec(Spec):
-    """Judge the answers of a store, without a model."""
+class CaptionSpec(Spec):
+    """Describe a data set's pictures in words, for extraction with --text-only."""
 
-    store: Path = Field(description="a store")
-    grader: str | None = Field(None, description="`relope list graders`; default: the store's own")
+    dataset: str = Field("aokvqa", description="name (`relope list datasets`), or your own file or folder")
+    model: str = Field(description="a local model as in extract; with --endpoint, the name of the model there")
+    endpoint: str | None = Field(None, description="base URL of an OpenAI-compatible server, e.g. http://host:8000/v1")
+    api_key_env: str | None = Field(None, description="environment variable that holds the server's key")
+    split: Layers = Field((), description="splits to describe; default: all labelled ones")
+    limit: int | None = Field(None, ge=1, description="at most so many samples of each split")
+    out: Path | None = Field(None, description="the captions; default runs/<dataset>.captions.jsonl")
+    prompt: str | None = Field(None, description="what the model is asked; default: a detailed description")
+    max_new_tokens: int = Field(256, ge=1, description="longest caption")
+    workers: int = Field(8, ge=1, le=256, description="requests at a time; with a local model, pictures in a batch")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype")
+
+
+class GradeSpec(Spec):
+    """Judge the answers of a store or of a file, without a model."""
+
+    store: Path | None = Field(None, description="a store; its verdicts are kept in it")
+    responses: Path | None = Field(None, description="a JSON Lines file of response, gold and maybe choices")
+    grader: str | None = Field(None, description="`relope list graders`; default: the store's own, or auto")
 
 
 class FitSpec(Spec):
@@ -162,6 +183,7 @@ class CompareSpec(Spec):
 
 SPECS: dict[str, type[Spec]] = {
     "extract": ExtractSpec,
+    "caption": CaptionSpec,
     "grade": GradeSpec,
     "fit": FitSpec,
     "sweep": SweepSpec,

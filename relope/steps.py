@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from relope.errors import InvalidInputError, NotFoundError
 from relope.spec import (
+    CaptionSpec,
     CompareSpec,
     EvaluateSpec,
     ExplainSpec,
@@ -63,6 +64,7 @@ def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
     """Run a model once over a data set into a store, then grade its answers."""
     from relope.extract.backbone import open_backbone
     from relope.extract.datasets import load_samples, open_dataset
+    from relope.extract.intake import take_in
     from relope.extract.loop import run_units
     from relope.extract.plan import make_plan, read_plan
     from relope.extract.recipe import check_splits, make_manifest, save_block
@@ -76,11 +78,14 @@ def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
         progress(1, 1)
     backbone = open_backbone(spec.model, spec.device, spec.dtype, spec.attention)
     manifest = make_manifest(backbone, dataset, spec)
-    out = spec.out or Path("runs") / f"{spec.dataset}.zarr"
+    out = spec.out or Path("runs") / f"{dataset.name}.zarr"
     writer = create_or_open(out, manifest)
     writer.sweep()
     save_block(backbone, out, manifest.layers)
     committed = writer.committed()
+    with watch("check samples") as progress:
+        intake = take_in(backbone, samples, writer, committed, spec, progress)
+    samples = intake.samples
     batch_size = spec.batch_size or backbone.card.batch_size
     units = make_plan(plan_path(out), samples, committed, batch_size, backbone.hidden_size)
     max_new_tokens = spec.max_new_tokens or dataset.max_new_tokens
@@ -97,21 +102,40 @@ def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
         )
     seconds = time.perf_counter() - begun
     writer.publish([writer.part_id(unit.ids) for unit in read_plan(plan_path(out))])
-    graded = grade(GradeSpec(store=out, grader=spec.grader))
+    graded = grade(GradeSpec(store=out, responses=None, grader=spec.grader))
     n = sum(len(unit.ids) for unit in units)
     done = f"{n} samples in {seconds:.1f} s ({n / seconds:.0f}/s)" if n else f"{len(samples)} samples up to date"
     facts = {"samples": len(samples), "computed": n, "seconds": seconds, "accuracy": graded.facts["accuracy"]}
-    return Outcome(out, not n, f"{done} → {out}, accuracy {graded.facts['accuracy']:.3f}", facts)
+    facts["skipped"] = [vars(flaw) for flaw in intake.flaws]
+    return Outcome(out, not n, f"{done} → {out}, accuracy {graded.facts['accuracy']:.3f}{intake.note}", facts)
+
+
+def caption(spec: CaptionSpec, watch: Watch = silent) -> Outcome:
+    """Describe a data set's pictures in words, one line a picture."""
+    from relope.extract.captioning import caption_file, write_captions
+    from relope.extract.datasets import open_dataset
+
+    dataset = open_dataset(spec.dataset)
+    out = caption_file(dataset, spec)
+    with watch(f"caption {dataset.name}") as progress:
+        facts = write_captions(dataset, spec, progress)
+    n, skipped = facts["pictures"] - len(facts["skipped"]), facts["skipped"]
+    why = f"; {len(skipped)} skipped ({next(iter(skipped.values()))})" if skipped else ""
+    return Outcome(out, not n, f"{n} pictures described, {facts['known']} were already{why} → {out}", facts)
 
 
 def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
-    """Judge every answer of a store into ``grades/<grader>@<version>.parquet``."""
+    """Judge every answer of a store into ``grades/<grader>@<version>.parquet``, or those of a file."""
     import polars as pl
 
     from relope.extract.graders import open_grader
     from relope.grades import write_grades
     from relope.store import ActivationStore
 
+    if spec.responses is not None and spec.store is None:
+        return _grade_responses(spec.responses, spec.grader or "auto")
+    if spec.store is None or spec.responses is not None:
+        raise InvalidInputError("grade takes either --store STORE or --responses FILE.jsonl")
     store = ActivationStore.open(spec.store)
     name = spec.grader or store.manifest.grader
     grader = open_grader(name)
@@ -126,6 +150,16 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
     }
     text = f"{len(table)} answers judged by {name}: accuracy {facts['accuracy']:.3f}, {facts['unparsed']} unparsed"
     return Outcome(path, False, f"{text} → {path}", facts)
+
+
+def _grade_responses(path: Path, name: str) -> Outcome:
+    from relope.extract.graders import open_grader
+    from relope.extract.graders._responses import grade_file
+
+    verdicts = grade_file(path, open_grader(name))
+    right = sum(verdict["correct"] for verdict in verdicts)
+    text = f"{len(verdicts)} answers of {path} judged by {name}: {right} right"
+    return Outcome(path, False, text, {"verdicts": verdicts})
 
 
 def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
@@ -297,6 +331,7 @@ def _score_untrained(spec: EvaluateSpec, watch: Watch) -> None:
 
 STEPS: dict[str, Callable[..., Outcome]] = {
     "extract": extract,
+    "caption": caption,
     "grade": grade,
     "fit": fit,
     "sweep": sweep,
@@ -351,13 +386,13 @@ def examples_of(
 def open_streams(store: "ActivationStore", device: str = "auto") -> Any:
     """Open the backbone and the data that a store was made from, to stream samples through it."""
     from relope.extract.backbone import open_backbone
+    from relope.extract.intake import load_for
     from relope.extract.streams import Streams
 
     identity, recorded = store.manifest.identity, store.manifest.recorded
     backbone: Backbone = open_backbone(recorded["model"], device, identity["compute_dtype"], identity["attention"])
-    dataset = recorded_dataset(store)
     splits = store.samples["split"].unique().to_list()
-    samples = {sample.id: sample for split in splits for sample in dataset.load(split, None)}
+    samples = {sample.id: sample for sample in load_for(recorded, recorded_dataset(store), splits)}
     return Streams(backbone, samples, identity["text_only"])
 
 
@@ -365,4 +400,5 @@ def recorded_dataset(store: "ActivationStore") -> "DataSet":
     """Return the data set that a store was made from."""
     from relope.extract.datasets import open_dataset
 
-    return open_dataset(store.manifest.recorded["dataset"])
+    recorded = store.manifest.recorded
+    return open_dataset(recorded.get("dataset_source", recorded["dataset"]))

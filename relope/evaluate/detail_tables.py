@@ -58,7 +58,8 @@ def routing_table(report: Json) -> str:
     caption = (
         "APGR: mean share of the gap between the two models that is recovered, blind escalation 0.5. CPT(x): least "
         "share of calls to the large model that recovers x of the gap; QNC: that reaches its accuracy. AUARC: mean "
-        f"accuracy of the small model on the share it keeps. TPR: share of right answers kept when so few wrong ones are. Small figures: 95&nbsp;% intervals.{html.escape(missing)}"
+        f"accuracy of the small model on the share it keeps. TPR: share of right answers "
+        f"kept when so few wrong ones are. Small figures: 95&nbsp;% intervals.{html.escape(missing)}"
     )
     return table(caption, [("method", False), *((title, True) for _, title, _ in ROUTING)], rows_of(report, cells))
 

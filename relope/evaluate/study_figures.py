@@ -56,12 +56,12 @@ def end_labels(axes: "Axes", ends: Sequence[tuple[str, float, str, bool]], pixel
     for (name, _, colour, strong), want, y in zip(ends, wanted, spread(wanted, GAP, 0, pixels), strict=True):
         start = want if leaders else y
         axes.plot(
-            [1 + 2 / width, 1 + 10 / width, 1 + 18 / width], [start / pixels, y / pixels, y / pixels], color=colour, linewidth=1.2,
-            transform=axes.transAxes, clip_on=False,
+            [1 + 2 / width, 1 + 10 / width, 1 + 18 / width], [start / pixels, y / pixels, y / pixels], color=colour,
+            linewidth=1.2, transform=axes.transAxes, clip_on=False,
         )  # fmt: skip
         axes.text(
-            1 + 22 / width, y / pixels, name, transform=axes.transAxes, verticalalignment="center_baseline", fontsize=12,
-            color=INK, weight="bold" if strong else "normal",
+            1 + 22 / width, y / pixels, name, transform=axes.transAxes, verticalalignment="center_baseline",
+            fontsize=12, color=INK, weight="bold" if strong else "normal",
         )  # fmt: skip
 
 
