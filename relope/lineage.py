@@ -9,7 +9,7 @@ from relope.provenance import digest, file_digest
 from relope.routers import router_folder, router_name, scores_path
 from relope.spec import Spec
 
-INPUTS = ("store", "also", "large_store", "labels_store", "scores", "router", "costs", "reports", "sweeps")
+INPUTS = ("store", "also", "captions", "large_store", "labels_store", "scores", "router", "costs", "reports", "sweeps")
 """Fields of specifications that may name something an earlier step made."""
 
 EXTERNAL = ("model", "dataset")
@@ -23,6 +23,8 @@ def output_of(step: str, spec: Spec) -> Path:
         return Path(given["out"])
     if step == "extract":
         return Path("runs") / f"{Path(given['dataset']).stem}.zarr"
+    if step == "caption":
+        return Path("runs") / f"{Path(given['dataset']).stem}.captions.jsonl"
     if step == "grade":
         return Path(given["store"]) / "grades"
     if step == "fit":

@@ -18,7 +18,7 @@ from relope.spec import Spec
 from relope.steps import Outcome, run_step
 from relope.types import Progress
 
-ALONE = ("extract",)
+ALONE = ("extract", "caption")
 """Steps that take the whole machine: they run in this process, with nothing beside them."""
 
 TICK_S = 0.2
