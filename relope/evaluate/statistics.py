@@ -37,17 +37,33 @@ class Labels:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One method's scores ``[N]``, sorted once; ``calibrated`` are the cross-fitted ones."""
+    """One method's scores, sorted and binned once.
 
-    score: Floats
+    Attributes:
+        calibrated: ``[N]`` cross-fitted isotonic scores.
+        order: ``[N]`` places, lowest score first.
+        ranking: right answers among the wrong ones.
+        squares: ``[2, N]`` squared errors of the scores and of the calibrated ones.
+        excess: of each of the two, ``[bins, N]`` score minus outcome, in the row of the sample's bin.
+    """
+
     calibrated: Floats
     order: Ints
     ranking: Ranking
+    squares: Floats
+    excess: tuple[Floats, Floats]
 
     @classmethod
     def of(cls, score: Floats, calibrated: Floats, labels: Labels) -> "Prepared":
         """Sort."""
-        return cls(score, calibrated, escalation_order(score, labels.seed), rank(labels.correct, score))
+        both = np.stack([score, calibrated])
+        return cls(
+            calibrated,
+            escalation_order(score, labels.seed),
+            rank(labels.correct, score),
+            (both - labels.correct) ** 2,
+            (_binned(labels.correct, score), _binned(labels.correct, calibrated)),
+        )
 
 
 def names() -> list[str]:
@@ -76,18 +92,23 @@ def statistics(labels: Labels, method: Prepared, weights: Floats) -> Values:
     found["auc"], *rates = area_and_tpr(method.ranking, weights, [percent / 100 for percent in FALSE_POSITIVES])
     found.update({f"tpr_at_fpr_{percent}": rate for percent, rate in zip(FALSE_POSITIVES, rates, strict=True)})
     found.update(_along_the_queue(labels, method, weights))
-    for suffix, score in (("", method.score), ("_calibrated", method.calibrated)):
-        found[f"brier{suffix}"] = (score - labels.correct) ** 2 @ weights / weights.sum(axis=0)
-        found[f"ece{suffix}"] = _ece(labels.correct, score, weights)
+    n = weights.sum(axis=0)
+    squares = method.squares @ weights / n
+    for suffix, error, excess in zip(("", "_calibrated"), squares, method.excess, strict=True):
+        found[f"brier{suffix}"] = error
+        found[f"ece{suffix}"] = np.abs(excess @ weights).sum(axis=0) / n
     return found
 
 
-def _ece(correct: Bools, score: Floats, weights: Floats) -> Floats:
-    """Return ``[r]`` calibration errors; the bins are those of the unweighted samples."""
+def _binned(correct: Bools, score: Floats) -> Floats:
+    """Return ``[bins, N]`` score minus outcome in the row of each sample's bin, 0 elsewhere.
+
+    A resample keeps the bins of the samples that it is drawn from.
+    """
     number = mass_bins(score)
     inside = np.zeros((int(number.max()) + 1, len(score)))
     inside[number, np.arange(len(score))] = score - correct
-    return np.asarray(np.abs(inside @ weights).sum(axis=0) / weights.sum(axis=0))
+    return inside
 
 
 def _along_the_queue(labels: Labels, method: Prepared, weights: Floats) -> Values:
