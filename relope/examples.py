@@ -59,10 +59,7 @@ def training_verdicts(store: ActivationStore, rows: npt.NDArray[np.int64], grade
         return verdicts_of(store, rows, grades)
     found = [verdicts_of(one, np.arange(len(one)), grades) for one in store.stores]
     known = [table for table in found if table is not None]
-    if len(known) < len(found):
-        return None
-    joined = pl.concat(known, how="diagonal_relaxed")
-    return store.samples[rows].select("id").join(joined, on="id", how="left", maintain_order="left")
+    return pl.concat(known, how="diagonal_relaxed")[rows] if len(known) == len(found) else None
 
 
 def _not_left_out(table: pl.DataFrame, left_out: Sequence[str]) -> npt.NDArray[np.bool_]:

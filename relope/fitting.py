@@ -36,6 +36,8 @@ def fit_router(spec: FitSpec, watch: Watch) -> Outcome:
     if (old := read_router(out)) and old.fingerprint == fingerprint:
         return _with_folds(spec, out, Outcome(out, True, f"{spec.method} up to date → {out}"), watch)
     streamed = settings.get("mode", "cached") != "cached"
+    if streamed and spec.also:
+        raise InvalidInputError(f"--mode {settings['mode']} streams one store; drop --also, or use --mode cached")
     check_launch(streamed)
     device = device_here(spec.device)
     ensure_block(store, probe, layer)

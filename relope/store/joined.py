@@ -1,6 +1,5 @@
 """Several stores of one model read as if they were one: a router may learn from more than one data set."""
 
-import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,23 +55,23 @@ class JoinedStore(ActivationStore):
         self.parts = tuple(part for store in stores for part in store.parts)
         lengths = [len(store) for store in stores]
         self._starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self._joined = self._join()
 
-    @functools.cached_property
-    def _table(self) -> pl.DataFrame:
+    def _join(self) -> pl.DataFrame:
         tables = [store.samples for store in self.stores]
         joined = pl.concat(tables, how="diagonal_relaxed")
-        twice = joined.filter(pl.col("id").is_duplicated())["id"].unique().sort()
+        twice = joined.filter(pl.struct("dataset", "id").is_duplicated())["id"].unique().sort()
         if len(twice):
             raise InvalidInputError(
                 f"{len(twice):,} sample ids are in more than one of "
-                f"{', '.join(str(store.path) for store in self.stores)} (first: {twice[0]}); ids must differ"
+                f"{', '.join(str(store.path) for store in self.stores)} (first: {twice[0]}); give each sample once"
             )
         return joined.with_columns(pl.int_range(len(joined)).cast(joined.schema["row"]).alias("row"))
 
     @property
     def samples(self) -> pl.DataFrame:
         """One row a sample; ``row`` counts through all stores, columns that a store lacks are null."""
-        return self._table
+        return self._joined
 
     def close(self) -> None:
         """Close every store."""
