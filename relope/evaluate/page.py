@@ -6,6 +6,7 @@ from typing import Any
 
 from relope.evaluate import wording
 from relope.evaluate.analysis import Analysis
+from relope.evaluate.cost_figures import cost_curves
 from relope.evaluate.detail_tables import (
     budget_table,
     calibration_table,
@@ -38,7 +39,7 @@ def render(analysis: Analysis, report: Json) -> str:
         _caveat(report),
         f"<h2>Methods</h2>{methods_table(report)}",
         _curves(analysis, report),
-        _routing(report),
+        _routing(analysis, report),
         _scores(analysis, report),
         _slices(report),
         _costs(report),
@@ -145,8 +146,15 @@ def _slices(report: Json) -> str:
     return f"<h2>Parts of the data</h2><p>{text}</p>{slice_tables(report)}"
 
 
-def _routing(report: Json) -> str:
-    return f"<h2>Routing in numbers</h2>{routing_table(report)}{budget_table(report)}{price_table(report)}"
+def _routing(analysis: Analysis, report: Json) -> str:
+    svg = cost_curves(analysis)
+    text = (
+        "Dashed: blind escalation. Names stand in the order of accuracy at 50&nbsp;% escalated. The small model's own "
+        "cost counts for every query."
+    )
+    drawn = _figure(svg, text) if svg else ""
+    numbers = f"{routing_table(report)}{budget_table(report)}"
+    return f"<h2>Routing in numbers</h2>{numbers}{drawn}{price_table(report)}"
 
 
 def _costs(report: Json) -> str:
