@@ -16,6 +16,7 @@ from relope.evaluate.costs import Costs, cost_of, read_prices
 from relope.evaluate.inputs import MethodScores, ReportInputs
 from relope.evaluate.persample import perturbation_name
 from relope.evaluate.scores import Scores, align, read_scores
+from relope.extract.samples import read_skipped
 from relope.grades import labelled, read_grades
 from relope.provenance import digest, versions
 from relope.routers import scores_path, split_name
@@ -90,7 +91,7 @@ def finished_report(out: Path, inputs: ReportInputs) -> dict[str, Any] | None:
 def store_facts(path: Path) -> dict[str, Any]:
     """Return what ``relope store info`` shows: the store's numbers, and its accuracy by split."""
     store = ActivationStore.open(path)
-    facts = info(store)
+    facts = {**info(store), "skipped": len(read_skipped(path))}
     try:
         graded = read_grades(store, None)
     except NotFoundError:

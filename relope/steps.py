@@ -63,13 +63,16 @@ def silent(label: str) -> AbstractContextManager[Progress]:
 def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
     """Run a model once over a data set into a store, then grade its answers."""
     from relope.extract.backbone import open_backbone
-    from relope.extract.datasets import load_samples, open_dataset
-    from relope.extract.intake import take_in
+    from relope.extract.backbones import open_card
+    from relope.extract.datasets import check_splits, load_samples, open_dataset
+    from relope.extract.intake import additions, take_in
     from relope.extract.loop import run_units
     from relope.extract.plan import make_plan, read_plan
-    from relope.extract.recipe import check_splits, make_manifest, save_block
+    from relope.extract.recipe import make_manifest, save_block
     from relope.store import create_or_open, plan_path
 
+    open_card(spec.model)  # a misspelt name is told before any data is fetched
+    additions(spec)
     dataset = open_dataset(spec.dataset)
     splits = check_splits(dataset, spec.split)
     with watch("read data") as progress:

@@ -226,7 +226,7 @@ def test_captions_by_hand(tmp_path):
         with pytest.raises(InvalidInputError, match=says):
             read_captions(path)
     path.write_text("{no\n{}\n")
-    with pytest.raises(InvalidInputError, match="line 1 of .* is no JSON"):
+    with pytest.raises(InvalidInputError, match=r"line 1 of .* is no JSON"):
         read_captions(path)
     with pytest.raises(NotFoundError, match="no captions file"):
         read_captions(tmp_path / "none")

@@ -13,6 +13,7 @@ from relope.errors import InvalidInputError
 from relope.extract.datasets import open_dataset
 from relope.extract.pictures import decode
 from relope.extract.samples import find_flaws, read_skipped
+from relope.reporting import store_facts
 from relope.spec import ExtractSpec
 from relope.store import ActivationStore, verify
 
@@ -100,7 +101,7 @@ def test_bad_samples_are_skipped_named_and_shown(tmp_path):
     assert set(skipped) == BAD and skipped["q3"]["split"] == "test"
     assert "there is no file" in skipped["q3"]["reason"] and "million pixels" in skipped["q5"]["reason"]
     assert "tokens is longer than the 256" in skipped["q9"]["reason"]
-    assert verify(out, deep=True) == []
+    assert verify(out, deep=True) == [] and store_facts(out)["skipped"] == 6
     with ActivationStore.open(out) as store:
         assert not BAD & set(store.samples["id"])
 

@@ -179,10 +179,10 @@ def _encoded(row: Row, column: str, value: Any) -> bytes:
         value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
     if isinstance(value, bytes):
         return bytes(value)
-    value = str(value)
-    if not value.startswith("data:"):
-        return (row.folder / value).read_bytes()
-    head, comma, body = value.partition(",")
+    text = str(value)
+    if not text.startswith("data:"):
+        return (row.folder / text).read_bytes()
+    head, comma, body = text.partition(",")
     try:
         if not comma or not head.endswith(";base64"):
             raise ValueError("it must begin with data:image/…;base64,")

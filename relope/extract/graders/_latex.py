@@ -58,5 +58,6 @@ def _unwrapped_words(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """Return a cleaned text in the form in which texts are compared: no spaces, braces or case."""
-    return re.sub(r"[\s{}\"'“”‘’]+", "", text).casefold().strip(".,;:!?")
+    """Return a cleaned text in the form in which texts are compared: no braces or case, few spaces."""
+    bare = re.sub(r"[{}\"'“”‘’]+", "", text)
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", bare).casefold().strip(".,;:!?")

@@ -1,9 +1,13 @@
 """Letters that name an option, told from articles, pronouns, units and what is denied."""
 
+import itertools
 import re
 from collections.abc import Sequence
 
 from relope.extract.prompts import LETTERS
+
+MENTIONS = 500
+"""So many letters are looked at; a longer row of them names nothing."""
 
 _WHOLE = re.compile(
     r"(?:a:|ans[:.]|(?:the )?(?:(?:correct|final|best) )?(?:answer|option|choice|letter))?[ :]{0,2}"
@@ -15,7 +19,7 @@ _LEADING = re.compile(
 )
 _DENIED_BEFORE = re.compile(
     r"(?:\bnot|n['’]t|\bneither|\bnor|\brather than|\binstead of|\bunlike|\bexcept|\bexclud\w{1,5}|\beliminat\w{1,5}"
-    r"|\bcannot|\brul\w{1,3} out)(?: (?:be|is|it|the|option|choice|answer)){0,3}"
+    r"|\bcannot|\brul\w{1,3} out)(?: (?:be|is|it|the|option|choice|answer|think|believe|that)){0,5}"
     r"(?: [(\[]?[A-Z][)\]]? (?:or|nor))? ?[(\[\"']?$",
     re.IGNORECASE,
 )
@@ -61,7 +65,7 @@ def _sole(text: str, end: int) -> bool:
 def named(text: str, pattern: re.Pattern[str], choices: Sequence[str]) -> str:
     """Return the one letter that a pattern finds, when it is not denied and no other is found."""
     found = set()
-    for match in pattern.finditer(text):
+    for match in itertools.islice(pattern.finditer(text), MENTIONS):
         letter = _known(match[1], choices)
         if letter and not _denied(text, match) and not _is_word(text, match, choices):
             found.add(letter)

@@ -14,7 +14,8 @@ _STATED = re.compile(
     r"(?::|=|\b(?:is|are|was|be|equals)\b(?! not\b|n't))",
     re.IGNORECASE,
 )
-_CONCLUDED = re.compile(r"(?:[=≈]|\b(?:is|are|was|be|equals|equal to|approximately|about)\b) ?", re.IGNORECASE)
+_CONCLUDED = re.compile(r"\b(?:is|are|was|be|equals|equal to|approximately|about)\b:? ?", re.IGNORECASE)
+_REASON = re.compile(r",? (?:since|because|as|which|where|so|given)\b", re.IGNORECASE)
 
 
 def boxed(text: str) -> list[str]:
@@ -53,11 +54,11 @@ def stated(text: str) -> str:
     if not ends:
         return ""
     lines = text[ends[-1] :].lstrip(" :*_").lstrip("\n").splitlines()
-    return _sentence(lines[0].strip(" :")) if lines else ""
+    return _REASON.split(_sentence(lines[0].strip(" :")), maxsplit=1)[0] if lines else ""
 
 
 def concluded(text: str) -> str:
-    """Return what the last line ends in: what follows its last "is" or "=", else all of it."""
+    """Return what the last line ends in: what follows its last "is", else all of it."""
     lines = text.splitlines()
     line = _sentence(lines[-1], last=True) if lines else ""
     ends = [match.end() for match in _CONCLUDED.finditer(line)]

@@ -12,8 +12,9 @@ from relope.extract.graders._arithmetic import numbers
 from relope.extract.graders._latex import MAX_CHARACTERS, clean, squeezed
 
 MAX_MEMBERS = 50
+_SPACED = re.compile(r"-?\d{1,3}(?: \d{3})+(?:\.\d+)?")
 _SLASHED = re.compile(r"(-?)(\d+) (\d+) ?/ ?(\d+)")
-_ASSIGNED = re.compile(r"^[^=<>!]{0,60}[^=<>!]?=(?!=)")
+_ASSIGNED = re.compile(r"^[^=<>!]{0,200}[^=<>!]?=(?!=)")
 _UNIT = re.compile(
     r"(?:(?<=[\d})!])|(?<=\\pi)) ?(?: |(?=[a-zA-Z]{2}))"
     r"((?:(?:square|cubic|sq\.?|cu\.?) )?[A-Za-zµΩ]{1,20}(?: ?\^ ?\{? ?-?\d ?\}?)?"
@@ -21,7 +22,10 @@ _UNIT = re.compile(
 )
 _SCALE = re.compile(r"(?<=\d) ?(thousand|million|billion|trillion)\b", re.IGNORECASE)
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_ONE_LETTER = re.compile(r"(?<=[\d})!]) [mgshlLAVWNJKCFTΩ](?: ?\^ ?\{? ?-?\d ?\}?)?$")
+_POWER = r"(?: ?\^ ?\{? ?-?\d ?\}?)?"
+_ONE_LETTER = re.compile(
+    rf"(?<=[\d}})!]) [mgshlLAVWNJKCFTΩ]{_POWER}(?: ?/ ?(?:s|h|m|g|kg|cm|min|mol|L|K){_POWER})?$|(?<=\d)[VAWJΩ]$"
+)
 """A unit of one letter, told from a variable by the space before it."""
 
 _NOT_UNITS = frozenset({"or", "and", "to"})
@@ -93,6 +97,8 @@ def read(text: str, depth: int = 0) -> Value:
         body = _ASSIGNED.sub("", body, count=1).strip()
     if (number := _number(body)) is not None:
         return number
+    if body.count(r"\pm") == 1 and depth < 3:
+        return Value("set", members=tuple(read(body.replace(r"\pm", sign), depth + 1) for sign in "+-"))
     inside, brackets = _bracketed(body)
     members = _members(inside)
     if len(members) > 1 and depth < 3 and len(members) <= MAX_MEMBERS:
@@ -104,6 +110,7 @@ def read(text: str, depth: int = 0) -> Value:
 
 
 def _number(body: str) -> Value | None:
+    body = body.replace(" ", "") if _SPACED.fullmatch(body) else body
     body = _SLASHED.sub(r"\1\2\\frac{\3}{\4}", _PI.sub(r"\\pi ", body))
     if found := numbers(body):
         return Value("number", found)

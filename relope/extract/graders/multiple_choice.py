@@ -28,16 +28,22 @@ UNKNOWN = ("",) * 10
 
 _SURELY = r"(?: (?:clearly|definitely|therefore|thus|most|likely|probably|actually|obviously|simply|indeed|still)){0,2}"
 _EXPLICIT = re.compile(
-    r"\b(?:answer|option|choice)\b(?: (?!not\b|never\b|isn)[A-Za-z']{1,20}){0,6}? ?(?:\b(?:is|be)\b|[:=→]|->)"
+    r"\b(?:answer|option|choice)\b(?: (?!not\b|never\b|isn|can't|cannot|won't)[A-Za-z']{1,20}){0,6}? ?"
+    r"(?:\b(?:is|be)\b|[:=→]|->)"
     + _SURELY
     + r"[\s:]{0,3}(?:(?:the )?(?:correct )?(?:option|choice|letter|answer)\b[\s:]{0,2})?"
     r"[\"'“‘(\[<]{0,3}([A-Za-z])(?![\w-]|['’]\w)"
     r"|(?<![\w'’(\[-])[(\[]?([A-Z])[)\]]? is (?:the )?(?:most |only )?(?:correct|right|best)\b",
     re.IGNORECASE,
 )
-_ANOTHER = re.compile(r"[)\]\"'”’]{0,2},? ?(?:or|and|/|&) ?[(\[]?[A-Z](?![\w'’-])")
+_ANOTHER = re.compile(
+    r"[)\]\"'”’]{0,2}(?:,? ?(?:or|and|/|&) ?[(\[]?[A-Z](?![\w'’-])|, ?[(\[]?[A-Z][)\]]?(?=$|[,.;\n]| and | or ))"
+)
+_DOUBTED = re.compile(
+    r"(?:n['’]t|\bnot) (?:think|believe|say|sure)(?: (?:that|if|the|correct|right|it|is)){0,4} ?$", re.IGNORECASE
+)
 _BRACKETED = re.compile(r"(?<![A-Za-z0-9\\])[(\[]([A-Za-z])[)\]]")
-_STANDALONE = re.compile(r"(?<![\w.'’°-])(?<!\d )([A-Z])(?![\w'’°]|\.\w|-\w)")
+_STANDALONE = re.compile(r"(?<![\w.'’°/-])(?<!\d )([A-Z])(?![\w'’°/]|\.\w|-\w)")
 _NONE = re.compile(r"\b(?:none|neither) of (?:the|these|them)\b", re.IGNORECASE)
 
 Rule = Callable[[str, Sequence[str]], str]
@@ -76,7 +82,7 @@ def _explicit(text: str, choices: Sequence[str]) -> str:
         letter, end = match[place], match.end(place)
         if letter in "aA" and article(text, end, choices):
             continue
-        if match[2] and match[2].islower():
+        if (match[2] and match[2].islower()) or _DOUBTED.search(text[max(0, match.start() - 40) : match.start()]):
             continue
         if letter.upper() in LETTERS[: len(choices)] and not _ANOTHER.match(text, end):
             found = letter.upper()
