@@ -7,11 +7,13 @@ resamples of the test set's images *and* of the seeds, the same ones for every m
 differences are paired. There are no goals: the table says what is, for this miniature.
 
 The sampled traces of mot, self-consistency and semantic-entropy and the follow-up of p-true take
-the longest to extract; ``--plain`` leaves these methods out. Stores are kept in ``--out`` and used again.
+the longest to extract; ``--plain`` leaves these methods out. Stores are kept in ``--out`` and used
+again. ``--into docs/methods.md`` renews the table there.
 """
 
 import argparse
 import json
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ from relope.store import ActivationStore
 RESAMPLES = 1000
 REFERENCES = ("probe", "question-confidence")
 PAIRS = (("relope", "relope beta=0"), ("relope", "relope beta=0.01"), ("relope", "relope lora=False"))
+MARKS = re.compile(r"(<!-- quality -->).*(<!-- /quality -->)", re.DOTALL)
 Floats = npt.NDArray[np.float64]
 
 
@@ -162,9 +165,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print {name: {value, goal, met, …}}")
     parser.add_argument("--seeds", type=int, default=5, help="fits of every trained method")
     parser.add_argument("--plain", action="store_true", help="leave out methods that need traces or P(True)")
+    parser.add_argument("--into", type=Path, help="also put the table between the quality marks of this page")
     parser.add_argument("--out", type=Path, default=Path("runs/bench-quality"), help="where the stores are kept")
     asked = parser.parse_args()
     report = measure(asked.out, asked.seeds, asked.plain)
+    if asked.into:
+        page = asked.into.read_text(encoding="utf-8")
+        marked = MARKS.sub(lambda found: f"{found[1]}\n{table(report)}{found[2]}", page)
+        asked.into.write_text(marked, encoding="utf-8")
     sys.stdout.write(json.dumps(report, indent=2) + "\n" if asked.json else table(report))
 
 
