@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from relope.errors import NotFoundError
 from relope.probes import Examples, Params, check_finite
 from relope.probes._files import load_state, save_state
 from relope.types import Progress, no_progress
@@ -14,8 +15,27 @@ from relope.types import Progress, no_progress
 Floats = npt.NDArray[np.float64]
 
 
-def answer_values(examples: Examples, column: str) -> list[Floats]:
-    """Return one array of per-token values a sample; an empty answer gives an empty array."""
+def check_answers(examples: Examples, name: str) -> None:
+    """Refuse a store of states alone.
+
+    Raises:
+        NotFoundError: the model was not asked to answer; ``name`` is the method's.
+    """
+    generation = examples.store.manifest.identity.get("generation", {})
+    if generation.get("max_new_tokens") == 0:
+        raise NotFoundError(
+            f"{name} needs the model's answers, which {examples.store.path} does not have; "
+            "extract again without --max-new-tokens 0 into a new --out"
+        )
+
+
+def answer_values(examples: Examples, column: str, name: str) -> list[Floats]:
+    """Return one array of per-token values a sample; an empty answer gives an empty array.
+
+    Raises:
+        NotFoundError: the store has no answers; ``name`` is the method's.
+    """
+    check_answers(examples, name)
     return [np.asarray(values, dtype=np.float64) for values in examples.table[column].to_list()]
 
 
@@ -27,9 +47,9 @@ def log_odds(logprobs: Floats) -> float:
     return float(np.clip(np.log(probability + 1e-12) - np.log1p(-probability + 1e-12), -8, 8))
 
 
-def answer_odds(examples: Examples) -> Floats:
+def answer_odds(examples: Examples, name: str) -> Floats:
     """Return ``[N, 1]``: `log_odds` of each answer."""
-    return np.array([log_odds(values) for values in answer_values(examples, "logprobs")]).reshape(-1, 1)
+    return np.array([log_odds(values) for values in answer_values(examples, "logprobs", name)]).reshape(-1, 1)
 
 
 def confidence_features(examples: Examples, name: str) -> Floats:
@@ -42,8 +62,8 @@ def confidence_features(examples: Examples, name: str) -> Floats:
     Raises:
         InvalidInputError: a log-prob or entropy is NaN or infinite; ``name`` is the method's.
     """
-    pairs = zip(answer_values(examples, "logprobs"), answer_values(examples, "entropies"), strict=True)
-    found = np.array([_features(logprobs, entropies) for logprobs, entropies in pairs]).reshape(-1, 9)
+    columns = (answer_values(examples, column, name) for column in ("logprobs", "entropies"))
+    found = np.array([_features(*pair) for pair in zip(*columns, strict=True)]).reshape(-1, 9)
     check_finite(found, name, "log-probs")
     return found
 

@@ -54,7 +54,7 @@ def question_texts(examples: Examples) -> list[str]:
 
 
 def prompt_texts(examples: Examples) -> list[str]:
-    """Return each question and its options as one line; never the answer."""
+    """Return each question with its options, a line each; never the answer."""
     rows = examples.table.select("question", "choices").iter_rows()
     return ["\n".join([question, *choices]) for question, choices in rows]
 

@@ -110,7 +110,7 @@ class Method:
         return np.concatenate([said[:, None], confidence_features(examples, self.name)], axis=1)
 
     def _features(self, examples: Examples, said: Floats) -> Matrix:
-        words, odds = self.words_.transform(question_texts(examples)), answer_odds(examples)
+        words, odds = self.words_.transform(question_texts(examples)), answer_odds(examples, self.name)
         return beside(self.scale_(self._numbers(examples, said)), words, words.multiply(odds))
 
     def save(self, folder: Path) -> None:

@@ -23,5 +23,5 @@ class Method(TextLogistic):
         return self
 
     def features(self, examples: Examples) -> Matrix:
-        words, odds = super().features(examples), answer_odds(examples)
+        words, odds = super().features(examples), answer_odds(examples, self.name)
         return beside(words, odds, words.multiply(odds))

@@ -1,4 +1,4 @@
-"""RouteLLM, similarity-weighted ranking: how did the models do on training questions like this one?"""
+"""RouteLLM, similarity-weighted ranking: how the models did on training questions like this one."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Self

@@ -19,6 +19,9 @@ CONTROLS = [name for name in METHODS if method_class(name).control]
 NETWORKS = [name for name in TRAINED if "epochs" in method_class(name).Params.model_fields or name == "fusion"]
 NEEDY = [name for name in METHODS if getattr(method_class(name), "needs", "")]
 READS_CONFIDENCE_ALONE = {"cascade-logprob"}
+READS_ANSWERS = {
+    "cascade", "cascade-logprob", "entropy", "fusion", "logprob", "perplexity", "posthoc", "question-confidence",
+}  # fmt: skip
 
 
 def settings(name, epochs=2):
@@ -135,6 +138,19 @@ def test_a_plain_store_is_enough_or_the_flag_that_is_lacking_is_named(name, plai
     for act in (lambda: probe.predict_proba(plain), lambda: probe.fit(plain, seed=0)):
         with pytest.raises(NotFoundError, match=says):
             act()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_store_of_states_alone_serves_those_who_read_no_answer(name, training, monkeypatch):
+    manifest = training.store.manifest
+    identity = {**manifest.identity, "generation": {"greedy": True, "max_new_tokens": 0}}
+    monkeypatch.setattr(training.store, "manifest", dataclasses.replace(manifest, identity=identity))
+    probe = make(name, settings(name))
+    if name in READS_ANSWERS:
+        with pytest.raises(NotFoundError, match=rf"{name} needs the model's answers.*without --max-new-tokens 0 into"):
+            probe.fit(training, seed=0)
+    else:
+        probe.fit(training, seed=0)
 
 
 @pytest.mark.parametrize("name", METHODS)
