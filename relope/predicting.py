@@ -48,6 +48,7 @@ def score_samples(spec: PredictSpec, watch: Watch) -> Outcome:
         bytes_read_fit=router.bytes_read if probe.trains else None,
         bytes_read=store.bytes_read - bytes_before,
         fitted_on=router.recipe_id or None,
+        identity=store.manifest.identity,
     )
     write_scores(out, ids, scores, meta)
     return Outcome(out, False, f"{len(ids)} samples scored by {router.method} → {out}", {"samples": len(ids)})

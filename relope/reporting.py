@@ -137,12 +137,26 @@ def _read_all(spec: EvaluateSpec) -> dict[str, list[Scores]]:
 
 
 def _checked(store: ActivationStore, scores: Scores) -> Scores:
-    if scores.meta.recipe_id != store.recipe_id:
+    """Return the scores.
+
+    Raises:
+        InvalidInputError: they are about another model, other data or other pictures than the store.
+    """
+    here, there = _without_samples(store.manifest.identity), _without_samples(scores.meta.identity)
+    differing = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
+    if scores.meta.recipe_id != store.recipe_id and differing:
         raise InvalidInputError(
             f"{scores.path} was made from another recipe ({scores.meta.recipe_id[:12]}) than {store.path} "
-            f"({store.recipe_id[:12]}); run `relope predict` on this store again"
+            f"({store.recipe_id[:12]}); they differ in {', '.join(differing)}; "
+            "run `relope predict` on this store again"
         )
     return scores
+
+
+def _without_samples(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return an identity without what is asked of the model beside its answer: sampled traces, p(True)."""
+    generation = identity.get("generation") or {}
+    return {**identity, "generation": {key: generation.get(key) for key in ("greedy", "max_new_tokens")}}
 
 
 def _method(name: str, labels: pl.DataFrame, held: pl.DataFrame, seeds: list[Scores]) -> MethodScores:

@@ -39,6 +39,7 @@ class ScoresMeta:
         bytes_read_fit: of states, read by the training.
         bytes_read: of states, read to score all samples.
         fitted_on: recipe of the store that the router learned from.
+        identity: of the store that was scored; ``{}`` when it is not known.
     """
 
     method: str
@@ -55,6 +56,7 @@ class ScoresMeta:
     bytes_read_fit: int | None = None
     bytes_read: int | None = None
     fitted_on: str | None = None
+    identity: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
