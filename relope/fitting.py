@@ -10,7 +10,7 @@ from relope.errors import InvalidInputError
 from relope.examples import training_samples, training_verdicts
 from relope.fits import check_launch, device_here, ensure_block, remove_state, state_file
 from relope.grades import correct_of
-from relope.probes import make, method_class
+from relope.probes import Examples, make, method_class
 from relope.probes._parallel import process_group
 from relope.provenance import digest
 from relope.routers import Router, read_router, router_folder, router_name, write_router
@@ -45,30 +45,36 @@ def fit_router(spec: FitSpec, watch: Watch) -> Outcome:
     state = state_file(out, fingerprint)
     verdicts = training_verdicts(store, rows, spec.grades)
     examples = replace(examples_of(store, rows, correct, layer, streams, device, verdicts, large), state=state)
-    begun, bytes_before = time.perf_counter(), store.bytes_read
-    with process_group(device) as world, watch(f"fit {spec.method}") as progress:
-        probe.fit(examples, seed=spec.seed, progress=progress if world.rank == 0 else no_progress)
-        router = Router(
-            method=spec.method,
-            layer=layer,
-            seed=spec.seed,
-            fingerprint=fingerprint,
-            recipe_id=store.recipe_id,
-            n_samples=len(rows),
-            seconds_fit=time.perf_counter() - begun,
-            bytes_read=store.bytes_read - bytes_before,
-            settings=settings,
-            identity=store.manifest.identity,
-        )
-        if world.rank == 0:
-            write_router(out, router, probe)
-            remove_state(state)
+    router = _fit(
+        spec, probe, examples, Router(spec.method, layer, spec.seed, fingerprint, settings=settings), out, watch
+    )
     note = getattr(probe, "note", "")
     shared = f" ({training.n_shared} left out: their picture is in another split)" if training.n_shared else ""
     text = f"{spec.method} fitted on {len(rows)} samples{shared} in {router.seconds_fit:.1f} s"
     text += f" ({note})" if note else ""
     facts = {"seconds": router.seconds_fit, "samples": len(rows), "note": note, "shared": training.n_shared}
     return _with_folds(spec, out, Outcome(out, False, f"{text} → {out}", facts), watch)
+
+
+def _fit(spec: FitSpec, probe: Any, examples: Examples, router: Router, out: Path, watch: Watch) -> Router:
+    """Fit and write; under ``torchrun`` every process fits and the first one writes. Return the record."""
+    store = examples.store
+    begun, bytes_before = time.perf_counter(), store.bytes_read
+    with process_group(examples.device) as world, watch(f"fit {spec.method}") as progress:
+        probe.fit(examples, seed=spec.seed, progress=progress if world.rank == 0 else no_progress)
+        done = replace(
+            router,
+            recipe_id=store.recipe_id,
+            n_samples=len(examples),
+            seconds_fit=time.perf_counter() - begun,
+            bytes_read=store.bytes_read - bytes_before,
+            identity=store.manifest.identity,
+        )
+        if world.rank == 0:
+            write_router(out, done, probe)
+            if examples.state is not None:
+                remove_state(examples.state)
+    return done
 
 
 def _with_folds(spec: FitSpec, out: Path, done: Outcome, watch: Watch) -> Outcome:
