@@ -182,3 +182,15 @@ def test_killed_and_started_again_it_goes_on(pipeline, tmp_path):
     assert done >= 1
     _, board = run(pipeline, out)
     assert len(board.begun) <= 9 - done and (out / "report/report.json").is_file()
+
+
+def test_a_dry_run_loads_no_model_and_shows_why(pipeline, tmp_path):
+    code = (
+        "import json, sys; from typer.testing import CliRunner; from relope.cli import app; "
+        "r = CliRunner().invoke(app, ['run', 'mine', '--dry-run', '--json']); assert r.exit_code == 0, r.output; "
+        "rows = json.loads(r.stdout); assert rows[0]['why'] == 'not done yet' and 'store=' in rows[0]['with']; "
+        "print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=pipeline.parent, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

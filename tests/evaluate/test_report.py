@@ -12,8 +12,10 @@ from PIL import Image
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from relope.errors import InvalidInputError
+from relope.evaluate.export import latex
 from relope.evaluate.report import MethodScores, ReportInputs, build_report, terminal_rows
 from relope.evaluate.routing import escalation_order
+from relope.evaluate.testing import delong, holm
 
 N = 240
 VOID = {"meta", "img", "br"}
@@ -263,3 +265,60 @@ def test_terminal_rows(tmp_path):
     assert all(len(row) == len(columns) for row in rows)
     assert rows[0][:2] == ["relope", f"{report['methods'][0]['auc']:.3f}"] and rows[0][4] == "higher"
     assert rows[-1][0] == "question-kind (control)"
+
+
+def test_delong_stands_beside_only_where_samples_are_independent(tmp_path):
+    inputs, report, page = build(tmp_path / "grouped")
+    assert by_name(report)["relope"]["difference_to_probe"]["p_delong"] is None and "DeLong" not in page
+    single = inputs.labels.with_columns(group=pl.col("id"))
+    inputs, report, page = build(tmp_path / "single", labels=single)
+    scores = {method.name: np.asarray(method.scores, float) for method in inputs.methods}
+    expected = delong(inputs.correct, scores["relope"], scores["probe"])
+    assert by_name(report)["relope"]["difference_to_probe"]["p_delong"] == expected and "DeLong" in page
+
+
+def test_verdicts_are_corrected_for_the_number_of_methods(tmp_path):
+    _, report, _ = build(tmp_path)
+    gaps = {row["method"]: row["difference_to_probe"] for row in report["methods"] if row["difference_to_probe"]}
+    assert [gaps[name]["p_holm"] for name in gaps] == pytest.approx(holm([gaps[name]["p"] for name in gaps]))
+    for gap in gaps.values():
+        assert (gap["verdict"] == "no difference shown") == (gap["p_holm"] >= 0.05)
+
+
+def test_seeds_are_shown_apart_from_sampling_error(tmp_path):
+    inputs = synthetic()
+    rng = np.random.default_rng(2)
+    rows = np.stack([np.clip(inputs.methods[1].scores + rng.normal(0, 0.1, N), 0, 1) for _ in range(3)])
+    methods = [inputs.methods[0], dataclasses.replace(inputs.methods[1], scores=rows, seeds=(0, 1, 2))]
+    _, report, page = build(tmp_path, methods=methods)
+    row, aucs = by_name(report)["relope"], [roc_auc_score(inputs.correct, scores) for scores in rows]
+    assert row["auc_by_seed"] == pytest.approx(aucs) and row["auc"] == pytest.approx(np.mean(aucs))
+    assert row["auc_sd_over_seeds"] == pytest.approx(np.std(aucs, ddof=1)) and "over 3 seeds" in page
+    assert by_name(report)["probe"]["auc_sd_over_seeds"] is None
+    kept = pl.read_parquet(tmp_path / "out/scores.parquet")
+    assert np.array_equal(kept["score relope@seed2"], rows[2]) and kept["correct"].to_list() == inputs.correct.tolist()
+    with pytest.raises(InvalidInputError, match="2 seeds"):
+        synthetic(methods=[dataclasses.replace(methods[1], seeds=(0, 1))])
+
+
+def test_undefined_metrics_say_why(tmp_path):
+    _, report, _ = build(tmp_path / "none", large_correct=None)
+    metrics = by_name(report)["relope"]["metrics"]
+    assert metrics["apgr"]["value"] is None and "not guessed" in metrics["apgr"]["null_reason"]
+    _, report, page = build(tmp_path / "worse", large_correct=np.zeros(N, bool))
+    metrics = by_name(report)["relope"]["metrics"]
+    assert metrics["qnc"]["value"] is None and "no gap to recover" in metrics["qnc"]["null_reason"]
+    assert "APGR, CPT and QNC are undefined" in page
+
+
+def test_every_table_is_exported(tmp_path):
+    _, report, _ = build(tmp_path)
+    folder = tmp_path / "out/tables"
+    assert {path.suffix for path in folder.iterdir()} == {".md", ".tex", ".csv"}
+    metrics = pl.read_csv(folder / "metrics.csv")
+    row = metrics.filter((pl.col("method") == "relope") & (pl.col("metric") == "apgr")).to_dicts()[0]
+    assert row["value"] == pytest.approx(by_name(report)["relope"]["metrics"]["apgr"]["value"])
+    assert row["ci95_low"] < row["value"] < row["ci95_high"] and row["n"] == N
+    text = (folder / "methods.tex").read_text()
+    assert text.count("\\begin{tabular}") == 1 and "\\toprule" in text
+    assert latex("50 % & a_b − c") == "50 \\% \\& a\\_b $-$ c"
