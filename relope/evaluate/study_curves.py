@@ -37,9 +37,17 @@ def figure2(inputs: StudyInputs) -> Study:
                      for name in names]  # fmt: skip
             rows.append([one.model, one.dataset, method, *shown])
             records += [_metric(one, method, name, metrics[name]) for name in names]
-    columns = ["model", "data", "method", *(f"right, {mark} % escalated" for mark in MARKS)]
+    columns = ["model", "data", "method", *(f"at {mark} %" for mark in MARKS)]
     columns += ["APGR", "CPT(50 %)", "CPT(80 %)", "QNC"]
-    table = Table("figure2", "Accuracy of the whole system, and routing metrics", columns, rows, records, 3, [PAIRED])
+    table = Table(
+        "figure2",
+        "Accuracy of the whole system at 10, 20 and 50 % escalated, and routing metrics",
+        columns,
+        rows,
+        records,
+        3,
+        [PAIRED],
+    )
     about = (
         "The lowest-scored share of the questions goes to the large model. The dashed line is blind escalation, the "
         "dotted one an oracle that knows every verdict beforehand."
