@@ -122,7 +122,7 @@ def _comparison(report: Json, rows: dict[str, Json], best: Json) -> str:
     if any(row["difference_to_probe"]["verdict"] != "no difference shown" for row in others):
         tail = f"no method is shown to be better than {BASELINE}; some are shown to be worse."
     else:
-        tail = f"no method's paired interval excludes 0, so no difference to {BASELINE} is shown."
+        tail = f"no difference to {BASELINE} is shown (paired, corrected for the number of methods)."
     if best is baseline:
         return f"{lead}); {tail}"
     low, high = baseline["ci95"]
