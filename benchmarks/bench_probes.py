@@ -6,8 +6,8 @@ through the whole backbone takes at least 20×, through its first blocks at leas
 blocks, l = 6, H = 512); and a fit of a store four times as large as the memory that it may allocate ends.
 
 Memory is the anonymous memory in use (``RssAnon``: the peak above what it was when a small fit had loaded every
-library) of a process that may allocate no more than a quarter of the store's bytes beside that (``RLIMIT_DATA``). Pages of the
-store's mapped files are not counted: the system takes them back whenever it needs them.
+library) of a process that may allocate no more than a quarter of the store's bytes beside that (``RLIMIT_DATA``).
+Pages of the store's mapped files are not counted: the system takes them back whenever it needs them.
 """
 
 import os
