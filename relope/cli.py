@@ -17,9 +17,9 @@ from relope.errors import InvalidInputError, RelopeError, unknown
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
 KINDS = {"models": "backbones", "datasets": "datasets", "methods": "methods", "graders": "graders"}
-STEPS = ("extract", "grade", "fit", "sweep", "predict", "explain", "export", "evaluate")
+STEPS = ("extract", "caption", "grade", "fit", "sweep", "predict", "explain", "export", "evaluate", "study", "compare")
 CONTEXT = {"help_option_names": ["-h", "--help"]}
-POSITIONAL = {"method", "folder"}
+POSITIONAL = {"method", "folder", "study", "first", "second"}
 """Fields given without a flag."""
 
 
@@ -101,7 +101,7 @@ def _parameter(name: str, info: Any) -> inspect.Parameter:
     shown: Any = {"show_default": _shown(info)}
     flag = f"--{name.replace('_', '-')}"
     if name in POSITIONAL:
-        declared = Annotated[str, typer.Argument(help=info.description)]
+        declared = Annotated[str, typer.Argument(help=_help(info))]
         return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=declared)
     if name in ("set", "grid"):
         option: Any = Annotated[list[str] | None, typer.Option(flag, help=info.description, show_default=False)]
@@ -181,22 +181,16 @@ def _run(step: str, spec: Any, as_json: bool) -> None:
     outcome = run_step(step, spec, console.progress)
     if os.environ.get("RANK", "0") != "0":
         return  # under torchrun the first process speaks for all
+    if as_json and "verdicts" in outcome.facts:
+        console.out(json.dumps(outcome.facts["verdicts"], indent=2, ensure_ascii=False))
+        return
     if as_json:
         facts = outcome.facts.get("report", {key: fact for key, fact in outcome.facts.items() if key != "table"})
         console.out(json.dumps({"path": str(outcome.path), "reused": outcome.reused, **facts}, indent=2))
         return
-    if "report" in outcome.facts:
-        _show_report(outcome.facts["report"])
     if "table" in outcome.facts:
         console.table(*outcome.facts["table"])
     console.note(outcome.text)
-
-
-def _show_report(report: dict[str, Any]) -> None:
-    from relope.evaluate.report import terminal_rows
-
-    columns, rows = terminal_rows(report)
-    console.table(f"AUC of P(correct) on {report['n']} samples", columns, rows)
 
 
 def _summaries() -> dict[str, str]:
@@ -219,7 +213,12 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="A few hundred questions only.")] = False,
 ) -> None:
     """Run the whole pipeline on the embedded model: extract, fit, evaluate, report."""
-    report = _run_pipeline("demo-quick" if quick else "demo", out, packaged=True)
+    from relope.pipeline import packaged_file
+
+    # The quick demo is over before a second process has loaded torch.
+    outcomes = _run_pipeline(packaged_file(), "demo-quick" if quick else "demo", out, 1 if quick else None)
+    _show_results(outcomes)
+    report = outcomes[-1].path
     store = out / "tiny-vl.zarr"
     console.note(f"\nThe report: {report / 'report.html'}\nTry next:")
     console.note(f"  relope store info {store}")
@@ -230,43 +229,80 @@ def demo(
 @app.command()
 def run(
     name: Annotated[str | None, typer.Argument(help="A pipeline; without one, all are listed.")] = None,
-    out: Annotated[Path | None, typer.Option(help="What ${out} stands for; default runs/<name>.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the steps and stop.")] = False,
+    out: Annotated[Path | None, typer.Option(help="What ${out} stands for; default: the pipeline's own.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Fits side by side; default: the cores, at most 4.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run and why, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Run a pipeline of pipelines.yaml, skipping what is up to date."""
-    from relope.pipeline import pipelines_file, plan, read_pipelines
+    from relope.pipeline import default_out, pipelines_file, read_pipelines
 
     path = pipelines_file()
     if name is None:
         rows = [(key, str(entry.get("about", ""))) for key, entry in read_pipelines(path).items()]
-        console.table(f"Pipelines of {path}", ("name", "what it does"), rows)
+        _show_rows(f"Pipelines of {path}", ("name", "about"), rows, as_json)
         return
-    folder = out or Path("runs") / name
+    folder = out or default_out(path, name)
     if dry_run:
-        steps = plan(path, name, folder)
-        shown = [(step.stage, step.step, step.variant, _given(step.spec)) for step in steps]
-        console.table(f"Steps of {name}", ("stage", "step", "variant", "with"), shown)
+        _show_plan(path, name, folder, as_json)
         return
-    _run_pipeline(name, folder, packaged=False)
+    outcomes = _run_pipeline(path, name, folder, jobs)
+    if as_json:
+        shown = [{"path": str(done.path), "reused": done.reused, "text": done.text} for done in outcomes]
+        console.out(json.dumps(shown, indent=2))
+        return
+    _show_results(outcomes)
+
+
+def _show_plan(path: Path, name: str, folder: Path, as_json: bool) -> None:
+    from relope.ledger import Ledger
+    from relope.pipeline import plan
+    from relope.runner import decisions
+
+    steps = plan(path, name, folder)
+    found = decisions(steps, Ledger.open(folder))
+    columns: tuple[str, ...] = ("stage", "step", "does", "why")
+    rows: list[tuple[str, ...]] = [
+        (step.title, step.step, "run" if one.run else "skip", one.why) for step, one in zip(steps, found, strict=True)
+    ]
+    if as_json:
+        columns = (*columns, "with")
+        rows = [(*row, _given(step.spec)) for row, step in zip(rows, steps, strict=True)]
+    title = f"Plan of {name}: {sum(one.run for one in found)} of {len(steps)} steps would run"
+    _show_rows(title, columns, rows, as_json)
+
+
+def _show_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], as_json: bool) -> None:
+    if as_json:
+        console.out(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2))
+        return
+    console.table(title, columns, rows)
 
 
 def _given(spec: Any) -> str:
     return ", ".join(f"{key}={value}" for key, value in spec.model_dump(mode="json", exclude_defaults=True).items())
 
 
-def _run_pipeline(name: str, out: Path, *, packaged: bool) -> Path:
-    from relope.pipeline import packaged_file, pipelines_file, plan
-    from relope.steps import run_step
+def _run_pipeline(path: Path, name: str, out: Path, jobs: int | None) -> list[Any]:
+    from relope.ledger import Ledger
+    from relope.pipeline import plan
+    from relope.runner import default_jobs, run_pipeline
 
-    steps = plan(packaged_file() if packaged else pipelines_file(), name, out)
-    outcome = None
-    for number, step in enumerate(steps, 1):
-        label = f"[{number}/{len(steps)}] {step.stage}{' ' + step.variant if step.variant else ''}"
-        outcome = run_step(step.step, step.spec, console.progress)
-        console.note(f"{label}: {outcome.text}")
-        if "report" in outcome.facts:
-            _show_report(outcome.facts["report"])
-    return outcome.path if outcome else out
+    steps = plan(path, name, out)
+    with console.board(len(steps)) as board:
+        return run_pipeline(steps, Ledger.open(out), jobs or default_jobs(), board)
+
+
+def _show_results(outcomes: Sequence[Any]) -> None:
+    """Print the table of the last report, or of every study when there is one."""
+    from relope.results import stored_table
+
+    tables = [(done.path, stored_table(done.path)) for done in outcomes]
+    known = [(path, table) for path, table in tables if table is not None]
+    studies = [(path, table) for path, table in known if (path / "study.json").is_file()]
+    for path, (title, columns, rows) in studies or known[-1:]:
+        console.table(title, columns, rows)
+        console.note(f"→ {path}")
 
 
 @app.command("list")

@@ -29,12 +29,15 @@ class ExtractSpec(Spec):
     """Run a model once over a data set and keep its answers and hidden states."""
 
     model: str = Field(description="name, hub id or checkpoint folder; `relope list models`")
-    dataset: str = Field("tiny", description="name of a data set; `relope list datasets`")
+    dataset: str = Field("aokvqa", description="name (`relope list datasets`), or your own file or folder")
     layers: Layers = Field((), description="block numbers or depth fractions, e.g. 23,24 or 0.5; default: l-1,l")
     split: Layers = Field((), description="splits to extract; default: all labelled ones")
     limit: int | None = Field(None, ge=1, description="at most so many samples of each split")
     out: Path | None = Field(None, description="the store; default runs/<dataset>.zarr")
     text_only: bool = Field(False, description="put captions in place of pictures")
+    captions: Path | None = Field(None, description="captions file for --text-only; `relope caption` makes one")
+    perturb: str | None = Field(None, description="noise, jpeg or blur, with a strength if wanted: noise:0.12")
+    strict: bool = Field(False, description="stop at a sample that cannot be used instead of skipping it")
     tokens: Literal["all", "lean"] = Field("all", description="lean keeps all tokens of the shallower layers only")
     batch_size: int | None = Field(None, ge=1, description="samples in one prefill; default: the model's own")
     max_new_tokens: int | None = Field(None, ge=1, description="longest answer; default: the data set's own")
@@ -45,11 +48,29 @@ class ExtractSpec(Spec):
     grader: str | None = Field(None, description="how answers are judged; default: the data set's own")
 
 
-class GradeSpec(Spec):
-    """Judge the answers of a store, without a model."""
+class CaptionSpec(Spec):
+    """Describe a data set's pictures in words, for extraction with --text-only."""
 
-    store: Path = Field(description="a store")
-    grader: str | None = Field(None, description="`relope list graders`; default: the store's own")
+    dataset: str = Field("aokvqa", description="name (`relope list datasets`), or your own file or folder")
+    model: str = Field(description="a local model as in extract; with --endpoint, the name of the model there")
+    endpoint: str | None = Field(None, description="base URL of an OpenAI-compatible server, e.g. http://host:8000/v1")
+    api_key_env: str | None = Field(None, description="environment variable that holds the server's key")
+    split: Layers = Field((), description="splits to describe; default: all labelled ones")
+    limit: int | None = Field(None, ge=1, description="at most so many samples of each split")
+    out: Path | None = Field(None, description="the captions; default runs/<dataset>.captions.jsonl")
+    prompt: str | None = Field(None, description="what the model is asked; default: a detailed description")
+    max_new_tokens: int = Field(256, ge=1, description="longest caption")
+    workers: int = Field(8, ge=1, le=256, description="requests at a time; with a local model, pictures in a batch")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype")
+
+
+class GradeSpec(Spec):
+    """Judge the answers of a store or of a file, without a model."""
+
+    store: Path | None = Field(None, description="a store; its verdicts are kept in it")
+    responses: Path | None = Field(None, description="a JSON Lines file of response, gold and maybe choices")
+    grader: str | None = Field(None, description="`relope list graders`; default: the store's own, or auto")
 
 
 class FitSpec(Spec):
@@ -57,10 +78,15 @@ class FitSpec(Spec):
 
     method: str = Field(description="`relope list methods`")
     store: Path = Field(description="a store")
-    out: Path | None = Field(None, description="the router; default <store>.routers/<method>")
+    also: Layers = Field((), description="further stores of the same model and layers to learn from")
+    leave_out: Layers = Field((), description="data sets whose samples are not learned from")
+    cap: int | None = Field(None, ge=4, description="at most so many samples of each data set, whole groups")
+    folds: int | None = Field(None, ge=2, le=50, description="also score the samples out of fold, for small sets")
+    out: Path | None = Field(None, description="the router; default <store>.routers/<method>[@seed<seed>]")
     layer: int | None = Field(None, ge=1, description="the block l that is read; default: the store's deepest")
     split: Layers = Field(("train",), description="splits to learn from")
     grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")
+    large_store: Path | None = Field(None, description="routellm-sw: the large model's store, for who wins")
     seed: int = Field(0, ge=0, description="decides initial weights, batches and the inner split")
     mode: Literal["cached", "truncated", "full"] | None = Field(None, description="relope: replay, or stream")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
@@ -107,26 +133,57 @@ class PredictSpec(Spec):
 
     router: str = Field(description="a router folder, or the name of a method that trains nothing")
     store: Path = Field(description="a store")
-    out: Path | None = Field(None, description="the scores; default <store>.scores/<method>.parquet")
+    out: Path | None = Field(None, description="the scores; default <store>.scores/<router's folder>.parquet")
     split: Layers = Field(("test",), description="splits to score")
+    transfer: bool = Field(False, description="allow a router fitted on other data or pictures of the same model")
+    grades: str | None = Field(None, description="grader@version that read the answers; default: the newest")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
 
 
 class EvaluateSpec(Spec):
     """Compare the scores of several methods and write a report."""
 
-    store: Path = Field(description="the small model's store; scores lie in <store>.scores")
+    store: Path = Field(description="the small model's store")
+    scores: Path | None = Field(None, description="folder of the scores; default <store>.scores")
     large_store: Path | None = Field(None, description="the large model's store, for the hybrid system")
     methods: Layers = Field((), description="methods to compare; default: all that have scores")
     split: Layers = Field(("test",), description="splits to evaluate on")
     grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")
+    labels_store: Path | None = Field(
+        None, description="take verdicts from this store: labels frozen on other pictures"
+    )
+    costs: Path | None = Field(None, description="a price list; docs/costs.example.yaml shows the form")
     out: Path | None = Field(None, description="folder of the report; default <store>.report")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")
     seed: int = Field(0, ge=0, description="seed of the resamples and of ties")
 
 
+class StudySpec(Spec):
+    """Put several reports together into a table or figure of the paper."""
+
+    study: Literal["table1", "table2", "table3", "table4", "figure2", "figure3", "data-efficiency"] = Field(
+        description="what to make"
+    )
+    reports: Layers = Field((), description="folders of reports, or folders that hold some")
+    sweeps: Layers = Field((), description="figure3: Parquet files of `relope sweep`")
+    methods: Layers = Field((), description="methods to show; default: all")
+    out: Path | None = Field(None, description="folder of the study; default runs/<study>")
+    bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")
+    seed: int = Field(0, ge=0, description="seed of the resamples")
+
+
+class CompareSpec(Spec):
+    """Show what changed between two reports, paired where their samples are the same."""
+
+    first: Path = Field(description="folder of a report")
+    second: Path = Field(description="folder of another report")
+    bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")
+    seed: int = Field(0, ge=0, description="seed of the resamples")
+
+
 SPECS: dict[str, type[Spec]] = {
     "extract": ExtractSpec,
+    "caption": CaptionSpec,
     "grade": GradeSpec,
     "fit": FitSpec,
     "sweep": SweepSpec,
@@ -134,6 +191,8 @@ SPECS: dict[str, type[Spec]] = {
     "export": ExportSpec,
     "predict": PredictSpec,
     "evaluate": EvaluateSpec,
+    "study": StudySpec,
+    "compare": CompareSpec,
 }
 """Step → its specification; a step's function in ``relope.steps`` has the same name."""
 

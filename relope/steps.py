@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relope import __version__
 from relope.errors import InvalidInputError, NotFoundError
 from relope.spec import (
+    CaptionSpec,
+    CompareSpec,
     EvaluateSpec,
     ExplainSpec,
     ExportSpec,
@@ -22,6 +23,7 @@ from relope.spec import (
     GradeSpec,
     PredictSpec,
     Spec,
+    StudySpec,
     SweepSpec,
 )
 from relope.types import Progress, no_progress
@@ -61,12 +63,16 @@ def silent(label: str) -> AbstractContextManager[Progress]:
 def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
     """Run a model once over a data set into a store, then grade its answers."""
     from relope.extract.backbone import open_backbone
-    from relope.extract.datasets import load_samples, open_dataset
+    from relope.extract.backbones import open_card
+    from relope.extract.datasets import check_splits, load_samples, open_dataset
+    from relope.extract.intake import additions, take_in
     from relope.extract.loop import run_units
     from relope.extract.plan import make_plan, read_plan
-    from relope.extract.recipe import check_splits, make_manifest, save_block
+    from relope.extract.recipe import make_manifest, save_block
     from relope.store import create_or_open, plan_path
 
+    open_card(spec.model)  # a misspelt name is told before any data is fetched
+    additions(spec)
     dataset = open_dataset(spec.dataset)
     splits = check_splits(dataset, spec.split)
     with watch("read data") as progress:
@@ -75,11 +81,14 @@ def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
         progress(1, 1)
     backbone = open_backbone(spec.model, spec.device, spec.dtype, spec.attention)
     manifest = make_manifest(backbone, dataset, spec)
-    out = spec.out or Path("runs") / f"{spec.dataset}.zarr"
+    out = spec.out or Path("runs") / f"{dataset.name}.zarr"
     writer = create_or_open(out, manifest)
     writer.sweep()
     save_block(backbone, out, manifest.layers)
     committed = writer.committed()
+    with watch("check samples") as progress:
+        intake = take_in(backbone, samples, writer, committed, spec, progress)
+    samples = intake.samples
     batch_size = spec.batch_size or backbone.card.batch_size
     units = make_plan(plan_path(out), samples, committed, batch_size, backbone.hidden_size)
     max_new_tokens = spec.max_new_tokens or dataset.max_new_tokens
@@ -96,21 +105,40 @@ def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
         )
     seconds = time.perf_counter() - begun
     writer.publish([writer.part_id(unit.ids) for unit in read_plan(plan_path(out))])
-    graded = grade(GradeSpec(store=out, grader=spec.grader))
+    graded = grade(GradeSpec(store=out, responses=None, grader=spec.grader))
     n = sum(len(unit.ids) for unit in units)
     done = f"{n} samples in {seconds:.1f} s ({n / seconds:.0f}/s)" if n else f"{len(samples)} samples up to date"
     facts = {"samples": len(samples), "computed": n, "seconds": seconds, "accuracy": graded.facts["accuracy"]}
-    return Outcome(out, not n, f"{done} → {out}, accuracy {graded.facts['accuracy']:.3f}", facts)
+    facts["skipped"] = [vars(flaw) for flaw in intake.flaws]
+    return Outcome(out, not n, f"{done} → {out}, accuracy {graded.facts['accuracy']:.3f}{intake.note}", facts)
+
+
+def caption(spec: CaptionSpec, watch: Watch = silent) -> Outcome:
+    """Describe a data set's pictures in words, one line a picture."""
+    from relope.extract.captioning import caption_file, write_captions
+    from relope.extract.datasets import open_dataset
+
+    dataset = open_dataset(spec.dataset)
+    out = caption_file(dataset, spec)
+    with watch(f"caption {dataset.name}") as progress:
+        facts = write_captions(dataset, spec, progress)
+    n, skipped = facts["pictures"] - len(facts["skipped"]), facts["skipped"]
+    why = f"; {len(skipped)} skipped ({next(iter(skipped.values()))})" if skipped else ""
+    return Outcome(out, not n, f"{n} pictures described, {facts['known']} were already{why} → {out}", facts)
 
 
 def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
-    """Judge every answer of a store into ``grades/<grader>@<version>.parquet``."""
+    """Judge every answer of a store into ``grades/<grader>@<version>.parquet``, or those of a file."""
     import polars as pl
 
     from relope.extract.graders import open_grader
     from relope.grades import write_grades
     from relope.store import ActivationStore
 
+    if spec.responses is not None and spec.store is None:
+        return _grade_responses(spec.responses, spec.grader or "auto")
+    if spec.store is None or spec.responses is not None:
+        raise InvalidInputError("grade takes either --store STORE or --responses FILE.jsonl")
     store = ActivationStore.open(spec.store)
     name = spec.grader or store.manifest.grader
     grader = open_grader(name)
@@ -127,95 +155,34 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
     return Outcome(path, False, f"{text} → {path}", facts)
 
 
-def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
-    """Fit a method from a store into a router folder."""
-    from relope.fits import check_launch, device_here, ensure_block, remove_state, state_file
-    from relope.grades import labelled
-    from relope.probes import make
-    from relope.probes._parallel import process_group
-    from relope.provenance import digest
-    from relope.routers import Router, read_router, router_folder, write_router
-    from relope.store import ActivationStore
+def _grade_responses(path: Path, name: str) -> Outcome:
+    from relope.extract.graders import open_grader
+    from relope.extract.graders._responses import grade_file
 
-    settings = {**spec.set, **({"mode": spec.mode} if spec.mode else {})}
-    probe = make(spec.method, settings)
-    store = ActivationStore.open(spec.store)
-    rows, correct = labelled(store, spec.split, spec.grades)
-    layer = pick_layer(store, spec.layer, probe.layers)
-    out = spec.out or router_folder(spec.store, spec.method)
-    known = store.samples[rows].select("id", "content").rows()
-    asked = spec.model_dump(mode="json", exclude={"out", "store", "device"})
-    fingerprint = digest([asked, layer, store.recipe_id, known, correct.tolist(), __version__])
-    if (old := read_router(out)) and old.fingerprint == fingerprint:
-        return Outcome(out, True, f"{spec.method} up to date → {out}", {"seconds": old.seconds_fit})
-    streamed = settings.get("mode", "cached") != "cached"
-    check_launch(streamed)
-    device = device_here(spec.device)
-    ensure_block(store, probe, layer)
-    streams = open_streams(store, device) if streamed else None
-    state = state_file(out, fingerprint)
-    examples = replace(_examples(store, rows, correct, layer, streams, device), state=state)
-    begun = time.perf_counter()
-    with process_group(device) as world, watch(f"fit {spec.method}") as progress:
-        probe.fit(examples, seed=spec.seed, progress=progress if world.rank == 0 else no_progress)
-        seconds = time.perf_counter() - begun
-        if world.rank == 0:
-            router = Router(spec.method, layer, spec.seed, fingerprint, store.recipe_id, len(rows), seconds, settings)
-            write_router(out, router, probe)
-            remove_state(state)
-    text = f"{spec.method} fitted on {len(rows)} samples in {seconds:.1f} s → {out}"
-    return Outcome(out, False, text, {"seconds": seconds, "samples": len(rows)})
+    verdicts = grade_file(path, open_grader(name))
+    right = sum(verdict["correct"] for verdict in verdicts)
+    text = f"{len(verdicts)} answers of {path} judged by {name}: {right} right"
+    return Outcome(path, False, text, {"verdicts": verdicts})
+
+
+def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
+    """Fit a method from a store into a router folder; with folds also score the same samples out of fold."""
+    from relope.fitting import fit_router
+
+    return fit_router(spec, watch)
 
 
 def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
     """Score a store's samples with a router, or with a method that trains nothing."""
-    from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
-    from relope.fits import device_here, ensure_block
-    from relope.grades import rows_of
-    from relope.provenance import digest
-    from relope.routers import open_router, scores_path
-    from relope.store import ActivationStore
+    from relope.predicting import score_samples
 
-    store = ActivationStore.open(spec.store)
-    router, probe = open_router(spec.router)
-    out = spec.out or scores_path(spec.store, router.method)
-    rows = rows_of(store, spec.split)
-    ids = store.samples[rows]["id"].to_list()
-    fingerprint = digest([router.fingerprint, store.recipe_id, store.samples[rows]["content"].to_list(), ids])
-    if out.exists() and read_scores(out).meta.fingerprint == fingerprint:
-        return Outcome(out, True, f"scores of {router.method} up to date → {out}")
-    if router.recipe_id and router.recipe_id != store.recipe_id:
-        raise InvalidInputError(
-            f"{spec.router} was fitted on another recipe ({router.recipe_id[:12]}) than {spec.store} "
-            f"({store.recipe_id[:12]}): its scores would mean nothing; fit it on this store, or extract with its recipe"
-        )
-    layer = pick_layer(store, router.layer or None, probe.layers)
-    ensure_block(store, probe, layer)
-    streamed = router.settings.get("mode", "cached") != "cached"
-    streams = open_streams(store, device_here(spec.device)) if streamed else None
-    begun = time.perf_counter()
-    with watch(f"predict {router.method}"):
-        scores = probe.predict_proba(_examples(store, rows, None, layer, streams, spec.device))
-    meta = ScoresMeta(
-        method=router.method,
-        seconds_fit=router.seconds_fit if probe.trains else None,
-        seconds_predict=time.perf_counter() - begun,
-        recipe_id=store.recipe_id,
-        content_id=store.content_id,
-        router=router.fingerprint or None,
-        seed=router.seed,
-        needs_training=probe.trains,
-        is_control=probe.control,
-        fingerprint=fingerprint,
-    )
-    write_scores(out, ids, scores, meta)
-    return Outcome(out, False, f"{len(ids)} samples scored by {router.method} → {out}", {"samples": len(ids)})
+    return score_samples(spec, watch)
 
 
 def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
     """Fit every combination of a grid and select one on inner validation."""
     from relope.fits import check_launch, ensure_block
-    from relope.grades import labelled
+    from relope.grades import apart, labelled, verdicts_of
     from relope.probes import make
     from relope.provenance import digest
     from relope.sweeps import SharedStore, planned, shown, summarised
@@ -225,6 +192,8 @@ def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
     store = SharedStore.open(spec.store)
     runs = planned(spec, max(store.layers) if spec.layer is None else spec.layer)
     rows, correct = labelled(store, spec.split, spec.grades)
+    kept = apart(store, rows)
+    rows, correct = rows[kept], correct[kept]
     known = store.samples[rows].select("id", "content").rows()
     for run in runs:
         pick_layer(store, run.layer, make(spec.method, run.settings).layers)
@@ -232,7 +201,8 @@ def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
         ensure_block(store, make(spec.method, run.settings), run.layer)
     streamed = any(run.settings.get("mode", "cached") != "cached" for run in runs)
     streams = open_streams(store, spec.device) if streamed else None
-    first = _examples(store, rows, correct, runs[0].layer, streams, spec.device)
+    verdicts = verdicts_of(store, rows, spec.grades)
+    first = examples_of(store, rows, correct, runs[0].layer, streams, spec.device, verdicts)
     path = spec.out or Path(f"{spec.store}.sweeps") / f"{spec.method}.parquet"
     with watch(f"sweep {spec.method}") as progress:
         data = digest([store.recipe_id, known, correct.tolist()])
@@ -264,8 +234,10 @@ def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
     """Compare every scored method of a store and write the report."""
     from relope.evaluate.report import build_report
     from relope.reporting import finished_report, report_inputs
+    from relope.results import terminal_table
 
     out = spec.out or Path(f"{spec.store}.report")
+    _score_untrained(spec, watch)
     inputs = report_inputs(spec)
     report = finished_report(out, inputs)
     reused = report is not None
@@ -275,11 +247,57 @@ def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
             report = build_report(inputs, out)
             progress(1, 1)
     state = "up to date" if reused else f"on {report['n']} samples"
-    return Outcome(out, reused, f"{len(report['methods'])} methods {state} → {out / 'report.html'}", {"report": report})
+    text = f"{len(report['methods'])} methods {state} → {out / 'report.html'}"
+    return Outcome(out, reused, text, {"report": report, "table": terminal_table(report)})
+
+
+def study(spec: StudySpec, watch: Watch = silent) -> Outcome:
+    """Put several reports together into a table or figure of the paper."""
+    from relope.evaluate.studies import make_study
+    from relope.results import terminal_table
+
+    out = spec.out or Path("runs") / spec.study
+    with watch(spec.study) as progress:
+        progress(0, 1)
+        found = make_study(spec, out)
+        progress(1, 1)
+    facts = {"report": found, "table": terminal_table(found)}
+    return Outcome(out, False, f"{found['title']}: {found['what']} → {out / 'study.html'}", facts)
+
+
+def compare(spec: CompareSpec, watch: Watch = silent) -> Outcome:
+    """Show what changed between two reports."""
+    from relope.evaluate.compare import compare_reports
+
+    found = compare_reports(spec.first, spec.second, spec.bootstrap, spec.seed)
+    table = (found["title"], found["columns"], found["rows"])
+    return Outcome(spec.second, False, found["what"], {"report": found, "table": table})
+
+
+def _score_untrained(spec: EvaluateSpec, watch: Watch) -> None:
+    """Score the methods that are asked for by name, train nothing and have no scores yet."""
+    from relope import registry
+    from relope.probes import method_class
+    from relope.routers import scores_path
+
+    for name in spec.methods:
+        known = name in registry.names("methods") and not method_class(name).trains
+        if known and not scores_path(spec.store, name).exists():
+            asked = PredictSpec(
+                router=name,
+                store=spec.store,
+                out=None,
+                split=spec.split,
+                grades=spec.grades,
+                device="cpu",
+                transfer=False,
+            )
+            predict(asked, watch)
 
 
 STEPS: dict[str, Callable[..., Outcome]] = {
     "extract": extract,
+    "caption": caption,
     "grade": grade,
     "fit": fit,
     "sweep": sweep,
@@ -287,6 +305,8 @@ STEPS: dict[str, Callable[..., Outcome]] = {
     "explain": explain,
     "export": export,
     "evaluate": evaluate,
+    "study": study,
+    "compare": compare,
 }
 
 
@@ -313,23 +333,32 @@ def pick_layer(store: "ActivationStore", asked: int | None, needs: Callable[[int
     return layer
 
 
-def _examples(store: "ActivationStore", rows: Any, correct: Any, layer: int, streams: Any, device: str) -> "Examples":
+def examples_of(
+    store: "ActivationStore",
+    rows: Any,
+    correct: Any,
+    layer: int,
+    streams: Any,
+    device: str,
+    verdicts: Any = None,
+    large_correct: Any = None,
+) -> "Examples":
     from relope.fits import device_here
     from relope.probes import Examples
 
-    return Examples(store, rows, correct, layer, streams, device_here(device))
+    return Examples(store, rows, correct, layer, streams, device_here(device), verdicts, large_correct)
 
 
 def open_streams(store: "ActivationStore", device: str = "auto") -> Any:
     """Open the backbone and the data that a store was made from, to stream samples through it."""
     from relope.extract.backbone import open_backbone
+    from relope.extract.intake import load_for
     from relope.extract.streams import Streams
 
     identity, recorded = store.manifest.identity, store.manifest.recorded
     backbone: Backbone = open_backbone(recorded["model"], device, identity["compute_dtype"], identity["attention"])
-    dataset = recorded_dataset(store)
     splits = store.samples["split"].unique().to_list()
-    samples = {sample.id: sample for split in splits for sample in dataset.load(split, None)}
+    samples = {sample.id: sample for sample in load_for(recorded, recorded_dataset(store), splits)}
     return Streams(backbone, samples, identity["text_only"])
 
 
@@ -337,4 +366,5 @@ def recorded_dataset(store: "ActivationStore") -> "DataSet":
     """Return the data set that a store was made from."""
     from relope.extract.datasets import open_dataset
 
-    return open_dataset(store.manifest.recorded["dataset"])
+    recorded = store.manifest.recorded
+    return open_dataset(recorded.get("dataset_source", recorded["dataset"]))

@@ -113,8 +113,8 @@ class Backbone:
 
 def prompt_text(sample: Sample, text_only: bool) -> str:
     """Return the text of the user's turn; with ``text_only`` the caption comes first."""
-    asked = prompts.build(sample.question, sample.choices, sample.hint)
-    if not (text_only and sample.pictures):
+    asked = prompts.build(sample.question, sample.choices, sample.hint, sample.instruction)
+    if not (text_only and (sample.pictures or sample.caption)):
         return asked
     if not sample.caption:
         raise InvalidInputError(f"sample {sample.id!r} has no caption to stand in for its picture; drop --text-only")

@@ -9,6 +9,7 @@ from torch import Tensor
 from relope.extract.backbone import Backbone
 from relope.extract.generate import Answered, answer_batch, captures, generations
 from relope.extract.plan import Unit
+from relope.extract.samples import input_digest
 from relope.extract.transfer import Behind, ahead
 from relope.store import PartWriter, StoreWriter
 from relope.types import Generation, Progress, Sample, no_progress
@@ -85,6 +86,7 @@ def sample_row(sample: Sample, generation: Generation) -> dict[str, Any]:
         "question": sample.question,
         "choices": list(sample.choices),
         "answers": list(sample.answers),
+        "input": input_digest(sample),
         "image_digests": [picture.digest for picture in sample.pictures],
         "kind": str(sample.meta.get("kind", "")),
         "family": str(sample.meta.get("family", sample.dataset)),

@@ -6,27 +6,17 @@ from pathlib import Path
 
 from safetensors.torch import save as save_tensors
 
-from relope.errors import InvalidInputError, unknown
+from relope.errors import InvalidInputError
 from relope.extract import prompts
 from relope.extract.backbone import Backbone
 from relope.extract.datasets import DataSet
+from relope.extract.datasets import check_splits as check_splits
 from relope.extract.generate import token_columns
+from relope.extract.intake import additions, origin
 from relope.extract.streams import block_tensors
 from relope.provenance import versions, write_bytes, write_json
 from relope.spec import ExtractSpec
 from relope.store import StoreManifest, block_folder
-
-
-def check_splits(dataset: DataSet, asked: Sequence[str]) -> tuple[str, ...]:
-    """Return the splits to extract: what was asked, else all labelled ones.
-
-    Raises:
-        NotFoundError: the data set has no such split.
-    """
-    for split in asked:
-        if split not in dataset.splits:
-            raise unknown(f"split of {dataset.name}", split, dataset.splits)
-    return tuple(asked) or dataset.splits
 
 
 def parse_layers(asked: Sequence[str], n_blocks: int, default: int) -> tuple[int, ...]:
@@ -66,6 +56,7 @@ def make_manifest(backbone: Backbone, dataset: DataSet, spec: ExtractSpec) -> St
     token_layers = layers if spec.tokens == "all" else layers[:-1] or layers
     identity = {
         **backbone.identity,
+        **additions(spec),
         "dataset": dataset.identity,
         "prompts": prompts.VERSION,
         "text_only": spec.text_only,
@@ -78,6 +69,7 @@ def make_manifest(backbone: Backbone, dataset: DataSet, spec: ExtractSpec) -> St
     recorded = {
         **backbone.recorded,
         "dataset": dataset.name,
+        **origin(spec, dataset),
         "batch_size": spec.batch_size or backbone.card.batch_size,
         "versions": versions(),
     }

@@ -37,6 +37,9 @@ class Examples:
         layer: the block l whose output is read (layer l-1 is the block before).
         streams: a running backbone for methods that stream through it, or None.
         device: where heads are trained and a block of the backbone is run.
+        verdicts: one row an example: id, parsed, parse_status and, of a store with sampled traces,
+            parsed_direct and parsed_chain; None where the store is not graded.
+        large_correct: ``[N] bool``, whether the large model is right; None where nobody said so.
         state: a file in which a fit keeps its state, so that a killed one goes on where it was.
     """
 
@@ -46,6 +49,8 @@ class Examples:
     layer: int
     streams: "Streams | None" = None
     device: str = "cpu"
+    verdicts: pl.DataFrame | None = None
+    large_correct: npt.NDArray[np.bool_] | None = None
     state: Path | None = None
 
     def __len__(self) -> int:
@@ -70,8 +75,14 @@ class Examples:
 
     def take(self, places: npt.NDArray[np.int64]) -> "Examples":
         """Return the examples at some places; a fit on them keeps no state."""
-        correct = None if self.correct is None else self.correct[places]
-        return replace(self, rows=self.rows[places], correct=correct, state=None)
+        return replace(
+            self,
+            rows=self.rows[places],
+            correct=None if self.correct is None else self.correct[places],
+            verdicts=None if self.verdicts is None else self.verdicts[places],
+            large_correct=None if self.large_correct is None else self.large_correct[places],
+            state=None,
+        )
 
 
 class Streams(Protocol):
@@ -86,7 +97,13 @@ class Streams(Protocol):
 
 
 class Probe(Protocol):
-    """A routing method, scikit-learn style."""
+    """A routing method, scikit-learn style.
+
+    A class may also have ``needs`` (the flag of `relope extract` that adds what it reads),
+    ``reads_verdicts`` and ``reads_large`` (True when its scores, or its fit, depend on
+    ``Examples.verdicts`` or ``Examples.large_correct``), and an instance ``note``: what a reader of
+    its scores should know. Each is looked up with a default.
+    """
 
     name: ClassVar[str]
     trains: ClassVar[bool]

@@ -8,6 +8,7 @@ from relope.store.content import content_id, sample_content
 from relope.store.dtypes import from_float32, stored_dtype, to_float32
 from relope.store.index import Rows
 from relope.store.info import info
+from relope.store.joined import FREE, JoinedStore, differences
 from relope.store.layout import block_folder, catalog_folder, grades_path, part_folder, part_id, plan_path, sealed_parts
 from relope.store.manifest import FORMAT_VERSION, StoreManifest, read_manifest
 from relope.store.part import PartWriter
@@ -17,8 +18,10 @@ from relope.store.writer import StoreWriter, create_or_open
 
 __all__ = [
     "FORMAT_VERSION",
+    "FREE",
     "ActivationStore",
     "Catalog",
+    "JoinedStore",
     "PartWriter",
     "Problem",
     "RaggedBatch",
@@ -29,6 +32,7 @@ __all__ = [
     "catalog_folder",
     "content_id",
     "create_or_open",
+    "differences",
     "from_float32",
     "grades_path",
     "info",

@@ -55,6 +55,7 @@ class ActivationStore:
         self._catalog, self._verify = catalog, verify
         self._specs = array_specs(manifest)
         self._arrays: dict[tuple[int, str], ArrayReader] = {}
+        self._bytes_read = 0
 
     @classmethod
     def open(cls, path: Path | str, *, verify: bool = True) -> Self:
@@ -96,6 +97,11 @@ class ActivationStore:
     def __len__(self) -> int:
         """Return N, the number of distinct samples."""
         return len(self.samples)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of states and token columns read so far."""
+        return self._bytes_read
 
     @property
     def recipe_id(self) -> str:
@@ -202,6 +208,7 @@ class ActivationStore:
     ) -> None:
         parts, starts = self.index.part[rows].tolist(), self.index.offset[rows].tolist()
         bounds = offsets.tolist()
+        self._bytes_read += out.nbytes
         for place, (part, start) in enumerate(zip(parts, starts, strict=True)):
             self._array(part, name).read_into(start, out[bounds[place] : bounds[place + 1]])
 
@@ -213,6 +220,7 @@ class ActivationStore:
             here = parts == part
             stored = np.empty((int(here.sum()), out.shape[1]), self._specs[name].stored)
             self._array(part, name).take(local[here], stored)
+            self._bytes_read += stored.nbytes
             out[here] = to_float32(stored, self.manifest.dtype)
         return out
 

@@ -52,7 +52,7 @@ def synthetic(**changes):
     given = {
         "title": "A <b>title</b>", "what": "Something was run.", "small_name": "small", "large_name": "large",
         "dataset": "tiny", "labels": labels, "methods": methods, "large_correct": rng.random(N) < 0.85,
-        "provenance": {"recipe_id": "r1"}, "caveat": "Small numbers.", "pictures": picture, "resamples": 100, "seed": 5,
+        "provenance": {"recipe_id": "r1"}, "caveat": "Small numbers.", "pictures": picture, "resamples": 400, "seed": 5,
     }  # fmt: skip
     return ReportInputs(**{**given, **changes})
 
@@ -109,7 +109,7 @@ def test_json_equals_an_independent_recomputation(tmp_path):
     for method in inputs.methods:
         row = rows[method.name]
         assert row["auc"] == pytest.approx(roc_auc_score(correct, method.scores), abs=1e-12)
-        assert row["brier"] == pytest.approx(brier_score_loss(correct, method.scores), abs=1e-12)
+        assert row["metrics"]["brier"]["value"] == pytest.approx(brier_score_loss(correct, method.scores), abs=1e-12)
         escalated = escalation_order(np.asarray(method.scores), 5)[: N // 5]
         system = correct.copy()
         system[escalated] = inputs.large_correct[escalated]
@@ -127,16 +127,21 @@ def test_json_equals_an_independent_recomputation(tmp_path):
     assert report["hybrid"]["large_accuracy"] == pytest.approx(inputs.large_correct.mean())
 
 
-def test_families_equal_an_independent_recomputation(tmp_path):
+def test_slices_equal_an_independent_recomputation(tmp_path):
     inputs, report, _ = build(tmp_path)
     best = next(method for method in inputs.methods if method.name == report["best"])
-    assert [row["kind"] for row in report["families"]] == ["bars", "clock", "count"]
-    for row in report["families"]:
-        inside = (inputs.labels["kind"] == row["kind"]).to_numpy()
+    rows = [row for row in report["slices"] if row["column"] == "kind"]
+    assert [row["value"] for row in rows] == ["bars", "clock", "count"]
+    gone = np.zeros(N, bool)
+    gone[escalation_order(np.asarray(best.scores), 5)[: N // 5]] = True
+    for row in rows:
+        inside = (inputs.labels["kind"] == row["value"]).to_numpy()
         correct = inputs.labels["correct"].to_numpy()[inside]
         assert row["n"] == inside.sum() and row["small_accuracy"] == pytest.approx(correct.mean())
         assert row["auc"] == pytest.approx(roc_auc_score(correct, best.scores[inside]), abs=1e-12)
         assert row["large_accuracy"] == pytest.approx(inputs.large_correct[inside].mean())
+        assert row["escalated"] == pytest.approx(gone[inside].mean())
+        assert row["kept_accuracy"] == pytest.approx(correct[~gone[inside]].mean())
 
 
 def test_everything_a_user_wrote_is_escaped(tmp_path):
@@ -206,7 +211,7 @@ def test_one_method_one_sample_and_one_kind(tmp_path):
     one = [dataclasses.replace(method, scores=method.scores[:1]) for method in inputs.methods]
     build(tmp_path / "sample", labels=inputs.labels[:1], methods=one, large_correct=np.array([True]))
     _, report, page = build(tmp_path / "kind", labels=inputs.labels.drop("kind"))
-    assert report["families"][0]["kind"] is None and "data set" in page
+    assert [row["column"] for row in report["slices"]] == ["dataset"] and "data set" in page
 
 
 def test_only_controls_can_be_reported(tmp_path):
