@@ -165,13 +165,14 @@ def _tokenizer(store: ActivationStore) -> Any:
 
 
 def _pictures(store: ActivationStore, split: str, name: str) -> tuple[list["Image | None"], str]:
-    """Return the sample's pictures, or none and the reason."""
+    """Return the sample's pictures as the model saw them, or none and the reason."""
+    from relope.extract.intake import load_for
     from relope.steps import recorded_dataset
 
     if store.manifest.identity.get("text_only"):
         return [], ""
     try:
-        for sample in recorded_dataset(store).load(split, None):
+        for sample in load_for(store.manifest.recorded, recorded_dataset(store), [split]):
             if sample.id == name:
                 return [picture.open().convert("RGB") for picture in sample.pictures], ""
     except (RelopeError, OSError, ValueError) as error:

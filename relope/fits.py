@@ -64,6 +64,8 @@ def ensure_block(store: "ActivationStore", probe: Any, layer: int) -> None:
 
     if not getattr(probe, "replays", False) or (block_folder(store.path, layer) / "replay.json").is_file():
         return
+    if store.manifest.identity.get("quantize"):
+        return  # quantized blocks are not kept: the fit says so, and what to do
     from relope.extract.backbone import open_backbone
     from relope.extract.recipe import save_block
 

@@ -182,7 +182,7 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
 def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
     """Fit every combination of a grid and select one on inner validation."""
     from relope.fits import check_launch, ensure_block
-    from relope.grades import labelled
+    from relope.grades import apart, labelled, verdicts_of
     from relope.probes import make
     from relope.provenance import digest
     from relope.sweeps import SharedStore, planned, shown, summarised
@@ -192,6 +192,8 @@ def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
     store = SharedStore.open(spec.store)
     runs = planned(spec, max(store.layers) if spec.layer is None else spec.layer)
     rows, correct = labelled(store, spec.split, spec.grades)
+    kept = apart(store, rows)
+    rows, correct = rows[kept], correct[kept]
     known = store.samples[rows].select("id", "content").rows()
     for run in runs:
         pick_layer(store, run.layer, make(spec.method, run.settings).layers)
@@ -199,7 +201,8 @@ def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
         ensure_block(store, make(spec.method, run.settings), run.layer)
     streamed = any(run.settings.get("mode", "cached") != "cached" for run in runs)
     streams = open_streams(store, spec.device) if streamed else None
-    first = examples_of(store, rows, correct, runs[0].layer, streams, spec.device)
+    verdicts = verdicts_of(store, rows, spec.grades)
+    first = examples_of(store, rows, correct, runs[0].layer, streams, spec.device, verdicts)
     path = spec.out or Path(f"{spec.store}.sweeps") / f"{spec.method}.parquet"
     with watch(f"sweep {spec.method}") as progress:
         data = digest([store.recipe_id, known, correct.tolist()])

@@ -14,7 +14,7 @@ CLASSES: tuple[str, ...] = (
 TEXT_ONLY = ("llama", "gemma3-text")
 
 TEXT = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "max_position_embeddings": 2048, "initializer_range": 0.2}  # fmt: skip
+        "max_position_embeddings": 2048, "initializer_range": 0.1}  # fmt: skip
 VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
           "initializer_range": 0.2}  # fmt: skip
 CHATML = (
@@ -113,6 +113,7 @@ def _qwen(text: dict[str, Any], version: str) -> tuple[Any, Any, int]:
         vision |= {"window_size": 32, "fullatt_block_indexes": [1, 3]}
     else:
         vision |= {"deepstack_visual_indexes": [0, 1, 2], "num_position_embeddings": 64}
+    text = {**text, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
     half = text.get("head_dim", text["hidden_size"] // text["num_attention_heads"]) // 2
     section = [half - 2 * (half // 3), half // 3, half // 3]
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": section}
@@ -131,7 +132,8 @@ def _gemma_text(text: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
              for number in range(1, text["num_hidden_layers"] + 1)]  # fmt: skip
     begin, end = _ids(tokenizer, "<bos>", "<end_of_turn>")
     return {**text, "vocab_size": len(tokenizer), "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 32,
-            "layer_types": kinds, "bos_token_id": begin, "eos_token_id": end, "pad_token_id": 0}  # fmt: skip
+            "layer_types": kinds, "bos_token_id": begin, "eos_token_id": end, "pad_token_id": 0,
+            "tie_word_embeddings": False}  # fmt: skip
 
 
 GEMMA_TOKENS = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
@@ -147,6 +149,7 @@ def _gemma3(text: dict[str, Any]) -> tuple[Any, Any, int]:
     config = tf.Gemma3Config(
         text_config=_gemma_text(text, tokenizer), vision_config={**VISION, "image_size": 32, "patch_size": 8},
         mm_tokens_per_image=4, boi_token_index=start, eoi_token_index=stop, image_token_index=image,
+        tie_word_embeddings=False,
     )  # fmt: skip
     return tf.Gemma3ForConditionalGeneration(config), processor, tokenizer.eos_token_id
 

@@ -70,7 +70,7 @@ def scale(patches: Sequence[Patches], words: Sequence[Word]) -> float:
     """Return the weight that is inked fully: the largest, or some times the average if that is more."""
     n_tokens = sum(len(part.weights) for part in patches) + sum(len(word.weights) for word in words)
     most = max([float(part.weights.max()) for part in patches] + [word.weight for word in words], default=0.0)
-    return max(most, _FULL / max(n_tokens, 1))
+    return max(most, min(1.0, _FULL / max(n_tokens, 1)))
 
 
 def draw(title: str, pictures: Sequence["Image | None"], patches: Sequence[Patches], words: Sequence[Word]) -> bytes:

@@ -32,13 +32,22 @@ def test_two_processes_fit_what_one_does(store_path, tmp_path):
     given = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, "fit",
-         "relope", "--store", store_path, "--mode", "truncated", "--out", tmp_path / "two", "--device", "cpu", *given],
+         "relope", "--store", store_path, "--mode", "truncated", "--split", "test", "--device", "cpu",
+         "--out", tmp_path / "two", *given],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("relope fitted on 160 samples") == 1
+    assert done.stderr.count("relope fitted on 80 samples") == 1
     steps.fit(
-        FitSpec(method="relope", store=store_path, mode="truncated", out=tmp_path / "one", device="cpu", set=SETTINGS)
+        FitSpec(
+            method="relope",
+            store=store_path,
+            mode="truncated",
+            split=("test",),
+            out=tmp_path / "one",
+            device="cpu",
+            set=SETTINGS,
+        )
     )
     one, two = (load_file(tmp_path / name / "probe.safetensors") for name in ("one", "two"))
     assert set(one) == set(two)
