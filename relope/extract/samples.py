@@ -31,7 +31,10 @@ class Flaw:
 
 
 def input_digest(sample: Sample) -> str:
-    """Return the sha256 (hex) of everything that is asked and counts as right, pictures included."""
+    """Return the sha256 (hex) of everything that is asked and counts as right, pictures included.
+
+    The caption counts too; extraction takes it off where pictures are shown.
+    """
     pictures = [picture.digest for picture in sample.pictures]
     asked = [sample.question, list(sample.choices), sample.hint, sample.instruction, sample.caption]
     return digest([*asked, list(sample.answers), pictures])

@@ -8,6 +8,7 @@ flaw, which extraction skips and counts.
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,21 @@ def _sample(row: Row, name: str) -> Sample:
     answers, flaw = gold_or_flaw(_answer(row), choices) if _answer(row) is not None else ((), {})
     pictures, hint, caption = _pictures(row), _text(row, "hint"), _text(row, "caption")
     split = _text(row, "split") or row.split
-    made = Sample("", name, SPLITS.get(split, split), question, answers, choices, pictures, hint, "", caption)
     given = row.cells.get("id")
     if given is not None and (isinstance(given, bool) or not isinstance(given, (str, int)) or given == ""):
         raise _wrong(row, "id", "text or a whole number")
-    identity = input_digest(made)[:16] if given is None else str(given)
-    meta = {**flaw, "kind": _text(row, "kind")}
-    return Sample(identity, name, made.split, question, answers, choices, pictures, hint, "", caption, "", meta)
+    made = Sample(
+        id="" if given is None else str(given),
+        dataset=name,
+        split=SPLITS.get(split, split),
+        question=question,
+        answers=answers,
+        choices=choices,
+        pictures=pictures,
+        hint=hint,
+        meta={**flaw, "kind": _text(row, "kind")},
+    )
+    return replace(made, id=made.id or input_digest(made)[:16], caption=caption)
 
 
 def _wrong(row: Row, column: str, allowed: str) -> InvalidInputError:

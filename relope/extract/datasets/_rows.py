@@ -45,7 +45,9 @@ def read_rows(path: Path) -> list[Row]:
     if path.is_dir():
         return [row for name, file in _files(path) for row in _read(file, name)]
     if not path.is_file():
-        raise NotFoundError(f"there is no data file at {path}; --dataset takes a name, a file or a folder")
+        raise NotFoundError(
+            f"there is no data file at {path}\ngive a file, a folder, or a name that `relope list datasets` shows"
+        )
     return list(_read(path, ""))
 
 
@@ -123,6 +125,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         try:
             for number, cells in enumerate(reader, 1):
                 where = f"row {number} of {path.name}"
+                if None in cells:
+                    raise InvalidInputError(f"{where} has more cells than the header; quote cells that hold commas")
                 yield where, {name: _cell(where, name, text) for name, text in cells.items() if text}
         except csv.Error as error:
             raise InvalidInputError(f"line {reader.line_num} of {path.name} is no CSV: {error}") from error
