@@ -35,20 +35,22 @@ class Row:
     again: Callable[[str], Any]
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a file, or of every file of a folder.
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a file, or of every file of a folder; a table's pictures are not kept.
 
     Raises:
         NotFoundError: there is nothing at the path, or no such file in the folder.
         InvalidInputError: a file that is not of its kind; the line is named.
     """
     if path.is_dir():
-        return [row for name, file in _files(path) for row in _read(file, name)]
+        for name, file in _files(path):
+            yield from _read(file, name)
+        return
     if not path.is_file():
         raise NotFoundError(
             f"there is no data file at {path}\ngive a file, a folder, or a name that `relope list datasets` shows"
         )
-    return list(_read(path, ""))
+    yield from _read(path, "")
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
