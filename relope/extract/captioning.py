@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError
 from relope.extract import caption_endpoint
-from relope.extract.captions import PROMPT, CaptionLog, distinct_pictures, known_captions
+from relope.extract.captions import PROMPT, CaptionLog, known_captions
 from relope.extract.datasets import DataSet, check_splits, load_samples
+from relope.extract.samples import distinct_pictures, look_at
 from relope.spec import CaptionSpec
 from relope.types import Picture, Progress
 
@@ -30,37 +32,32 @@ def write_captions(dataset: DataSet, spec: CaptionSpec, progress: Progress) -> d
     samples = load_samples(dataset, check_splits(dataset, spec.split), spec.limit)
     path, prompt = caption_file(dataset, spec), spec.prompt or PROMPT
     known = known_captions(path, spec.model, prompt)
-    pictures = distinct_pictures(samples, known)
+    pictures = [one for one in distinct_pictures(samples) if one.digest not in known.by_image]
     if not pictures and not known.by_image:
         raise InvalidInputError(
             f"data set {dataset.name} has no pictures in these splits; there is nothing to describe"
         )
-    sound, skipped = _openable(pictures)
-    describe = _endpoint(spec, prompt) if spec.endpoint else _local(spec, prompt)
-    log = CaptionLog(path, spec.model, prompt)
-    done = 0
-    try:
-        for picture, text in describe(sound) if sound else ():
-            if text:
-                log.add(picture.digest, text)
-            else:
-                skipped[picture.digest] = "the model gave an empty caption"
-            done += 1
-            progress(done, len(sound))
-    finally:
-        log.close()
+    skipped = {name: fault for name, fault in look_at(pictures).items() if isinstance(fault, str)}
+    sound = [picture for picture in pictures if picture.digest not in skipped]
+    if sound:
+        skipped |= _describe_all(sound, spec, prompt, path, progress)
     return {"pictures": len(pictures), "known": len(known.by_image), "skipped": skipped}
 
 
-def _openable(pictures: Sequence[Picture]) -> tuple[list[Picture], dict[str, str]]:
-    sound, skipped = [], {}
-    for picture in pictures:
-        try:
-            picture.open()
-            sound.append(picture)
-        except (OSError, ValueError) as error:
-            skipped[picture.digest] = str(error)
-    return sound, skipped
+def _describe_all(
+    pictures: Sequence[Picture], spec: CaptionSpec, prompt: str, path: Path, progress: Progress
+) -> dict[str, str]:
+    """Append a caption for each picture; return digest → reason of those that got none."""
+    describe = _endpoint(spec, prompt) if spec.endpoint else _local(spec, prompt)
+    empty = {}
+    with closing(CaptionLog(path, spec.model, prompt)) as log:
+        for done, (picture, text) in enumerate(describe(pictures), 1):
+            if text:
+                log.add(picture.digest, text)
+            else:
+                empty[picture.digest] = "the model gave an empty caption"
+            progress(done, len(pictures))
+    return empty
 
 
 Describe = Callable[[Sequence[Picture]], Iterator[Captioned]]

@@ -7,14 +7,14 @@ lines are appended as they are made, and a line that was cut off is dropped.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError, NotFoundError
 from relope.provenance import cannot_write, digest
-from relope.types import Picture, Sample
+from relope.types import Sample
 
 PROMPT = "Describe this image in detail, including any text, numbers and labels in it."
 
@@ -143,9 +143,3 @@ def _whole_lines(content: bytes) -> bytes:
     """Return a file's content without a last line that was cut off; a whole one gets its end."""
     head, newline, tail = content.rpartition(b"\n")
     return content if not tail else head + newline
-
-
-def distinct_pictures(samples: Sequence[Sample], known: Captions) -> list[Picture]:
-    """Return every picture that has no caption yet, once, in the order of the samples."""
-    pictures = {picture.digest: picture for sample in samples for picture in sample.pictures}
-    return [picture for name, picture in pictures.items() if name not in known.by_image]

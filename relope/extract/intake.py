@@ -1,11 +1,11 @@
 """From a data set's samples to those that are computed: captions and perturbations put on, flaws out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from relope.errors import StoreError
+from relope.errors import InvalidInputError, StoreError
 from relope.extract import perturb
 from relope.extract.backbone import Backbone
 from relope.extract.captions import captioned, read_captions
@@ -39,7 +39,16 @@ class Intake:
 
 
 def additions(spec: ExtractSpec) -> dict[str, Any]:
-    """Return what captions and perturbations add to a recipe's identity; nothing when there are none."""
+    """Return what captions and perturbations add to a recipe's identity; nothing when there are none.
+
+    Raises:
+        InvalidInputError: one of them would have no effect.
+        NotFoundError: there is no such captions file, or no such perturbation.
+    """
+    if spec.captions and not spec.text_only:
+        raise InvalidInputError(f"--captions {spec.captions} is only read with --text-only; give both or neither")
+    if spec.perturb and spec.text_only:
+        raise InvalidInputError(f"--perturb {spec.perturb} changes pictures, which --text-only leaves out; give one")
     found: dict[str, Any] = {}
     if spec.captions:
         found["captions"] = read_captions(spec.captions).identity
@@ -79,6 +88,8 @@ def take_in(
             store asks something else now.
     """
     ready = _captioned(samples, spec.captions)
+    if not spec.text_only:
+        ready = [replace(sample, caption="") for sample in ready]  # a caption that is not read changes nothing
     check_unchanged(_known_inputs(writer), ready)
     fresh = [sample for sample in ready if sample.id not in committed]
     flaws, sizes = find_flaws(fresh, spec.text_only, progress)

@@ -31,7 +31,10 @@ class Flaw:
 
 
 def input_digest(sample: Sample) -> str:
-    """Return the sha256 (hex) of everything that is asked and counts as right, pictures included."""
+    """Return the sha256 (hex) of everything that is asked and counts as right, pictures included.
+
+    The caption counts too; extraction takes it off where pictures are shown.
+    """
     pictures = [picture.digest for picture in sample.pictures]
     asked = [sample.question, list(sample.choices), sample.hint, sample.instruction, sample.caption]
     return digest([*asked, list(sample.answers), pictures])
@@ -49,7 +52,7 @@ def find_flaws(
         text_only: captions take the place of pictures, which are then not looked at.
         progress: told how many samples are checked.
     """
-    looked_at = {} if text_only else _look_at_pictures(samples, progress)
+    looked_at = {} if text_only else look_at(distinct_pictures(samples), progress)
     broken = {name: fault for name, fault in looked_at.items() if isinstance(fault, str)}
     found = []
     for sample in samples:
@@ -74,10 +77,13 @@ def _flaw_of(sample: Sample, text_only: bool) -> str:
     return ""
 
 
-def _look_at_pictures(samples: Sequence[Sample], progress: Progress) -> dict[str, str | tuple[int, int]]:
-    """Return digest → size of every distinct picture, or what is wrong with it."""
-    distinct = {picture.digest: picture for sample in samples for picture in sample.pictures}
-    pictures = list(distinct.values())
+def distinct_pictures(samples: Sequence[Sample]) -> list[Picture]:
+    """Return every picture once, in the order of the samples."""
+    return list({picture.digest: picture for sample in samples for picture in sample.pictures}.values())
+
+
+def look_at(pictures: Sequence[Picture], progress: Progress = no_progress) -> dict[str, str | tuple[int, int]]:
+    """Return digest → size of every picture, or what is wrong with it; each is decoded once."""
     found: dict[str, str | tuple[int, int]] = {}
     with ThreadPoolExecutor(WORKERS) as threads:
         for start in range(0, len(pictures), _BATCH):

@@ -120,6 +120,8 @@ def test_ids_are_of_the_content_where_none_are_given(tmp_path):
     rows = [{"question": "a?", "answer": "1"}, {"question": "b?", "answer": "1"}]
     there, back = every(lines(tmp_path / "a.jsonl", rows)), every(lines(tmp_path / "b.jsonl", rows[::-1]))
     assert set(there) == set(back) and all(name == input_digest(sample)[:16] for name, sample in there.items())
+    described = every(lines(tmp_path / "c.jsonl", [{**row, "caption": "c"} for row in rows]))
+    assert set(described) == set(there) and {sample.caption for sample in described.values()} == {"c"}
 
 
 ROW = {"question": "What?", "answer": "x"}
@@ -164,6 +166,9 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "latin.csv").write_bytes("question,answer\nwörld?,x\n".encode("latin-1"))
     with pytest.raises(InvalidInputError, match="no UTF-8"):
         open_dataset(str(tmp_path / "latin.csv"))
+    (tmp_path / "wide.csv").write_text("question,answer\na?,x,y\n")
+    with pytest.raises(InvalidInputError, match=r"row 1 of wide\.csv has more cells"):
+        open_dataset(str(tmp_path / "wide.csv"))
     (tmp_path / "q.xlsx").write_bytes(b"x")
     with pytest.raises(InvalidInputError, match=r"must end in \.jsonl"):
         open_dataset(str(tmp_path / "q.xlsx"))
@@ -215,6 +220,8 @@ def test_from_a_file_to_a_store_that_grows(tmp_path):
         assert store.recipe_id == first and len(store.samples) == 15
     streamed = steps.open_streams(ActivationStore.open(out))
     assert len(streamed.samples) == 15
+    lines(path, [{**row, "caption": "new"} for row in questions(15)])
+    assert steps.extract(spec).reused
     lines(path, [{**questions(15)[0], "answer": "blue"}, *questions(15)[1:]])
     with pytest.raises(InvalidInputError, match=r"1 samples have changed .*first: q0"):
         steps.extract(spec)

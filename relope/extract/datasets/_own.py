@@ -7,7 +7,8 @@ flaw, which extraction skips and counts.
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,9 @@ def open_own(name: str) -> DataSet:
     )
 
 
-def _samples(rows: Sequence[Row], name: str) -> list[Sample]:
+def _samples(rows: Iterable[Row], name: str) -> list[Sample]:
     first: dict[str, str] = {}
-    samples = []
+    samples: list[Sample] = []
     for row in rows:
         sample = _sample(row, name)
         if sample.id in first:
@@ -67,7 +68,7 @@ def _samples(rows: Sequence[Row], name: str) -> list[Sample]:
             raise InvalidInputError(f"{first[sample.id]} and {row.where} {what} (column 'id'); ids must differ")
         first[sample.id] = row.where
         samples.append(sample)
-    unsplit = [row.where for row, sample in zip(rows, samples, strict=True) if not sample.split]
+    unsplit = [first[sample.id] for sample in samples if not sample.split]
     if unsplit and len(unsplit) < len(samples):
         raise InvalidInputError(f"{unsplit[0]} has no split (column 'split') but others have; give it to all or none")
     return in_shares(samples) if unsplit else connected(samples)
@@ -78,13 +79,21 @@ def _sample(row: Row, name: str) -> Sample:
     answers, flaw = gold_or_flaw(_answer(row), choices) if _answer(row) is not None else ((), {})
     pictures, hint, caption = _pictures(row), _text(row, "hint"), _text(row, "caption")
     split = _text(row, "split") or row.split
-    made = Sample("", name, SPLITS.get(split, split), question, answers, choices, pictures, hint, "", caption)
     given = row.cells.get("id")
     if given is not None and (isinstance(given, bool) or not isinstance(given, (str, int)) or given == ""):
         raise _wrong(row, "id", "text or a whole number")
-    identity = input_digest(made)[:16] if given is None else str(given)
-    meta = {**flaw, "kind": _text(row, "kind")}
-    return Sample(identity, name, made.split, question, answers, choices, pictures, hint, "", caption, "", meta)
+    made = Sample(
+        id="" if given is None else str(given),
+        dataset=name,
+        split=SPLITS.get(split, split),
+        question=question,
+        answers=answers,
+        choices=choices,
+        pictures=pictures,
+        hint=hint,
+        meta={**flaw, "kind": _text(row, "kind")},
+    )
+    return replace(made, id=made.id or input_digest(made)[:16], caption=caption)
 
 
 def _wrong(row: Row, column: str, allowed: str) -> InvalidInputError:
@@ -154,13 +163,14 @@ def _pictures(row: Row) -> tuple[Picture, ...]:
 
 def _reader(row: Row, column: str, place: int | None) -> Callable[[], bytes]:
     """Return what reads the encoded bytes of a picture; its shape is checked at once."""
-
-    def read() -> bytes:
-        held = row.again(column)
-        return _encoded(row, column, held if place is None else held[place])
-
     held = row.cells[column]
     _check_shape(row, column, held if place is None else held[place])
+    bare = replace(row, cells={})  # a table's bytes are read again, not kept
+
+    def read() -> bytes:
+        held = bare.again(column)
+        return _encoded(bare, column, held if place is None else held[place])
+
     return read
 
 

@@ -35,18 +35,22 @@ class Row:
     again: Callable[[str], Any]
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a file, or of every file of a folder.
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a file, or of every file of a folder; a table's pictures are not kept.
 
     Raises:
         NotFoundError: there is nothing at the path, or no such file in the folder.
         InvalidInputError: a file that is not of its kind; the line is named.
     """
     if path.is_dir():
-        return [row for name, file in _files(path) for row in _read(file, name)]
+        for name, file in _files(path):
+            yield from _read(file, name)
+        return
     if not path.is_file():
-        raise NotFoundError(f"there is no data file at {path}; --dataset takes a name, a file or a folder")
-    return list(_read(path, ""))
+        raise NotFoundError(
+            f"there is no data file at {path}\ngive a file, a folder, or a name that `relope list datasets` shows"
+        )
+    yield from _read(path, "")
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
@@ -123,6 +127,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         try:
             for number, cells in enumerate(reader, 1):
                 where = f"row {number} of {path.name}"
+                if None in cells:
+                    raise InvalidInputError(f"{where} has more cells than the header; quote cells that hold commas")
                 yield where, {name: _cell(where, name, text) for name, text in cells.items() if text}
         except csv.Error as error:
             raise InvalidInputError(f"line {reader.line_num} of {path.name} is no CSV: {error}") from error
