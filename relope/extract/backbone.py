@@ -168,10 +168,13 @@ def _load(name: str, folder: Path, dtype: torch.dtype, attention: str) -> tuple[
         factory = transformers.AutoModelForMultimodalLM if multimodal else transformers.AutoModelForCausalLM
         model = factory.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
         opener = transformers.AutoProcessor if multimodal else transformers.AutoTokenizer
-        return model, opener.from_pretrained(folder)
+        processor = opener.from_pretrained(folder)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsupportedError(f"cannot load model {name} from {folder}: {reason}") from error
+    if multimodal and not processor.chat_template:
+        processor.chat_template = processor.tokenizer.chat_template  # Phi-4's processor drops it
+    return model, processor
 
 
 def pick_device(name: str) -> torch.device:
