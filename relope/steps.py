@@ -245,7 +245,7 @@ def _examples(store: "ActivationStore", rows: Any, correct: Any, layer: int, str
 
     place = "cpu"
     if device != "cpu":
-        from relope.extract.backbone import pick_device
+        from relope.extract.load import pick_device
 
         place = str(pick_device(device))
     return Examples(store, rows, correct, layer, streams, place)

@@ -8,11 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from relope.extract.backbone import Backbone
+from relope.extract.capture import Stop
 from relope.types import Sample
-
-
-class _Stop(Exception):
-    """Ends a forward pass after the block that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +48,9 @@ class Streams:
         def watch(module: nn.Module, args: Any, output: Any) -> None:
             seen.append(output[0] if isinstance(output, tuple) else output)
             if stop:
-                raise _Stop
+                raise Stop
 
-        with _in_place(backbone, block, layer, watch), suppress(_Stop):
+        with _in_place(backbone, block, layer, watch), suppress(Stop):
             backbone.model(**on_device, use_cache=False)
         return seen[0][:, -1]
 
