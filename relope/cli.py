@@ -16,7 +16,7 @@ from relope.errors import InvalidInputError, RelopeError, unknown
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
 KINDS = {"models": "backbones", "datasets": "datasets", "methods": "methods", "graders": "graders"}
-STEPS = ("extract", "grade", "fit", "predict", "evaluate")
+STEPS = ("extract", "plan", "grade", "fit", "predict", "evaluate")
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 POSITIONAL = {"method"}
 """Fields given without a flag."""
@@ -183,7 +183,7 @@ def _show_report(report: dict[str, Any]) -> None:
 def _summaries() -> dict[str, str]:
     """Return step → first line of its specification's docstring, without importing it."""
     source = (Path(__file__).parent / "spec.py").read_text(encoding="utf-8")
-    return {name.lower(): text for name, text in re.findall(r'class (\w+)Spec\(Spec\):\n    """(.+?)"""', source)}
+    return {name.lower(): text for name, text in re.findall(r'class (\w+)Spec\(\w*Spec\):\n    """(.+?)"""', source)}
 
 
 def _placeholder() -> None:

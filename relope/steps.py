@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from relope import __version__
 from relope.errors import InvalidInputError, NotFoundError
-from relope.spec import EvaluateSpec, ExtractSpec, FitSpec, GradeSpec, PredictSpec, Spec
+from relope.spec import EvaluateSpec, ExtractSpec, FitSpec, GradeSpec, PlanSpec, PredictSpec, Spec
 from relope.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from relope.extract.backbone import Backbone
     from relope.extract.datasets import DataSet
+    from relope.extract.recheck import Recheck
     from relope.probes import Examples
     from relope.store import ActivationStore
 
@@ -51,10 +52,13 @@ def silent(label: str) -> AbstractContextManager[Progress]:
 def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
     """Run a model once over a data set into a store, then grade its answers."""
     from relope.extract.backbone import open_backbone
+    from relope.extract.batches import Batches
+    from relope.extract.bill import draw_up, warn_if_full
     from relope.extract.datasets import load_samples, open_dataset
     from relope.extract.loop import run_units
-    from relope.extract.plan import make_plan, read_plan
-    from relope.extract.recipe import check_splits, make_manifest, save_block
+    from relope.extract.plan import halvings, make_plan, note_halving, read_plan
+    from relope.extract.recipe import answer_tokens, check_splits, make_extras, make_manifest, save_block
+    from relope.extract.selfcheck import check_padding
     from relope.store import create_or_open, plan_path
 
     dataset = open_dataset(spec.dataset)
@@ -63,34 +67,72 @@ def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
         progress(0, 1)
         samples = load_samples(dataset, splits, spec.limit)
         progress(1, 1)
-    backbone = open_backbone(spec.model, spec.device, spec.dtype, spec.attention)
+    spread = spec.device_map == "auto"
+    backbone = open_backbone(spec.model, spec.device, spec.dtype, spec.attn, spread=spread, quantize=spec.quantize)
     manifest = make_manifest(backbone, dataset, spec)
+    if not backbone.card.source.startswith("package:"):
+        check_padding(backbone, manifest.layers)
     out = spec.out or Path("runs") / f"{spec.dataset}.zarr"
     writer = create_or_open(out, manifest)
     writer.sweep()
     save_block(backbone, out, manifest.layers)
     committed = writer.committed()
+    missing = [sample for sample in samples if sample.id not in committed]
+    warn_if_full(draw_up(backbone, missing, manifest.layers, manifest.dtype, out, spec.text_only), spec.tokens, out)
     batch_size = spec.batch_size or backbone.card.batch_size
-    units = make_plan(plan_path(out), samples, committed, batch_size, backbone.hidden_size)
-    max_new_tokens = spec.max_new_tokens or dataset.max_new_tokens
+    plan_file = plan_path(out)
+    units = make_plan(plan_file, samples, committed, batch_size, backbone.hidden_size)
+    batches = Batches(
+        backbone, manifest.layers, answer_tokens(dataset, spec), manifest.dtype, make_extras(spec), spec.text_only,
+        halved=lambda ids: note_halving(plan_file, ids),
+    )  # fmt: skip
     begun = time.perf_counter()
     with watch(f"extract {spec.model}") as progress:
-        run_units(
-            backbone,
-            writer,
-            units,
-            {sample.id: sample for sample in samples},
-            max_new_tokens=max_new_tokens,
-            text_only=spec.text_only,
-            progress=progress,
-        )
+        waited = run_units(batches, writer, units, {sample.id: sample for sample in samples}, progress=progress)
     seconds = time.perf_counter() - begun
-    writer.publish([writer.part_id(unit.ids) for unit in read_plan(plan_path(out))])
-    graded = grade(GradeSpec(store=out, grader=spec.grader))
+    writer.publish([writer.part_id(unit.ids) for unit in read_plan(plan_file)])
     n = sum(len(unit.ids) for unit in units)
     done = f"{n} samples in {seconds:.1f} s ({n / seconds:.0f}/s)" if n else f"{len(samples)} samples up to date"
-    facts = {"samples": len(samples), "computed": n, "seconds": seconds, "accuracy": graded.facts["accuracy"]}
-    return Outcome(out, not n, f"{done} → {out}, accuracy {graded.facts['accuracy']:.3f}", facts)
+    facts: dict[str, Any] = {"samples": len(samples), "computed": n, "seconds": seconds, "seconds_waiting": waited}
+    facts["halved"] = halvings(plan_file)
+    text = f"{done} → {out}"
+    if batches.max_new_tokens:
+        facts["accuracy"] = grade(GradeSpec(store=out, grader=spec.grader)).facts["accuracy"]
+        text += f", accuracy {facts['accuracy']:.3f}"
+    return Outcome(out, not n, f"{text}{_halved_note(facts['halved'])}", facts)
+
+
+def _halved_note(halved: Sequence[Any]) -> str:
+    return f"; memory ran out {len(halved)} times and batches were halved (plan.json names them)" if halved else ""
+
+
+def plan(spec: PlanSpec, watch: Watch = silent) -> Outcome:
+    """Say what an extraction will cost on disk; the model's weights are not needed."""
+    from relope.extract.backbone import open_skeleton
+    from relope.extract.bill import draw_up
+    from relope.extract.datasets import load_samples, open_dataset
+    from relope.extract.recipe import check_splits, parse_layers
+
+    dataset = open_dataset(spec.dataset)
+    with watch("read data") as progress:
+        progress(0, 1)
+        samples = load_samples(dataset, check_splits(dataset, spec.split), spec.limit)
+        progress(1, 1)
+    backbone = open_skeleton(spec.model, spec.device, spec.dtype)
+    layers = parse_layers(spec.layers, len(backbone.blocks), backbone.default_layer)
+    stored = str(backbone.dtype).removeprefix("torch.") if spec.store_dtype == "auto" else spec.store_dtype
+    out = spec.out or Path("runs") / f"{spec.dataset}.zarr"
+    bill = draw_up(backbone, samples, layers, stored, out, spec.text_only)
+    return Outcome(out, False, "\n".join(bill.lines(spec.tokens, out)), bill.facts())
+
+
+def compare_with_model(path: Path, n_samples: int) -> "Recheck":
+    """Run samples of a store through its model again and compare the states."""
+    from relope.extract.recheck import recheck
+    from relope.store import ActivationStore
+
+    with ActivationStore.open(path) as store:
+        return recheck(store, open_streams(store), n_samples)
 
 
 def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
@@ -102,6 +144,11 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
     from relope.store import ActivationStore
 
     store = ActivationStore.open(spec.store)
+    if store.manifest.identity.get("generation", {}).get("max_new_tokens") == 0:
+        raise InvalidInputError(
+            f"{spec.store} holds states only (--max-new-tokens 0): there is no answer to judge; "
+            "extract with answers into a new --out"
+        )
     name = spec.grader or store.manifest.grader
     grader = open_grader(name)
     path, table = write_grades(store, name, grader.VERSION, grader.grade)
@@ -210,6 +257,7 @@ def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
 
 STEPS: dict[str, Callable[..., Outcome]] = {
     "extract": extract,
+    "plan": plan,
     "grade": grade,
     "fit": fit,
     "predict": predict,
@@ -257,7 +305,10 @@ def open_streams(store: "ActivationStore") -> Any:
     from relope.extract.streams import Streams
 
     identity, recorded = store.manifest.identity, store.manifest.recorded
-    backbone: Backbone = open_backbone(recorded["model"], "auto", identity["compute_dtype"], identity["attention"])
+    backbone: Backbone = open_backbone(
+        recorded["model"], "auto", identity["compute_dtype"], identity["attention"],
+        spread=recorded.get("device") == "all", quantize=identity.get("quantize"),
+    )  # fmt: skip
     dataset = recorded_dataset(store)
     splits = store.samples["split"].unique().to_list()
     samples = {sample.id: sample for split in splits for sample in dataset.load(split, None)}

@@ -16,7 +16,7 @@ from relope.provenance import folder_digest
 from relope.types import Sample
 
 MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
-ADAPTER_FILES = ("adapter_config.json",)
+ADAPTER_FILES = ("adapter_config.json", "*.safetensors")
 PROCESSOR_FILES = (
     "preprocessor_config.json", "processor_config.json", "tokenizer*", "special_tokens_map.json", "vocab.*",
     "merges.txt", "chat_template*",
@@ -73,11 +73,20 @@ class Backbone:
     def image_id(self) -> int | None:
         """Token id of a picture's places in a prompt; None for a text-only model."""
         config = self.model.config
-        for place, name in ((config, "image_token_id"), (config, "image_token_index")):
-            if (found := getattr(place, name, None)) is not None:
-                return int(found)
-        found = getattr(getattr(config, "vision_config", None), "image_token_id", None)
-        return None if found is None else int(found)
+        vision = getattr(config, "vision_config", None)
+        names = ((config, "image_token_id"), (config, "image_token_index"), (vision, "image_token_id"))
+        found = (getattr(place, name, None) for place, name in names)
+        return next((int(number) for number in found if number is not None), None)
+
+    @property
+    def rope_turn(self) -> int | None:
+        """Length from which a batch's longest row changes the rope of all (LongRoPE, Phi-4); None for most models."""
+        config = self.model.config.get_text_config()
+        rope = getattr(config, "rope_parameters", None) or {}
+        if rope.get("rope_type") != "longrope":
+            return None
+        turn = rope.get("original_max_position_embeddings") or config.original_max_position_embeddings
+        return int(turn)
 
     @property
     def default_layer(self) -> int:
@@ -120,6 +129,11 @@ class Backbone:
         rendered: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         return rendered
 
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a piece of a prompt."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
     def follow_up(self, question: str) -> str:
         """Return the text between the model's own answer and its next one, when it is asked a question.
 
@@ -129,7 +143,7 @@ class Backbone:
         answer = "0123456789"
         turns = [("user", "?"), ("assistant", answer), ("user", question)]
         rendered = self._chat([self._message(role, text, 0) for role, text in turns])
-        before, found, after = rendered.rpartition(answer)
+        _, found, after = rendered.rpartition(answer)
         if not found or question.strip() not in after:
             raise UnsupportedError(f"the chat template of {self.name} shows no earlier turns; drop --p-true")
         return after
@@ -140,8 +154,8 @@ class Backbone:
         known = [name for name in ("mm_token_type_ids", "token_type_ids") if name in taken]
         if known and not any(name in batch and bool(batch[name].any()) for name in known):
             raise UnsupportedError(
-                f"the processor of {self.name} gives no {known[0]}, without which {type(self.model).__name__} would read "
-                "pictures wrongly; install torchvision, or a release of transformers that suits the checkpoint"
+                f"the processor of {self.name} gives no {known[0]}, without which {type(self.model).__name__} would "
+                "read pictures wrongly; install torchvision, or a release of transformers that suits the checkpoint"
             )
 
     def _checked(self, batch: dict[str, Tensor], samples: Sequence[Sample]) -> dict[str, Tensor]:
@@ -202,7 +216,7 @@ def open_backbone(
     check_quantize(how)  # before anything is fetched
     folder, revision = locate(card)
     model, processor = load(name, folder, how)
-    identity = {
+    identity: dict[str, Any] = {
         "model_files": folder_digest(folder, MODEL_FILES),
         "processor_files": folder_digest(folder, PROCESSOR_FILES),
         "image_processor": _image_processor(processor),
@@ -210,7 +224,7 @@ def open_backbone(
         "attention": attention,
     }
     if card.adapter:
-        identity["adapter_files"] = folder_digest(folder / card.adapter, MODEL_FILES + ADAPTER_FILES)
+        identity["adapter_files"] = folder_digest(folder / card.adapter, ADAPTER_FILES)
     if card.pixels:
         identity["pixels"] = list(card.pixels)
     if how.quantize:

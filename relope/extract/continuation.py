@@ -91,7 +91,7 @@ def feed(model: Any, read: Read, ids: Tensor, lengths: Tensor | None = None) -> 
     positions = read.position[..., None] + steps
     mask = torch.cat([read.mask, read.mask.new_ones(rows, width)], 1)
     ends = torch.full((rows,), width, device=ids.device) if lengths is None else lengths
-    columns, chosen = (ends - 1).unique(return_inverse=True)
+    columns, chosen = torch.unique(ends - 1, return_inverse=True)
     grown = replace(read, cache=share(read.cache), mask=mask, position=positions[..., -1])
     out = model(
         input_ids=ids,

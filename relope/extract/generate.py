@@ -120,11 +120,10 @@ def _ask_more(
 ) -> None:
     """Sample traces and ask p(True), each from a copy of the prompt's cache."""
     prompt = tap.read(mask)
-    encode = lambda text: backbone.tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
     if extras.p_true:
         said, kept = torch.stack(tap.token_ids, 1), torch.stack(tap.kept, 1)
         answers = [row[used].tolist() for row, used in zip(said, kept, strict=True)]
-        follow_up = encode(backbone.follow_up(prompts.TRUE_OR_FALSE))
+        follow_up = backbone.encode(backbone.follow_up(prompts.TRUE_OR_FALSE))
         truths = truth_ids(backbone.tokenizer, backbone.name)
         out.p_true = HostCopy(ask_whether_true(backbone.model, prompt, answers, follow_up, truths))
     if extras.samples:
@@ -132,7 +131,7 @@ def _ask_more(
         for style, suffix in STYLES.items():
             drawn = draws(ids, style, extras, longest[style])
             tokens, kept = sample_traces(
-                backbone.model, prompt, encode(suffix), drawn, extras.temperature, tap.end_ids
+                backbone.model, prompt, backbone.encode(suffix), drawn, extras.temperature, tap.end_ids
             )  # fmt: skip
             out.traces[style] = (HostCopy(tokens), HostCopy(kept))
 
@@ -206,9 +205,9 @@ def extra_columns(answered: Answered, decode: Any) -> list[dict[str, Any]]:
     for style, (tokens, kept) in answered.traces.items():
         texts = [decode(ids[used].tolist()) for ids, used in zip(tokens.numpy(), kept.numpy(), strict=True)]
         times = len(texts) // rows
-        for row in range(rows):
-            found[row][f"traces_{style}"] = texts[row * times : (row + 1) * times]
+        for place, columns in enumerate(found):
+            columns[f"traces_{style}"] = texts[place * times : (place + 1) * times]
     if answered.p_true is not None:
-        for row, value in zip(found, answered.p_true.numpy(), strict=True):
-            row["p_true"] = float(value)
+        for columns, value in zip(found, answered.p_true.numpy(), strict=True):
+            columns["p_true"] = float(value)
     return found

@@ -82,7 +82,8 @@ def _build(folder: Path, config: Any, how: Loading, multimodal: bool) -> Any:
     placed: dict[str, Any] = {}
     if how.quantize:
         four = how.quantize == "4bit"
-        placed["quantization_config"] = transformers.BitsAndBytesConfig(
+        make: Any = transformers.BitsAndBytesConfig
+        placed["quantization_config"] = make(
             load_in_4bit=four, load_in_8bit=not four, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=how.dtype
         )
     if how.spread or how.quantize:
@@ -96,7 +97,8 @@ def _processor(folder: Path, pixels: tuple[int, ...], multimodal: bool) -> Any:
     if not multimodal:
         return transformers.AutoTokenizer.from_pretrained(folder)
     budget = {"min_pixels": pixels[0], "max_pixels": pixels[1]} if pixels else {}
-    processor: Any = transformers.AutoProcessor.from_pretrained(folder, **budget)
+    opener: Any = transformers.AutoProcessor
+    processor = opener.from_pretrained(folder, **budget)
     if not processor.chat_template:
         processor.chat_template = processor.tokenizer.chat_template  # Phi-4's processor drops it
     return processor
@@ -114,8 +116,8 @@ def check_quantize(how: Loading) -> None:
         raise InvalidInputError(f"unknown quantization {how.quantize!r} (there is: {', '.join(QUANTIZATIONS)})")
     if how.adapter:
         raise InvalidInputError(
-            f"--quantize {how.quantize}: this model needs its {how.adapter} merged, which quantized weights do not allow; "
-            "drop --quantize"
+            f"--quantize {how.quantize}: this model needs its {how.adapter} merged, which quantized weights do not "
+            "allow; drop --quantize"
         )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise InvalidInputError(
@@ -160,7 +162,9 @@ def _merged(model: Any, folder: Path, adapter: str) -> Any:
         UnsupportedError: it does not fit the model.
     """
     if not (folder / adapter / "adapter_config.json").is_file():
-        raise NotFoundError(f"{folder} lacks {adapter}/adapter_config.json, the LoRA that this model sees pictures with")
+        raise NotFoundError(
+            f"{folder} lacks {adapter}/adapter_config.json, the LoRA that this model sees pictures with"
+        )
     from peft import PeftModel
 
     try:
