@@ -58,7 +58,8 @@ class Batches:
             answered = self._try(piece, self.prepare(piece) if made is None else made)
             if answered is None:
                 self._halve(piece)
-                pieces[:0] = [(part, None) for part in _cut(piece, self.most)]
+                smaller = [part for whole in (piece, *(rest for rest, _ in pieces)) for part in _cut(whole, self.most)]
+                pieces = [(part, None) for part in smaller]
             else:
                 yield piece, answered
 

@@ -1,6 +1,7 @@
 """Checkpoint folder → a frozen transformers model and its processor, or a refusal."""
 
 import importlib.util
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,9 @@ def _merged(model: Any, folder: Path, adapter: str) -> Any:
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(model, str(folder / adapter)).merge_and_unload()
+        with warnings.catch_warnings():  # peft 0.21 uses a name that transformers 5.23 is about to drop
+            warnings.simplefilter("ignore", FutureWarning)
+            return PeftModel.from_pretrained(model, str(folder / adapter)).merge_and_unload()
     except (RuntimeError, ValueError) as error:
         raise UnsupportedError(f"the LoRA {folder / adapter} does not fit: {str(error).splitlines()[0]}") from error
 
