@@ -115,7 +115,7 @@ def draw_up(
 
 def warn_if_full(bill: Bill, asked: str, out: Path) -> None:
     """Log a warning when what is still to be written will not fit on the disk."""
-    if (needed := bill.total(asked)) > bill.free:
+    if bill.samples and (needed := bill.total(asked)) > bill.free:
         log.warning(
             "%s needs about %s and its disk has %s free (--tokens lean: %s); `relope plan` with the same flags shows "
             "what takes how much", out, readable(needed), readable(bill.free), readable(bill.total("lean"))
