@@ -1,7 +1,8 @@
 """What extraction costs beside plain scripts: ``python benchmarks/bench_extract.py [--json]``.
 
-A randomly initialised Llama and Qwen2.5-VL of 20 M parameters or more answer 250 prompts of 50 to 400 tokens (every
-second one with a picture, for Qwen) on the CPU in float32, two layers captured, batches of 16, answers of 8 tokens.
+A randomly initialised Llama and Qwen2.5-VL of 20 M parameters or more answer 250 prompts of 40 to 400 tokens
+(log-uniform; every second one with a picture, for Qwen) on the CPU in float32, two layers captured, batches of 16,
+answers of 8 tokens.
 
 - ``vs_sorted_generate``: seconds of `extract` (capture and store included) over those of a plain script that sorts the
   prompts by length and calls `generate()`; ``vs_hidden_states_script``: how many times faster than the usual script,
@@ -45,13 +46,13 @@ PROMPTS, BATCH, ANSWER = 250, 16, 8
 
 
 def prompts(name: str) -> list[Sample]:
-    """Return prompts of 50 to 400 tokens; a random letter is about a token."""
+    """Return prompts of 50 to 400 tokens, many short and few long ones; a random letter is about a token."""
     draw = random.Random(0)
     pictures = [sample.pictures for sample in open_dataset("tiny").load("test", PROMPTS)]
     found = []
     for number in range(PROMPTS):
         seen = pictures[number] if name != "llama" and number % 2 else ()
-        letters = "".join(draw.choices("bcdfghjkmpqvwxyz", k=draw.randint(20, 360) - 16 * bool(seen)))
+        letters = "".join(draw.choices("bcdfghjkmpqvwxyz", k=round(50 * 8 ** draw.random()) - 20 * bool(seen) - 9))
         found.append(Sample(f"s{number}", "bench", "test", letters, ("x",), pictures=seen))
     return found
 
@@ -116,6 +117,7 @@ def times(name: str, folder: Path) -> dict[str, float]:
 def memory(name: str, folder: Path, ours: bool) -> dict[str, float]:
     """Return the peak of this process after one pass, and the bytes of the largest batch's states."""
     backbone, samples = open_backbone(str(folder / name), "cpu", "float32"), prompts(name)
+    samples = sorted(samples, key=lambda sample: len(sample.question))[-4 * BATCH :]
     longest = max(backbone.inputs([sample])["input_ids"].shape[1] for sample in samples)
     _ = extract(backbone, samples, folder, ANSWER) if ours else plain(backbone, samples, ordered=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -27,7 +27,7 @@ def test_the_bill_is_what_the_store_weighs(tmp_path, tokens):
     layers = bill["bytes_per_layer"]
     kept = sum(layers.values()) if tokens == "all" else layers["3"]
     assert bill["samples"] == bill["samples_read"] == 40
-    assert sizes["hidden"] == pytest.approx(kept, rel=0.03)
+    assert sizes["hidden"] == pytest.approx(kept, rel=0.06)  # the last chunk is full of padding
     assert 2 * bill["bytes_last_token_per_layer"] == 2 * 40 * 128 * 4 <= sizes["last"]
     weighs = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     assert bill["bytes_total"][tokens] == pytest.approx(weighs, rel=0.1)
