@@ -122,7 +122,7 @@ def test_lists(kind):
 
 def test_every_command_has_help():
     assert relope("--help").exit_code == 0
-    for command in ("demo", "extract", "grade", "fit", "predict", "evaluate", "run", "list", "store"):
+    for command in ("demo", "extract", "plan", "grade", "fit", "predict", "evaluate", "run", "list", "store"):
         result = relope(command, "--help")
         assert result.exit_code == 0 and "--help" in result.stdout
 
