@@ -17,7 +17,10 @@ from relope.errors import InvalidInputError, RelopeError, unknown
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
 KINDS = {"models": "backbones", "datasets": "datasets", "methods": "methods", "graders": "graders"}
-STEPS = ("extract", "caption", "grade", "fit", "sweep", "predict", "explain", "export", "evaluate", "study", "compare")
+STEPS = (
+    "extract", "plan", "caption", "grade", "fit", "sweep", "predict", "explain", "export", "evaluate", "study",
+    "compare",
+)  # fmt: skip
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 POSITIONAL = {"method", "folder", "study", "first", "second"}
 """Fields given without a flag."""
@@ -196,7 +199,7 @@ def _run(step: str, spec: Any, as_json: bool) -> None:
 def _summaries() -> dict[str, str]:
     """Return step → first line of its specification's docstring, without importing it."""
     source = (Path(__file__).parent / "spec.py").read_text(encoding="utf-8")
-    return {name.lower(): text for name, text in re.findall(r'class (\w+)Spec\(Spec\):\n    """(.+?)"""', source)}
+    return {name.lower(): text for name, text in re.findall(r'class (\w+)Spec\(\w*Spec\):\n    """(.+?)"""', source)}
 
 
 def _placeholder() -> None:

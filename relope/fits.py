@@ -28,7 +28,7 @@ def remove_state(state: Path) -> None:
 
 def device_here(asked: str) -> str:
     """Return the device that was asked for; under ``torchrun`` each process has a card of its own."""
-    from relope.extract.backbone import pick_device
+    from relope.extract.load import pick_device
 
     if asked == "cpu":
         return asked

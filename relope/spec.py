@@ -40,12 +40,27 @@ class ExtractSpec(Spec):
     strict: bool = Field(False, description="stop at a sample that cannot be used instead of skipping it")
     tokens: Literal["all", "lean"] = Field("all", description="lean keeps all tokens of the shallower layers only")
     batch_size: int | None = Field(None, ge=1, description="samples in one prefill; default: the model's own")
-    max_new_tokens: int | None = Field(None, ge=1, description="longest answer; default: the data set's own")
+    max_new_tokens: int | None = Field(
+        None, ge=0, description="longest answer; 0: states only; default: the data set's"
+    )
+    samples: int = Field(0, ge=0, le=64, description="also sample so many traces in each of MoT's two styles")
+    temperature: float = Field(0.7, gt=0, le=10, description="of the sampled traces")
+    trace_tokens: int = Field(256, ge=1, description="longest sampled chain of thought")
+    p_true: bool = Field(False, description="also ask the model whether its own answer is correct")
+    seed: int = Field(0, ge=0, description="with a sample's id it decides what is drawn")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
+    device_map: Literal["auto"] | None = Field(None, description="spread the blocks over all devices")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype")
     store_dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="stored dtype; auto = compute")
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="attention implementation")
+    attn: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="attention implementation")
+    quantize: Literal["4bit", "8bit"] | None = Field(
+        None, description="load the weights quantized (bitsandbytes, CUDA)"
+    )
     grader: str | None = Field(None, description="how answers are judged; default: the data set's own")
+
+
+class PlanSpec(ExtractSpec):
+    """Say what an extraction will cost on disk, before it runs; the flags are those of extract."""
 
 
 class CaptionSpec(Spec):
@@ -183,6 +198,7 @@ class CompareSpec(Spec):
 
 SPECS: dict[str, type[Spec]] = {
     "extract": ExtractSpec,
+    "plan": PlanSpec,
     "caption": CaptionSpec,
     "grade": GradeSpec,
     "fit": FitSpec,

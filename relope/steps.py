@@ -4,7 +4,6 @@ Each takes its specification and returns an ``Outcome``. Heavy libraries are imp
 that asking for help costs nothing.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from relope.spec import (
     ExtractSpec,
     FitSpec,
     GradeSpec,
+    PlanSpec,
     PredictSpec,
     Spec,
     StudySpec,
@@ -31,6 +31,7 @@ from relope.types import Progress, no_progress
 if TYPE_CHECKING:
     from relope.extract.backbone import Backbone
     from relope.extract.datasets import DataSet
+    from relope.extract.recheck import Recheck
     from relope.probes import Examples
     from relope.store import ActivationStore
 
@@ -62,55 +63,16 @@ def silent(label: str) -> AbstractContextManager[Progress]:
 
 def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
     """Run a model once over a data set into a store, then grade its answers."""
-    from relope.extract.backbone import open_backbone
-    from relope.extract.backbones import open_card
-    from relope.extract.datasets import check_splits, load_samples, open_dataset
-    from relope.extract.intake import additions, take_in
-    from relope.extract.loop import run_units
-    from relope.extract.plan import make_plan, read_plan
-    from relope.extract.recipe import make_manifest, save_block
-    from relope.store import create_or_open, plan_path
+    from relope.extracting import extract_store
 
-    open_card(spec.model)  # a misspelt name is told before any data is fetched
-    additions(spec)
-    dataset = open_dataset(spec.dataset)
-    splits = check_splits(dataset, spec.split)
-    with watch("read data") as progress:
-        progress(0, 1)
-        samples = load_samples(dataset, splits, spec.limit)
-        progress(1, 1)
-    backbone = open_backbone(spec.model, spec.device, spec.dtype, spec.attention)
-    manifest = make_manifest(backbone, dataset, spec)
-    out = spec.out or Path("runs") / f"{dataset.name}.zarr"
-    writer = create_or_open(out, manifest)
-    writer.sweep()
-    save_block(backbone, out, manifest.layers)
-    committed = writer.committed()
-    with watch("check samples") as progress:
-        intake = take_in(backbone, samples, writer, committed, spec, progress)
-    samples = intake.samples
-    batch_size = spec.batch_size or backbone.card.batch_size
-    units = make_plan(plan_path(out), samples, committed, batch_size, backbone.hidden_size)
-    max_new_tokens = spec.max_new_tokens or dataset.max_new_tokens
-    begun = time.perf_counter()
-    with watch(f"extract {spec.model}") as progress:
-        run_units(
-            backbone,
-            writer,
-            units,
-            {sample.id: sample for sample in samples},
-            max_new_tokens=max_new_tokens,
-            text_only=spec.text_only,
-            progress=progress,
-        )
-    seconds = time.perf_counter() - begun
-    writer.publish([writer.part_id(unit.ids) for unit in read_plan(plan_path(out))])
-    graded = grade(GradeSpec(store=out, responses=None, grader=spec.grader))
-    n = sum(len(unit.ids) for unit in units)
-    done = f"{n} samples in {seconds:.1f} s ({n / seconds:.0f}/s)" if n else f"{len(samples)} samples up to date"
-    facts = {"samples": len(samples), "computed": n, "seconds": seconds, "accuracy": graded.facts["accuracy"]}
-    facts["skipped"] = [vars(flaw) for flaw in intake.flaws]
-    return Outcome(out, not n, f"{done} → {out}, accuracy {graded.facts['accuracy']:.3f}{intake.note}", facts)
+    return extract_store(spec, watch)
+
+
+def plan(spec: PlanSpec, watch: Watch = silent) -> Outcome:
+    """Say what an extraction will cost on disk; the model's weights are not needed."""
+    from relope.extracting import plan_store
+
+    return plan_store(spec, watch)
 
 
 def caption(spec: CaptionSpec, watch: Watch = silent) -> Outcome:
@@ -127,6 +89,15 @@ def caption(spec: CaptionSpec, watch: Watch = silent) -> Outcome:
     return Outcome(out, not n, f"{n} pictures described, {facts['known']} were already{why} → {out}", facts)
 
 
+def compare_with_model(path: Path, n_samples: int) -> "Recheck":
+    """Run samples of a store through its model again and compare the states."""
+    from relope.extract.recheck import recheck
+    from relope.store import ActivationStore
+
+    with ActivationStore.open(path) as store:
+        return recheck(store, open_streams(store), n_samples)
+
+
 def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
     """Judge every answer of a store into ``grades/<grader>@<version>.parquet``, or those of a file."""
     import polars as pl
@@ -140,6 +111,11 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
     if spec.store is None or spec.responses is not None:
         raise InvalidInputError("grade takes either --store STORE or --responses FILE.jsonl")
     store = ActivationStore.open(spec.store)
+    if store.manifest.identity.get("generation", {}).get("max_new_tokens") == 0:
+        raise InvalidInputError(
+            f"{spec.store} holds states only (--max-new-tokens 0): there is no answer to judge; "
+            "extract with answers into a new --out"
+        )
     name = spec.grader or store.manifest.grader
     grader = open_grader(name)
     path, table = write_grades(store, name, grader.VERSION, grader.grade)
@@ -297,6 +273,7 @@ def _score_untrained(spec: EvaluateSpec, watch: Watch) -> None:
 
 STEPS: dict[str, Callable[..., Outcome]] = {
     "extract": extract,
+    "plan": plan,
     "caption": caption,
     "grade": grade,
     "fit": fit,
@@ -356,7 +333,10 @@ def open_streams(store: "ActivationStore", device: str = "auto") -> Any:
     from relope.extract.streams import Streams
 
     identity, recorded = store.manifest.identity, store.manifest.recorded
-    backbone: Backbone = open_backbone(recorded["model"], device, identity["compute_dtype"], identity["attention"])
+    backbone: Backbone = open_backbone(
+        recorded["model"], device, identity["compute_dtype"], identity["attention"],
+        spread=recorded.get("device") == "all", quantize=identity.get("quantize"),
+    )  # fmt: skip
     splits = store.samples["split"].unique().to_list()
     samples = {sample.id: sample for sample in load_for(recorded, recorded_dataset(store), splits)}
     return Streams(backbone, samples, identity["text_only"])

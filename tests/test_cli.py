@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from relope import registry
-from relope.cli import app
+from relope.cli import STEPS, app
 from relope.probes import method_class
 
 RELOPE = [sys.executable, "-c", "from relope.cli import main; main()"]
@@ -124,7 +124,7 @@ def test_lists(kind):
 
 def test_every_command_has_help():
     assert relope("--help").exit_code == 0
-    for command in ("demo", "extract", "caption", "grade", "fit", "predict", "evaluate", "run", "list", "store"):
+    for command in (*STEPS, "demo", "run", "list", "store"):
         result = relope(command, "--help")
         assert result.exit_code == 0 and "--help" in result.stdout
 

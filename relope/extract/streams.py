@@ -8,11 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from relope.extract.backbone import Backbone
+from relope.extract.capture import Stop
 from relope.types import Sample
-
-
-class _Stop(Exception):
-    """Ends a forward pass after the block that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +53,11 @@ class Streams:
         def watch(module: nn.Module, args: Any, output: Any) -> Any:
             seen.append(output[0] if isinstance(output, tuple) else output)
             if stop:
-                raise _Stop
+                raise Stop
             # Nothing after the block reaches the loss: the blocks behind it need keep nothing for a gradient.
             return (seen[0].detach(), *output[1:]) if isinstance(output, tuple) else seen[0].detach()
 
-        with _in_place(backbone, block, layer, watch), suppress(_Stop):
+        with _in_place(backbone, block, layer, watch), suppress(Stop):
             backbone.model(**on_device, use_cache=False)
         return seen[0][:, -1]
 
