@@ -5,9 +5,10 @@ say, before anything of that size is allocated.
 """
 
 import dataclasses
-import math
+import itertools
 import mmap
 import os
+import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,25 +16,29 @@ import numpy as np
 import numpy.typing as npt
 
 from relope.errors import StoreError
+from relope.store.codec import CODECS, CRC_BYTES, Scratch, crc32c, decode, packed_bytes
+from relope.store.foreign import MEND, ForeignArray, check_ratio
 from relope.store.layout import META, SHARD, guard, part_folder, read_json
 from relope.store.manifest import ArraySpec
-from relope.store.shard import array_document, crc32c
-
-_MAX_RATIO = 1024
-"""Refuse arrays that claim to unpack to more than this times the bytes on disk."""
+from relope.store.shard import array_document
 
 
 class ArrayReader(Protocol):
     """Rows of one array of one part."""
 
     def read_into(self, start: int, out: npt.NDArray[Any]) -> None:
-        """Copy rows ``start .. start + len(out)`` into ``out`` ``[k, columns]``."""
+        """Copy rows ``start .. start + len(out)`` into ``out`` ``[k, columns]``, C-contiguous."""
 
     def take(self, rows: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
         """Copy the given rows, in the given order, into ``out`` ``[len(rows), columns]``."""
 
+    def release(self) -> None:
+        """Let go of the open file; the next read opens it again."""
 
-def open_array(store: Path, part: str, spec: ArraySpec, n_rows: int, *, verify: bool = True) -> ArrayReader:
+
+def open_array(
+    store: Path, part: str, spec: ArraySpec, n_rows: int, *, verify: bool = True, scratch: Scratch | None = None
+) -> ArrayReader:
     """Open an array without reading its rows.
 
     Args:
@@ -42,6 +47,7 @@ def open_array(store: Path, part: str, spec: ArraySpec, n_rows: int, *, verify: 
         spec: which array, and what it must look like.
         n_rows: how many rows the part's samples say that it has.
         verify: check the CRC of a chunk when it is first touched.
+        scratch: where chunks are unpacked; arrays that are read together share one.
 
     Raises:
         StoreError: a file is missing, truncated, or does not agree with the samples or the manifest.
@@ -52,20 +58,24 @@ def open_array(store: Path, part: str, spec: ArraySpec, n_rows: int, *, verify: 
     if not isinstance(document, dict) or document.get("shape") != [n_rows, spec.columns]:
         claimed = document.get("shape") if isinstance(document, dict) else document
         raise StoreError(f"{where} has shape {claimed!s:.80}, must be [{n_rows}, {spec.columns}] for its samples")
-    if document.get("data_type") != spec.stored.name:
-        raise StoreError(f"{where} has data type {document.get('data_type')!s:.80}, must be {spec.stored}")
-    if chunking := _own_chunking(document, spec, n_rows):
-        return _MappedShard(store, folder, spec, chunking, verify)
-    return _ZarrArray(store, folder, spec, n_rows)
+    allowed = {spec.stored.name, spec.logical}
+    if (data_type := document.get("data_type")) not in allowed:
+        raise StoreError(f"{where} has data type {data_type!s:.80}, must be {' or '.join(sorted(allowed))}")
+    if chunking := own_chunking(document, spec, n_rows):
+        return _MappedShard(store, folder, spec, chunking, verify, scratch or Scratch())
+    return ForeignArray(store, folder, spec, n_rows)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Chunking:
+class Chunking:
+    """How the rows of one of our own arrays are cut and packed."""
+
     rows: int
     n_chunks: int
+    codec: str
 
 
-def _own_chunking(document: dict[str, Any], spec: ArraySpec, n_rows: int) -> _Chunking | None:
+def own_chunking(document: dict[str, Any], spec: ArraySpec, n_rows: int) -> Chunking | None:
     """Return how the rows are cut when the array is laid out as our writer does it, else None."""
     try:
         inner = document["codecs"][0]["configuration"]["chunk_shape"][0]
@@ -74,103 +84,124 @@ def _own_chunking(document: dict[str, Any], spec: ArraySpec, n_rows: int) -> _Ch
         return None
     if type(inner) is not int or type(outer) is not int or inner < 1 or outer < n_rows or outer % inner:
         return None
-    ours = array_document(spec, n_rows, inner, outer // inner)
-    same = all(document.get(key) == ours[key] for key in ("zarr_format", "chunk_grid", "chunk_key_encoding", "codecs"))
-    return _Chunking(inner, outer // inner) if same and not document.get("storage_transformers") else None
+    if document.get("storage_transformers"):
+        return None
+    for codec in CODECS:
+        ours = array_document(spec, n_rows, inner, outer // inner, codec)
+        if all(document.get(key) == ours[key] for key in ("zarr_format", "chunk_grid", "chunk_key_encoding", "codecs")):
+            return Chunking(inner, outer // inner, codec)
+    return None
 
 
 class _MappedShard:
-    """The shard file of an array, mapped: a read is one copy per chunk that it touches."""
+    """The shard file of an array, mapped: a read is one copy, or one unpacking, per chunk that it touches."""
 
-    def __init__(self, store: Path, folder: Path, spec: ArraySpec, chunking: _Chunking, verify: bool) -> None:
-        path = guard(store, folder / SHARD)
-        self._where = f"{path.relative_to(store)} in {store}"
+    def __init__(
+        self, store: Path, folder: Path, spec: ArraySpec, chunking: Chunking, verify: bool, scratch: Scratch
+    ) -> None:
+        self._path = guard(store, folder / SHARD)
+        self._where = f"{self._path.relative_to(store)} in {store}"
         self._shape = (chunking.rows, spec.columns)
-        self._stored = spec.stored
+        self._stored, self._chunking, self._scratch = spec.stored, chunking, scratch
         self._chunk_bytes = chunking.rows * spec.columns * spec.stored.itemsize
-        index_bytes = 16 * chunking.n_chunks
-        expected = chunking.n_chunks * (self._chunk_bytes + 4) + index_bytes + 4
-        self._map = _map(path, expected, self._where)
-        index = self._map[-index_bytes - 4 : -4]
-        if crc32c(index) != self._map[-4:]:
-            raise StoreError(f"{self._where} is damaged: the CRC of its index fails; {_MEND}")
-        pairs = np.frombuffer(index, "<u8").reshape(-1, 2)
-        last = expected - index_bytes - 4 - self._chunk_bytes - 4
-        if (pairs[:, 1] != self._chunk_bytes + 4).any() or (pairs[:, 0] > last).any():
-            raise StoreError(f"{self._where} is damaged: its index points outside the file; {_MEND}")
-        self._offsets: list[int] = pairs[:, 0].tolist()
+        self._map: npt.NDArray[np.uint8] | None = None
+        self._spans = self._read_index(self._bytes())
         self._unchecked = bytearray(b"\1" if verify else b"\0") * chunking.n_chunks
 
     def read_into(self, start: int, out: npt.NDArray[Any]) -> None:
-        done = 0
+        rows, done = self._shape[0], 0
         while done < len(out):
-            number, first = divmod(start + done, self._shape[0])
-            count = min(self._shape[0] - first, len(out) - done)
-            np.copyto(out[done : done + count], self._chunk(number)[first : first + count])
+            number, first = divmod(start + done, rows)
+            count = min(rows - first, len(out) - done)
+            self._copy(number, first, out[done : done + count])
             done += count
 
     def take(self, rows: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
         numbers, within = np.divmod(rows, self._shape[0])
-        for number in np.unique(numbers).tolist():
-            here = numbers == number
-            out[here] = self._chunk(number)[within[here]]
+        runs = [*np.flatnonzero(np.diff(numbers, prepend=-1)).tolist(), len(rows)]
+        for start, stop in itertools.pairwise(runs):
+            chunk = self._chunk(int(numbers[start]))
+            np.take(chunk, within[start:stop], axis=0, out=out[start:stop], mode="clip")
+
+    def release(self) -> None:
+        self._map = None
+
+    def _bytes(self) -> npt.NDArray[np.uint8]:
+        """Return the file's bytes; the caller's reference keeps them mapped while it reads."""
+        mapped = self._map
+        if mapped is None:
+            mapped = self._map = _map(self._path)
+        return mapped
+
+    def _read_index(self, mapped: npt.NDArray[np.uint8]) -> list[list[int]]:
+        """Return (offset, size) of each chunk, all of which lie within the file."""
+        n_chunks, plain = self._chunking.n_chunks, self._chunking.codec == "none"
+        end = len(mapped) - 16 * n_chunks - CRC_BYTES
+        expected = n_chunks * (self._chunk_bytes + CRC_BYTES)
+        if end < 0 or (plain and end != expected):
+            total = expected + 16 * n_chunks + CRC_BYTES
+            must = f"must be {total:,} for its shape" if plain else f"too few for its {n_chunks:,} chunks"
+            raise StoreError(f"{self._where} is damaged: {len(mapped):,} bytes, {must}; {MEND}")
+        if not plain:
+            check_ratio(self._where, n_chunks * self._chunk_bytes, len(mapped))
+        index = mapped[end:-CRC_BYTES]
+        if crc32c(index) != mapped[-CRC_BYTES:].tobytes():
+            raise StoreError(f"{self._where} is damaged: the CRC of its index fails; {MEND}")
+        pairs = np.frombuffer(index.tobytes(), "<u8").reshape(-1, 2)
+        offsets, sizes = pairs[:, 0], pairs[:, 1]
+        # Sizes first: an offset is only subtracted from what is known to be within the file.
+        outside = (sizes > end) | (sizes < CRC_BYTES) | (offsets > end - np.minimum(sizes, end))
+        if outside.any() or (plain and (sizes != self._chunk_bytes + CRC_BYTES).any()):
+            raise StoreError(f"{self._where} is damaged: its index points outside the file; {MEND}")
+        return [list(pair) for pair in pairs.tolist()]
+
+    def _copy(self, number: int, first: int, out: npt.NDArray[Any]) -> None:
+        """Copy rows of one chunk; a whole packed chunk is unpacked where it is wanted."""
+        if self._chunking.codec != "none" and len(out) == self._shape[0] and self._scratch.key != (self._where, number):
+            self._unpack(number, out)
+        else:
+            np.copyto(out, self._chunk(number)[first : first + len(out)])
 
     def _chunk(self, number: int) -> npt.NDArray[Any]:
-        offset = self._offsets[number]
+        """Return the rows of a chunk: a view of the file, or of memory that the next chunk overwrites."""
+        if self._chunking.codec == "none":
+            return np.frombuffer(self._payload(number), self._stored).reshape(self._shape)
+        rows = self._scratch.rows(self._shape, self._stored)
+        if self._scratch.key != (self._where, number):
+            self._scratch.key = None
+            self._unpack(number, rows)
+            self._scratch.key = (self._where, number)
+        return rows
+
+    def _unpack(self, number: int, out: npt.NDArray[Any]) -> None:
+        payload = self._payload(number)
+        if packed_bytes(payload, self._stored) != self._chunk_bytes:
+            raise StoreError(f"{self._where} is damaged: chunk {number} does not unpack to its shape; {MEND}")
+        try:
+            decode(payload, out)
+        except (RuntimeError, ValueError) as error:
+            raise StoreError(f"{self._where} is damaged: chunk {number}: {error}; {MEND}") from error
+
+    def _payload(self, number: int) -> npt.NDArray[np.uint8]:
+        mapped = self._bytes()
+        offset, size = self._spans[number]
+        payload = mapped[offset : offset + size - CRC_BYTES]
         if self._unchecked[number]:
-            end = offset + self._chunk_bytes
-            if crc32c(self._map[offset:end]) != self._map[end : end + 4]:
-                raise StoreError(f"{self._where} is damaged: the CRC of chunk {number} fails; {_MEND}")
+            stored = mapped[offset + size - CRC_BYTES : offset + size]
+            if crc32c(payload) != stored.tobytes():
+                raise StoreError(f"{self._where} is damaged: the CRC of chunk {number} fails; {MEND}")
             self._unchecked[number] = 0
-        return np.ndarray(self._shape, self._stored, buffer=self._map, offset=offset)
+        return payload
 
 
-_MEND = "delete the part's folder and extract again: only that part is made anew"
-
-
-def _map(path: Path, expected: int, where: str) -> mmap.mmap:
+def _map(path: Path) -> npt.NDArray[np.uint8]:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         size = os.fstat(descriptor).st_size
-        if size != expected:
-            raise StoreError(f"{where} is damaged: {size:,} bytes, must be {expected:,} for its shape; {_MEND}")
-        return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+        if not size:
+            return np.empty(0, np.uint8)
+        if sys.version_info >= (3, 13):  # the map needs no descriptor of its own
+            return np.frombuffer(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ, trackfd=False), np.uint8)
+        return np.frombuffer(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ), np.uint8)
     finally:
         os.close(descriptor)
-
-
-class _ZarrArray:
-    """An array that another tool wrote, with other codecs or chunks: read by zarr-python."""
-
-    def __init__(self, store: Path, folder: Path, spec: ArraySpec, n_rows: int) -> None:
-        self._where = f"{folder.relative_to(store)} in {store}"
-        files = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
-        size = sum(guard(store, path).stat().st_size for path in files)
-        claimed = n_rows * spec.columns * spec.stored.itemsize
-        if claimed > _MAX_RATIO * size:
-            raise StoreError(f"{self._where} claims {claimed:,} bytes but has {size:,} on disk; it is not read")
-        import zarr
-
-        try:
-            array = zarr.open_array(str(folder), mode="r")
-            chunk_bytes = math.prod(array.shards or array.chunks) * spec.stored.itemsize
-        except _ZARR_ERRORS as error:
-            raise StoreError(f"{self._where} is not readable by zarr: {error}") from error
-        if chunk_bytes > max(_MAX_RATIO * size, 1 << 20):
-            raise StoreError(f"{self._where} claims chunks far above the {size:,} bytes on disk; it is not read")
-        self._array: Any = array
-
-    def read_into(self, start: int, out: npt.NDArray[Any]) -> None:
-        try:
-            out[:] = self._array[start : start + len(out)]
-        except _ZARR_ERRORS as error:
-            raise StoreError(f"{self._where} is damaged: {error}; {_MEND}") from error
-
-    def take(self, rows: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
-        try:
-            out[:] = self._array.oindex[rows]
-        except _ZARR_ERRORS as error:
-            raise StoreError(f"{self._where} is damaged: {error}; {_MEND}") from error
-
-
-_ZARR_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError)

@@ -1,7 +1,8 @@
 """Write one Zarr v3 array of rows as one shard file, while the rows arrive.
 
-The shard holds inner chunks of up to 256 rows, each followed by its CRC-32C, then the index of
-(offset, size) pairs and the index's own CRC-32C. The last chunk is padded with zeros, as Zarr wants.
+The shard holds inner chunks of up to 256 rows, each packed by the codec and followed by its CRC-32C,
+then the index of (offset, size) pairs and the index's own CRC-32C. The last chunk is padded with
+zeros, as Zarr wants.
 """
 
 import contextlib
@@ -10,11 +11,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
 from relope.provenance import write_json
+from relope.store.codec import CRC_BYTES, crc32c, encode, inner_codecs
 from relope.store.layout import META, SHARD
 from relope.store.manifest import ArraySpec
 
@@ -22,17 +23,12 @@ CHUNK_ROWS = 256
 _WRITE_BACK_BYTES = 32 << 20
 
 
-def crc32c(block: bytes) -> bytes:
-    """Return the four little-endian bytes of a block's CRC-32C."""
-    return int(google_crc32c.value(block)).to_bytes(4, "little")
-
-
-def array_document(spec: ArraySpec, n_rows: int, chunk_rows: int, n_chunks: int) -> dict[str, Any]:
+def array_document(spec: ArraySpec, n_rows: int, chunk_rows: int, n_chunks: int, codec: str = "none") -> dict[str, Any]:
     """Return the ``zarr.json`` of an array that is one shard."""
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     sharding = {
         "chunk_shape": [chunk_rows, spec.columns],
-        "codecs": [little, {"name": "crc32c"}],
+        "codecs": inner_codecs(codec, spec.stored),
         "index_codecs": [little, {"name": "crc32c"}],
         "index_location": "end",
     }
@@ -54,17 +50,17 @@ def array_document(spec: ArraySpec, n_rows: int, chunk_rows: int, n_chunks: int)
 class ShardWriter:
     """Append rows to one array; memory stays at one chunk however many rows come."""
 
-    def __init__(self, folder: Path, spec: ArraySpec) -> None:
+    def __init__(self, folder: Path, spec: ArraySpec, codec: str = "none") -> None:
         """Create the shard file of an array in a folder that does not exist yet."""
         self.n_rows = 0
-        self._folder, self._spec = folder, spec
+        self._folder, self._spec, self._codec = folder, spec, codec
         self._pending = np.zeros((CHUNK_ROWS, spec.columns), spec.stored)
         self._n_pending = 0
         self._index: list[tuple[int, int]] = []
         self._size = self._written_back = 0
         self._sha256 = hashlib.sha256()
         (folder / SHARD).parent.mkdir(parents=True)
-        self._file = (folder / SHARD).open("xb")
+        self._file = (folder / SHARD).open("xb", buffering=0)
 
     def append(self, rows: npt.NDArray[Any]) -> None:
         """Append ``[k, columns]`` rows in the stored dtype."""
@@ -89,11 +85,11 @@ class ShardWriter:
             self._pending[self._n_pending :] = 0
             self._write_chunk(self._pending[:chunk_rows])
         index = np.array(self._index, "<u8").tobytes()
-        self._write(index + crc32c(index))
-        self._file.flush()
+        self._write(np.frombuffer(index + crc32c(index), np.uint8))
         os.fsync(self._file.fileno())
         self._file.close()
-        write_json(self._folder / META, array_document(self._spec, self.n_rows, chunk_rows, len(self._index)))
+        document = array_document(self._spec, self.n_rows, chunk_rows, len(self._index), self._codec)
+        write_json(self._folder / META, document)
         return self._sha256.hexdigest()
 
     def abort(self) -> None:
@@ -102,22 +98,23 @@ class ShardWriter:
             self._file.close()
 
     def _write_chunk(self, rows: npt.NDArray[Any]) -> None:
-        block = rows.tobytes()
-        self._index.append((self._size, len(block) + 4))
+        block = encode(self._codec, rows)
+        self._index.append((self._size, len(block) + CRC_BYTES))
         self._write(block)
-        self._write(crc32c(block))
+        self._write(np.frombuffer(crc32c(block), np.uint8))
         if self._size - self._written_back >= _WRITE_BACK_BYTES:
             self._write_back()
 
-    def _write(self, block: bytes) -> None:
-        self._file.write(block)
-        self._sha256.update(block)
+    def _write(self, block: npt.NDArray[np.uint8]) -> None:
+        done = 0
+        while done < len(block):
+            done += self._file.write(block[done:].data)
+        self._sha256.update(block.data)
         self._size += len(block)
 
     def _write_back(self) -> None:
         # Linux starts writing these pages out now, so that the fsync in `seal` has little left to do.
         if hasattr(os, "posix_fadvise"):
-            self._file.flush()
             length = self._size - self._written_back
             os.posix_fadvise(self._file.fileno(), self._written_back, length, os.POSIX_FADV_DONTNEED)
         self._written_back = self._size
