@@ -4,11 +4,13 @@ Every size that a file claims is held against the file's own size, and against w
 say, before anything of that size is allocated.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import mmap
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,11 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from relope.errors import StoreError
-from relope.store.codec import CODECS, CRC_BYTES, Scratch, crc32c, decode, packed_bytes
+from relope.store.codec import CODECS, CRC_BYTES, Blocks, Scratch, crc32c
 from relope.store.foreign import MEND, ForeignArray, check_ratio
 from relope.store.layout import META, SHARD, guard, part_folder, read_json
 from relope.store.manifest import ArraySpec
 from relope.store.shard import array_document
+
+
+_Bytes = npt.NDArray[np.uint8]
 
 
 class ArrayReader(Protocol):
@@ -103,87 +108,107 @@ class _MappedShard:
         self._where = f"{self._path.relative_to(store)} in {store}"
         self._shape = (chunking.rows, spec.columns)
         self._stored, self._chunking, self._scratch = spec.stored, chunking, scratch
+        self._packed = chunking.codec != "none"
         self._chunk_bytes = chunking.rows * spec.columns * spec.stored.itemsize
-        self._map: npt.NDArray[np.uint8] | None = None
-        self._spans = self._read_index(self._bytes())
+        self._maps: tuple[_Bytes, npt.NDArray[Any]] | None = None
+        self._spans = self._read_index(_map(self._path))
         self._unchecked = bytearray(b"\1" if verify else b"\0") * chunking.n_chunks
 
     def read_into(self, start: int, out: npt.NDArray[Any]) -> None:
-        rows, done = self._shape[0], 0
-        while done < len(out):
+        rows, done, end = self._shape[0], 0, len(out)
+        mapped, plain = self._mapped()
+        while done < end:
             number, first = divmod(start + done, rows)
-            count = min(rows - first, len(out) - done)
-            self._copy(number, first, out[done : done + count])
-            done += count
+            stop = min(rows, first + end - done)
+            wanted = out[done : done + stop - first]
+            if self._packed and stop - first == rows and self._scratch.key != (self._where, number):
+                self._unpack(mapped, number, wanted)
+            else:
+                np.copyto(wanted, self._chunk(mapped, plain, number, first, stop)[first:stop])
+            done += stop - first
 
     def take(self, rows: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
+        mapped, plain = self._mapped()
         numbers, within = np.divmod(rows, self._shape[0])
         runs = [*np.flatnonzero(np.diff(numbers, prepend=-1)).tolist(), len(rows)]
         for start, stop in itertools.pairwise(runs):
-            chunk = self._chunk(int(numbers[start]))
-            np.take(chunk, within[start:stop], axis=0, out=out[start:stop], mode="clip")
+            places = within[start:stop]
+            chunk = self._chunk(mapped, plain, int(numbers[start]), int(places.min()), int(places.max()) + 1)
+            np.take(chunk, places, axis=0, out=out[start:stop], mode="clip")
 
     def release(self) -> None:
-        self._map = None
+        self._maps = None
 
-    def _bytes(self) -> npt.NDArray[np.uint8]:
-        """Return the file's bytes; the caller's reference keeps them mapped while it reads."""
-        mapped = self._map
-        if mapped is None:
-            mapped = self._map = _map(self._path)
-        return mapped
+    def _mapped(self) -> tuple[_Bytes, npt.NDArray[Any]]:
+        """Return the file as bytes and, unless packed, as chunks ``[n, rows, columns]`` without their CRCs."""
+        maps = self._maps
+        if maps is None:
+            mapped = _map(self._path)
+            shape = (0 if self._packed else self._chunking.n_chunks, *self._shape)
+            row_bytes = self._shape[1] * self._stored.itemsize
+            strides = (self._chunk_bytes + CRC_BYTES, row_bytes, self._stored.itemsize)
+            maps = self._maps = mapped, np.ndarray(shape, self._stored, mapped, strides=strides)
+        return maps
 
-    def _read_index(self, mapped: npt.NDArray[np.uint8]) -> list[list[int]]:
+    def _read_index(self, mapped: _Bytes) -> list[list[int]]:
         """Return (offset, size) of each chunk, all of which lie within the file."""
-        n_chunks, plain = self._chunking.n_chunks, self._chunking.codec == "none"
+        n_chunks, stride = self._chunking.n_chunks, self._chunk_bytes + CRC_BYTES
         end = len(mapped) - 16 * n_chunks - CRC_BYTES
-        expected = n_chunks * (self._chunk_bytes + CRC_BYTES)
-        if end < 0 or (plain and end != expected):
-            total = expected + 16 * n_chunks + CRC_BYTES
-            must = f"must be {total:,} for its shape" if plain else f"too few for its {n_chunks:,} chunks"
+        if end < 0 or (not self._packed and end != n_chunks * stride):
+            total = n_chunks * (stride + 16) + CRC_BYTES
+            must = f"too few for its {n_chunks:,} chunks" if self._packed else f"must be {total:,} for its shape"
             raise StoreError(f"{self._where} is damaged: {len(mapped):,} bytes, {must}; {MEND}")
-        if not plain:
-            check_ratio(self._where, n_chunks * self._chunk_bytes, len(mapped))
+        check_ratio(self._where, n_chunks * self._chunk_bytes, len(mapped))
         index = mapped[end:-CRC_BYTES]
         if crc32c(index) != mapped[-CRC_BYTES:].tobytes():
             raise StoreError(f"{self._where} is damaged: the CRC of its index fails; {MEND}")
         pairs = np.frombuffer(index.tobytes(), "<u8").reshape(-1, 2)
         offsets, sizes = pairs[:, 0], pairs[:, 1]
-        # Sizes first: an offset is only subtracted from what is known to be within the file.
-        outside = (sizes > end) | (sizes < CRC_BYTES) | (offsets > end - np.minimum(sizes, end))
-        if outside.any() or (plain and (sizes != self._chunk_bytes + CRC_BYTES).any()):
+        if self._packed:
+            # Sizes first: an offset is only subtracted from what is known to be within the file.
+            bad = (sizes > end) | (sizes < CRC_BYTES) | (offsets > end - np.minimum(sizes, end))
+        else:
+            bad = (sizes != stride) | (offsets != np.arange(n_chunks, dtype="<u8") * np.uint64(stride))
+        if bad.any():
             raise StoreError(f"{self._where} is damaged: its index points outside the file; {MEND}")
         return [list(pair) for pair in pairs.tolist()]
 
-    def _copy(self, number: int, first: int, out: npt.NDArray[Any]) -> None:
-        """Copy rows of one chunk; a whole packed chunk is unpacked where it is wanted."""
-        if self._chunking.codec != "none" and len(out) == self._shape[0] and self._scratch.key != (self._where, number):
-            self._unpack(number, out)
-        else:
-            np.copyto(out, self._chunk(number)[first : first + len(out)])
+    def _chunk(
+        self, mapped: _Bytes, plain: npt.NDArray[Any], number: int, first: int, stop: int
+    ) -> npt.NDArray[Any]:
+        """Return a chunk whose rows ``first … stop - 1`` are good.
 
-    def _chunk(self, number: int) -> npt.NDArray[Any]:
-        """Return the rows of a chunk: a view of the file, or of memory that the next chunk overwrites."""
-        if self._chunking.codec == "none":
-            return np.frombuffer(self._payload(number), self._stored).reshape(self._shape)
-        rows = self._scratch.rows(self._shape, self._stored)
-        if self._scratch.key != (self._where, number):
-            self._scratch.key = None
-            self._unpack(number, rows)
-            self._scratch.key = (self._where, number)
-        return rows
+        It is a view of the file, or of memory that the next chunk overwrites.
+        """
+        if not self._packed:
+            if self._unchecked[number]:
+                self._payload(mapped, number)
+            found: npt.NDArray[Any] = plain[number]
+            return found
+        with self._unpacking(number):
+            key = (self._where, number)
+            return self._scratch.rows(
+                key, lambda: self._blocks(mapped, number), self._shape, self._stored, first, stop
+            )
 
-    def _unpack(self, number: int, out: npt.NDArray[Any]) -> None:
-        payload = self._payload(number)
-        if packed_bytes(payload, self._stored) != self._chunk_bytes:
-            raise StoreError(f"{self._where} is damaged: chunk {number} does not unpack to its shape; {MEND}")
+    def _unpack(self, mapped: _Bytes, number: int, out: npt.NDArray[Any]) -> None:
+        with self._unpacking(number):
+            self._blocks(mapped, number).unpack_all(out)
+
+    def _blocks(self, mapped: _Bytes, number: int) -> Blocks:
+        return Blocks(self._payload(mapped, number), self._stored, self._chunk_bytes)
+
+    @contextlib.contextmanager
+    def _unpacking(self, number: int) -> Iterator[None]:
         try:
-            decode(payload, out)
+            yield
+        except StoreError:
+            raise
         except (RuntimeError, ValueError) as error:
             raise StoreError(f"{self._where} is damaged: chunk {number}: {error}; {MEND}") from error
 
-    def _payload(self, number: int) -> npt.NDArray[np.uint8]:
-        mapped = self._bytes()
+    def _payload(self, mapped: _Bytes, number: int) -> _Bytes:
+        """Return the bytes of a chunk, their CRC checked when they are first touched."""
         offset, size = self._spans[number]
         payload = mapped[offset : offset + size - CRC_BYTES]
         if self._unchecked[number]:
@@ -194,7 +219,7 @@ class _MappedShard:
         return payload
 
 
-def _map(path: Path) -> npt.NDArray[np.uint8]:
+def _map(path: Path) -> _Bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         size = os.fstat(descriptor).st_size

@@ -8,6 +8,7 @@ zeros, as Zarr wants.
 import contextlib
 import hashlib
 import os
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from relope.store.manifest import ArraySpec
 
 CHUNK_ROWS = 256
 _WRITE_BACK_BYTES = 32 << 20
+_ALONGSIDE_BYTES = 64 << 10
+"""Smaller blocks are hashed at once: handing them to a thread would cost more."""
 
 
 def array_document(spec: ArraySpec, n_rows: int, chunk_rows: int, n_chunks: int, codec: str = "none") -> dict[str, Any]:
@@ -50,9 +53,17 @@ def array_document(spec: ArraySpec, n_rows: int, chunk_rows: int, n_chunks: int,
 class ShardWriter:
     """Append rows to one array; memory stays at one chunk however many rows come."""
 
-    def __init__(self, folder: Path, spec: ArraySpec, codec: str = "none") -> None:
-        """Create the shard file of an array in a folder that does not exist yet."""
+    def __init__(self, folder: Path, spec: ArraySpec, codec: str = "none", threads: Executor | None = None) -> None:
+        """Create the shard file of an array in a folder that does not exist yet.
+
+        Args:
+            folder: of the array.
+            spec: which array.
+            codec: how chunks are packed.
+            threads: where blocks are hashed while they are written.
+        """
         self.n_rows = 0
+        self._threads = threads
         self._folder, self._spec, self._codec = folder, spec, codec
         self._pending = np.zeros((CHUNK_ROWS, spec.columns), spec.stored)
         self._n_pending = 0
@@ -106,11 +117,21 @@ class ShardWriter:
             self._write_back()
 
     def _write(self, block: npt.NDArray[np.uint8]) -> None:
+        if self._threads is not None and len(block) >= _ALONGSIDE_BYTES:
+            hashed = self._threads.submit(self._sha256.update, block.data)
+            try:
+                self._write_all(block)
+            finally:
+                hashed.result()  # the block is the caller's again once this returns
+        else:
+            self._write_all(block)
+            self._sha256.update(block.data)
+        self._size += len(block)
+
+    def _write_all(self, block: npt.NDArray[np.uint8]) -> None:
         done = 0
         while done < len(block):
             done += self._file.write(block[done:].data)
-        self._sha256.update(block.data)
-        self._size += len(block)
 
     def _write_back(self) -> None:
         # Linux starts writing these pages out now, so that the fsync in `seal` has little left to do.
