@@ -7,6 +7,7 @@ from relope.store.batches import PaddedBatch, RaggedBatch
 from relope.store.catalog import Catalog
 from relope.store.codec import CODECS
 from relope.store.content import content_id, sample_content
+from relope.store.convert import convert
 from relope.store.dtypes import from_float32, stored_dtype, to_float32
 from relope.store.index import Rows
 from relope.store.info import info
@@ -34,6 +35,7 @@ __all__ = [
     "block_folder",
     "catalog_folder",
     "content_id",
+    "convert",
     "create_or_open",
     "from_float32",
     "grades_path",

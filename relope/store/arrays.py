@@ -10,7 +10,7 @@ import itertools
 import mmap
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from relope.store.codec import CODECS, CRC_BYTES, Blocks, Scratch, crc32c
 from relope.store.foreign import MEND, ForeignArray, check_ratio
 from relope.store.layout import META, SHARD, guard, part_folder, read_json
 from relope.store.manifest import ArraySpec
-from relope.store.shard import array_document
+from relope.store.shard import Encoding, array_document
 
 
 _Bytes = npt.NDArray[np.uint8]
@@ -92,10 +92,20 @@ def own_chunking(document: dict[str, Any], spec: ArraySpec, n_rows: int) -> Chun
     if document.get("storage_transformers"):
         return None
     for codec in CODECS:
-        ours = array_document(spec, n_rows, inner, outer // inner, codec)
+        ours = array_document(spec, n_rows, inner, outer // inner, Encoding(codec))
         if all(document.get(key) == ours[key] for key in ("zarr_format", "chunk_grid", "chunk_key_encoding", "codecs")):
             return Chunking(inner, outer // inner, codec)
     return None
+
+
+def part_codec(store: Path, part: str, specs: Mapping[str, ArraySpec]) -> str:
+    """Return how the first array of a part is packed: ``none``, ``zstd``, or ``foreign`` when not by us."""
+    name, spec = next(iter(specs.items()))
+    document = read_json(store, part_folder(store, part) / name / META)
+    shape = document.get("shape") if isinstance(document, dict) else None
+    n_rows = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else 0
+    chunking = own_chunking(document, spec, n_rows) if n_rows else None
+    return chunking.codec if chunking else "foreign"
 
 
 class _MappedShard:

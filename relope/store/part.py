@@ -15,7 +15,6 @@ import numpy.typing as npt
 from relope.errors import InvalidInputError
 from relope.provenance import digest, file_digest, sync_folder, write_json
 from relope.store.claims import claim
-from relope.store.codec import check_codec
 from relope.store.content import sample_content
 from relope.store.dtypes import from_float32
 from relope.store.layout import (
@@ -32,7 +31,7 @@ from relope.store.layout import (
 )
 from relope.store.manifest import FORMAT_VERSION, StoreManifest, array_specs
 from relope.store.samples import RESERVED, write_samples
-from relope.store.shard import ShardWriter
+from relope.store.shard import PLAIN, Encoding, ShardWriter
 from relope.types import Capture
 
 
@@ -72,14 +71,13 @@ class PartWriter:
     """
 
     def __init__(
-        self, store: Path, manifest: StoreManifest, sample_ids: Sequence[str], codec: str = "none"
+        self, store: Path, manifest: StoreManifest, sample_ids: Sequence[str], encoding: Encoding = PLAIN
     ) -> None:
         """Plan a part of these samples; nothing is written before ``with``.
 
         Raises:
-            InvalidInputError: no ids, one twice, one that is no text, or an unknown codec.
+            InvalidInputError: no ids, one twice, or one that is no text.
         """
-        check_codec(codec)
         if not sample_ids or len(set(sample_ids)) < len(sample_ids):
             raise InvalidInputError(f"a part needs one or more samples, each once (got {len(sample_ids)} ids)")
         if strange := [name for name in sample_ids if not isinstance(name, str) or not name]:
@@ -90,7 +88,7 @@ class PartWriter:
         self._arrays: dict[str, ShardWriter] = {}
         self._folder = part_folder(store, self.id)
         self._lock = -1
-        self._codec = codec
+        self._encoding = encoding
         # One hashes the sample and one the file while the caller's thread writes: the hashes of hidden
         # states take as long as the disk does.
         self._threads = ThreadPoolExecutor(2, "relope-hash")
@@ -105,7 +103,7 @@ class PartWriter:
             with writing(self._folder):
                 self._folder, self._lock = claim(self._store, self.id)
                 for name, spec in array_specs(self._manifest).items():
-                    self._arrays[name] = ShardWriter(self._folder / name, spec, self._codec, self._threads)
+                    self._arrays[name] = ShardWriter(self._folder / name, spec, self._encoding, self._threads)
         except BaseException:
             self._discard()
             raise
@@ -138,6 +136,11 @@ class PartWriter:
             finally:
                 digested = content.result()  # the capture is the caller's again once this returns
             self._rows.append({**sample, **ours, "content": digested})
+
+    @property
+    def contents(self) -> list[str]:
+        """Content digests of the samples appended so far."""
+        return [row["content"] for row in self._rows]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,31 @@ _ALONGSIDE_BYTES = 64 << 10
 """Smaller blocks are hashed at once: handing them to a thread would cost more."""
 
 
-def array_document(spec: ArraySpec, n_rows: int, chunk_rows: int, n_chunks: int, codec: str = "none") -> dict[str, Any]:
+@dataclass(frozen=True)
+class Encoding:
+    """How rows lie on disk; what they are does not depend on it.
+
+    Attributes:
+        codec: ``none`` or ``zstd``.
+        bfloat16: call bfloat16 by its name in ``zarr.json``, for tools that know it, and not uint16.
+    """
+
+    codec: str = "none"
+    bfloat16: bool = False
+
+
+PLAIN = Encoding()
+
+
+def array_document(
+    spec: ArraySpec, n_rows: int, chunk_rows: int, n_chunks: int, encoding: Encoding = PLAIN
+) -> dict[str, Any]:
     """Return the ``zarr.json`` of an array that is one shard."""
+    named = encoding.bfloat16 and spec.logical == "bfloat16"
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     sharding = {
         "chunk_shape": [chunk_rows, spec.columns],
-        "codecs": inner_codecs(codec, spec.stored),
+        "codecs": inner_codecs(encoding.codec, spec.stored),
         "index_codecs": [little, {"name": "crc32c"}],
         "index_location": "end",
     }
@@ -40,8 +60,8 @@ def array_document(spec: ArraySpec, n_rows: int, chunk_rows: int, n_chunks: int,
         "zarr_format": 3,
         "node_type": "array",
         "shape": [n_rows, spec.columns],
-        "data_type": spec.stored.name,
-        "fill_value": 0.0 if spec.stored.kind == "f" else 0,
+        "data_type": spec.logical if named else spec.stored.name,
+        "fill_value": 0.0 if named or spec.stored.kind == "f" else 0,
         "chunk_grid": {"name": "regular", "configuration": grid},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
@@ -53,18 +73,20 @@ def array_document(spec: ArraySpec, n_rows: int, chunk_rows: int, n_chunks: int,
 class ShardWriter:
     """Append rows to one array; memory stays at one chunk however many rows come."""
 
-    def __init__(self, folder: Path, spec: ArraySpec, codec: str = "none", threads: Executor | None = None) -> None:
+    def __init__(
+        self, folder: Path, spec: ArraySpec, encoding: Encoding = PLAIN, threads: Executor | None = None
+    ) -> None:
         """Create the shard file of an array in a folder that does not exist yet.
 
         Args:
             folder: of the array.
             spec: which array.
-            codec: how chunks are packed.
+            encoding: how chunks are packed.
             threads: where blocks are hashed while they are written.
         """
         self.n_rows = 0
         self._threads = threads
-        self._folder, self._spec, self._codec = folder, spec, codec
+        self._folder, self._spec, self._encoding = folder, spec, encoding
         self._pending = np.zeros((CHUNK_ROWS, spec.columns), spec.stored)
         self._n_pending = 0
         self._index: list[tuple[int, int]] = []
@@ -99,7 +121,7 @@ class ShardWriter:
         self._write(np.frombuffer(index + crc32c(index), np.uint8))
         os.fsync(self._file.fileno())
         self._file.close()
-        document = array_document(self._spec, self.n_rows, chunk_rows, len(self._index), self._codec)
+        document = array_document(self._spec, self.n_rows, chunk_rows, len(self._index), self._encoding)
         write_json(self._folder / META, document)
         return self._sha256.hexdigest()
 
@@ -109,7 +131,7 @@ class ShardWriter:
             self._file.close()
 
     def _write_chunk(self, rows: npt.NDArray[Any]) -> None:
-        block = encode(self._codec, rows)
+        block = encode(self._encoding.codec, rows)
         self._index.append((self._size, len(block) + CRC_BYTES))
         self._write(block)
         self._write(np.frombuffer(crc32c(block), np.uint8))
