@@ -19,11 +19,10 @@ import numpy.typing as npt
 
 from relope.errors import StoreError
 from relope.store.codec import CODECS, CRC_BYTES, Blocks, Scratch, crc32c
-from relope.store.foreign import MEND, ForeignArray, check_ratio
-from relope.store.layout import META, SHARD, guard, part_folder, read_json
+from relope.store.foreign import MEND, ForeignArray
+from relope.store.layout import META, SHARD, check_ratio, guard, part_folder, read_json
 from relope.store.manifest import ArraySpec
 from relope.store.shard import Encoding, array_document
-
 
 _Bytes = npt.NDArray[np.uint8]
 
@@ -183,9 +182,7 @@ class _MappedShard:
             raise StoreError(f"{self._where} is damaged: its index points outside the file; {MEND}")
         return [list(pair) for pair in pairs.tolist()]
 
-    def _chunk(
-        self, mapped: _Bytes, plain: npt.NDArray[Any], number: int, first: int, stop: int
-    ) -> npt.NDArray[Any]:
+    def _chunk(self, mapped: _Bytes, plain: npt.NDArray[Any], number: int, first: int, stop: int) -> npt.NDArray[Any]:
         """Return a chunk whose rows ``first … stop - 1`` are good.
 
         It is a view of the file, or of memory that the next chunk overwrites.
@@ -197,9 +194,7 @@ class _MappedShard:
             return found
         with self._unpacking(number):
             key = (self._where, number)
-            return self._scratch.rows(
-                key, lambda: self._blocks(mapped, number), self._shape, self._stored, first, stop
-            )
+            return self._scratch.rows(key, lambda: self._blocks(mapped, number), self._shape, self._stored, first, stop)
 
     def _unpack(self, mapped: _Bytes, number: int, out: npt.NDArray[Any]) -> None:
         with self._unpacking(number):

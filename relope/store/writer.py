@@ -80,9 +80,7 @@ class StoreWriter:
         return catalog.publish(self.path, order)
 
 
-def create_or_open(
-    path: Path, manifest: StoreManifest, *, codec: str = "none", bfloat16: bool = False
-) -> StoreWriter:
+def create_or_open(path: Path, manifest: StoreManifest, *, codec: str = "none", bfloat16: bool = False) -> StoreWriter:
     """Create a store, or open the one at the path if it has the same recipe.
 
     Args:
