@@ -2,7 +2,8 @@
 
 1.2 GB of bfloat16 rows, 3,584 wide, of samples of 50–1500 tokens, in a temporary folder. Every figure is a ratio of
 two things done in turns within this run; the best of several turns counts, since a busy machine only ever adds time.
-The comparisons with threads need two idle cores. Speeds are against a copy of the same rows out of a raw ``np.memmap`` into the same reused buffer.
+Speeds are against a copy of the same rows out of a raw ``np.memmap`` into the same reused buffer. What hashes, packs or
+writes on threads of its own needs two idle cores to show what it can.
 """
 
 import contextlib
