@@ -93,6 +93,14 @@ def cut(
     return [rows[start:stop] for start, stop in itertools.pairwise([*cuts, len(rows)])] if len(rows) else []
 
 
+def _references(items: Sequence[object], place: int) -> int:
+    return sys.getrefcount(items[place])
+
+
+_UNUSED = _references([object()], 0)
+"""References to what a list alone holds: no batch, slice or tensor views it."""
+
+
 class Buffers:
     """Memory for batches, lent again once nothing views it any more.
 
@@ -110,8 +118,7 @@ class Buffers:
         size = math.prod(shape) * stored.itemsize
         with self._lock:
             for place in range(len(self._kept)):
-                # Held by the list and by the call alone: no batch, slice or tensor views it.
-                if len(self._kept[place]) >= size and sys.getrefcount(self._kept[place]) == 2:
+                if len(self._kept[place]) >= size and _references(self._kept, place) == _UNUSED:
                     return self._kept[place][:size].view(stored).reshape(shape)
             buffer = np.empty(size, np.uint8)
             self._kept = sorted([*self._kept, buffer], key=len)[-_KEPT_BUFFERS:]
