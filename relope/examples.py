@@ -12,7 +12,7 @@ import polars as pl
 from relope.errors import InvalidInputError, unknown
 from relope.grades import apart, labelled, verdicts_of
 from relope.spec import FitSpec
-from relope.store import ActivationStore, JoinedStore
+from relope.store import ActivationStore, RowReader, StoreUnion
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Training:
         n_shared: samples left out since their picture is in another split.
     """
 
-    store: ActivationStore
+    store: RowReader
     rows: npt.NDArray[np.int64]
     correct: npt.NDArray[np.bool_]
     n_shared: int
@@ -40,12 +40,12 @@ def training_samples(spec: FitSpec) -> Training:
         NotFoundError: a data set to leave out is in none of the stores.
     """
     stores = [ActivationStore.open(path) for path in dict.fromkeys([Path(spec.store), *map(Path, spec.also)])]
-    found = [labelled(store, spec.split, spec.grades) for store in stores]
-    starts = np.concatenate([[0], np.cumsum([len(store) for store in stores])])
-    rows = np.concatenate([rows + start for (rows, _), start in zip(found, starts[:-1], strict=True)]).astype(np.int64)
-    correct = np.concatenate([labels for _, labels in found])
-    alone = np.concatenate([apart(store, rows) for store, (rows, _) in zip(stores, found, strict=True)])
-    store = stores[0] if len(stores) == 1 else JoinedStore(stores)
+    found = [_marked(store, *labelled(store, spec.split, spec.grades)) for store in stores]
+    store: RowReader = stores[0] if len(stores) == 1 else StoreUnion(stores)
+    places = _places(store)
+    asked, correct, alone = (np.concatenate(column)[places] for column in zip(*found, strict=True))
+    rows = np.flatnonzero(asked)
+    correct, alone = correct[rows], alone[rows]
     table = store.samples[rows]
     kept = alone & _not_left_out(table, spec.leave_out)
     if spec.cap is not None:
@@ -53,13 +53,33 @@ def training_samples(spec: FitSpec) -> Training:
     return Training(store, rows[kept], correct[kept], int((~alone).sum()))
 
 
-def training_verdicts(store: ActivationStore, rows: npt.NDArray[np.int64], grades: str | None) -> pl.DataFrame | None:
+def _marked(
+    store: ActivationStore, rows: npt.NDArray[np.int64], correct: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.bool_], ...]:
+    """Return for every sample of a store ``[N]``: asked for, right, no picture in a split not asked for."""
+    marks = tuple(np.zeros(len(store), bool) for _ in range(3))
+    for column, values in zip(marks, (True, correct, apart(store, rows)), strict=True):
+        column[rows] = values
+    return marks
+
+
+def _places(store: RowReader) -> npt.NDArray[np.int64]:
+    """Return for each row where it stands when the rows of all its stores are put one after another."""
+    if not isinstance(store, StoreUnion):
+        return np.arange(len(store))
+    starts = np.cumsum([0, *(len(one) for one in store.stores)])
+    number, local = store.origin()
+    return np.asarray(starts[number] + local)
+
+
+def training_verdicts(store: RowReader, rows: npt.NDArray[np.int64], grades: str | None) -> pl.DataFrame | None:
     """Return what the graders read in each answer, also where several stores are joined."""
-    if not isinstance(store, JoinedStore):
+    if isinstance(store, ActivationStore):
         return verdicts_of(store, rows, grades)
-    found = [verdicts_of(one, np.arange(len(one)), grades) for one in store.stores]
+    stores = store.stores if isinstance(store, StoreUnion) else ()
+    found = [verdicts_of(one, np.arange(len(one)), grades) for one in stores]
     known = [table for table in found if table is not None]
-    return pl.concat(known, how="diagonal_relaxed")[rows] if len(known) == len(found) else None
+    return pl.concat(known, how="diagonal_relaxed")[_places(store)[rows]] if len(known) == len(found) else None
 
 
 def _not_left_out(table: pl.DataFrame, left_out: Sequence[str]) -> npt.NDArray[np.bool_]:

@@ -33,7 +33,7 @@ def extract_store(spec: ExtractSpec, watch: Watch) -> Outcome:
     manifest = make_manifest(backbone, dataset, spec)
     if not backbone.card.source.startswith("package:"):
         check_padding(backbone, manifest.layers)
-    writer = create_or_open(_out(spec, dataset), manifest)
+    writer = create_or_open(_out(spec, dataset), manifest, codec=spec.codec)
     writer.sweep()
     save_block(backbone, writer.path, manifest.layers)
     committed = writer.committed()

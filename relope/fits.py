@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
 
 if TYPE_CHECKING:
-    from relope.store import ActivationStore
+    from relope.store import RowReader
 
 
 def state_file(out: Path, fingerprint: str) -> Path:
@@ -53,7 +53,7 @@ def check_launch(streamed: bool) -> None:
         )
 
 
-def ensure_block(store: "ActivationStore", probe: Any, layer: int) -> None:
+def ensure_block(store: "RowReader", probe: Any, layer: int) -> None:
     """Put block l's weights beside the store when a method needs them and they are not there.
 
     Raises:

@@ -16,7 +16,7 @@ from relope.provenance import digest
 from relope.routers import Router, read_router, router_folder, router_name, write_router
 from relope.spec import FitSpec
 from relope.steps import Outcome, Watch, examples_of, open_streams, pick_layer
-from relope.store import ActivationStore
+from relope.store import ActivationStore, RowReader
 from relope.types import no_progress
 
 
@@ -88,7 +88,7 @@ def _with_folds(spec: FitSpec, out: Path, done: Outcome, watch: Watch) -> Outcom
     return Outcome(done.path, done.reused and reused, text, {**done.facts, "scores": str(path)})
 
 
-def large_verdicts(spec: FitSpec, store: ActivationStore, rows: Any) -> Any:
+def large_verdicts(spec: FitSpec, store: RowReader, rows: Any) -> Any:
     """Return whether the large model is right on each row ``[N] bool``; None when it was not asked for.
 
     Raises:

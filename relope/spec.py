@@ -52,6 +52,7 @@ class ExtractSpec(Spec):
     device_map: Literal["auto"] | None = Field(None, description="spread the blocks over all devices")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype")
     store_dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="stored dtype; auto = compute")
+    codec: Literal["none", "zstd"] = Field("none", description="zstd: a third smaller on disk, slower to read")
     attn: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="attention implementation")
     quantize: Literal["4bit", "8bit"] | None = Field(
         None, description="load the weights quantized (bitsandbytes, CUDA)"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from relope.extract.datasets import DataSet
     from relope.extract.recheck import Recheck
     from relope.probes import Examples
-    from relope.store import ActivationStore
+    from relope.store import RowReader
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
 """label → a context that gives a progress callback; the command line passes its bars."""
@@ -292,7 +292,7 @@ def run_step(name: str, spec: Spec, watch: Watch = silent) -> Outcome:
     return STEPS[name](spec, watch)
 
 
-def pick_layer(store: "ActivationStore", asked: int | None, needs: Callable[[int], Sequence[int]]) -> int:
+def pick_layer(store: "RowReader", asked: int | None, needs: Callable[[int], Sequence[int]]) -> int:
     """Return the block l that is read: what was asked, else the store's deepest.
 
     Raises:
@@ -311,7 +311,7 @@ def pick_layer(store: "ActivationStore", asked: int | None, needs: Callable[[int
 
 
 def examples_of(
-    store: "ActivationStore",
+    store: "RowReader",
     rows: Any,
     correct: Any,
     layer: int,
@@ -326,7 +326,7 @@ def examples_of(
     return Examples(store, rows, correct, layer, streams, device_here(device), verdicts, large_correct)
 
 
-def open_streams(store: "ActivationStore", device: str = "auto") -> Any:
+def open_streams(store: "RowReader", device: str = "auto") -> Any:
     """Open the backbone and the data that a store was made from, to stream samples through it."""
     from relope.extract.backbone import open_backbone
     from relope.extract.intake import load_for
@@ -342,7 +342,7 @@ def open_streams(store: "ActivationStore", device: str = "auto") -> Any:
     return Streams(backbone, samples, identity["text_only"])
 
 
-def recorded_dataset(store: "ActivationStore") -> "DataSet":
+def recorded_dataset(store: "RowReader") -> "DataSet":
     """Return the data set that a store was made from."""
     from relope.extract.datasets import open_dataset
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from relope import registry
 from relope.errors import InvalidInputError
-from relope.store import ActivationStore
+from relope.store import RowReader
 from relope.types import Progress, no_progress
 
 
@@ -43,7 +43,7 @@ class Examples:
         state: a file in which a fit keeps its state, so that a killed one goes on where it was.
     """
 
-    store: ActivationStore
+    store: RowReader
     rows: npt.NDArray[np.int64]
     correct: npt.NDArray[np.bool_] | None
     layer: int

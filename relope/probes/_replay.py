@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from relope.errors import NotFoundError, UnsupportedError
 from relope.probes._heads import place
-from relope.store import ActivationStore, RaggedBatch
+from relope.store import RaggedBatch, RowReader
 
 SHARES_STATE = ("gemma4", "gemma3n")
 """Model types whose blocks take more than hidden states: refused until proved equal."""
@@ -43,7 +43,7 @@ class PaddedBatch:
         return PaddedBatch(self.hidden[rows], self.mask[rows], self.positions[:, rows], types)
 
 
-def read_batch(store: ActivationStore, batch: RaggedBatch, device: str, dtype: torch.dtype) -> PaddedBatch:
+def read_batch(store: RowReader, batch: RaggedBatch, device: str, dtype: torch.dtype) -> PaddedBatch:
     """Pad a ragged batch of layer l-1 on the left, in the block's dtype, and add what its tokens say."""
     values = torch.from_numpy(batch.values)
     states = values.view(torch.bfloat16) if batch.dtype == "bfloat16" else values
@@ -100,7 +100,7 @@ class BlockReplay:
         self.reach = _reach(self.text_config)
 
     @classmethod
-    def open(cls, store: ActivationStore, layer: int, device: str, dtype: str = "auto") -> "BlockReplay":
+    def open(cls, store: RowReader, layer: int, device: str, dtype: str = "auto") -> "BlockReplay":
         """Build the block from the ``block_<l>`` folder of a store.
 
         Args:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from relope.errors import NotFoundError
 from relope.probes import Examples, Params
 from relope.probes._confidence import Untrained
-from relope.store import ActivationStore
+from relope.store import RowReader
 
 Style = Literal["direct", "chain"]
 Answers = list[list[str]]
@@ -45,7 +45,7 @@ class FromTraces(Untrained):
         return verdicts[column].to_list()
 
 
-def lacking(store: ActivationStore, name: str, what: str, flag: str) -> NotFoundError:
+def lacking(store: RowReader, name: str, what: str, flag: str) -> NotFoundError:
     """Build the error for what only another extraction can add."""
     path = store.path
     new = path.with_name(f"{path.stem}-{flag.split()[0].removeprefix('--')}{path.suffix}")
