@@ -8,6 +8,7 @@ from typing import Any
 
 from relope import registry
 from relope.errors import NotFoundError, StoreError, unknown
+from relope.places import outputs_beside
 from relope.probes import Probe, make, method_class
 from relope.provenance import versions, write_json
 
@@ -37,14 +38,14 @@ class Router:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def router_folder(store: Path, method: str) -> Path:
+def router_folder(store: Path | str, method: str) -> Path:
     """Return the default place of a router."""
-    return Path(f"{store}.routers") / method
+    return Path(f"{outputs_beside(store)}.routers") / method
 
 
-def scores_path(store: Path, method: str) -> Path:
+def scores_path(store: Path | str, method: str) -> Path:
     """Return the default place of a method's scores."""
-    return Path(f"{store}.scores") / f"{method}.parquet"
+    return Path(f"{outputs_beside(store)}.scores") / f"{method}.parquet"
 
 
 def write_router(folder: Path, router: Router, probe: Probe) -> None:

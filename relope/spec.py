@@ -5,14 +5,17 @@ made from these classes. A field's description is its ``--help``.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from relope.errors import InvalidInputError, unknown
+from relope.places import store_ref
 from relope.provenance import digest
 
 Layers = tuple[str, ...]
+StoreRef = Annotated[str, BeforeValidator(store_ref)]
+"""A store that is read: its folder, or a URI. (As a Path, a URI would lose a slash.)"""
 
 
 class Spec(BaseModel):
@@ -43,12 +46,13 @@ class ExtractSpec(Spec):
     store_dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="stored dtype; auto = compute")
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="attention implementation")
     grader: str | None = Field(None, description="how answers are judged; default: the data set's own")
+    reuse: StoreRef | None = Field(None, description="a teammate's store: take what it has, compute the rest")
 
 
 class GradeSpec(Spec):
     """Judge the answers of a store, without a model."""
 
-    store: Path = Field(description="a store")
+    store: StoreRef = Field(description="a store: its folder, or a URI")
     grader: str | None = Field(None, description="`relope list graders`; default: the store's own")
 
 
@@ -56,7 +60,7 @@ class FitSpec(Spec):
     """Fit a routing method from a store."""
 
     method: str = Field(description="`relope list methods`")
-    store: Path = Field(description="a store")
+    store: StoreRef = Field(description="a store: its folder, or a URI")
     out: Path | None = Field(None, description="the router; default <store>.routers/<method>")
     layer: int | None = Field(None, ge=1, description="the block l that is read; default: the store's deepest")
     split: Layers = Field(("train",), description="splits to learn from")
@@ -71,7 +75,7 @@ class PredictSpec(Spec):
     """Score the samples of a store with a router."""
 
     router: str = Field(description="a router folder, or the name of a method that trains nothing")
-    store: Path = Field(description="a store")
+    store: StoreRef = Field(description="a store: its folder, or a URI")
     out: Path | None = Field(None, description="the scores; default <store>.scores/<method>.parquet")
     split: Layers = Field(("test",), description="splits to score")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
@@ -80,8 +84,8 @@ class PredictSpec(Spec):
 class EvaluateSpec(Spec):
     """Compare the scores of several methods and write a report."""
 
-    store: Path = Field(description="the small model's store; scores lie in <store>.scores")
-    large_store: Path | None = Field(None, description="the large model's store, for the hybrid system")
+    store: StoreRef = Field(description="the small model's store; scores lie in <store>.scores")
+    large_store: StoreRef | None = Field(None, description="the large model's store, for the hybrid system")
     methods: Layers = Field((), description="methods to compare; default: all that have scores")
     split: Layers = Field(("test",), description="splits to evaluate on")
     grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")
@@ -123,7 +127,8 @@ def build(step: str, values: dict[str, Any], where: str = "") -> Spec:
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        raise InvalidInputError(f"{prefix}{key}={values.get(key)!r}: {first['msg'].lower()}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise InvalidInputError(f"{prefix}{key}={values.get(key)!r}: {said[:1].lower()}{said[1:]}") from error
 
 
 def _is_list(model: type[Spec], key: str) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from relope import __version__
 from relope.errors import InvalidInputError, NotFoundError
+from relope.places import outputs_beside
 from relope.spec import EvaluateSpec, ExtractSpec, FitSpec, GradeSpec, PredictSpec, Spec
 from relope.types import Progress, no_progress
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from relope.extract.backbone import Backbone
     from relope.extract.datasets import DataSet
     from relope.probes import Examples
-    from relope.store import ActivationStore
+    from relope.store import ActivationStore, StoreWriter
+    from relope.types import Sample
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
 """label → a context that gives a progress callback; the command line passes its bars."""
@@ -69,6 +71,7 @@ def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
     writer = create_or_open(out, manifest)
     writer.sweep()
     save_block(backbone, out, manifest.layers)
+    reused = _reuse(spec, writer, samples, watch)
     committed = writer.committed()
     batch_size = spec.batch_size or backbone.card.batch_size
     units = make_plan(plan_path(out), samples, committed, batch_size, backbone.hidden_size)
@@ -86,11 +89,29 @@ def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
         )
     seconds = time.perf_counter() - begun
     writer.publish([writer.part_id(unit.ids) for unit in read_plan(plan_path(out))])
-    graded = grade(GradeSpec(store=out, grader=spec.grader))
+    graded = grade(GradeSpec(store=str(out), grader=spec.grader))
     n = sum(len(unit.ids) for unit in units)
     done = f"{n} samples in {seconds:.1f} s ({n / seconds:.0f}/s)" if n else f"{len(samples)} samples up to date"
-    facts = {"samples": len(samples), "computed": n, "seconds": seconds, "accuracy": graded.facts["accuracy"]}
+    if spec.reuse:
+        done = f"{reused} samples taken from {spec.reuse}; {done}"
+    facts = {
+        "samples": len(samples),
+        "computed": n,
+        "reused": reused,
+        "seconds": seconds,
+        "accuracy": graded.facts["accuracy"],
+    }
     return Outcome(out, not n, f"{done} → {out}, accuracy {graded.facts['accuracy']:.3f}", facts)
+
+
+def _reuse(spec: ExtractSpec, writer: "StoreWriter", samples: "Sequence[Sample]", watch: Watch) -> int:
+    """Take what a teammate computed already; return the number of samples."""
+    if not spec.reuse:
+        return 0
+    from relope.store.pull import reuse
+
+    with watch("reuse (MiB)") as progress:
+        return reuse(spec.reuse, writer, [sample.id for sample in samples], progress).n_samples
 
 
 def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
@@ -105,6 +126,7 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
     name = spec.grader or store.manifest.grader
     grader = open_grader(name)
     path, table = write_grades(store, name, grader.VERSION, grader.grade)
+    store.save(f"grades/{path.name}")
     means = table.group_by("split").agg(pl.col("correct").mean()).sort("split")
     accuracy = table.select(pl.col("correct").mean()).item()
     facts = {
@@ -195,7 +217,7 @@ def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
     from relope.evaluate.report import build_report
     from relope.reporting import finished_report, report_inputs
 
-    out = spec.out or Path(f"{spec.store}.report")
+    out = spec.out or Path(f"{outputs_beside(spec.store)}.report")
     inputs = report_inputs(spec)
     report = finished_report(out, inputs)
     reused = report is not None
@@ -234,7 +256,7 @@ def pick_layer(store: "ActivationStore", asked: int | None, needs: Callable[[int
             has = ", ".join(str(number) for number in store.layers)
             wanted = ",".join(str(number) for number in needs(layer))
             raise NotFoundError(
-                f"layer {needed} is not in {store.path} (has {has}); "
+                f"layer {needed} is not in {store.source} (has {has}); "
                 f"extract again with --layers {wanted} into a new --out"
             )
     return layer

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,11 +96,11 @@ class BlockReplay:
         import transformers
         from transformers import AutoConfig
 
-        folder = Path(store.path) / f"block_{layer}"
+        folder = store.block_folder(layer)
         if not (folder / "block.safetensors").is_file():
             raise NotFoundError(
-                f"{store.path} keeps no weights of block {layer}; extract with --layers {layer - 1},{layer} into a new "
-                "--out, or fit with --mode full"
+                f"{store.source} keeps no weights of block {layer}; extract with --layers {layer - 1},{layer} into a "
+                "new --out, or fit with --mode full"
             )
         settings = json.loads((folder / "replay.json").read_text(encoding="utf-8"))
         config = AutoConfig.from_pretrained(folder)

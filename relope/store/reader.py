@@ -6,18 +6,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from relope.errors import InvalidInputError, NotFoundError, StoreError
+from relope.places import is_uri, parse_uri
 from relope.store.arrays import ArrayReader, open_array
 from relope.store.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.dtypes import to_float32
 from relope.store.index import Rows, SampleIndex, build_index
-from relope.store.layout import COMMIT, part_folder
+from relope.store.layout import COMMIT, block_folder, part_folder
 from relope.store.manifest import StoreManifest, array_specs, read_manifest
 
 
@@ -43,6 +44,7 @@ class ActivationStore:
 
     Attributes:
         path: the store's folder.
+        source: the path, or the URI of a store that is read where it is.
         manifest: what the store is.
         parts: ids of the parts that count, in the order of the rows.
     """
@@ -50,6 +52,7 @@ class ActivationStore:
     def __init__(self, path: Path, manifest: StoreManifest, catalog: Catalog, verify: bool) -> None:
         """Use `ActivationStore.open` instead."""
         self.path = path
+        self.source = str(path)
         self.manifest = manifest
         self.parts = catalog.parts
         self._catalog, self._verify = catalog, verify
@@ -61,13 +64,20 @@ class ActivationStore:
         """Open a store, also one whose run was interrupted: its sealed parts then count.
 
         Args:
-            path: the store's folder.
+            path: the store's folder, or a URI: of a remote store the arrays are read where they are.
             verify: check the CRC of each chunk when it is first touched.
 
         Raises:
             NotFoundError: nothing is at the path.
             StoreError: it is no store, or the catalog is damaged or names a part that is absent.
         """
+        if is_uri(path):
+            place = parse_uri(str(path))
+            if place.scheme != "file":
+                from relope.store.ranged import RemoteStore
+
+                return cast(Self, RemoteStore.open_uri(place.uri, verify=verify))
+            path = place.key
         path = Path(path)
         manifest = read_manifest(path)
         catalog = newest_catalog(path)
@@ -129,6 +139,13 @@ class ActivationStore:
     def excluded(self) -> list[str]:
         """Ids of samples left out because an earlier part has them, once per copy left out."""
         return self.index.excluded
+
+    def block_folder(self, layer: int) -> Path:
+        """Return where the weights of block ``layer`` are, if the store has them."""
+        return block_folder(self.path, layer)
+
+    def save(self, name: str) -> None:
+        """Make a file that was written below `path` part of the store; a local one has it already."""
 
     def last(self, layer: int, rows: Rows = None) -> npt.NDArray[np.float32]:
         """Return ``[N, H]`` float32 hidden states of the last prompt token.
@@ -227,13 +244,13 @@ class ActivationStore:
     def _check_layer(self, layer: int, every_token: bool = False) -> None:
         if layer not in self.layers:
             raise NotFoundError(
-                f"layer {layer} is not in {self.path} (has {_listed(self.layers)}); "
+                f"layer {layer} is not in {self.source} (has {_listed(self.layers)}); "
                 f"extract again with --layers {layer} into a new --out"
             )
         if every_token and layer not in self.manifest.token_layers:
             kept = _listed(self.manifest.token_layers)
             raise NotFoundError(
-                f"layer {layer} has only last tokens in {self.path} (every token: {kept}); "
+                f"layer {layer} has only last tokens in {self.source} (every token: {kept}); "
                 "extract again with --tokens all into a new --out"
             )
 

@@ -1,0 +1,192 @@
+"""What can be known of a remote store without its arrays, fetched into a temporary folder.
+
+The readers of local stores, with all their checks, then do the rest.
+"""
+
+import contextlib
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from relope.errors import NotFoundError, RelopeError, StoreError
+from relope.places import Place
+from relope.store.catalog import Catalog, newest_catalog, parts_content_id
+from relope.store.commit import Commit, FileRecord, read_commit
+from relope.store.layout import COMMIT, META, SAMPLES, is_part_id, part_folder
+from relope.store.manifest import StoreManifest, read_manifest
+from relope.store.remote import SMALL_BYTES, Remote, RemoteFile
+
+N_THREADS = 8
+_COMMIT_BYTES = 16 << 20
+_CATALOG = re.compile(r"catalog/([1-9][0-9]{0,8})\.json")
+_PART = re.compile(r"parts/([0-9a-f]{32})/(.+)")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Mirror:
+    """A remote store beside a folder that holds its small files.
+
+    Attributes:
+        remote: where the store is.
+        folder: the temporary folder; a store without arrays.
+        catalog: the newest catalog, as of `refresh`.
+        manifest: the store's manifest, once fetched.
+    """
+
+    def __init__(self, remote: Remote, folder: Path) -> None:
+        self.remote, self.folder = remote, folder
+        self.catalog = Catalog(0, (), "")
+        self.files: dict[str, dict[str, RemoteFile]] = {}
+        self._manifest: StoreManifest | None = None
+
+    @property
+    def uri(self) -> str:
+        """The store's URI."""
+        return self.remote.place.uri
+
+    @property
+    def manifest(self) -> StoreManifest:
+        """What the store is.
+
+        Raises:
+            NotFoundError: there is no store; what is there is named.
+        """
+        if self._manifest is None and not self.open():
+            raise nothing_there(self.remote)
+        assert self._manifest is not None
+        return self._manifest
+
+    def open(self) -> bool:
+        """Fetch the manifest; return whether there is a store."""
+        if not self._fetch(META, _COMMIT_BYTES):
+            return False
+        with self.named():
+            self._manifest = read_manifest(self.folder)
+        return True
+
+    def refresh(self) -> None:
+        """Fetch the newest catalog, and which files the parts have."""
+        numbers = [int(match[1]) for file in self.remote.files("catalog") if (match := _CATALOG.fullmatch(file.name))]
+        self.files = {}
+        for file in self.remote.files("parts"):
+            if match := _PART.fullmatch(file.name):
+                self.files.setdefault(match[1], {})[match[2]] = file
+        if not numbers:
+            self.catalog = Catalog(0, tuple(self.sealed()), "")
+            return
+        self._fetch(f"catalog/{max(numbers)}.json")
+        with self.named():
+            self.catalog = newest_catalog(self.folder)
+        for part in self.catalog.parts:
+            if part not in self.sealed():
+                raise StoreError(
+                    f"part {part} of catalog/{self.catalog.number}.json is not at {self.uri}\npush it again"
+                )
+
+    def sealed(self) -> list[str]:
+        """Return the ids of the parts that are complete there, sorted."""
+        return sorted(part for part, files in self.files.items() if COMMIT in files)
+
+    def unsealed(self) -> list[str]:
+        """Return the ids of the parts that somebody began to push, sorted."""
+        return sorted(part for part, files in self.files.items() if COMMIT not in files)
+
+    def fetch_samples(self, parts: Iterable[str]) -> None:
+        """Fetch commit and samples of parts, unless they are here; the samples' sha256 is checked."""
+        missing = [part for part in parts if not (part_folder(self.folder, part) / SAMPLES).exists()]
+        in_threads(self._fetch_part, missing)
+
+    def _fetch_part(self, part: str) -> None:
+        if not is_part_id(part) or not self._fetch(f"parts/{part}/{COMMIT}", _COMMIT_BYTES):
+            raise StoreError(f"part {part} is gone from {self.uri}; run the command again")
+        record = self.commit(part).files[SAMPLES]
+        self.fetch_file(part, SAMPLES, record)
+
+    def fetch_file(self, part: str, name: str, record: FileRecord) -> None:
+        """Fetch one small file of a part and hold it against its record."""
+        path = part_folder(self.folder, part) / name
+        found = self.remote.read(f"parts/{part}/{name}", min(record.n_bytes, SMALL_BYTES))
+        if found is None:
+            raise StoreError(f"{name} of part {part} is missing at {self.uri}")
+        if hashlib.sha256(found.content).hexdigest() != record.sha256:
+            raise StoreError(f"{name} of part {part} at {self.uri} is not what was pushed: its sha256 differs")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(found.content)
+
+    def commit(self, part: str) -> Commit:
+        """Return the commit of a part whose samples were fetched."""
+        with self.named():
+            return read_commit(self.folder, part)
+
+    def check_content(self) -> None:
+        """Hold the samples of the catalog's parts against its root.
+
+        Raises:
+            StoreError: they do not agree: something was changed after it was pushed.
+        """
+        with self.named():
+            root = parts_content_id(self.folder, self.catalog.parts)
+        if self.catalog.number and root != self.catalog.content_id:
+            raise StoreError(f"catalog/{self.catalog.number}.json at {self.uri} does not agree with its parts' samples")
+
+    def _fetch(self, name: str, limit: int = SMALL_BYTES) -> bool:
+        found = self.remote.read(name, limit)
+        if found is None:
+            return False
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(found.content)
+        return True
+
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """Let errors about the temporary folder speak of the URI."""
+        try:
+            yield
+        except RelopeError as error:
+            raise type(error)(str(error).replace(str(self.folder), self.uri)) from error
+
+
+@contextlib.contextmanager
+def mirrored(remote: Remote) -> Iterator[Mirror]:
+    """Give a mirror whose folder is gone after the block."""
+    folder = Path(tempfile.mkdtemp(prefix="relope-"))
+    try:
+        yield Mirror(remote, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def stores_below(remote: Remote) -> list[Place]:
+    """Return the stores right below a place."""
+    from relope.store.remote import open_remote
+
+    places = [remote.place.below(name) for name in remote.folders()]
+    there = in_threads(lambda place: open_remote(place).read(META, _COMMIT_BYTES) is not None, places)
+    return [place for place, is_store in zip(places, there, strict=True) if is_store]
+
+
+def nothing_there(remote: Remote) -> NotFoundError:
+    """Build the error for a URI without a store."""
+    names = [place.name for place in stores_below(remote)]
+    known = f"; below it: {', '.join(names[:8])}" if names else ""
+    return NotFoundError(
+        f"there is no store at {remote.place.uri}{known}\n"
+        "`relope store ls` shows what is there, `relope store push` shares a store"
+    )
+
+
+def in_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Return the results of some requests made side by side, in order; the first error ends all."""
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        try:
+            return list(pool.map(work, items))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
