@@ -62,11 +62,7 @@ def ls(uri: Uri, as_json: Json = False) -> None:
     if as_json:
         _print(found)
     elif "stores" in found:
-        rows = [
-            (each["uri"].rpartition("/")[2], each["model"], each["dataset"], ",".join(map(str, each["layers"])),
-             str(each["n_samples"]), _size(each["n_bytes"]), each["recipe_id"][:12])
-            for each in found["stores"]
-        ]  # fmt: skip
+        rows = [_row(each) for each in found["stores"]]
         console.table(found["uri"], ("store", "model", "data set", "layers", "samples", "size", "recipe"), rows)
     else:
         parts = [(each["part"], str(each["n_samples"]), _size(each["n_bytes"])) for each in found["parts"]]
@@ -74,6 +70,14 @@ def ls(uri: Uri, as_json: Json = False) -> None:
         console.table(f"{title}, {_count(found['n_samples'], 'sample')}", ("part", "samples", "size"), parts)
         if found["unfinished"]:
             console.note(f"{_count(len(found['unfinished']), 'part')} not finished: a push is running, or was given up")
+
+
+def _row(store: dict[str, Any]) -> tuple[str, ...]:
+    name = store["uri"].rpartition("/")[2]
+    if "error" in store:
+        return (name, f"cannot be read: {store['error']}", "", "", "", "", "")
+    layers, size = ",".join(map(str, store["layers"])), _size(store["n_bytes"])
+    return (name, store["model"], store["dataset"], layers, str(store["n_samples"]), size, store["recipe_id"][:12])
 
 
 def merge(

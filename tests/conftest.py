@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: the embedded model, opened once, and a small store made with it."""
 
 import json
+import logging
 import os
 import threading
 import urllib.request
@@ -62,6 +63,7 @@ def s3_server():
     from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with pytest.MonkeyPatch.context() as patch:
         # S3 decides on a conditional put in one step; moto looks first and writes later.
         put, alone = S3Response.put_object, threading.Lock()

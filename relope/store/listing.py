@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from relope.errors import StoreError
 from relope.places import Place, as_place
 from relope.store.layout import is_part_id
 from relope.store.mirror import Mirror, in_threads, mirrored, nothing_there, stores_below
-from relope.store.push import n_samples
 from relope.store.remote import open_remote
 
 
@@ -13,7 +13,8 @@ def listing(uri: str) -> dict[str, Any]:
     """Return JSON values that describe what is at a URI.
 
     Returns:
-        ``uri`` and either the facts of a store with its ``parts``, or ``stores``, a list of such facts.
+        ``uri`` and either the facts of a store with its ``parts``, or ``stores``, a list of such facts;
+        of a store that cannot be read, ``error``. A sample that is in two parts is counted twice.
 
     Raises:
         NotFoundError: nothing is there.
@@ -30,14 +31,18 @@ def listing(uri: str) -> dict[str, Any]:
 
 
 def _store_facts(place: Place) -> dict[str, Any]:
-    with mirrored(open_remote(place)) as mirror:
-        return _facts(mirror)
+    try:
+        with mirrored(open_remote(place)) as mirror:
+            return _facts(mirror)
+    except StoreError as error:  # one damaged store does not hide the others
+        return {"uri": place.uri, "error": str(error)}
 
 
 def _facts(mirror: Mirror) -> dict[str, Any]:
     manifest = mirror.manifest
     mirror.refresh()
-    mirror.fetch_samples(mirror.catalog.parts)
+    mirror.fetch_commits(mirror.catalog.parts)
+    commits = [mirror.commit(part) for part in mirror.catalog.parts]
     return {
         "uri": mirror.uri,
         "model": str(manifest.recorded.get("model", "")),
@@ -47,8 +52,8 @@ def _facts(mirror: Mirror) -> dict[str, Any]:
         "content_id": mirror.catalog.content_id,
         "catalog": mirror.catalog.number,
         "n_parts": len(mirror.catalog.parts),
-        "n_samples": n_samples(mirror),
-        "n_bytes": sum(mirror.commit(part).n_bytes for part in mirror.catalog.parts),
+        "n_samples": sum(commit.n_samples for commit in commits),
+        "n_bytes": sum(commit.n_bytes for commit in commits),
         "unfinished": [part for part in mirror.unsealed() if is_part_id(part)],
     }
 

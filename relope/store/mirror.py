@@ -5,11 +5,12 @@ The readers of local stores, with all their checks, then do the rest.
 
 import contextlib
 import hashlib
+import json
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,9 +18,9 @@ from relope.errors import NotFoundError, RelopeError, StoreError
 from relope.places import Place
 from relope.store.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.commit import Commit, FileRecord, read_commit
-from relope.store.layout import COMMIT, META, SAMPLES, is_part_id, part_folder
+from relope.store.layout import COMMIT, META, SAMPLES, part_folder
 from relope.store.manifest import StoreManifest, read_manifest
-from relope.store.remote import SMALL_BYTES, Remote, RemoteFile
+from relope.store.remote import SMALL_BYTES, Remote, RemoteFile, open_remote
 
 N_THREADS = 8
 _COMMIT_BYTES = 16 << 20
@@ -97,16 +98,22 @@ class Mirror:
         """Return the ids of the parts that somebody began to push, sorted."""
         return sorted(part for part, files in self.files.items() if COMMIT not in files)
 
-    def fetch_samples(self, parts: Iterable[str]) -> None:
-        """Fetch commit and samples of parts, unless they are here; the samples' sha256 is checked."""
-        missing = [part for part in parts if not (part_folder(self.folder, part) / SAMPLES).exists()]
-        in_threads(self._fetch_part, missing)
+    def fetch_commits(self, parts: Iterable[str]) -> None:
+        """Fetch the commits of parts, unless they are here."""
+        in_threads(self._fetch_commit, [part for part in parts if not self._has(part, COMMIT)])
 
-    def _fetch_part(self, part: str) -> None:
-        if not is_part_id(part) or not self._fetch(f"parts/{part}/{COMMIT}", _COMMIT_BYTES):
+    def fetch_samples(self, parts: Sequence[str]) -> None:
+        """Fetch commit and samples of parts, unless they are here; the samples' sha256 is checked."""
+        self.fetch_commits(parts)
+        missing = [part for part in parts if not self._has(part, SAMPLES)]
+        in_threads(lambda part: self.fetch_file(part, SAMPLES, self.commit(part).files[SAMPLES]), missing)
+
+    def _has(self, part: str, name: str) -> bool:
+        return (part_folder(self.folder, part) / name).exists()
+
+    def _fetch_commit(self, part: str) -> None:
+        if not self._fetch(f"parts/{part}/{COMMIT}", _COMMIT_BYTES):
             raise StoreError(f"part {part} is gone from {self.uri}; run the command again")
-        record = self.commit(part).files[SAMPLES]
-        self.fetch_file(part, SAMPLES, record)
 
     def fetch_file(self, part: str, name: str, record: FileRecord) -> None:
         """Fetch one small file of a part and hold it against its record."""
@@ -165,11 +172,16 @@ def mirrored(remote: Remote) -> Iterator[Mirror]:
 
 def stores_below(remote: Remote) -> list[Place]:
     """Return the stores right below a place."""
-    from relope.store.remote import open_remote
-
     places = [remote.place.below(name) for name in remote.folders()]
-    there = in_threads(lambda place: open_remote(place).read(META, _COMMIT_BYTES) is not None, places)
-    return [place for place, is_store in zip(places, there, strict=True) if is_store]
+    found = in_threads(lambda place: open_remote(place).read(META, _COMMIT_BYTES), places)
+    return [place for place, meta in zip(places, found, strict=True) if meta and _is_ours(meta.content)]
+
+
+def _is_ours(meta: bytes) -> bool:
+    try:
+        return "relope" in json.loads(meta)["attributes"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return False
 
 
 def nothing_there(remote: Remote) -> NotFoundError:
@@ -182,11 +194,22 @@ def nothing_there(remote: Remote) -> NotFoundError:
     )
 
 
-def in_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Return the results of some requests made side by side, in order; the first error ends all."""
+def in_threads(work: Callable[[T], R], items: Sequence[T], halt: Callable[[], None] | None = None) -> list[R]:
+    """Return the results of some requests made side by side, in order; the first error ends all.
+
+    Args:
+        work: makes one request.
+        items: what to make them of.
+        halt: called on an error or Ctrl-C, to let requests that are under way end early.
+    """
     with ThreadPoolExecutor(N_THREADS) as pool:
         try:
-            return list(pool.map(work, items))
+            futures = [pool.submit(work, item) for item in items]
+            for done in wait(futures, return_when=FIRST_EXCEPTION).done:
+                done.result()
+            return [future.result() for future in futures]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            if halt:
+                halt()
             raise

@@ -1,6 +1,7 @@
 """``s3://``, ``gs://`` and ``az://`` through obstore."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,8 @@ _SINGLE_BYTES = 8 << 20
 """Larger files go up in pieces of this size; those of an interrupted one are never seen under the name."""
 
 _RETRIES: Any = {"max_retries": 4, "retry_timeout": timedelta(minutes=2)}
+_ANSWER = re.compile(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", re.DOTALL)
+_CAUSE = re.compile(r'message: "([^"]+)"')
 _SIGN_IN = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`",
     "gs": "run `gcloud auth application-default login`, or set GOOGLE_SERVICE_ACCOUNT to a key file",
@@ -119,15 +122,15 @@ class ObjectRemote:
         if "NoSuchBucket" in text or "ContainerNotFound" in text or "bucket does not exist" in text:
             return NotFoundError(f"there is no bucket {self.place.root!r} for {uri}; make it, or correct the name")
         if isinstance(error, (exceptions.NotFoundError, FileNotFoundError)):
-            return NotFoundError(f"{uri} lacks a file that was there a moment ago: {_short(text)}")
-        if any(mark in text for mark in ("169.254.169.254", "metadata.google", "CredentialsProvider", "missing cred")):
+            return NotFoundError(f"{uri} lacks a file that was there a moment ago: {_reason(text)}")
+        if any(mark in text for mark in ("169.254.169.254", "metadata.google", "Account must be specified")):
             return NotFoundError(f"no credentials for {uri}\n{sign_in}")
         if isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError)):
-            return OutputError(f"{uri} refuses these credentials: {_short(text)}\n{sign_in}")
+            return OutputError(f"{uri} refuses these credentials: {_reason(text)}\n{sign_in}")
         if "redirect" in text.lower():
             return OutputError(f"{uri} lies in another region\nset AWS_REGION to the region of the bucket")
         return OutputError(
-            f"{uri} cannot be reached: {_short(text)}\ncheck the network and the endpoint, then run it again"
+            f"{uri} cannot be reached: {_reason(text)}\ncheck the network and the endpoint, then run it again"
         )
 
 
@@ -138,7 +141,10 @@ def _pieces(path: Path, sent: Sent) -> Iterator[bytes]:
             sent(len(block))
 
 
-def _short(text: str) -> str:
-    """Return the first line of an error, without the dump that obstore puts behind it."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
-    return line if len(line) <= 160 else f"{line[:157]}…"
+def _reason(text: str) -> str:
+    """Return what matters of an error of obstore, which dumps all its internals."""
+    if said := _ANSWER.search(text):
+        return f"{said[1]}: {said[2]}"
+    line = text.strip().partition("\n")[0].rpartition(" - ")[2]
+    cause = _CAUSE.search(text)
+    return f"{line[:160]} ({cause[1]})" if cause else line[:160]

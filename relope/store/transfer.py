@@ -32,13 +32,20 @@ MIB = 1 << 20
 
 
 class Meter:
-    """Adds up bytes from many threads and reports MiB."""
+    """Adds up bytes from many threads and reports MiB; once halted, it ends the threads that report to it."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.done = 0
         self._progress, self._total, self._lock = progress, total, threading.Lock()
+        self._halted = False
+
+    def halt(self) -> None:
+        """End every transfer at its next block."""
+        self._halted = True
 
     def __call__(self, n_bytes: int) -> None:
+        if self._halted:
+            raise OutputError("another transfer failed; this one was ended")
         with self._lock:
             self.done += n_bytes
             self._progress(self.done // MIB, -(-self._total // MIB))
@@ -81,7 +88,7 @@ def push_part(store: Path, part: str, mirror: Mirror, meter: Meter) -> bool:
     missing = [name for name, path in names.items() if there.get(name) != path.stat().st_size]
     for name in names.keys() - set(missing):
         meter(names[name].stat().st_size)
-    in_threads(lambda name: remote.upload({name: names[name]}, meter), missing)
+    in_threads(lambda name: remote.upload({name: names[name]}, meter), missing, meter.halt)
     created = remote.swap(commit_name, (folder / COMMIT).read_bytes(), None)
     remote.delete([claim_name])
     return created
@@ -141,7 +148,7 @@ def download(mirror: Mirror, commit: Commit, names: Collection[str], staged: Pat
                 "is missing" if size is None else f"has {size:,} bytes, was pushed with {commit.files[name].n_bytes:,}"
             )
             raise StoreError(f"{name} of part {commit.part} {has} at {mirror.uri}; nothing of it was read")
-    in_threads(lambda name: _download(mirror.remote, commit, name, staged, verify, meter), sorted(names))
+    in_threads(lambda name: _download(mirror.remote, commit, name, staged, verify, meter), sorted(names), meter.halt)
     path = part_folder(staged, commit.part) / COMMIT
     path.write_bytes((part_folder(mirror.folder, commit.part) / COMMIT).read_bytes())
 
