@@ -95,7 +95,7 @@ def pull(
         mirror.fetch_samples(mirror.catalog.parts)
         mirror.check_content()
         ids = None if not splits else _of_splits(mirror, splits)
-        manifest = subset_manifest(mirror.manifest, layers, splits, mirror.catalog.content_id)
+        manifest = subset_manifest(mirror.manifest, layers, splits, mirror.catalog.content_id, mirror.uri)
         writer = create_or_open(out, manifest)
         found = fetch_parts(mirror, writer, ids, verify, progress)
         found.content_id = writer.publish([*found.kept, *found.parts]).content_id

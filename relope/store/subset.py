@@ -17,7 +17,7 @@ from relope.types import Capture
 
 
 def subset_manifest(
-    manifest: StoreManifest, layers: Sequence[int], splits: Sequence[str], content: str
+    manifest: StoreManifest, layers: Sequence[int], splits: Sequence[str], content: str, where: str
 ) -> StoreManifest:
     """Return the manifest of a subset.
 
@@ -29,6 +29,7 @@ def subset_manifest(
         layers: what to keep; empty keeps all.
         splits: what was asked for; only recorded.
         content: content_id of the whole.
+        where: the whole, as errors name it.
 
     Raises:
         NotFoundError: a layer is not in the whole.
@@ -36,7 +37,7 @@ def subset_manifest(
     for layer in layers:
         if layer not in manifest.layers:
             has = ", ".join(map(str, manifest.layers))
-            raise NotFoundError(f"layer {layer} is not in the store (has {has}); choose among them with --layers")
+            raise NotFoundError(f"layer {layer} is not in {where} (has {has}); choose among them with --layers")
     kept = tuple(sorted(set(layers))) or manifest.layers
     fewer = kept != manifest.layers
     if not fewer and not splits:
