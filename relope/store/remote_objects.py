@@ -21,6 +21,10 @@ _SINGLE_BYTES = 8 << 20
 _RETRIES: Any = {"max_retries": 4, "retry_timeout": timedelta(minutes=2)}
 _ANSWER = re.compile(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", re.DOTALL)
 _CAUSE = re.compile(r'message: "([^"]+)"')
+_NO_CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "metadata.google", "Account must be specified")
+"""The last thing that is asked for credentials is the host of a virtual machine; elsewhere there is none."""
+
+_REFUSED = ("403 Forbidden", "401 Unauthorized", "ExpiredToken", "InvalidToken")
 _SIGN_IN = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`",
     "gs": "run `gcloud auth application-default login`, or set GOOGLE_SERVICE_ACCOUNT to a key file",
@@ -123,9 +127,13 @@ class ObjectRemote:
             return NotFoundError(f"there is no bucket {self.place.root!r} for {uri}; make it, or correct the name")
         if isinstance(error, (exceptions.NotFoundError, FileNotFoundError)):
             return NotFoundError(f"{uri} lacks a file that was there a moment ago: {_reason(text)}")
-        if any(mark in text for mark in ("169.254.169.254", "metadata.google", "Account must be specified")):
+        if any(
+            mark in text
+            for mark in ("/latest/api/token", "/latest/meta-data", "metadata.google", "Account must be specified")
+        ):
             return NotFoundError(f"no credentials for {uri}\n{sign_in}")
-        if isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError)):
+        denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError)
+        if isinstance(error, denied) or any(mark in text for mark in _REFUSED):
             return OutputError(f"{uri} refuses these credentials: {_reason(text)}\n{sign_in}")
         if "redirect" in text.lower():
             return OutputError(f"{uri} lies in another region\nset AWS_REGION to the region of the bucket")
