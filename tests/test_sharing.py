@@ -59,11 +59,8 @@ def test_fit_and_evaluate_in_place_read_only_last_tokens(local, s3, read, tmp_pa
     every = sum(path.stat().st_size for path in local.glob("parts/*/*/*/c/0/0"))
     assert 0 < fitted <= last < every / 10
     assert {name.split("/", 2)[2] for name, _ in read} == {"last/4/c/0/0"}
-    weights = [
-        (folder / "state.safetensors")
-        for folder in (Path("runs/tiny.zarr.routers/probe"), Path(f"{local}.routers/probe"))
-    ]
-    found = [sorted(folder.parent.glob("*.safetensors")) for folder in weights]
+    folders = (Path("runs/tiny.zarr.routers/probe"), Path(f"{local}.routers/probe"))
+    found = [sorted(folder.glob("*.safetensors")) for folder in folders]
     assert found[0] and all(a.read_bytes() == b.read_bytes() for a, b in zip(*found, strict=True))
 
     ok("predict", "--router", "runs/tiny.zarr.routers/probe", "--store", uri)
@@ -78,7 +75,9 @@ def test_fit_and_evaluate_in_place_read_only_last_tokens(local, s3, read, tmp_pa
     here = json.loads(ok("evaluate", "--store", local, "--bootstrap", "100", "--json").stdout)
     assert [m["auc"] for m in there["methods"]] == [m["auc"] for m in here["methods"]]
     assert there["path"] == "runs/tiny.zarr.report" and read == []
-    assert sorted(path.name for path in tmp_path.iterdir() if "tiny" not in path.name) == ["runs"]
+    hybrid = ok("evaluate", "--store", local, "--large-store", uri, "--bootstrap", "100", "--out", "hybrid", "--json")
+    assert json.loads(hybrid.stdout)["methods"][0]["n"] == 80
+    assert sorted(path.name for path in tmp_path.iterdir() if "tiny" not in path.name) == ["hybrid", "runs"]
 
 
 def test_block_l_and_every_token_come_when_a_method_asks(local, s3, read):

@@ -18,7 +18,7 @@ from relope.errors import NotFoundError, RelopeError, StoreError
 from relope.places import Place
 from relope.store.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.commit import Commit, FileRecord, read_commit
-from relope.store.layout import COMMIT, META, SAMPLES, part_folder
+from relope.store.layout import COMMIT, META, SAMPLES, part_folder, writing
 from relope.store.manifest import StoreManifest, read_manifest
 from relope.store.remote import SMALL_BYTES, Remote, RemoteFile, open_remote
 
@@ -71,8 +71,21 @@ class Mirror:
             self._manifest = read_manifest(self.folder)
         return True
 
-    def refresh(self) -> None:
-        """Fetch the newest catalog, and which files the parts have."""
+    def refresh(self, *, samples: bool = False) -> None:
+        """Fetch the newest catalog, and which files the parts have.
+
+        Args:
+            samples: also fetch the samples of its parts, and hold the catalog against them.
+
+        Raises:
+            StoreError: it names a part that is not there, or something was changed after it was pushed.
+        """
+        self._refresh()
+        if samples:
+            self.fetch_samples(self.catalog.parts)
+            self._check_content()
+
+    def _refresh(self) -> None:
         numbers = [int(match[1]) for file in self.remote.files("catalog") if (match := _CATALOG.fullmatch(file.name))]
         self.files = {}
         for file in self.remote.files("parts"):
@@ -123,20 +136,14 @@ class Mirror:
             raise StoreError(f"{name} of part {part} is missing at {self.uri}")
         if hashlib.sha256(found.content).hexdigest() != record.sha256:
             raise StoreError(f"{name} of part {part} at {self.uri} is not what was pushed: its sha256 differs")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(found.content)
+        self._keep(path, found.content)
 
     def commit(self, part: str) -> Commit:
         """Return the commit of a part whose samples were fetched."""
         with self.named():
             return read_commit(self.folder, part)
 
-    def check_content(self) -> None:
-        """Hold the samples of the catalog's parts against its root.
-
-        Raises:
-            StoreError: they do not agree: something was changed after it was pushed.
-        """
+    def _check_content(self) -> None:
         with self.named():
             root = parts_content_id(self.folder, self.catalog.parts)
         if self.catalog.number and root != self.catalog.content_id:
@@ -146,10 +153,13 @@ class Mirror:
         found = self.remote.read(name, limit)
         if found is None:
             return False
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(found.content)
+        self._keep(self.folder / name, found.content)
         return True
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
     @contextlib.contextmanager
     def named(self) -> Iterator[None]:

@@ -72,7 +72,7 @@ def pull(
 ) -> Pulled:
     """Take a shared store into a local one, which is made or must have the same recipe.
 
-    What is there already is left alone, so that the same command goes on after an interruption.
+    What is there already is left alone: called again, it goes on after an interruption.
 
     Args:
         uri: a URI, or a folder.
@@ -91,9 +91,7 @@ def pull(
     out = out or Path("runs") / place.name
     with mirrored(open_remote(place)) as mirror:
         mirror.manifest  # noqa: B018 (says that there is no store before anything else is asked)
-        mirror.refresh()
-        mirror.fetch_samples(mirror.catalog.parts)
-        mirror.check_content()
+        mirror.refresh(samples=True)
         ids = None if not splits else _of_splits(mirror, splits)
         manifest = subset_manifest(mirror.manifest, layers, splits, mirror.catalog.content_id, mirror.uri)
         writer = create_or_open(out, manifest)
@@ -101,8 +99,7 @@ def pull(
         found.content_id = writer.publish([*found.kept, *found.parts]).content_id
         found.besides = pull_grades(mirror, out, writer.committed())
         found.besides += pull_blocks(mirror, out, writer.manifest.layers)
-        if not layers and not splits:
-            found.besides += pull_plan(mirror, out)
+        found.besides += [] if layers or splits else pull_plan(mirror, out)
         return found
 
 
@@ -149,9 +146,7 @@ def reuse(uri: Path | str, writer: StoreWriter, wanted: Collection[str], progres
                 f"{mirror.uri} holds another recipe than this run: {changes}\n"
                 "leave out --reuse, or extract with the settings of that store"
             )
-        mirror.refresh()
-        mirror.fetch_samples(mirror.catalog.parts)
-        mirror.check_content()
+        mirror.refresh(samples=True)
         found = fetch_parts(mirror, writer, set(wanted) - writer.committed(), True, progress)
         found.besides = pull_plan(mirror, writer.path)
         return found

@@ -68,10 +68,7 @@ def push(store: Path, uri: str, progress: Progress = no_progress) -> Pushed:
     manifest = read_manifest(store)
     if place.scheme == "file" and Path(place.key).resolve() == store.resolve():
         raise InvalidInputError(f"{uri} is the store itself; give the folder or bucket of the team")
-    order = list(newest_catalog(store).parts)
-    order += [part for part in sealed_parts(store) if part not in order]
-    if not order:
-        raise StoreError(f"{store} has no finished part yet; let `relope extract` seal one first")
+    order = _finished(store)
     with mirrored(open_remote(place)) as mirror:
         _agree(store, manifest, mirror)
         mirror.refresh()
@@ -93,10 +90,23 @@ def push(store: Path, uri: str, progress: Progress = no_progress) -> Pushed:
         )
 
 
+def _finished(store: Path) -> list[str]:
+    order = list(newest_catalog(store).parts)
+    order += [part for part in sealed_parts(store) if part not in order]
+    if not order:
+        raise StoreError(f"{store} has no finished part yet; let `relope extract` seal one first")
+    return order
+
+
 def _agree(store: Path, manifest: StoreManifest, mirror: Mirror) -> None:
     """Create the remote store, or make sure that it has the same recipe."""
     if not mirror.open():
         mirror.remote.files("parts")  # names a missing bucket or mount before anything is written
+        if others := set(mirror.remote.folders()) - {"parts"}:
+            raise StoreError(
+                f"{mirror.uri} holds other things ({', '.join(sorted(others)[:5])}), not a store: nothing was written\n"
+                f"give the store a name there, e.g. {mirror.uri}/{store.name}"
+            )
         mirror.remote.swap(f"parts/{META}", pretty(GROUP), None)
         mirror.remote.swap(META, pretty(manifest_document(manifest)), None)
         mirror.open()

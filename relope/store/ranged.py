@@ -58,9 +58,7 @@ class RemoteStore(ActivationStore):
         try:
             mirror = Mirror(open_remote(place), folder)
             manifest = mirror.manifest
-            mirror.refresh()
-            mirror.fetch_samples(mirror.catalog.parts)
-            mirror.check_content()
+            mirror.refresh(samples=True)
             store = cls(folder, manifest, mirror.catalog, verify)
             store.mirror, store.bytes_read, store.source = mirror, 0, place.uri
             with mirror.named():

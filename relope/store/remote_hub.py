@@ -170,7 +170,8 @@ class HubRemote:
             raise
         except (RepositoryNotFoundError, BucketNotFoundError) as error:
             raise NotFoundError(
-                f"there is no {self.place.root} for {self.place.uri}, or it is private\n{_SIGN_IN}"
+                f"there is no {self.place.root} for {self.place.uri}, or it is private\n"
+                f"make it on the Hub first, or {_SIGN_IN}"
             ) from error
         except LocalTokenNotFoundError as error:
             raise NotFoundError(f"no credentials for {self.place.uri}\n{_SIGN_IN}") from error

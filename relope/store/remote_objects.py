@@ -1,6 +1,7 @@
 """``s3://``, ``gs://`` and ``az://`` through obstore."""
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -73,7 +74,8 @@ class ObjectRemote:
                 return None
             if found.meta["size"] > limit:
                 raise too_large(self.place, name, found.meta["size"], limit)
-            tag = found.meta.get("e_tag") or ""
+            # Which of the two decides is the service's own affair: Google looks at versions, the others at e_tags.
+            tag = json.dumps({key: found.meta[key] for key in ("e_tag", "version") if found.meta.get(key)})
             return Found(bytes(found.bytes()), tag, found.meta["last_modified"].timestamp())
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
@@ -86,7 +88,7 @@ class ObjectRemote:
         return content
 
     def swap(self, name: str, content: bytes, tag: str | None) -> bool:
-        mode: Any = "create" if tag is None else {"e_tag": tag}
+        mode: Any = "create" if tag is None else json.loads(tag)
         with self._asking():
             try:
                 obstore.put(self._store, self._prefix + name, content, mode=mode)
@@ -100,7 +102,7 @@ class ObjectRemote:
         for name, path in files.items():
             with self._asking():
                 content: Any = path.read_bytes() if path.stat().st_size <= _SINGLE_BYTES else _pieces(path, sent)
-                obstore.put(self._store, self._prefix + name, content, chunk_size=_SINGLE_BYTES, max_concurrency=4)
+                obstore.put(self._store, self._prefix + name, content, chunk_size=_SINGLE_BYTES, max_concurrency=2)
                 if isinstance(content, bytes):
                     sent(len(content))
 
@@ -135,6 +137,8 @@ class ObjectRemote:
         denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError)
         if isinstance(error, denied) or any(mark in text for mark in _REFUSED):
             return OutputError(f"{uri} refuses these credentials: {_reason(text)}\n{sign_in}")
+        if "NotImplemented" in text or isinstance(error, exceptions.NotSupportedError):
+            return OutputError(f"{uri}: this server lacks conditional writes (If-None-Match), which sharing needs")
         if "redirect" in text.lower():
             return OutputError(f"{uri} lies in another region\nset AWS_REGION to the region of the bucket")
         return OutputError(

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from relope.errors import OutputError, StoreError
-from relope.provenance import file_digest, sync_folder
+from relope.provenance import file_digest, sync_folder, write_bytes
 from relope.store.claims import adopt
 from relope.store.commit import Commit, FileRecord, read_commit
 from relope.store.layout import (
@@ -69,29 +69,41 @@ def push_part(store: Path, part: str, mirror: Mirror, meter: Meter) -> bool:
     if remote.commits:
         remote.upload({**names, commit_name: folder / COMMIT}, meter)
         return True
-    mine = file_digest(folder / COMMIT).encode()
-    while not remote.swap(claim_name, mine, None):
-        held = remote.read(claim_name)
-        if held is not None and held.content != mine:
-            if remote.read(commit_name) is not None:
-                return False
-            raise StoreError(
-                f"somebody began to push another part {part} to {mirror.uri} and has not finished; try again when they "
-                f"have,\nor, if nobody is pushing, remove what is left: relope store gc {mirror.uri} --delete"
-            )
-        if held is not None:
-            break  # our own, of a push that was interrupted
+    if not _claim(mirror, part, file_digest(folder / COMMIT).encode()):
+        return False
     if remote.read(commit_name) is not None:
         remote.delete([claim_name])
         return False
+    # Whatever has come up under this claim is ours, and whole.
     there = {file.name: file.n_bytes for file in remote.files(f"parts/{part}")}
     missing = [name for name, path in names.items() if there.get(name) != path.stat().st_size]
-    for name in names.keys() - set(missing):
-        meter(names[name].stat().st_size)
+    meter(sum(names[name].stat().st_size for name in names.keys() - set(missing)))
     in_threads(lambda name: remote.upload({name: names[name]}, meter), missing, meter.halt)
     created = remote.swap(commit_name, (folder / COMMIT).read_bytes(), None)
     remote.delete([claim_name])
     return created
+
+
+def _claim(mirror: Mirror, part: str, mine: bytes) -> bool:
+    """Claim a part, or find our claim of a push that was interrupted; False when another version is complete there.
+
+    Raises:
+        StoreError: another version is half there.
+    """
+    remote, name = mirror.remote, f"parts/{part}/{LOCK}"
+    while not remote.swap(name, mine, None):
+        held = remote.read(name)
+        if held is None:
+            continue  # given back a moment ago
+        if held.content == mine:
+            return True
+        if remote.read(f"parts/{part}/{COMMIT}") is not None:
+            return False
+        raise StoreError(
+            f"somebody began to push another part {part} to {mirror.uri} and has not finished; try again when they "
+            f"have,\nor, if nobody is pushing, remove what is left: relope store gc {mirror.uri} --delete"
+        )
+    return True
 
 
 def checked(store: Path, part: str) -> Commit:
@@ -149,8 +161,8 @@ def download(mirror: Mirror, commit: Commit, names: Collection[str], staged: Pat
             )
             raise StoreError(f"{name} of part {commit.part} {has} at {mirror.uri}; nothing of it was read")
     in_threads(lambda name: _download(mirror.remote, commit, name, staged, verify, meter), sorted(names), meter.halt)
-    path = part_folder(staged, commit.part) / COMMIT
-    path.write_bytes((part_folder(mirror.folder, commit.part) / COMMIT).read_bytes())
+    record = (part_folder(mirror.folder, commit.part) / COMMIT).read_bytes()
+    write_bytes(part_folder(staged, commit.part) / COMMIT, record)
 
 
 def _download(remote: Remote, commit: Commit, name: str, staged: Path, verify: bool, meter: Meter) -> None:

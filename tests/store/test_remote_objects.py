@@ -48,6 +48,7 @@ ERRORS = [
     ((403, "AccessDenied", {}), OutputError, "refuses these credentials: AccessDenied"),
     ((404, "NoSuchBucket", {}), NotFoundError, "there is no bucket 'bucket'"),
     ((301, "PermanentRedirect", {}), OutputError, "set AWS_REGION"),
+    ((501, "NotImplemented", {}), OutputError, "lacks conditional writes"),
     ((400, "Strange", {}), OutputError, "cannot be reached: Strange: said Strange"),
 ]
 

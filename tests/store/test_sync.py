@@ -346,3 +346,35 @@ def test_nothing_there(team, tmp_path):
     with pytest.raises(NotFoundError):
         push(tmp_path / "nothing.zarr", f"{team}/x.zarr")
     assert not Path(tmp_path / "y.zarr").exists()
+
+
+def test_a_store_is_not_poured_into_a_folder_of_stores(made, team, uri):
+    push(made.path, uri)
+    with pytest.raises(StoreError, match=r"holds other things \(x\.zarr\), not a store") as said:
+        push(made.path, team)
+    assert f"{team}/x.zarr" in str(said.value)
+    assert listing(team)["stores"]
+
+
+def test_a_full_disk_keeps_what_is_sealed(made, uri, tmp_path, monkeypatch):
+    push(made.path, uri)
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+        with pytest.raises(OutputError, match="1,000 free"):
+            pull(uri, tmp_path / "y.zarr")
+    calls = []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 60:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match="No space left on device"):
+            pull(uri, tmp_path / "y.zarr")
+    sealed = ActivationStore.open(tmp_path / "y.zarr").parts
+    assert 0 < len(sealed) < 3 and verify(tmp_path / "y.zarr") == []
+    done = pull(uri, tmp_path / "y.zarr")
+    assert set(done.kept) == set(sealed) and tree_bytes(tmp_path / "y.zarr") == tree_bytes(made.path)
