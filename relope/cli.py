@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from relope import __version__, console
 from relope.cli_store import store_app
 from relope.errors import InvalidInputError, RelopeError, unknown
+from relope.places import shown
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
 KINDS = {"models": "backbones", "datasets": "datasets", "methods": "methods", "graders": "graders"}
@@ -37,7 +38,7 @@ class Root(TyperGroup):
         try:
             return super().invoke(ctx)
         except RelopeError as error:
-            console.note(f"error: {error}")
+            console.note(f"error: {shown(str(error))}")
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             console.note("interrupted; what was finished is kept, the same command goes on from there")
@@ -166,11 +167,11 @@ def _run(step: str, spec: Any, as_json: bool) -> None:
     outcome = run_step(step, spec, console.progress)
     if as_json:
         facts = outcome.facts.get("report", outcome.facts)
-        console.out(json.dumps({"path": str(outcome.path), "reused": outcome.reused, **facts}, indent=2))
+        console.out(json.dumps({"path": shown(str(outcome.path)), "reused": outcome.reused, **facts}, indent=2))
         return
     if "report" in outcome.facts:
         _show_report(outcome.facts["report"])
-    console.note(outcome.text)
+    console.note(shown(outcome.text))
 
 
 def _show_report(report: dict[str, Any]) -> None:

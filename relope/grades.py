@@ -48,9 +48,9 @@ def read_grades(store: ActivationStore, asked: str | None) -> pl.DataFrame:
     folder = Path(store.path) / "grades"
     found = {path.stem: path for path in folder.glob("*.parquet")}
     if not found:
-        raise NotFoundError(f"{store.source} has no verdicts yet; run `relope grade --store {store.source}`")
+        raise NotFoundError(f"{store.path} has no verdicts yet; run `relope grade --store {store.path}`")
     if asked is not None and asked not in found:
-        raise unknown("verdicts", asked, found, f"`relope grade --store {store.source} --grader …` makes them")
+        raise unknown("verdicts", asked, found, f"`relope grade --store {store.path} --grader …` makes them")
     path = found[asked] if asked else max(found.values(), key=lambda file: (file.stat().st_mtime_ns, file.name))
     return pl.read_parquet(path)
 
@@ -64,7 +64,7 @@ def rows_of(store: ActivationStore, splits: Sequence[str]) -> npt.NDArray[np.int
     there = store.samples["split"].unique().sort().to_list()
     for split in splits:
         if split not in there:
-            raise unknown(f"split of {store.source}", split, there, f"extract it: relope extract --split {split} …")
+            raise unknown(f"split of {store.path}", split, there, f"extract it: relope extract --split {split} …")
     return store.samples.filter(pl.col("split").is_in(list(splits)))["row"].to_numpy().astype(np.int64)
 
 
@@ -82,7 +82,7 @@ def labelled(
     missing = joined.filter(pl.col("correct").is_null())["id"]
     if len(missing):
         raise InvalidInputError(
-            f"{len(missing)} of {len(joined)} samples of {store.source} have no verdict (first: {missing[0]}); "
-            f"run `relope grade --store {store.source}` again"
+            f"{len(missing)} of {len(joined)} samples of {store.path} have no verdict (first: {missing[0]}); "
+            f"run `relope grade --store {store.path}` again"
         )
     return rows, joined["correct"].to_numpy()

@@ -14,6 +14,10 @@ _STEP = re.compile(r"[\w][\w.+=@ ~-]*")
 """One step of a path; a first letter or digit keeps out ``..`` and hidden names."""
 
 
+MIRRORS: dict[str, str] = {}
+"""Temporary folder of a store that is read where it is → its URI, which is what people are told; also after it was closed."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A URI taken apart.
@@ -100,3 +104,10 @@ def store_ref(value: object) -> object:
 def outputs_beside(ref: Path | str) -> str:
     """Return what the default outputs of a store are named after: its path; for a URI, ``runs/<name>``."""
     return str(Path("runs") / parse_uri(str(ref)).name) if is_uri(ref) else str(ref)
+
+
+def shown(text: str) -> str:
+    """Return a message with URIs in the place of the temporary folders that stand for them."""
+    for folder, uri in MIRRORS.items():
+        text = text.replace(folder, uri)
+    return text

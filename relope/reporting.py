@@ -110,7 +110,7 @@ def _read_all(spec: EvaluateSpec) -> list[Scores]:
 def _checked(store: ActivationStore, scores: Scores) -> Scores:
     if scores.meta.recipe_id != store.recipe_id:
         raise InvalidInputError(
-            f"{scores.path} was made from another recipe ({scores.meta.recipe_id[:12]}) than {store.source} "
+            f"{scores.path} was made from another recipe ({scores.meta.recipe_id[:12]}) than {store.path} "
             f"({store.recipe_id[:12]}); run `relope predict` on this store again"
         )
     return scores
@@ -135,7 +135,7 @@ def _large_labels(large: ActivationStore, labels: pl.DataFrame) -> npt.NDArray[n
     missing = verdicts.filter(pl.col("correct").is_null())["id"]
     if len(missing):
         raise InvalidInputError(
-            f"the large store {large.source} lacks {len(missing)} of {len(labels)} samples (first: {missing[0]}); "
+            f"the large store {large.path} lacks {len(missing)} of {len(labels)} samples (first: {missing[0]}); "
             "extract the same data set, split and limit with the large model"
         )
     return verdicts["correct"].to_numpy()

@@ -256,7 +256,7 @@ def pick_layer(store: "ActivationStore", asked: int | None, needs: Callable[[int
             has = ", ".join(str(number) for number in store.layers)
             wanted = ",".join(str(number) for number in needs(layer))
             raise NotFoundError(
-                f"layer {needed} is not in {store.source} (has {has}); "
+                f"layer {needed} is not in {store.path} (has {has}); "
                 f"extract again with --layers {wanted} into a new --out"
             )
     return layer

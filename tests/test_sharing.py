@@ -96,7 +96,7 @@ def test_verdicts_travel_both_ways(local, s3, tmp_path):
     ok("store", "push", local, uri)
     said = relope("fit", "probe", "--store", uri)
     assert said.exit_code == 2 and f"relope grade --store {uri}" in said.stderr
-    ok("grade", "--store", uri)
+    assert f"→ {uri}/grades/" in ok("grade", "--store", uri).stderr
     ok("store", "pull", uri, "--out", "back.zarr")
     assert pl.read_parquet(Path("back.zarr/grades") / grades.name).sort("id").equals(verdicts.sort("id"))
 

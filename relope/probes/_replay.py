@@ -99,8 +99,8 @@ class BlockReplay:
         folder = store.block_folder(layer)
         if not (folder / "block.safetensors").is_file():
             raise NotFoundError(
-                f"{store.source} keeps no weights of block {layer}; extract with --layers {layer - 1},{layer} into a "
-                "new --out, or fit with --mode full"
+                f"{store.path} keeps no weights of block {layer}; extract with --layers {layer - 1},{layer} into a new "
+                "--out, or fit with --mode full"
             )
         settings = json.loads((folder / "replay.json").read_text(encoding="utf-8"))
         config = AutoConfig.from_pretrained(folder)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from relope.errors import NotFoundError, RelopeError, StoreError
-from relope.places import Place
+from relope.places import MIRRORS, Place, shown
 from relope.store.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.commit import Commit, FileRecord, read_commit
 from relope.store.layout import COMMIT, META, SAMPLES, part_folder, writing
@@ -42,6 +42,7 @@ class Mirror:
 
     def __init__(self, remote: Remote, folder: Path) -> None:
         self.remote, self.folder = remote, folder
+        MIRRORS[str(folder)] = remote.place.uri
         self.catalog = Catalog(0, (), "")
         self.files: dict[str, dict[str, RemoteFile]] = {}
         self._manifest: StoreManifest | None = None
@@ -167,7 +168,7 @@ class Mirror:
         try:
             yield
         except RelopeError as error:
-            raise type(error)(str(error).replace(str(self.folder), self.uri)) from error
+            raise type(error)(shown(str(error))) from error
 
 
 @contextlib.contextmanager

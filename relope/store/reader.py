@@ -44,7 +44,7 @@ class ActivationStore:
 
     Attributes:
         path: the store's folder.
-        source: the path, or the URI of a store that is read where it is.
+        name: what messages call it: the path, or the URI of a store that is read where it is.
         manifest: what the store is.
         parts: ids of the parts that count, in the order of the rows.
     """
@@ -52,7 +52,7 @@ class ActivationStore:
     def __init__(self, path: Path, manifest: StoreManifest, catalog: Catalog, verify: bool) -> None:
         """Use `ActivationStore.open` instead."""
         self.path = path
-        self.source = str(path)
+        self.name = str(path)
         self.manifest = manifest
         self.parts = catalog.parts
         self._catalog, self._verify = catalog, verify
@@ -220,7 +220,7 @@ class ActivationStore:
         parts, starts = self.index.part[rows].tolist(), self.index.offset[rows].tolist()
         bounds = offsets.tolist()
         for place, (part, start) in enumerate(zip(parts, starts, strict=True)):
-            self._array(part, name).read_into(start, out[bounds[place] : bounds[place + 1]])
+            self.array(part, name).read_into(start, out[bounds[place] : bounds[place + 1]])
 
     def _per_sample(self, name: str, rows: Rows) -> npt.NDArray[np.float32]:
         numbers = self.index.numbers(rows)
@@ -229,11 +229,11 @@ class ActivationStore:
         for part in np.unique(parts).tolist():
             here = parts == part
             stored = np.empty((int(here.sum()), out.shape[1]), self._specs[name].stored)
-            self._array(part, name).take(local[here], stored)
+            self.array(part, name).take(local[here], stored)
             out[here] = to_float32(stored, self.manifest.dtype)
         return out
 
-    def _array(self, number: int, name: str) -> ArrayReader:
+    def array(self, number: int, name: str) -> ArrayReader:
         if (number, name) not in self._arrays:
             spec = self._specs[name]
             counts = self.index.part_tokens if spec.per_token else self.index.part_samples
@@ -244,13 +244,13 @@ class ActivationStore:
     def _check_layer(self, layer: int, every_token: bool = False) -> None:
         if layer not in self.layers:
             raise NotFoundError(
-                f"layer {layer} is not in {self.source} (has {_listed(self.layers)}); "
+                f"layer {layer} is not in {self.name} (has {_listed(self.layers)}); "
                 f"extract again with --layers {layer} into a new --out"
             )
         if every_token and layer not in self.manifest.token_layers:
             kept = _listed(self.manifest.token_layers)
             raise NotFoundError(
-                f"layer {layer} has only last tokens in {self.source} (every token: {kept}); "
+                f"layer {layer} has only last tokens in {self.name} (every token: {kept}); "
                 "extract again with --tokens all into a new --out"
             )
 

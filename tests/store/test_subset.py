@@ -108,8 +108,8 @@ def test_reading_in_place_gives_the_same_numbers(made, s3):
     push(made.path, uri)
     here = ActivationStore.open(made.path)
     with ActivationStore.open(uri) as there:
-        assert there.source == uri and there.recipe_id == here.recipe_id and there.content_id == here.content_id
-        assert there.samples.equals(here.samples) and there.bytes_read == 0
+        assert there.name == uri and there.recipe_id == here.recipe_id and there.content_id == here.content_id
+        assert there.samples.equals(here.samples) and there.bytes_fetched == 0
         np.testing.assert_array_equal(there.last(3), here.last(3))
         np.testing.assert_array_equal(there.last(3, [5, 0]), here.last(3, [5, 0]))
         np.testing.assert_array_equal(there.answer([6, 1]), here.answer([6, 1]))
@@ -124,15 +124,15 @@ def test_reading_in_place_fetches_only_the_chunks_that_are_touched(made, s3, mon
     store = ActivationStore.open(f"{s3}/x.zarr")
     row = 2 * 6
     store.last(3, [0])
-    assert store.bytes_read == (3 * row + 4) + (16 + 4)  # its part's one chunk of three rows, and the index
+    assert store.bytes_fetched == (3 * row + 4) + (16 + 4)  # its part's one chunk of three rows, and the index
     store.last(3, [0, 1, 2])
-    assert store.bytes_read == (3 * row + 4) + 20
-    before = store.bytes_read
+    assert store.bytes_fetched == (3 * row + 4) + 20
+    before = store.bytes_fetched
     list(store.batches(2, [1], size=1))  # sample b: token rows 3 … 302 of 304, in both chunks
-    assert store.bytes_read - before == 2 * (256 * row + 4) + (2 * 16 + 4)
-    before = store.bytes_read
+    assert store.bytes_fetched - before == 2 * (256 * row + 4) + (2 * 16 + 4)
+    before = store.bytes_fetched
     list(store.batches(3, [0], size=1))  # sample a: token rows 0 … 2, in the first chunk only
-    assert store.bytes_read - before == (256 * row + 4) + (2 * 16 + 4)
+    assert store.bytes_fetched - before == (256 * row + 4) + (2 * 16 + 4)
 
 
 def test_a_store_of_other_codecs_is_read_in_place(made, s3, tmp_path):
