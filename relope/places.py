@@ -15,7 +15,7 @@ _STEP = re.compile(r"[\w][\w.+=@ ~-]*")
 
 
 MIRRORS: dict[str, str] = {}
-"""Temporary folder of a store that is read where it is → its URI, which is what people are told; also after it was closed."""
+"""Temporary folder of a store that is read where it is → its URI, which is what people are told, also afterwards."""
 
 
 @dataclass(frozen=True)
