@@ -60,7 +60,7 @@ def test_what_the_page_promises_holds(ran):
         ran, "relope extract --model tiny-vl --dataset tiny --split train --limit"
     )
     small = ActivationStore.open(folder / "runs" / "small.zarr")
-    assert small.layers == (4,) and set(small.samples["split"]) == {"train"} and small.manifest.subset_of
+    assert small.layers == (4,) and set(small.samples["split"]) == {"train"} and small.manifest.recorded["subset_of"]
     both = ActivationStore.open(folder / "runs" / "both.zarr")
     assert len(both) == 130 and len(both.excluded) == 60
     assert (folder / "mnt" / "both.zarr" / "catalog" / "1.json").exists()

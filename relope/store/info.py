@@ -26,7 +26,6 @@ def info(store: ActivationStore) -> dict[str, Any]:
         "content_id": store.content_id,
         "identity": manifest.identity,
         "recorded": manifest.recorded,
-        "subset_of": manifest.subset_of,
         "grader": manifest.grader,
         "layers": list(manifest.layers),
         "token_layers": list(manifest.token_layers),

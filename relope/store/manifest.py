@@ -33,10 +33,9 @@ class StoreManifest:
         tokens: ``all`` keeps every prompt token of every layer; ``lean`` of ``token_layers`` only,
             and the last prompt token of the others.
         token_layers: layers with every token; filled in by itself unless ``lean``.
-        recorded: versions, device, batch size…: shown, never keyed.
+        recorded: versions, device, batch size…: shown, never keyed. ``subset_of`` in it says of which
+            other store (recipe_id, content_id) this one holds some layers or samples.
         grader: default grader: never keyed, since verdicts are re-made without the model.
-        subset_of: of a store that holds some layers or samples of another: recipe_id and content_id
-            of the other one, and what was asked for.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -50,7 +49,6 @@ class StoreManifest:
     token_layers: tuple[int, ...] = ()
     recorded: dict[str, Any] = field(default_factory=dict)
     grader: str = ""
-    subset_of: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -70,8 +68,8 @@ class StoreManifest:
         if self.tokens not in ("all", "lean"):
             raise InvalidInputError(f"tokens {self.tokens!r} is not allowed (all or lean)")
         kept = tuple(sorted(set(self.token_layers))) or (layers if self.tokens == "all" else ())
-        some = kept or (self.subset_of and self.tokens == "lean")  # of a lean store, layers with last tokens only
-        if not some or not set(kept) <= set(layers) or (self.tokens == "all" and kept != layers):
+        last_only = self.tokens == "lean" and "subset_of" in self.recorded
+        if not (kept or last_only) or not set(kept) <= set(layers) or (self.tokens == "all" and kept != layers):
             fit = f"layers {layers} with tokens {self.tokens!r}"
             raise InvalidInputError(
                 f"token_layers {self.token_layers} do not fit {fit}: lean needs some, all takes all"
@@ -80,7 +78,6 @@ class StoreManifest:
         object.__setattr__(self, "token_layers", kept)
         object.__setattr__(self, "identity", json.loads(canonical(self.identity)))
         object.__setattr__(self, "recorded", json.loads(canonical(self.recorded)))
-        object.__setattr__(self, "subset_of", json.loads(canonical(self.subset_of)))
 
     @functools.cached_property
     def recipe_id(self) -> str:
@@ -126,8 +123,6 @@ def array_specs(manifest: StoreManifest) -> dict[str, ArraySpec]:
 def manifest_document(manifest: StoreManifest) -> dict[str, Any]:
     """Return what the store's own ``zarr.json`` holds."""
     fields = {**dataclasses.asdict(manifest), "recipe_id": manifest.recipe_id}
-    if not manifest.subset_of:
-        del fields["subset_of"]
     return {**GROUP, "attributes": {"relope": fields}}
 
 

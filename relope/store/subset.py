@@ -42,17 +42,14 @@ def subset_manifest(
     fewer = kept != manifest.layers
     if not fewer and not splits:
         return manifest
+    origin = {"recipe_id": manifest.recipe_id, "content_id": content, "layers": list(kept), "splits": list(splits)}
+    fields = {"layers": list(kept), "tokens": manifest.tokens}
     return dataclasses.replace(
         manifest,
-        identity={**manifest.identity, "layers": list(kept)} if fewer else manifest.identity,
+        identity={**manifest.identity, **fields} if fewer else manifest.identity,
         layers=kept,
         token_layers=tuple(layer for layer in manifest.token_layers if layer in kept),
-        subset_of={
-            "recipe_id": manifest.recipe_id,
-            "content_id": content,
-            "layers": list(kept),
-            "splits": list(splits),
-        },
+        recorded={**manifest.recorded, "subset_of": origin},
     )
 
 

@@ -34,8 +34,8 @@ def test_one_layer(made, uri, tmp_path):
     done = pull(uri, tmp_path / "y.zarr", layers=[3])
     store = ActivationStore.open(tmp_path / "y.zarr")
     assert store.layers == (3,) and store.manifest.token_layers == (3,)
-    assert store.manifest.identity == {**made.manifest.identity, "layers": [3]}
-    assert store.manifest.subset_of == {
+    assert store.manifest.identity == {**made.manifest.identity, "layers": [3], "tokens": "all"}
+    assert store.manifest.recorded["subset_of"] == {
         "recipe_id": made.manifest.recipe_id,
         "content_id": ActivationStore.open(made.path).content_id,
         "layers": [3],
@@ -59,7 +59,7 @@ def test_one_split_keeps_the_recipe_and_the_parts_that_are_whole(made, uri, tmp_
     done = pull(uri, tmp_path / "y.zarr", splits=["train"])
     store = ActivationStore.open(tmp_path / "y.zarr")
     assert store.samples["id"].to_list() == list("cdefg")
-    assert store.recipe_id == made.manifest.recipe_id and store.manifest.subset_of["splits"] == ["train"]
+    assert store.recipe_id == made.manifest.recipe_id and store.manifest.recorded["subset_of"]["splits"] == ["train"]
     assert done.parts[1:] == made.parts[1:] and done.parts[0] not in made.parts
     np.testing.assert_array_equal(store.last(2), truth(made, 2, "cdefg"))
     assert verify(tmp_path / "y.zarr", deep=True) == []
@@ -78,7 +78,7 @@ def test_a_subset_can_be_shared_and_pulled_again(made, uri, team, tmp_path):
     push(tmp_path / "y.zarr", f"{team}/small.zarr")
     pull(f"{team}/small.zarr", tmp_path / "z.zarr")
     store = ActivationStore.open(tmp_path / "z.zarr")
-    assert store.samples["id"].to_list() == ["a", "b"] and store.manifest.subset_of["splits"] == ["test"]
+    assert store.samples["id"].to_list() == ["a", "b"] and store.manifest.recorded["subset_of"]["splits"] == ["test"]
     assert verify(tmp_path / "z.zarr", deep=True) == []
 
 
