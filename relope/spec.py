@@ -44,6 +44,7 @@ class ExtractSpec(Spec):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype")
     store_dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="stored dtype; auto = compute")
+    codec: Literal["none", "zstd"] = Field("none", description="zstd: a third smaller on disk, slower to read")
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="attention implementation")
     grader: str | None = Field(None, description="how answers are judged; default: the data set's own")
     reuse: StoreRef | None = Field(None, description="a teammate's store: take what it has, compute the rest")

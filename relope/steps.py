@@ -68,7 +68,7 @@ def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
     backbone = open_backbone(spec.model, spec.device, spec.dtype, spec.attention)
     manifest = make_manifest(backbone, dataset, spec)
     out = spec.out or Path("runs") / f"{spec.dataset}.zarr"
-    writer = create_or_open(out, manifest)
+    writer = create_or_open(out, manifest, codec=spec.codec)
     writer.sweep()
     save_block(backbone, out, manifest.layers)
     reused = _reuse(spec, writer, samples, watch)

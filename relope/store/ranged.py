@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from relope.errors import StoreError
 from relope.places import parse_uri
-from relope.store.arrays import ArrayReader, open_array
+from relope.store.arrays import ArrayReader
 from relope.store.besides import pull_blocks, pull_grades
 from relope.store.layout import META, SHARD, part_folder, read_json, writing
 from relope.store.manifest import ArraySpec
@@ -83,18 +83,14 @@ class RemoteStore(ActivationStore):
                 return
         raise StoreError(f"others wrote {name} at {self.name} again and again; run the command again")
 
-    def array(self, number: int, name: str) -> ArrayReader:
-        if (number, name) not in self._arrays:
-            spec = self._specs[name]
-            counts = self.index.part_tokens if spec.per_token else self.index.part_samples
-            self._arrays[number, name] = _Ranged(self, self.parts[number], spec, counts[number], self._verify)
-        return self._arrays[number, name]
+    def _open_array(self, part: str, spec: ArraySpec, n_rows: int) -> ArrayReader:
+        return _Ranged(self, part, spec, lambda: super(RemoteStore, self)._open_array(part, spec, n_rows))
 
 
 class _Ranged:
     """One array of a part, filled in as it is read."""
 
-    def __init__(self, store: RemoteStore, part: str, spec: ArraySpec, n_rows: int, verify: bool) -> None:
+    def __init__(self, store: RemoteStore, part: str, spec: ArraySpec, open_local: Callable[[], ArrayReader]) -> None:
         self._store, self._part, self._lock = store, part, threading.Lock()
         self._name = f"{spec.name}/{SHARD}"
         mirror, commit = store.mirror, store.mirror.commit(part)
@@ -116,7 +112,7 @@ class _Ranged:
                     self._fill(name, [(0, commit.files[name].n_bytes)])
         self._missing = np.ones(n_chunks, bool)
         with mirror.named():
-            self._reader = open_array(store.path, part, spec, n_rows, verify=verify)
+            self._reader = open_local()
 
     def read_into(self, start: int, out: npt.NDArray[Any]) -> None:
         if len(out):
@@ -128,6 +124,9 @@ class _Ranged:
         self._need(np.unique(rows // self._chunk_rows).tolist())
         with self._store.mirror.named():
             self._reader.take(rows, out)
+
+    def release(self) -> None:
+        self._reader.release()
 
     def _chunking(self, spec: ArraySpec) -> tuple[int, int]:
         """Return rows a chunk and the number of chunks in the shard; (1, 0) when it is no shard with an index."""

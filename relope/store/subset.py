@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from relope.errors import NotFoundError
-from relope.store.arrays import ArrayReader, open_array
+from relope.store.arrays import ArrayReader, open_array, part_codec
+from relope.store.codec import CODECS
 from relope.store.manifest import StoreManifest, array_specs
 from relope.store.part import PartWriter
 from relope.store.samples import RESERVED, read_samples
+from relope.store.shard import Encoding
 from relope.types import Capture
 
 
@@ -69,8 +71,9 @@ def write_subset(source: Path, part: str, out: Path, manifest: StoreManifest, id
         name: open_array(source, part, spec, n_tokens if spec.per_token else n_samples)
         for name, spec in array_specs(manifest).items()
     }
-    wanted = set(ids)
-    with PartWriter(out, manifest, ids) as writer:
+    wanted, codec = set(ids), part_codec(source, part, array_specs(manifest))
+    encoding = Encoding(codec if codec in CODECS else "none")
+    with PartWriter(out, manifest, ids, encoding) as writer:
         for local, row in enumerate(table.iter_rows(named=True)):
             if row["id"] in wanted:
                 capture = _capture(manifest, arrays, local, row["first_token"], row["n_tokens"])

@@ -7,7 +7,10 @@ from made_stores import PARTS, as_float, make_manifest, make_row
 from relope.errors import NotFoundError, StoreError
 from relope.store import ActivationStore, verify
 from relope.store import ranged as ranged_module
+from relope.store.arrays import part_codec
+from relope.store.convert import convert
 from relope.store.listing import listing
+from relope.store.manifest import array_specs
 from relope.store.pull import pull
 from relope.store.push import push
 
@@ -167,3 +170,25 @@ def test_a_store_of_other_codecs_is_read_in_place(made, s3, tmp_path):
     assert listing(f"{s3}/x.zarr")["n_samples"] == 7
     pull(f"{s3}/x.zarr", tmp_path / "y.zarr", layers=[3])
     np.testing.assert_array_equal(ActivationStore.open(tmp_path / "y.zarr").last(3), expected)
+
+
+def test_a_packed_store_stays_packed(made, s3, tmp_path):
+    packed = tmp_path / "packed.zarr"
+    convert(made.path, packed, codec="zstd")
+    push(packed, f"{s3}/x.zarr")
+    store = ActivationStore.open(f"{s3}/x.zarr")
+    assert store.content_id == ActivationStore.open(made.path).content_id
+    np.testing.assert_array_equal(store.last(3), truth(made, 3, "abcdefg"))
+    tokens = every_token(store, 2)
+    assert all((tokens[name] == made.captures[name].hidden[2]).all() for name in made.ids)
+    pull(f"{s3}/x.zarr", tmp_path / "y.zarr", layers=[3])
+    small = ActivationStore.open(tmp_path / "y.zarr")
+    assert {part_codec(small.path, part, array_specs(small.manifest)) for part in small.parts} == {"zstd"}
+    assert verify(small.path, deep=True) == []
+
+
+def test_pulling_layers_is_converting_to_these_layers(made, uri, tmp_path):
+    pull(uri, tmp_path / "y.zarr", layers=[3])
+    convert(made.path, tmp_path / "z.zarr", layers=[3])
+    one, other = ActivationStore.open(tmp_path / "y.zarr"), ActivationStore.open(tmp_path / "z.zarr")
+    assert (one.recipe_id, one.content_id, one.parts) == (other.recipe_id, other.content_id, other.parts)
