@@ -2,11 +2,10 @@
 
 An array's file is a sparse local one of the right size. Its index and chunks are filled in from the
 remote as rows are asked for, and the readers of local stores then find them there, codecs, CRCs
-and all. Nothing is fetched twice while the store is open.
+and all. What was fetched stays until the store is closed.
 """
 
 import contextlib
-import itertools
 import os
 import shutil
 import tempfile
@@ -130,7 +129,8 @@ class _Ranged:
 
     def _chunking(self, spec: ArraySpec) -> tuple[int, int]:
         """Return rows a chunk and the number of chunks in the shard; (1, 0) when it is no shard with an index."""
-        document = read_json(self._store.path, part_folder(self._store.path, self._part) / spec.name / META)
+        with self._store.mirror.named():
+            document = read_json(self._store.path, part_folder(self._store.path, self._part) / spec.name / META)
         with contextlib.suppress(KeyError, IndexError, TypeError, ZeroDivisionError):
             codec = document["codecs"][0]
             inner = codec["configuration"]["chunk_shape"]
@@ -160,9 +160,12 @@ class _Ranged:
             return
         with self._lock:
             wanted = [chunk for chunk in chunks if chunk < len(self._missing) and self._missing[chunk]]
-            spans = [(int(start), int(start + size)) for start, size in self._offsets[wanted] if size]
-            self._fill(self._name, _joined(sorted(spans)))
+            spans = _joined(sorted((int(start), int(start + size)) for start, size in self._offsets[wanted] if size))
+            self._fill(self._name, spans)
             self._missing[wanted] = False
+            for start, stop in spans:  # and what lay in the gaps
+                starts, sizes = self._offsets[:, 0], self._offsets[:, 1]
+                self._missing[(starts >= start) & (starts + sizes <= stop)] = False
 
     def _make(self, name: str, size: int) -> None:
         path = self._path(name)
@@ -198,7 +201,6 @@ def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _cut(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the same ranges in pieces that fit into memory several at a time."""
-    pieces = ((range(start, stop, _MOST_BYTES), stop) for start, stop in spans)
-    return list(
-        itertools.chain.from_iterable([(at, min(at + _MOST_BYTES, stop)) for at in starts] for starts, stop in pieces)
-    )
+    return [
+        (at, min(at + _MOST_BYTES, stop)) for start, stop in spans for at in range(start, stop, _MOST_BYTES)
+    ]  # fmt: skip
