@@ -6,14 +6,15 @@ from pathlib import Path
 
 from relope.errors import InvalidInputError, OutputError, StoreError
 from relope.places import Place, as_place
-from relope.provenance import file_digest, pretty
+from relope.provenance import pretty
 from relope.store.besides import push_besides
 from relope.store.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.commit import read_commit
-from relope.store.layout import COMMIT, GROUP, META, part_folder, sealed_parts
+from relope.store.layout import GROUP, META, sealed_parts
 from relope.store.manifest import StoreManifest, manifest_document, read_manifest
 from relope.store.mirror import Mirror, mirrored
 from relope.store.remote import open_remote
+from relope.store.samples import read_samples
 from relope.store.transfer import Meter, push_part
 from relope.store.writer import differences
 from relope.types import Progress, no_progress
@@ -145,13 +146,13 @@ def _publish(mirror: Mirror, order: Sequence[str]) -> Catalog:
 
 
 def _differs(store: Path, part: str, mirror: Mirror) -> bool:
-    theirs = part_folder(mirror.folder, part) / COMMIT
-    return file_digest(theirs) != file_digest(part_folder(store, part) / COMMIT)
+    """Return whether the values of a part there are others than ours; how they are packed does not count."""
+    columns = ("id", "content")
+    with mirror.named():
+        return not read_samples(mirror.folder, part, columns).equals(read_samples(store, part, columns))
 
 
 def n_samples(mirror: Mirror) -> int:
     """Return the number of distinct samples of the parts that count."""
-    from relope.store.samples import read_samples
-
     with mirror.named():
         return len({name for part in mirror.catalog.parts for name in read_samples(mirror.folder, part, ("id",))["id"]})
