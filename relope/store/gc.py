@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from relope.errors import NotFoundError
 from relope.places import Place, as_place
 from relope.store.claims import sweep
 from relope.store.layout import COMMIT, LOCK, TEMPORARY, parts_folder, writing
@@ -72,12 +71,11 @@ def _shared(mirror: Mirror, before: float) -> Iterator[Garbage]:
 
 
 def _local(store: Path) -> Iterator[Garbage]:
-    if not store.exists():
-        raise NotFoundError(f"there is no store at {store}")
     read_manifest(store)
     for path in (*store.glob(f"{TEMPORARY}*"), *parts_folder(store).glob(f"{TEMPORARY}*")):
         if not path.is_symlink() and _free(path / LOCK if path.is_dir() else path):
-            size = sum(file.lstat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
+            files = [file for file in path.rglob("*") if not file.is_dir()] if path.is_dir() else [path]
+            size = sum(file.lstat().st_size for file in files)
             yield Garbage(path.relative_to(store).as_posix(), size, "left by a process that is gone")
     old = time.time() - PARTIAL_AGE_S
     for path in (*store.glob(".*.partial"), *store.glob("*/.*.partial")):

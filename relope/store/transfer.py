@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from relope.errors import OutputError, StoreError
@@ -69,7 +69,8 @@ def push_part(store: Path, part: str, mirror: Mirror, meter: Meter) -> bool:
     if remote.commits:
         remote.upload({**names, commit_name: folder / COMMIT}, meter)
         return True
-    if not _claim(mirror, part, file_digest(folder / COMMIT).encode()):
+    mine = file_digest(folder / COMMIT).encode()
+    if not _claim(mirror, part, mine):
         return False
     if remote.read(commit_name) is not None:
         remote.delete([claim_name])
@@ -79,6 +80,7 @@ def push_part(store: Path, part: str, mirror: Mirror, meter: Meter) -> bool:
     missing = [name for name, path in names.items() if there.get(name) != path.stat().st_size]
     meter(sum(names[name].stat().st_size for name in names.keys() - set(missing)))
     in_threads(lambda name: remote.upload({name: names[name]}, meter), missing, meter.halt)
+    _check_arrived(mirror, part, names, mine)
     created = remote.swap(commit_name, (folder / COMMIT).read_bytes(), None)
     remote.delete([claim_name])
     return created
@@ -104,6 +106,20 @@ def _claim(mirror: Mirror, part: str, mine: bytes) -> bool:
             f"have,\nor, if nobody is pushing, remove what is left: relope store gc {mirror.uri} --delete"
         )
     return True
+
+
+def _check_arrived(mirror: Mirror, part: str, names: Mapping[str, Path], mine: bytes) -> None:
+    """Make sure that nobody took a push that was slow for one that was given up.
+
+    Raises:
+        OutputError: the claim or a file is gone.
+    """
+    held = mirror.remote.read(f"parts/{part}/{LOCK}")
+    there = {file.name: file.n_bytes for file in mirror.remote.files(f"parts/{part}")}
+    arrived = all(there.get(name) == path.stat().st_size for name, path in names.items())
+    sealed = f"parts/{part}/{COMMIT}" in there
+    if not (arrived and (sealed or (held is not None and held.content == mine))):
+        raise OutputError(f"somebody removed what was pushed of part {part} to {mirror.uri}; run the command again")
 
 
 def checked(store: Path, part: str) -> Commit:

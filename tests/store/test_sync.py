@@ -264,6 +264,25 @@ def test_two_versions_of_a_part_never_mix(rivals, uri, fail, tmp_path):
     assert tree_bytes(tmp_path / "y.zarr") == tree_bytes(two.path)
 
 
+def test_a_slow_push_that_was_taken_for_given_up_does_not_seal_half_a_part(small, uri, monkeypatch, tmp_path):
+    kind = FolderRemote if uri.startswith("file") else ObjectRemote
+    real, cleaned = kind.upload, []
+
+    def upload(self, files, sent):
+        real(self, files, sent)
+        if any(name.endswith("zarr.json") for name in files) and not cleaned:
+            cleaned.append(gc(uri, delete=True, hours=-1))
+
+    monkeypatch.setattr(mirror_module, "N_THREADS", 1)
+    monkeypatch.setattr(kind, "upload", upload)
+    with pytest.raises(OutputError, match="somebody removed what was pushed"):
+        push(small.path, uri)
+    assert cleaned and listing(uri)["parts"] == []
+    push(small.path, uri)
+    pull(uri, tmp_path / "y.zarr")
+    assert tree_bytes(tmp_path / "y.zarr") == tree_bytes(small.path)
+
+
 def test_the_same_part_pushed_twice_at_once_is_fine(small, uri, tmp_path):
     copy = shutil.copytree(small.path, tmp_path / "copy.zarr")
     errors = []
