@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from relope.errors import StoreError
 from relope.store.codec import CODECS, CRC_BYTES, Blocks, Scratch, crc32c
-from relope.store.foreign import MEND, ForeignArray, check_ratio
-from relope.store.layout import META, SHARD, guard, part_folder, read_json
+from relope.store.foreign import MEND, ForeignArray
+from relope.store.layout import META, SHARD, check_ratio, guard, part_folder, read_json
 from relope.store.manifest import ArraySpec
 from relope.store.shard import Encoding, array_document
 

@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def convert(
     target: Path,
     *,
     codec: str | None = None,
-    tokens: str | None = None,
+    tokens: Literal["all", "lean"] | None = None,
     layers: Sequence[int] = (),
     bfloat16: bool = False,
     progress: Progress = no_progress,
@@ -80,7 +80,7 @@ def convert(
         return catalog
 
 
-def _manifest(store: ActivationStore, tokens: str | None, layers: Sequence[int]) -> StoreManifest:
+def _manifest(store: ActivationStore, tokens: Literal["all", "lean"] | None, layers: Sequence[int]) -> StoreManifest:
     """Return the manifest of the new store: the same one when nothing is left out."""
     old = store.manifest
     if missing := sorted(set(layers) - set(old.layers)):
@@ -89,11 +89,7 @@ def _manifest(store: ActivationStore, tokens: str | None, layers: Sequence[int])
     kept = tuple(sorted(set(layers))) or old.layers
     selection = tokens or old.tokens
     if selection == "all" and old.tokens != "all":
-        raise InvalidInputError(
-            f"{store.path} is lean: it has not all tokens of layer {max(old.layers)}; extract again"
-        )
-    if selection not in ("all", "lean"):
-        raise InvalidInputError(f"tokens {selection!r} is not allowed (all or lean)")
+        raise InvalidInputError(f"{store.path} is lean: it lacks tokens of layer {max(old.layers)}; extract again")
     whole = kept if selection == "all" else kept[:-1] or kept
     if missing := sorted(set(whole) - set(old.token_layers)):
         raise NotFoundError(f"{store.path} has only last tokens of layer {missing[0]}; keep a shallower layer with it")

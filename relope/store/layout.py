@@ -37,6 +37,8 @@ GROUP: dict[str, Any] = {"zarr_format": 3, "node_type": "group", "attributes": {
 _PART_ID = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"\w[\w.+-]*")
 _JSON_LIMIT_BYTES = 256 << 20
+_MAX_RATIO = 1024
+_SMALL_BYTES = 64 << 20
 
 
 def is_part_id(name: object) -> bool:
@@ -117,6 +119,16 @@ def guard(store: Path, path: Path) -> Path:
     if not regular:
         raise StoreError(f"{relative} in {store} is no plain file")
     return path
+
+
+def check_ratio(where: str, claimed: int, size: int) -> None:
+    """Refuse what would unpack to far more than it takes on disk, unless that is little all the same.
+
+    Raises:
+        StoreError: more than 1024 times as much, and over 64 MiB.
+    """
+    if claimed > max(_MAX_RATIO * size, _SMALL_BYTES):
+        raise StoreError(f"{where} claims {claimed:,} bytes but has {size:,} on disk; it is not read")
 
 
 def temporary_beside(path: Path) -> Path:
