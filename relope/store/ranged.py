@@ -5,7 +5,6 @@ remote as rows are asked for, and the readers of local stores then find them the
 and all. What was fetched stays until the store is closed.
 """
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from relope.errors import StoreError
 from relope.places import parse_uri
-from relope.store.arrays import ArrayReader
+from relope.store.arrays import ArrayReader, own_chunking
 from relope.store.besides import pull_blocks, pull_grades
 from relope.store.layout import META, SHARD, part_folder, read_json, writing
 from relope.store.manifest import ArraySpec
@@ -83,13 +82,15 @@ class RemoteStore(ActivationStore):
         raise StoreError(f"others wrote {name} at {self.name} again and again; run the command again")
 
     def _open_array(self, part: str, spec: ArraySpec, n_rows: int) -> ArrayReader:
-        return _Ranged(self, part, spec, lambda: super(RemoteStore, self)._open_array(part, spec, n_rows))
+        return _Ranged(self, part, spec, n_rows, lambda: super(RemoteStore, self)._open_array(part, spec, n_rows))
 
 
 class _Ranged:
     """One array of a part, filled in as it is read."""
 
-    def __init__(self, store: RemoteStore, part: str, spec: ArraySpec, open_local: Callable[[], ArrayReader]) -> None:
+    def __init__(
+        self, store: RemoteStore, part: str, spec: ArraySpec, n_rows: int, open_local: Callable[[], ArrayReader]
+    ) -> None:
         self._store, self._part, self._lock = store, part, threading.Lock()
         self._name = f"{spec.name}/{SHARD}"
         mirror, commit = store.mirror, store.mirror.commit(part)
@@ -103,7 +104,7 @@ class _Ranged:
                 raise StoreError(f"{name} of part {part} at {store.name} is missing or has another size than pushed")
             if name != f"{spec.name}/{META}":
                 self._make(name, size)
-        self._chunk_rows, n_chunks = self._chunking(spec) if self._name in names else (1, 0)
+        self._chunk_rows, n_chunks = self._chunking(spec, n_rows) if self._name in names else (1, 0)
         self._offsets = self._fetch_index(commit.files[self._name].n_bytes, n_chunks) if n_chunks else None
         if self._offsets is None:
             for name in names:
@@ -127,20 +128,12 @@ class _Ranged:
     def release(self) -> None:
         self._reader.release()
 
-    def _chunking(self, spec: ArraySpec) -> tuple[int, int]:
-        """Return rows a chunk and the number of chunks in the shard; (1, 0) when it is no shard with an index."""
+    def _chunking(self, spec: ArraySpec, n_rows: int) -> tuple[int, int]:
+        """Return rows a chunk and the number of chunks; (1, 0) when another tool wrote it: then all of it is read."""
         with self._store.mirror.named():
             document = read_json(self._store.path, part_folder(self._store.path, self._part) / spec.name / META)
-        with contextlib.suppress(KeyError, IndexError, TypeError, ZeroDivisionError):
-            codec = document["codecs"][0]
-            inner = codec["configuration"]["chunk_shape"]
-            outer = document["chunk_grid"]["configuration"]["chunk_shape"]
-            indexed = codec["name"] == "sharding_indexed" and codec["configuration"]["index_location"] == "end"
-            plain = [step["name"] for step in codec["configuration"]["index_codecs"]] == ["bytes", "crc32c"]
-            whole = inner[1:] == outer[1:] == [spec.columns] and outer[0] >= document["shape"][0]
-            if indexed and plain and whole and inner[0] > 0:
-                return int(inner[0]), int(outer[0] // inner[0])
-        return 1, 0
+        ours = own_chunking(document, spec, n_rows) if isinstance(document, dict) else None
+        return (ours.rows, ours.n_chunks) if ours else (1, 0)
 
     def _fetch_index(self, size: int, n_chunks: int) -> npt.NDArray[np.uint64] | None:
         start = size - 16 * n_chunks - 4
