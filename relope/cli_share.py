@@ -49,7 +49,7 @@ def pull(
 
     with console.progress("pull (MiB)") as progress:
         done = run(
-            uri, out, layers=_layers(layers), splits=_listed(split), verify=verify, progress=progress
+            uri, out, layers=layer_numbers(layers), splits=_listed(split), verify=verify, progress=progress
         )  # fmt: skip
     _report([done], as_json)
 
@@ -128,7 +128,8 @@ def _report(done: list[Any], as_json: bool) -> None:
     console.note(f"Try next: relope store info {done[-1].path}")
 
 
-def _layers(text: str | None) -> tuple[int, ...]:
+def layer_numbers(text: str | None) -> tuple[int, ...]:
+    """Return the block numbers of ``--layers 23,24``."""
     try:
         return tuple(int(layer) for layer in _listed(text))
     except ValueError as error:
@@ -143,12 +144,10 @@ def _count(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
-def _size(n_bytes: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} GB"
+def _size(n_bytes: int) -> str:
+    from relope.store import human_bytes
+
+    return human_bytes(n_bytes)
 
 
 def _print(value: Any) -> None:

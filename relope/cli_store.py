@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,13 +21,13 @@ def info(
 ) -> None:
     """Show what a store holds: identity, layers, samples, tokens, bytes, accuracy."""
     from relope.reporting import store_facts
+    from relope.store import info_rows
 
     facts = store_facts(_local(store))
     if as_json:
         console.out(json.dumps(facts, indent=2))
         return
-    rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in facts.items()]
-    console.table(store, ("", ""), rows)
+    console.table(store, ("", ""), info_rows(facts))
 
 
 @store_app.command()
@@ -37,6 +37,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Check every file of a store against its digests; exit 2 when something is wrong."""
+    from relope.store import ActivationStore
     from relope.store import verify as check
 
     problems = check(_local(store), deep=deep)
@@ -48,8 +49,56 @@ def verify(
         )
     else:
         console.note(f"{store}: every file is what was written")
+        if excluded := ActivationStore.open(store).excluded:
+            console.note(f"{len(excluded)} samples are in an earlier part too and do not count again: {excluded}")
     if problems:
         raise typer.Exit(2)
+
+
+@store_app.command()
+def convert(
+    store: Annotated[str, typer.Argument(help="A store.")],
+    out: Annotated[Path, typer.Option("--out", help="The new store.")],
+    codec: Annotated[
+        Literal["none", "zstd"] | None, typer.Option("--codec", help="How chunks are packed; default: as they are.")
+    ] = None,
+    tokens: Annotated[
+        Literal["lean"] | None, typer.Option("--tokens", help="Keep of the deepest layer only the last tokens.")
+    ] = None,
+    layers: Annotated[str, typer.Option("--layers", help="Layers to keep, e.g. 23,24; default: all.")] = "",
+    dtype: Annotated[
+        Literal["uint16", "bfloat16-metadata"],
+        typer.Option("--dtype", help="What the metadata call bfloat16; zarr-python 3.1 knows uint16 only."),
+    ] = "uint16",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Write a store anew with another codec, fewer layers or fewer tokens."""
+    from relope.store import ActivationStore, info
+    from relope.store import convert as write_anew
+
+    source = _local(store)
+    native = dtype == "bfloat16-metadata"
+    with console.progress(f"convert {source.name}") as progress:
+        write_anew(
+            store,
+            out,
+            codec=codec,
+            tokens=tokens,
+            layers=cli_share.layer_numbers(layers),
+            bfloat16=native,
+            progress=progress,
+        )
+    old, new = info(ActivationStore.open(source)), info(ActivationStore.open(out))
+    facts = {"path": str(out), **{key: new[key] for key in ("recipe_id", "content_id", "codecs", "n_samples", "bytes")}}
+    facts |= {"same_content": old["content_id"] == new["content_id"], "source_bytes": old["bytes"]["total"]}
+    if as_json:
+        console.out(json.dumps(facts, indent=2))
+        return
+    from relope.store import human_bytes
+
+    sizes = f"{human_bytes(old['bytes']['total'])} → {human_bytes(new['bytes']['total'])}"
+    same = "the same content" if facts["same_content"] else "a subset, of another content_id"
+    console.note(f"{new['n_samples']} samples, {sizes}, {same} → {out}")
 
 
 def _local(ref: str) -> Path:

@@ -174,6 +174,7 @@ MISTAKES = [
     (["store", "gc", "{tmp}/nothing"], "there is no store at"),
     (["store", "verify", "{s3}/x.zarr"], "is not on this machine"),
     (["store", "info", "{s3}/x.zarr"], "is not on this machine"),
+    (["store", "convert", "{s3}/x.zarr", "--out", "{tmp}/c"], "is not on this machine"),
     (["fit", "probe", "--store", "{s3}/x.zarr"], "there is no store at"),
     (["fit", "probe", "--store", "s3:/bucket/x"], "one slash"),
     (["evaluate", "--store", "gopher://x"], "unknown scheme"),
@@ -223,7 +224,7 @@ def test_without_the_extra(local, s3, monkeypatch):
 def test_tables_and_notes_are_in_plain_words(local, s3):
     said = ok("store", "push", local, f"{s3}/tiny.zarr").stderr
     assert "2 parts sent (" in said and "240 samples in catalog 1" in said and "block_4/block.safetensors" in said
-    assert "0 parts sent (0 bytes), 2 there already" in ok("store", "push", local, f"{s3}/tiny.zarr").stderr
+    assert "0 parts sent (0 B), 2 there already" in ok("store", "push", local, f"{s3}/tiny.zarr").stderr
     assert "240 samples" in ok("store", "ls", f"{s3}/tiny.zarr").stdout
     assert "tiny.zarr" in ok("store", "ls", s3).stdout
     assert "2 parts added (240 samples, " in ok("store", "pull", f"{s3}/tiny.zarr", "--out", "b.zarr").stderr

@@ -10,7 +10,7 @@ from relope.store.content import content_id, sample_content
 from relope.store.convert import convert
 from relope.store.dtypes import from_float32, stored_dtype, to_float32
 from relope.store.index import Rows
-from relope.store.info import info
+from relope.store.info import human_bytes, info, info_rows
 from relope.store.layout import block_folder, catalog_folder, grades_path, part_folder, part_id, plan_path, sealed_parts
 from relope.store.manifest import FORMAT_VERSION, StoreManifest, read_manifest
 from relope.store.part import PartWriter
@@ -39,7 +39,9 @@ __all__ = [
     "create_or_open",
     "from_float32",
     "grades_path",
+    "human_bytes",
     "info",
+    "info_rows",
     "part_folder",
     "part_id",
     "plan_path",
