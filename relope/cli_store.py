@@ -79,15 +79,8 @@ def convert(
     source = _local(store)
     native = dtype == "bfloat16-metadata"
     with console.progress(f"convert {source.name}") as progress:
-        write_anew(
-            store,
-            out,
-            codec=codec,
-            tokens=tokens,
-            layers=cli_share.layer_numbers(layers),
-            bfloat16=native,
-            progress=progress,
-        )
+        kept = cli_share.layer_numbers(layers)
+        write_anew(source, out, codec=codec, tokens=tokens, layers=kept, bfloat16=native, progress=progress)
     old, new = info(ActivationStore.open(source)), info(ActivationStore.open(out))
     facts = {"path": str(out), **{key: new[key] for key in ("recipe_id", "content_id", "codecs", "n_samples", "bytes")}}
     facts |= {"same_content": old["content_id"] == new["content_id"], "source_bytes": old["bytes"]["total"]}
