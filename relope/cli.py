@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from relope import __version__, console
 from relope.cli_store import store_app
 from relope.errors import InvalidInputError, RelopeError, unknown
+from relope.places import shown
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
 KINDS = {"models": "backbones", "datasets": "datasets", "methods": "methods", "graders": "graders"}
@@ -41,7 +42,7 @@ class Root(TyperGroup):
         try:
             return super().invoke(ctx)
         except RelopeError as error:
-            console.note(f"error: {error}")
+            console.note(f"error: {shown(str(error))}")
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             console.note("interrupted; what was finished is kept, the same command goes on from there")
@@ -189,11 +190,11 @@ def _run(step: str, spec: Any, as_json: bool) -> None:
         return
     if as_json:
         facts = outcome.facts.get("report", {key: fact for key, fact in outcome.facts.items() if key != "table"})
-        console.out(json.dumps({"path": str(outcome.path), "reused": outcome.reused, **facts}, indent=2))
+        console.out(json.dumps({"path": shown(str(outcome.path)), "reused": outcome.reused, **facts}, indent=2))
         return
     if "table" in outcome.facts:
         console.table(*outcome.facts["table"])
-    console.note(outcome.text)
+    console.note(shown(outcome.text))
 
 
 def _summaries() -> dict[str, str]:

@@ -6,33 +6,36 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from relope import console
+from relope import cli_share, console
+from relope.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relope.store import Problem
 
-store_app = typer.Typer(help="Look at and check stores.", no_args_is_help=True)
+store_app = typer.Typer(help="Look at, check and share stores.", no_args_is_help=True)
+for _verb in (cli_share.push, cli_share.pull, cli_share.ls, cli_share.merge, cli_share.gc):
+    store_app.command()(_verb)
 
 
 @store_app.command()
 def info(
-    store: Annotated[Path, typer.Argument(help="A store.")],
+    store: Annotated[str, typer.Argument(help="A store.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Show what a store holds: identity, layers, samples, tokens, bytes, accuracy."""
     from relope.reporting import store_facts
     from relope.store import info_rows
 
-    facts = store_facts(store)
+    facts = store_facts(_local(store))
     if as_json:
         console.out(json.dumps(facts, indent=2))
         return
-    console.table(str(store), ("", ""), info_rows(facts))
+    console.table(store, ("", ""), info_rows(facts))
 
 
 @store_app.command()
 def verify(
-    store: Annotated[Path, typer.Argument(help="A store.")],
+    store: Annotated[str, typer.Argument(help="A store.")],
     deep: Annotated[bool, typer.Option("--deep", help="Also recompute every sample's content digest.")] = False,
     against_model: Annotated[
         int | None, typer.Option("--against-model", min=1, help="Run so many samples again and compare their states.")
@@ -43,9 +46,9 @@ def verify(
     from relope.store import ActivationStore
     from relope.store import verify as check
 
-    problems = check(store, deep=deep)
+    problems = check(_local(store), deep=deep)
     if against_model and not problems:
-        problems = _against_model(store, against_model)
+        problems = _against_model(_local(store), against_model)
     if as_json:
         console.out(json.dumps([vars(problem) for problem in problems], indent=2))
     elif problems:
@@ -75,7 +78,7 @@ def _against_model(store: Path, n_samples: int) -> "list[Problem]":
 
 @store_app.command()
 def convert(
-    store: Annotated[Path, typer.Argument(help="A store.")],
+    store: Annotated[str, typer.Argument(help="A store.")],
     out: Annotated[Path, typer.Option("--out", help="The new store.")],
     codec: Annotated[
         Literal["none", "zstd"] | None, typer.Option("--codec", help="How chunks are packed; default: as they are.")
@@ -94,10 +97,12 @@ def convert(
     from relope.store import ActivationStore, info
     from relope.store import convert as write_anew
 
+    source = _local(store)
     native = dtype == "bfloat16-metadata"
-    with console.progress(f"convert {store.name}") as progress:
-        write_anew(store, out, codec=codec, tokens=tokens, layers=_numbers(layers), bfloat16=native, progress=progress)
-    old, new = info(ActivationStore.open(store)), info(ActivationStore.open(out))
+    with console.progress(f"convert {source.name}") as progress:
+        kept = cli_share.layer_numbers(layers)
+        write_anew(source, out, codec=codec, tokens=tokens, layers=kept, bfloat16=native, progress=progress)
+    old, new = info(ActivationStore.open(source)), info(ActivationStore.open(out))
     facts = {"path": str(out), **{key: new[key] for key in ("recipe_id", "content_id", "codecs", "n_samples", "bytes")}}
     facts |= {"same_content": old["content_id"] == new["content_id"], "source_bytes": old["bytes"]["total"]}
     if as_json:
@@ -110,10 +115,14 @@ def convert(
     console.note(f"{new['n_samples']} samples, {sizes}, {same} → {out}")
 
 
-def _numbers(text: str) -> list[int]:
-    from relope.errors import InvalidInputError
+def _local(ref: str) -> Path:
+    """Return the folder of a store that must be on this machine or a mount of it."""
+    from relope.places import as_place
 
-    try:
-        return [int(number) for number in text.split(",") if number.strip()]
-    except ValueError as error:
-        raise InvalidInputError(f"--layers {text!r} must be block numbers, e.g. --layers 23,24") from error
+    place = as_place(ref)
+    if place.scheme != "file":
+        raise InvalidInputError(
+            f"{place.uri} is not on this machine: `relope store ls {place.uri}` shows it, "
+            f"`relope store pull {place.uri}` brings it here"
+        )
+    return Path(place.key) if "://" in ref else Path(ref)

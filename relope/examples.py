@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import polars as pl
 
 from relope.errors import InvalidInputError, unknown
 from relope.grades import apart, labelled, verdicts_of
+from relope.places import store_ref
 from relope.spec import FitSpec
 from relope.store import ActivationStore, RowReader, StoreUnion
 
@@ -39,7 +39,9 @@ def training_samples(spec: FitSpec) -> Training:
         InvalidInputError: the stores do not belong together, or nothing is left to learn from.
         NotFoundError: a data set to leave out is in none of the stores.
     """
-    stores = [ActivationStore.open(path) for path in dict.fromkeys([Path(spec.store), *map(Path, spec.also)])]
+    stores = [
+        ActivationStore.open(path) for path in dict.fromkeys([spec.store, *(str(store_ref(ref)) for ref in spec.also)])
+    ]
     found = [_marked(store, *labelled(store, spec.split, spec.grades)) for store in stores]
     store: RowReader = stores[0] if len(stores) == 1 else StoreUnion(stores)
     places = _places(store)

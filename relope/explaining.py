@@ -14,6 +14,7 @@ import numpy.typing as npt
 from relope import registry
 from relope.errors import InvalidInputError, RelopeError, unknown
 from relope.evaluate.attention_figure import Patches, Word, draw, page
+from relope.places import outputs_beside
 from relope.probes import Examples, method_class
 from relope.provenance import digest, write_bytes
 from relope.routers import open_router
@@ -55,7 +56,7 @@ def _write(
     spec: ExplainSpec, store: ActivationStore, sample: dict[str, Any], score: float,
     words: list[Word], patches: list[Patches], weights: npt.NDArray[np.float32],
 ) -> tuple[Path, bool, str, dict[str, Any]]:  # fmt: skip
-    out = spec.out or Path(f"{spec.store}.explained") / _file_name(spec.sample)
+    out = spec.out or Path(f"{outputs_beside(spec.store)}.explained") / _file_name(spec.sample)
     pictures, why = _pictures(store, sample["split"], spec.sample)
     if len(pictures) != len(patches):
         pictures = [None] * len(patches)

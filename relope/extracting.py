@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,28 @@ def extract_store(spec: ExtractSpec, watch: Watch) -> Outcome:
     writer = create_or_open(_out(spec, dataset), manifest, codec=spec.codec)
     writer.sweep()
     save_block(backbone, writer.path, manifest.layers)
+    n_reused = _reuse(spec, writer, samples, watch)
     committed = writer.committed()
     with watch("check samples") as progress:
         intake = take_in(backbone, samples, writer, committed, spec, progress)
     missing = [sample for sample in intake.samples if sample.id not in committed]
     bill = draw_up(backbone, missing, manifest.layers, manifest.dtype, writer.path, spec.text_only)
     warn_if_full(bill, spec.tokens, writer.path)
-    return _compute(spec, backbone, dataset, writer, intake, committed, watch)
+    outcome = _compute(spec, backbone, dataset, writer, intake, committed, watch)
+    if not spec.reuse:
+        return outcome
+    text = f"{n_reused} samples taken from {spec.reuse}; {outcome.text}"
+    return replace(outcome, text=text, facts={**outcome.facts, "reused": n_reused})
+
+
+def _reuse(spec: ExtractSpec, writer: StoreWriter, samples: Sequence[Sample], watch: Watch) -> int:
+    """Take what a teammate computed already; return the number of samples."""
+    if not spec.reuse:
+        return 0
+    from relope.store.pull import reuse
+
+    with watch("reuse (MiB)") as progress:
+        return reuse(spec.reuse, writer, [sample.id for sample in samples], progress).n_samples
 
 
 def _compute(
@@ -73,7 +89,7 @@ def _compute(
     facts |= {"halved": halvings(plan_file), "skipped": [vars(flaw) for flaw in intake.flaws]}
     text = f"{done} → {writer.path}"
     if batches.max_new_tokens:
-        graded = grade(GradeSpec(store=writer.path, responses=None, grader=spec.grader))
+        graded = grade(GradeSpec(store=str(writer.path), responses=None, grader=spec.grader))
         facts["accuracy"] = graded.facts["accuracy"]
         text += f", accuracy {facts['accuracy']:.3f}"
     return Outcome(writer.path, not n, f"{text}{_halved_note(facts['halved'])}{intake.note}", facts)

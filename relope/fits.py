@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
+from relope.places import MIRRORS
 
 if TYPE_CHECKING:
     from relope.store import RowReader
@@ -60,15 +61,15 @@ def ensure_block(store: "RowReader", probe: Any, layer: int) -> None:
         NotFoundError: the checkpoint cannot be opened either.
         InvalidInputError: it is another one than the store was made with.
     """
-    from relope.store import block_folder
-
-    if not getattr(probe, "replays", False) or (block_folder(store.path, layer) / "replay.json").is_file():
+    if not getattr(probe, "replays", False) or (store.block_folder(layer) / "replay.json").is_file():
         return
     if store.manifest.identity.get("quantize"):
         return  # quantized blocks are not kept: the fit says so, and what to do
     from relope.extract.backbone import open_backbone
     from relope.extract.recipe import save_block
 
+    if str(store.path) in MIRRORS:
+        return  # a store that is read where it is, is not written to: the fit says what is missing
     identity, model = store.manifest.identity, store.manifest.recorded.get("model", "")
     missing = f"{store.path} keeps no weights of block {layer}"
     try:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from relope.places import outputs_beside
 from relope.provenance import digest, file_digest
 from relope.routers import router_folder, router_name, scores_path
 from relope.spec import Spec
@@ -32,10 +33,10 @@ def output_of(step: str, spec: Spec) -> Path:
     if step == "predict":
         return scores_path(given["store"], Path(given["router"]).name)
     if step == "sweep":
-        return Path(f"{given['store']}.sweeps") / f"{given['method']}.parquet"
+        return Path(f"{outputs_beside(given['store'])}.sweeps") / f"{given['method']}.parquet"
     if step == "study":
         return Path("runs") / str(given["study"])
-    return Path(f"{given['store']}.report") if given.get("store") else Path("runs") / step
+    return Path(f"{outputs_beside(given['store'])}.report") if given.get("store") else Path("runs") / step
 
 
 def inputs_of(step: str, spec: Spec) -> list[Path]:

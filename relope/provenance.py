@@ -98,9 +98,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise cannot_write(path, error) from error
 
 
+def pretty(value: Any) -> bytes:
+    """Return a JSON value as our files spell it: keys sorted, one value a line."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically, keys sorted, one value a line."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    """Write a JSON file atomically."""
+    write_bytes(path, pretty(value))
 
 
 def write_frame(path: Path, frame: "pl.DataFrame") -> None:

@@ -88,10 +88,10 @@ def finished_report(out: Path, inputs: ReportInputs) -> dict[str, Any] | None:
     return found if same else None
 
 
-def store_facts(path: Path) -> dict[str, Any]:
+def store_facts(path: Path | str) -> dict[str, Any]:
     """Return what ``relope store info`` shows: the store's numbers, and its accuracy by split."""
     store = ActivationStore.open(path)
-    facts = {**info(store), "skipped": len(read_skipped(path))}
+    facts = {**info(store), "skipped": len(read_skipped(store.path))}
     try:
         graded = read_grades(store, None)
     except NotFoundError:

@@ -9,6 +9,7 @@ from typing import Any
 
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, StoreError, unknown
+from relope.places import outputs_beside
 from relope.probes import Probe, make, method_class
 from relope.provenance import versions, write_json
 from relope.store import FREE, ActivationStore
@@ -54,14 +55,14 @@ def split_name(name: str) -> tuple[str, int | None]:
     return (found[1], int(found[2])) if found else (name, None)
 
 
-def router_folder(store: Path, name: str) -> Path:
+def router_folder(store: Path | str, name: str) -> Path:
     """Return the default place of a router."""
-    return Path(f"{store}.routers") / name
+    return Path(f"{outputs_beside(store)}.routers") / name
 
 
-def scores_path(store: Path, name: str) -> Path:
+def scores_path(store: Path | str, name: str) -> Path:
     """Return the default place of a router's scores."""
-    return Path(f"{store}.scores") / f"{name}.parquet"
+    return Path(f"{outputs_beside(store)}.scores") / f"{name}.parquet"
 
 
 def write_router(folder: Path, router: Router, probe: Probe) -> None:

@@ -5,14 +5,17 @@ made from these classes. A field's description is its ``--help``.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from relope.errors import InvalidInputError, unknown
+from relope.places import store_ref
 from relope.provenance import digest
 
 Layers = tuple[str, ...]
+StoreRef = Annotated[str, BeforeValidator(store_ref)]
+"""A store that is read: its folder, or a URI. (As a Path, a URI would lose a slash.)"""
 
 
 class Spec(BaseModel):
@@ -58,6 +61,7 @@ class ExtractSpec(Spec):
         None, description="load the weights quantized (bitsandbytes, CUDA)"
     )
     grader: str | None = Field(None, description="how answers are judged; default: the data set's own")
+    reuse: StoreRef | None = Field(None, description="a teammate's store: take what it has, compute the rest")
 
 
 class PlanSpec(ExtractSpec):
@@ -84,7 +88,7 @@ class CaptionSpec(Spec):
 class GradeSpec(Spec):
     """Judge the answers of a store or of a file, without a model."""
 
-    store: Path | None = Field(None, description="a store; its verdicts are kept in it")
+    store: StoreRef | None = Field(None, description="a store; its verdicts are kept in it")
     responses: Path | None = Field(None, description="a JSON Lines file of response, gold and maybe choices")
     grader: str | None = Field(None, description="`relope list graders`; default: the store's own, or auto")
 
@@ -93,7 +97,7 @@ class FitSpec(Spec):
     """Fit a routing method from a store."""
 
     method: str = Field(description="`relope list methods`")
-    store: Path = Field(description="a store")
+    store: StoreRef = Field(description="a store: its folder, or a URI")
     also: Layers = Field((), description="further stores of the same model and layers to learn from")
     leave_out: Layers = Field((), description="data sets whose samples are not learned from")
     cap: int | None = Field(None, ge=4, description="at most so many samples of each data set, whole groups")
@@ -102,7 +106,7 @@ class FitSpec(Spec):
     layer: int | None = Field(None, ge=1, description="the block l that is read; default: the store's deepest")
     split: Layers = Field(("train",), description="splits to learn from")
     grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")
-    large_store: Path | None = Field(None, description="routellm-sw: the large model's store, for who wins")
+    large_store: StoreRef | None = Field(None, description="routellm-sw: the large model's store, for who wins")
     seed: int = Field(0, ge=0, description="decides initial weights, batches and the inner split")
     mode: Literal["cached", "truncated", "full"] | None = Field(None, description="relope: replay, or stream")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
@@ -113,7 +117,7 @@ class SweepSpec(Spec):
     """Fit a method with every combination of some settings and compare them on inner validation."""
 
     method: str = Field(description="`relope list methods`")
-    store: Path = Field(description="a store")
+    store: StoreRef = Field(description="a store: its folder, or a URI")
     grid: dict[str, tuple[Any, ...]] = Field(
         default_factory=dict, description="values of a setting (or of layer), key=value,value; repeatable"
     )
@@ -132,7 +136,7 @@ class ExplainSpec(Spec):
     """Show which tokens of a sample a router looks at."""
 
     router: Path = Field(description="a router folder, of attention-probe")
-    store: Path = Field(description="a store")
+    store: StoreRef = Field(description="a store: its folder, or a URI")
     sample: str = Field(description="id of a sample in it")
     out: Path | None = Field(None, description="folder of the picture; default <store>.explained/<sample>")
 
@@ -148,7 +152,7 @@ class PredictSpec(Spec):
     """Score the samples of a store with a router."""
 
     router: str = Field(description="a router folder, or the name of a method that trains nothing")
-    store: Path = Field(description="a store")
+    store: StoreRef = Field(description="a store: its folder, or a URI")
     out: Path | None = Field(None, description="the scores; default <store>.scores/<router's folder>.parquet")
     split: Layers = Field(("test",), description="splits to score")
     transfer: bool = Field(False, description="allow a router fitted on other data or pictures of the same model")
@@ -159,13 +163,13 @@ class PredictSpec(Spec):
 class EvaluateSpec(Spec):
     """Compare the scores of several methods and write a report."""
 
-    store: Path = Field(description="the small model's store")
+    store: StoreRef = Field(description="the small model's store")
     scores: Path | None = Field(None, description="folder of the scores; default <store>.scores")
-    large_store: Path | None = Field(None, description="the large model's store, for the hybrid system")
+    large_store: StoreRef | None = Field(None, description="the large model's store, for the hybrid system")
     methods: Layers = Field((), description="methods to compare; default: all that have scores")
     split: Layers = Field(("test",), description="splits to evaluate on")
     grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")
-    labels_store: Path | None = Field(
+    labels_store: StoreRef | None = Field(
         None, description="take verdicts from this store: labels frozen on other pictures"
     )
     costs: Path | None = Field(None, description="a price list; docs/costs.example.yaml shows the form")
@@ -237,7 +241,8 @@ def build(step: str, values: dict[str, Any], where: str = "") -> Spec:
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        raise InvalidInputError(f"{prefix}{key}={values.get(key)!r}: {first['msg'].lower()}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise InvalidInputError(f"{prefix}{key}={values.get(key)!r}: {said[:1].lower()}{said[1:]}") from error
 
 
 def _is_list(model: type[Spec], key: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relope.errors import InvalidInputError, NotFoundError
+from relope.places import outputs_beside
 from relope.spec import (
     CaptionSpec,
     CompareSpec,
@@ -119,6 +120,7 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
     name = spec.grader or store.manifest.grader
     grader = open_grader(name)
     path, table = write_grades(store, name, grader.VERSION, grader.grade)
+    store.save(f"grades/{path.name}")
     means = table.group_by("split").agg(pl.col("correct").mean()).sort("split")
     accuracy = table.select(pl.col("correct").mean()).item()
     facts = {
@@ -179,7 +181,7 @@ def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
     streams = open_streams(store, spec.device) if streamed else None
     verdicts = verdicts_of(store, rows, spec.grades)
     first = examples_of(store, rows, correct, runs[0].layer, streams, spec.device, verdicts)
-    path = spec.out or Path(f"{spec.store}.sweeps") / f"{spec.method}.parquet"
+    path = spec.out or Path(f"{outputs_beside(spec.store)}.sweeps") / f"{spec.method}.parquet"
     with watch(f"sweep {spec.method}") as progress:
         data = digest([store.recipe_id, known, correct.tolist()])
         examples = [replace(first, layer=run.layer) for run in runs]
@@ -212,7 +214,7 @@ def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
     from relope.reporting import finished_report, report_inputs
     from relope.results import terminal_table
 
-    out = spec.out or Path(f"{spec.store}.report")
+    out = spec.out or Path(f"{outputs_beside(spec.store)}.report")
     _score_untrained(spec, watch)
     inputs = report_inputs(spec)
     report = finished_report(out, inputs)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "relope"
-BASE = {"types", "errors", "registry", "provenance", "spec", "console", ""}
+BASE = {"types", "errors", "places", "registry", "provenance", "spec", "console", ""}
 ALLOWED = {
     "store": BASE | {"store"},
     "extract": BASE | {"store", "extract", "tiny"},

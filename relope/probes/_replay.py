@@ -113,7 +113,7 @@ class BlockReplay:
             NotFoundError: the store keeps no weights of block l.
             UnsupportedError: a model type whose blocks cannot be replayed.
         """
-        folder = Path(store.path) / f"block_{layer}"
+        folder = store.block_folder(layer)
         if not (folder / "replay.json").is_file():
             raise NotFoundError(
                 f"{store.path} keeps no weights of block {layer}; extract with --layers {layer - 1},{layer} into a new "

@@ -11,6 +11,7 @@
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -148,6 +149,19 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def link(partial: Path, path: Path) -> None:
+    """Give a finished file its name, unless another process has taken it: a rename would not notice."""
+    try:
+        os.link(partial, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        with path.open("xb") as file:  # a file system without hard links
+            file.write(partial.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def read_json(store: Path, path: Path) -> Any:

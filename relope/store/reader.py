@@ -5,15 +5,16 @@ import functools
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from relope.errors import StoreError
+from relope.places import is_uri, parse_uri
 from relope.store.arrays import ArrayReader, open_array
 from relope.store.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.codec import Scratch
 from relope.store.index import SampleIndex, build_index
-from relope.store.layout import COMMIT, part_folder
-from relope.store.manifest import StoreManifest, array_specs, read_manifest
+from relope.store.layout import COMMIT, block_folder, part_folder
+from relope.store.manifest import ArraySpec, StoreManifest, array_specs, read_manifest
 from relope.store.rows import RowReader
 
 _MAPPED_ARRAYS = 256
@@ -50,13 +51,20 @@ class ActivationStore(RowReader):
         """Open a store, also one whose run was interrupted: its sealed parts then count.
 
         Args:
-            path: the store's folder.
+            path: the store's folder, or a URI: of a remote store the arrays are read where they are.
             verify: check the CRC of each chunk when it is first touched.
 
         Raises:
             NotFoundError: nothing is at the path.
             StoreError: it is no store, or the catalog is damaged or names a part that is absent.
         """
+        if is_uri(path):
+            place = parse_uri(str(path))
+            if place.scheme != "file":
+                from relope.store.ranged import RemoteStore
+
+                return cast(Self, RemoteStore.open_uri(place.uri, verify=verify))
+            path = place.key
         path = Path(path)
         manifest = read_manifest(path)
         catalog = newest_catalog(path)
@@ -101,6 +109,13 @@ class ActivationStore(RowReader):
         """Which samples there are and where their rows lie; read on first use."""
         return build_index(self.path, self.parts)
 
+    def block_folder(self, layer: int) -> Path:
+        """Return where the weights of block ``layer`` are, if the store has them."""
+        return block_folder(self.path, layer)
+
+    def save(self, name: str) -> None:
+        """Make a file that was written below `path` part of the store; a local one has it already."""
+
     def array(self, number: int, name: str) -> ArrayReader:
         """Return an array of the part of that number, opened on first use."""
         key = number, name
@@ -108,12 +123,13 @@ class ActivationStore(RowReader):
             if key not in self._arrays:
                 spec = self._specs[name]
                 counts = self.index.part_tokens if spec.per_token else self.index.part_samples
-                self._arrays[key] = open_array(
-                    self.path, self.parts[number], spec, counts[number], verify=self._verify, scratch=self._scratch
-                )
+                self._arrays[key] = self._open_array(self.parts[number], spec, counts[number])
             self._mapped[key] = None
             self._mapped.move_to_end(key)
             if len(self._mapped) > _MAPPED_ARRAYS:
                 oldest, _ = self._mapped.popitem(last=False)
                 self._arrays[oldest].release()
             return self._arrays[key]
+
+    def _open_array(self, part: str, spec: ArraySpec, n_rows: int) -> ArrayReader:
+        return open_array(self.path, part, spec, n_rows, verify=self._verify, scratch=self._scratch)

@@ -45,6 +45,10 @@ class RowReader(abc.ABC):
     def recipe_id(self) -> str:
         """Hash of the identity, or of the identities in order."""
 
+    @abc.abstractmethod
+    def block_folder(self, layer: int) -> Path:
+        """Return where the weights of block ``layer`` are, if they are kept."""
+
     @property
     @abc.abstractmethod
     def index(self) -> SampleIndex:

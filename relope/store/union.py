@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,10 @@ class StoreUnion(RowReader):
     def recipe_id(self) -> str:
         """Hash of all recipes in order."""
         return digest([store.recipe_id for store in self.stores])
+
+    def block_folder(self, layer: int) -> Path:
+        """Return where the first store has the weights of block ``layer``: all are of one model."""
+        return self.stores[0].block_folder(layer)
 
     @functools.cached_property
     def index(self) -> SampleIndex:

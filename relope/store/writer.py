@@ -123,14 +123,18 @@ def _create(path: Path, manifest: StoreManifest) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_same(path: Path, old: StoreManifest, new: StoreManifest) -> None:
+def differences(old: StoreManifest, new: StoreManifest) -> str:
+    """Return in words in which fields two recipes differ; empty when they are one."""
     changes = list(identity_changes(old.identity, new.identity))
     for name in _FIXED:
         before, after = getattr(old, name), getattr(new, name)
         if before != after and not any(change.startswith(f"{name} ") for change in changes):
             changes.append(f"{name} was {before}, now {after}")
-    if not changes:
-        return
     more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
-    other = path.with_name(f"{path.stem}-{new.recipe_id[:8]}{path.suffix}")
-    raise StoreError(f"{path} holds another recipe: {'; '.join(changes[:_SHOWN])}{more}\nuse a new --out, e.g. {other}")
+    return f"{'; '.join(changes[:_SHOWN])}{more}"
+
+
+def _check_same(path: Path, old: StoreManifest, new: StoreManifest) -> None:
+    if changes := differences(old, new):
+        other = path.with_name(f"{path.stem}-{new.recipe_id[:8]}{path.suffix}")
+        raise StoreError(f"{path} holds another recipe: {changes}\nuse a new --out, e.g. {other}")
