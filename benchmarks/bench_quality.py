@@ -60,7 +60,7 @@ def stores(out: Path, plain: bool) -> tuple[ActivationStore, ActivationStore]:
     """Extract (or find) the store that methods are fitted on, and the one with traces of the test split."""
     made = [{"split": ("train", "test"), "out": out / "tiny-vl.zarr"}]
     if not plain:
-        traced = {"samples": 5, "p_true": True, "tokens": "lean", "batch_size": 256}
+        traced = {"samples": 5, "trace_tokens": 16, "p_true": True, "tokens": "lean", "batch_size": 128}
         made.append({"split": ("test",), "out": out / "tiny-vl-samples.zarr", **traced})
     for asked in made:
         steps.extract(ExtractSpec(model="tiny-vl", dataset="tiny", device="cpu", **asked))

@@ -1,5 +1,6 @@
 """Sampled traces and P(True) by hand."""
 
+import dataclasses
 import math
 import shutil
 
@@ -51,6 +52,14 @@ def test_semantic_entropy_is_that_of_scipy():
 
     expected = [math.exp(-entropy([2, 1])), *[math.exp(-entropy([1, 1, 1]))] * 3, 1.0]
     assert np.allclose(make("semantic-entropy", {}).predict_proba(EXAMPLES), expected, atol=1e-7)
+
+
+def test_a_chain_of_thought_that_the_grader_kept_whole_counts_by_its_end():
+    chain = [["an answer is a word. the answer is a", "The answer is: a", "answers vary"]] * 5
+    verdicts = VERDICTS.with_columns(pl.Series("parsed_chain", chain))
+    examples = dataclasses.replace(EXAMPLES, verdicts=verdicts)
+    assert np.allclose(make("mot", {}).predict_proba(examples), [4 / 6, 3 / 6, 2 / 6, 3 / 6, 5 / 6])
+    assert make("mot", {"variant": "verify"}).predict_proba(examples).tolist() == [1, 1, 0, 0, 1]
 
 
 def test_another_variant_survives_saving(tmp_path):
