@@ -183,9 +183,8 @@ def _how(report: Json) -> str:
         ("routing", "k = ⌈r·n⌉ lowest scores are escalated, equal scores in the order of a seeded permutation"),
         ("bars of the calibration", "Wilson intervals, samples taken as independent"),
         ("calibration error", "15 bins of equal mass, equal scores in one bin"),
-        ("seed", report["seed"]),
         ("versions", ", ".join(f"{name} {value}" for name, value in report["versions"].items())),
-        *report["provenance"].items(),
+        *((name, value) for name, value in report["provenance"].items() if name != "versions"),
     ]
     listed = "".join(f"<dt>{html.escape(str(name))}</dt><dd>{html.escape(_plain(value))}</dd>" for name, value in rows)
     note = "The numbers behind this page are in <code>report.json</code> beside it."

@@ -34,7 +34,7 @@ class StoreUnion(RowReader):
     """Stores of one model, their rows one after another.
 
     ``samples`` has one more column, ``store`` (number in ``stores``). A sample that a later store has
-    too, with the same id and the same content, counts once; `excluded` names the copies.
+    too, with the same data set, id and content, counts once; `excluded` names the copies.
 
     Attributes:
         stores: what is read, in the order of the rows.
@@ -96,7 +96,8 @@ def _joined(indexes: Sequence[SampleIndex], first_parts: Sequence[int]) -> Sampl
         table = pl.concat(frames, how="diagonal_relaxed")
     except pl.exceptions.PolarsError as error:
         raise InvalidInputError(f"the samples of the stores do not fit one table: {error}") from error
-    first = table.select(pl.struct("id", "content").is_first_distinct()).to_series()
+    keys = [name for name in ("dataset", "id", "content") if name in table.columns]
+    first = table.select(pl.struct(keys).is_first_distinct()).to_series()
     keep = first.to_numpy()
     kept = table.filter(first).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
     parts = [index.part + start for index, start in zip(indexes, first_parts, strict=True)]

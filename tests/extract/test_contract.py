@@ -56,9 +56,8 @@ def test_states_equal_a_truncated_pass_exactly(case):
             assert torch.equal(torch.from_numpy(capture.hidden[layer]), truth), layer
 
 
+@pytest.mark.parametrize("case", [name for name in CLASSES if name not in NO_HIDDEN_STATES], indirect=True)
 def test_states_equal_hidden_states_where_they_can_be_asked_for(case):
-    if reason := NO_HIDDEN_STATES.get(case.name):
-        pytest.skip(reason)
     sample = case.samples[0]
     (capture,) = captured(case.backbone, [sample])
     out = case.backbone.model.generate(
@@ -80,9 +79,8 @@ def test_rows_of_a_padded_mixed_batch_equal_themselves_alone(case):
             assert np.abs(capture.hidden[layer] - alone.hidden[layer]).max() <= 1e-5
 
 
+@pytest.mark.parametrize("case", [name for name in CLASSES if name not in TEXT_ONLY], indirect=True)
 def test_pictures_change_what_is_captured_and_are_marked(case):
-    if case.name in TEXT_ONLY:
-        pytest.skip("sees no pictures")
     first, second = case.samples[:2]
     one, two = (
         captured(case.backbone, [s])[0] for s in (first, Sample(**{**vars(first), "pictures": second.pictures}))

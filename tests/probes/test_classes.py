@@ -21,7 +21,7 @@ from relope.probes._heads import seeded
 from relope.probes._lora import Adapter, attach, module_name, target_shapes
 from relope.probes._replay import BlockReplay, read_batch
 from relope.spec import ExtractSpec
-from relope.store import ActivationStore
+from relope.store import ActivationStore, block_folder
 
 LAYER, N = 4, 6
 SEVEN = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -199,7 +199,9 @@ def gemma4():
 def test_gemma4_is_refused_from_the_cache_and_streams(gemma4, tmp_path):
     save_block(gemma4, tmp_path, (3, 4))
     with pytest.raises(UnsupportedError, match=r"gemma4.* from the cache.*--mode truncated or full"):
-        BlockReplay.open(SimpleNamespace(path=tmp_path), LAYER, "cpu")
+        BlockReplay.open(
+            SimpleNamespace(path=tmp_path, block_folder=lambda layer: block_folder(tmp_path, layer)), LAYER, "cpu"
+        )
     adapters = random_adapters(gemma4.blocks[LAYER - 1])
     block = attach(gemma4.blocks[LAYER - 1], adapters)
     streams = Streams(gemma4, {"a": None, "b": None})
