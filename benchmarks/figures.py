@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 
 class Figure(NamedTuple):
-    """One measured number; ``goal`` is for people, e.g. ``>= 0.90``."""
+    """One measured number; ``goal`` is for people, e.g. ``>= 0.90``. None: it could not be measured."""
 
-    value: float
+    value: float | None
     goal: str
     met: bool
 
@@ -35,5 +35,7 @@ def main(measure: Callable[[], dict[str, Figure]], description: str | None) -> N
         sys.stdout.write(json.dumps({name: figure._asdict() for name, figure in found.items()}, indent=2) + "\n")
     else:
         for name, (value, goal, met) in found.items():
-            sys.stdout.write(f"{'met   ' if met else 'MISSED'} {name}: {value:.4g} (goal {goal})\n")
+            sys.stdout.write(
+                f"{'met   ' if met else 'MISSED'} {name}: {'null' if value is None else f'{value:.4g}'} (goal {goal})\n"
+            )
     sys.exit(0 if all(figure.met for figure in found.values()) else 1)

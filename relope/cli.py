@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,12 +14,16 @@ from typer.core import TyperGroup
 from relope import __version__, console
 from relope.cli_store import store_app
 from relope.errors import InvalidInputError, RelopeError, unknown
+from relope.places import shown
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
 KINDS = {"models": "backbones", "datasets": "datasets", "methods": "methods", "graders": "graders"}
-STEPS = ("extract", "grade", "fit", "predict", "evaluate")
+STEPS = (
+    "extract", "plan", "caption", "grade", "fit", "sweep", "predict", "explain", "export", "evaluate", "study",
+    "compare",
+)  # fmt: skip
 CONTEXT = {"help_option_names": ["-h", "--help"]}
-POSITIONAL = {"method"}
+POSITIONAL = {"method", "folder", "study", "first", "second"}
 """Fields given without a flag."""
 
 
@@ -37,7 +42,7 @@ class Root(TyperGroup):
         try:
             return super().invoke(ctx)
         except RelopeError as error:
-            console.note(f"error: {error}")
+            console.note(f"error: {shown(str(error))}")
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             console.note("interrupted; what was finished is kept, the same command goes on from there")
@@ -84,6 +89,8 @@ def _command(step: str) -> Callable[..., None]:
         values = {key: value for key, value in given.items() if value is not None and value != []}
         if "set" in values:
             values["set"] = _settings(values["set"])
+        if "grid" in values:
+            values["grid"] = _grid(values["grid"])
         _run(step, build(step, values), as_json)
 
     parameters = [_parameter(name, info) for name, info in fields.items()]
@@ -98,9 +105,9 @@ def _parameter(name: str, info: Any) -> inspect.Parameter:
     shown: Any = {"show_default": _shown(info)}
     flag = f"--{name.replace('_', '-')}"
     if name in POSITIONAL:
-        declared = Annotated[str, typer.Argument(help=info.description)]
+        declared = Annotated[str, typer.Argument(help=_help(info))]
         return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=declared)
-    if name == "set":
+    if name in ("set", "grid"):
         option: Any = Annotated[list[str] | None, typer.Option(flag, help=info.description, show_default=False)]
         default = None
     elif info.annotation is bool:
@@ -139,16 +146,28 @@ def _json_parameter() -> inspect.Parameter:
 
 
 def _settings(given: Sequence[str]) -> dict[str, Any]:
-    """Read ``key=value`` pairs; a value is read as YAML, so that numbers and booleans are such."""
+    """Read ``key=value`` pairs."""
+    return {key: _value(text) for key, text in (_pair("set", pair, "head=logistic") for pair in given)}
+
+
+def _grid(given: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Read ``key=value,value`` pairs."""
+    pairs = [_pair("grid", pair, "lora_rank=2,4,8") for pair in given]
+    return {key: tuple(_value(text.strip()) for text in listed.split(",")) for key, listed in pairs}
+
+
+def _pair(flag: str, pair: str, example: str) -> tuple[str, str]:
+    key, _, value = pair.partition("=")
+    if not key or not value:
+        raise InvalidInputError(f"--{flag} {pair!r} must be key=value, e.g. --{flag} {example}")
+    return key, value
+
+
+def _value(text: str) -> Any:
+    """Read a value as YAML, so that numbers and booleans are such."""
     import yaml
 
-    found = {}
-    for pair in given:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise InvalidInputError(f"--set {pair!r} must be key=value, e.g. --set head=logistic")
-        found[key] = float(value) if _is_float(value) else yaml.safe_load(value)
-    return found
+    return float(text) if _is_float(text) else yaml.safe_load(text)
 
 
 def _is_float(text: str) -> bool:
@@ -164,26 +183,24 @@ def _run(step: str, spec: Any, as_json: bool) -> None:
     from relope.steps import run_step
 
     outcome = run_step(step, spec, console.progress)
-    if as_json:
-        facts = outcome.facts.get("report", outcome.facts)
-        console.out(json.dumps({"path": str(outcome.path), "reused": outcome.reused, **facts}, indent=2))
+    if os.environ.get("RANK", "0") != "0":
+        return  # under torchrun the first process speaks for all
+    if as_json and "verdicts" in outcome.facts:
+        console.out(json.dumps(outcome.facts["verdicts"], indent=2, ensure_ascii=False))
         return
-    if "report" in outcome.facts:
-        _show_report(outcome.facts["report"])
-    console.note(outcome.text)
-
-
-def _show_report(report: dict[str, Any]) -> None:
-    from relope.evaluate.report import terminal_rows
-
-    columns, rows = terminal_rows(report)
-    console.table(f"AUC of P(correct) on {report['n']} samples", columns, rows)
+    if as_json:
+        facts = outcome.facts.get("report", {key: fact for key, fact in outcome.facts.items() if key != "table"})
+        console.out(json.dumps({"path": shown(str(outcome.path)), "reused": outcome.reused, **facts}, indent=2))
+        return
+    if "table" in outcome.facts:
+        console.table(*outcome.facts["table"])
+    console.note(shown(outcome.text))
 
 
 def _summaries() -> dict[str, str]:
     """Return step → first line of its specification's docstring, without importing it."""
     source = (Path(__file__).parent / "spec.py").read_text(encoding="utf-8")
-    return {name.lower(): text for name, text in re.findall(r'class (\w+)Spec\(Spec\):\n    """(.+?)"""', source)}
+    return {name.lower(): text for name, text in re.findall(r'class (\w+)Spec\(\w*Spec\):\n    """(.+?)"""', source)}
 
 
 def _placeholder() -> None:
@@ -200,7 +217,12 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="A few hundred questions only.")] = False,
 ) -> None:
     """Run the whole pipeline on the embedded model: extract, fit, evaluate, report."""
-    report = _run_pipeline("demo-quick" if quick else "demo", out, packaged=True)
+    from relope.pipeline import packaged_file
+
+    # The quick demo is over before a second process has loaded torch.
+    outcomes = _run_pipeline(packaged_file(), "demo-quick" if quick else "demo", out, 1 if quick else None)
+    _show_results(outcomes)
+    report = outcomes[-1].path
     store = out / "tiny-vl.zarr"
     console.note(f"\nThe report: {report / 'report.html'}\nTry next:")
     console.note(f"  relope store info {store}")
@@ -211,43 +233,80 @@ def demo(
 @app.command()
 def run(
     name: Annotated[str | None, typer.Argument(help="A pipeline; without one, all are listed.")] = None,
-    out: Annotated[Path | None, typer.Option(help="What ${out} stands for; default runs/<name>.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the steps and stop.")] = False,
+    out: Annotated[Path | None, typer.Option(help="What ${out} stands for; default: the pipeline's own.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Fits side by side; default: the cores, at most 4.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run and why, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Run a pipeline of pipelines.yaml, skipping what is up to date."""
-    from relope.pipeline import pipelines_file, plan, read_pipelines
+    from relope.pipeline import default_out, pipelines_file, read_pipelines
 
     path = pipelines_file()
     if name is None:
         rows = [(key, str(entry.get("about", ""))) for key, entry in read_pipelines(path).items()]
-        console.table(f"Pipelines of {path}", ("name", "what it does"), rows)
+        _show_rows(f"Pipelines of {path}", ("name", "about"), rows, as_json)
         return
-    folder = out or Path("runs") / name
+    folder = out or default_out(path, name)
     if dry_run:
-        steps = plan(path, name, folder)
-        shown = [(step.stage, step.step, step.variant, _given(step.spec)) for step in steps]
-        console.table(f"Steps of {name}", ("stage", "step", "variant", "with"), shown)
+        _show_plan(path, name, folder, as_json)
         return
-    _run_pipeline(name, folder, packaged=False)
+    outcomes = _run_pipeline(path, name, folder, jobs)
+    if as_json:
+        shown = [{"path": str(done.path), "reused": done.reused, "text": done.text} for done in outcomes]
+        console.out(json.dumps(shown, indent=2))
+        return
+    _show_results(outcomes)
+
+
+def _show_plan(path: Path, name: str, folder: Path, as_json: bool) -> None:
+    from relope.ledger import Ledger
+    from relope.pipeline import plan
+    from relope.runner import decisions
+
+    steps = plan(path, name, folder)
+    found = decisions(steps, Ledger.open(folder))
+    columns: tuple[str, ...] = ("stage", "step", "does", "why")
+    rows: list[tuple[str, ...]] = [
+        (step.title, step.step, "run" if one.run else "skip", one.why) for step, one in zip(steps, found, strict=True)
+    ]
+    if as_json:
+        columns = (*columns, "with")
+        rows = [(*row, _given(step.spec)) for row, step in zip(rows, steps, strict=True)]
+    title = f"Plan of {name}: {sum(one.run for one in found)} of {len(steps)} steps would run"
+    _show_rows(title, columns, rows, as_json)
+
+
+def _show_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], as_json: bool) -> None:
+    if as_json:
+        console.out(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2))
+        return
+    console.table(title, columns, rows)
 
 
 def _given(spec: Any) -> str:
     return ", ".join(f"{key}={value}" for key, value in spec.model_dump(mode="json", exclude_defaults=True).items())
 
 
-def _run_pipeline(name: str, out: Path, *, packaged: bool) -> Path:
-    from relope.pipeline import packaged_file, pipelines_file, plan
-    from relope.steps import run_step
+def _run_pipeline(path: Path, name: str, out: Path, jobs: int | None) -> list[Any]:
+    from relope.ledger import Ledger
+    from relope.pipeline import plan
+    from relope.runner import default_jobs, run_pipeline
 
-    steps = plan(packaged_file() if packaged else pipelines_file(), name, out)
-    outcome = None
-    for number, step in enumerate(steps, 1):
-        label = f"[{number}/{len(steps)}] {step.stage}{' ' + step.variant if step.variant else ''}"
-        outcome = run_step(step.step, step.spec, console.progress)
-        console.note(f"{label}: {outcome.text}")
-        if "report" in outcome.facts:
-            _show_report(outcome.facts["report"])
-    return outcome.path if outcome else out
+    steps = plan(path, name, out)
+    with console.board(len(steps)) as board:
+        return run_pipeline(steps, Ledger.open(out), jobs or default_jobs(), board)
+
+
+def _show_results(outcomes: Sequence[Any]) -> None:
+    """Print the table of the last report, or of every study when there is one."""
+    from relope.results import stored_table
+
+    tables = [(done.path, stored_table(done.path)) for done in outcomes]
+    known = [(path, table) for path, table in tables if table is not None]
+    studies = [(path, table) for path, table in known if (path / "study.json").is_file()]
+    for path, (title, columns, rows) in studies or known[-1:]:
+        console.table(title, columns, rows)
+        console.note(f"→ {path}")
 
 
 @app.command("list")

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from relope.types import Progress
 
@@ -52,3 +53,51 @@ def progress(label: str) -> Iterator[Progress]:
     with Bars(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task(label, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+class Board:
+    """One display for a pipeline: what has ended scrolls by, what runs has a line, below it the whole."""
+
+    def __init__(self, bars: Any, total: int) -> None:
+        """Show on rich's ``Progress``, or on plain lines when it is None."""
+        self._bars = bars
+        self._tasks: dict[int, Any] = {}
+        self._all = bars.add_task("all steps", total=total) if bars else None
+
+    def begin(self, number: int, label: str) -> Progress:
+        """Add a line for a step and return what its progress is told to."""
+        if self._bars is None:
+            return lambda done, total: None
+        task = self._tasks[number] = self._bars.add_task(_plain(label), total=None)
+        return lambda done, total: self._bars.update(task, completed=done, total=total)
+
+    def end(self, number: int, label: str, text: str) -> None:
+        """Write what a step did, and take its line away."""
+        if self._bars is None:
+            note(f"{label}: {text}")
+            return
+        self._bars.console.print(f"{label}: {text}", markup=False, highlight=False, soft_wrap=True)
+        if (task := self._tasks.pop(number, None)) is not None:
+            self._bars.remove_task(task)
+        self._bars.advance(self._all)
+
+
+def _plain(label: str) -> str:
+    from rich.markup import escape
+
+    return escape(label)
+
+
+@contextmanager
+def board(total: int) -> Iterator[Board]:
+    """Show the steps of a pipeline on stderr while the block runs; lines only when it is no terminal."""
+    if not sys.stderr.isatty():
+        yield Board(None, total)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description:<36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        yield Board(bars, total)

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import io
 import json
 import os
 import platform
@@ -9,10 +10,13 @@ import subprocess
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relope import __version__
 from relope.errors import OutputError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 PACKAGES = ("torch", "transformers", "peft", "zarr", "numpy", "polars", "scikit-learn")
 
@@ -94,9 +98,21 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise cannot_write(path, error) from error
 
 
+def pretty(value: Any) -> bytes:
+    """Return a JSON value as our files spell it: keys sorted, one value a line."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically, keys sorted, one value a line."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    """Write a JSON file atomically."""
+    write_bytes(path, pretty(value))
+
+
+def write_frame(path: Path, frame: "pl.DataFrame") -> None:
+    """Write a table as Parquet atomically."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:

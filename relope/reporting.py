@@ -12,11 +12,14 @@ import polars as pl
 
 from relope import __version__
 from relope.errors import InvalidInputError, NotFoundError, unknown
+from relope.evaluate.costs import Costs, cost_of, read_prices
 from relope.evaluate.inputs import MethodScores, ReportInputs
+from relope.evaluate.persample import perturbation_name
 from relope.evaluate.scores import Scores, align, read_scores
+from relope.extract.samples import read_skipped
 from relope.grades import labelled, read_grades
 from relope.provenance import digest, versions
-from relope.routers import scores_path
+from relope.routers import scores_path, split_name
 from relope.spec import EvaluateSpec
 from relope.store import ActivationStore, info
 
@@ -43,12 +46,16 @@ def report_inputs(spec: EvaluateSpec) -> ReportInputs:
         InvalidInputError: scores of another store, or a large store of other samples.
     """
     store = ActivationStore.open(spec.store)
-    rows, correct = labelled(store, spec.split, spec.grades)
+    rows, correct = labelled(store, spec.split, spec.grades if spec.labels_store is None else None)
     labels = store.samples[rows].with_columns(pl.Series("correct", correct))
-    scored = [_checked(store, scores) for scores in _read_all(spec)]
+    if spec.labels_store is not None:
+        correct = _verdicts(ActivationStore.open(spec.labels_store), labels, spec.grades, "labels")
+        labels = labels.with_columns(pl.Series("correct", correct))
+    scored = {name: [_checked(store, one) for one in seeds] for name, seeds in _read_all(spec).items()}
+    held = store.samples.filter((pl.col("split") == "validation") & ~pl.col("split").is_in(list(spec.split)))
     large = ActivationStore.open(spec.large_store) if spec.large_store else None
     recorded = store.manifest.recorded
-    dataset = recorded["dataset"] + (" (text only)" if store.manifest.identity.get("text_only") else "")
+    dataset = _dataset_name(store, spec)
     large_correct = None if large is None else _large_labels(large, labels)
     return ReportInputs(
         title=f"Routing {recorded['model']} on {dataset}",
@@ -57,10 +64,11 @@ def report_inputs(spec: EvaluateSpec) -> ReportInputs:
         large_name=large.manifest.recorded["model"] if large else "",
         dataset=dataset,
         labels=labels,
-        methods=[_method(labels, scores) for scores in scored],
+        methods=[_method(name, labels, held, seeds) for name, seeds in scored.items()],
         large_correct=large_correct,
         provenance=_provenance(spec, store, large, scored, correct, large_correct),
         caveat=TINY_CAVEAT if recorded["model"].startswith("tiny-vl") else CAVEAT,
+        costs=None if spec.costs is None else _costs(spec.costs, store, large, labels),
         pictures=_pictures(store, spec.split),
         resamples=spec.bootstrap,
         seed=spec.seed,
@@ -80,10 +88,10 @@ def finished_report(out: Path, inputs: ReportInputs) -> dict[str, Any] | None:
     return found if same else None
 
 
-def store_facts(path: Path) -> dict[str, Any]:
+def store_facts(path: Path | str) -> dict[str, Any]:
     """Return what ``relope store info`` shows: the store's numbers, and its accuracy by split."""
     store = ActivationStore.open(path)
-    facts = info(store)
+    facts = {**info(store), "skipped": len(read_skipped(store.path))}
     try:
         graded = read_grades(store, None)
     except NotFoundError:
@@ -92,9 +100,30 @@ def store_facts(path: Path) -> dict[str, Any]:
     return {**facts, "accuracy": dict(zip(means["split"], means["correct"], strict=True))}
 
 
-def _read_all(spec: EvaluateSpec) -> list[Scores]:
-    folder = scores_path(spec.store, "x").parent
-    there = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
+def _dataset_name(store: ActivationStore, spec: EvaluateSpec) -> str:
+    """Return the data set with what was done to it."""
+    identity, name = store.manifest.identity, str(store.manifest.recorded["dataset"])
+    done = ["text only"] if identity.get("text_only") else []
+    if identity.get("perturbation"):
+        done.append(f"pictures with {perturbation_name(identity['perturbation'])}")
+    if spec.labels_store is not None:
+        done.append("labels frozen")
+    return f"{name} ({', '.join(done)})" if done else name
+
+
+def _transferred(store: ActivationStore, scored: dict[str, list[Scores]]) -> list[str]:
+    """Return the methods whose router was fitted on another recipe."""
+    own = (None, store.recipe_id)
+    return sorted(name for name, seeds in scored.items() if seeds[0].meta.fitted_on not in own)
+
+
+def _read_all(spec: EvaluateSpec) -> dict[str, list[Scores]]:
+    """Return method → its scores, one a seed."""
+    folder = spec.scores or scores_path(spec.store, "x").parent
+    there: dict[str, dict[int, Path]] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        name, seed = split_name(path.stem)
+        there.setdefault(name, {})[seed or 0] = path
     if not there:
         raise NotFoundError(
             f"no scores in {folder}; make some, e.g. relope predict --store {spec.store} --router logprob"
@@ -104,41 +133,88 @@ def _read_all(spec: EvaluateSpec) -> list[Scores]:
             raise unknown(
                 f"scores in {folder}", name, there, f"`relope predict --store {spec.store} --router …` makes them"
             )
-    return [read_scores(there[name]) for name in spec.methods or there]
+    return {name: [read_scores(path) for _, path in sorted(there[name].items())] for name in spec.methods or there}
 
 
 def _checked(store: ActivationStore, scores: Scores) -> Scores:
-    if scores.meta.recipe_id != store.recipe_id:
+    """Return the scores.
+
+    Raises:
+        InvalidInputError: they are about another model, other data or other pictures than the store.
+    """
+    here, there = _without_samples(store.manifest.identity), _without_samples(scores.meta.identity)
+    differing = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
+    if scores.meta.recipe_id != store.recipe_id and differing:
         raise InvalidInputError(
             f"{scores.path} was made from another recipe ({scores.meta.recipe_id[:12]}) than {store.path} "
-            f"({store.recipe_id[:12]}); run `relope predict` on this store again"
+            f"({store.recipe_id[:12]}); they differ in {', '.join(differing)}; "
+            "run `relope predict` on this store again"
         )
     return scores
 
 
-def _method(labels: pl.DataFrame, scores: Scores) -> MethodScores:
-    meta = scores.meta
+def _without_samples(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return an identity without what is asked of the model beside its answer: sampled traces, p(True)."""
+    generation = identity.get("generation") or {}
+    return {**identity, "generation": {key: generation.get(key) for key in ("greedy", "max_new_tokens")}}
+
+
+def _method(name: str, labels: pl.DataFrame, held: pl.DataFrame, seeds: list[Scores]) -> MethodScores:
+    first = seeds[0]
+    meta, n = first.meta, len(first.ids)
+    notes = [meta.note, "" if meta.method == name else f"method {meta.method}"]
+    scored = len(held) > 0 and set(held["id"].to_list()) <= set(first.ids)
     return MethodScores(
-        meta.method, align(labels, scores), meta.seconds_fit, meta.note, meta.needs_training, meta.is_control
+        name,
+        np.stack([align(labels, scores) for scores in seeds]),
+        seconds_fit=meta.seconds_fit,
+        note="; ".join(note for note in notes if note),
+        needs_training=meta.needs_training,
+        is_control=meta.is_control,
+        seeds=tuple(scores.meta.seed for scores in seeds),
+        held=align(held, first) if scored else None,
+        seconds_predict_each=meta.seconds_predict / n,
+        bytes_read_fit=meta.bytes_read_fit,
+        bytes_read_each=None if meta.bytes_read is None else meta.bytes_read / n,
     )
 
 
 def _large_labels(large: ActivationStore, labels: pl.DataFrame) -> npt.NDArray[np.bool_]:
-    """Return whether the large model is right on each sample.
+    """Return whether the large model is right on each sample."""
+    return _verdicts(large, labels, None, "large")
+
+
+def _verdicts(other: ActivationStore, labels: pl.DataFrame, grades: str | None, what: str) -> npt.NDArray[np.bool_]:
+    """Return another store's verdicts in the order of the labels.
 
     Raises:
-        InvalidInputError: its store lacks some of the samples.
+        InvalidInputError: it lacks some of the samples.
     """
     verdicts = labels.select("id").join(
-        read_grades(large, None).select("id", "correct"), on="id", how="left", maintain_order="left"
+        read_grades(other, grades).select("id", "correct"), on="id", how="left", maintain_order="left"
     )
     missing = verdicts.filter(pl.col("correct").is_null())["id"]
     if len(missing):
         raise InvalidInputError(
-            f"the large store {large.path} lacks {len(missing)} of {len(labels)} samples (first: {missing[0]}); "
-            "extract the same data set, split and limit with the large model"
+            f"the {what} store {other.path} lacks {len(missing)} of {len(labels)} samples (first: {missing[0]}); "
+            "extract the same data set, split and limit into it"
         )
     return verdicts["correct"].to_numpy()
+
+
+def _costs(path: Path, store: ActivationStore, large: ActivationStore | None, labels: pl.DataFrame) -> Costs:
+    """Return what each sample costs on each model; without a store of the large model its costs are unknown."""
+    prices = read_prices(path)
+    small = cost_of(prices.models.get(store.manifest.recorded["model"]), *_tokens(labels))
+    if large is None:
+        return Costs(small, cost_of(None, *_tokens(labels)))
+    theirs = labels.select("id").join(large.samples, on="id", how="left", maintain_order="left")
+    return Costs(small, cost_of(prices.models.get(large.manifest.recorded["model"]), *_tokens(theirs)))
+
+
+def _tokens(samples: pl.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return prompt and answer tokens of each sample."""
+    return samples["n_tokens"].to_numpy(), samples["token_ids"].list.len().cast(pl.Int64).to_numpy()
 
 
 def _what(small: str, dataset: str, n: int, large: ActivationStore | None, split: list[str]) -> str:
@@ -150,14 +226,21 @@ def _provenance(
     spec: EvaluateSpec,
     store: ActivationStore,
     large: ActivationStore | None,
-    scored: list[Scores],
+    scored: dict[str, list[Scores]],
     correct: npt.NDArray[np.bool_],
     large_correct: npt.NDArray[np.bool_] | None,
 ) -> dict[str, Any]:
     parts = {
         "recipe_id": store.recipe_id,
         "large_recipe_id": large.recipe_id if large else None,
-        "scores": {scores.meta.method: scores.meta.fingerprint for scores in scored},
+        "model": store.manifest.recorded["model"],
+        "dataset": store.manifest.recorded["dataset"],
+        "text_only": bool(store.manifest.identity.get("text_only")),
+        "perturbation": store.manifest.identity.get("perturbation"),
+        "labels_frozen": spec.labels_store is not None,
+        "scores": {name: [one.meta.fingerprint for one in seeds] for name, seeds in scored.items()},
+        "transferred": _transferred(store, scored),
+        "costs": read_prices(spec.costs).model_dump() if spec.costs else None,
         "split": list(spec.split),
         "bootstrap": spec.bootstrap,
         "seed": spec.seed,

@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from relope import registry
-from relope.errors import NotFoundError, StoreError, unknown
+from relope.errors import InvalidInputError, NotFoundError, StoreError, unknown
+from relope.places import outputs_beside
 from relope.probes import Probe, make, method_class
 from relope.provenance import versions, write_json
+from relope.store import FREE, ActivationStore
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Router:
         n_samples: labelled samples it learned from.
         seconds_fit: wall-clock seconds of the fit.
         settings: the method's settings that were given.
+        bytes_read: of states, read from the store by the fit.
+        identity: of the store it was fitted on.
     """
 
     method: str
@@ -35,16 +40,29 @@ class Router:
     n_samples: int = 0
     seconds_fit: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
+    bytes_read: int = 0
+    identity: dict[str, Any] = field(default_factory=dict)
 
 
-def router_folder(store: Path, method: str) -> Path:
+def router_name(method: str, seed: int) -> str:
+    """Return what a method's router is called; other seeds than 0 stand beside it."""
+    return f"{method}@seed{seed}" if seed else method
+
+
+def split_name(name: str) -> tuple[str, int | None]:
+    """Return a router's or scores' name without its seed, and that seed."""
+    found = re.fullmatch(r"(.+?)@seed(\d+)", name)
+    return (found[1], int(found[2])) if found else (name, None)
+
+
+def router_folder(store: Path | str, name: str) -> Path:
     """Return the default place of a router."""
-    return Path(f"{store}.routers") / method
+    return Path(f"{outputs_beside(store)}.routers") / name
 
 
-def scores_path(store: Path, method: str) -> Path:
-    """Return the default place of a method's scores."""
-    return Path(f"{store}.scores") / f"{method}.parquet"
+def scores_path(store: Path | str, name: str) -> Path:
+    """Return the default place of a router's scores."""
+    return Path(f"{outputs_beside(store)}.scores") / f"{name}.parquet"
 
 
 def write_router(folder: Path, router: Router, probe: Probe) -> None:
@@ -81,3 +99,29 @@ def open_router(name: str) -> tuple[Router, Probe]:
     if name in registry.names("methods"):
         raise NotFoundError(f"{name} must be fitted first: relope fit {name} --store …, then give its folder")
     raise unknown("router", name, untrained, "give a folder that `relope fit` wrote, or one of these methods")
+
+
+def check_recipe(name: str, router: Router, store: ActivationStore, transfer: bool) -> str:
+    """Return a note when a router is used on another recipe than it was fitted on, ``""`` otherwise.
+
+    Raises:
+        InvalidInputError: the recipes differ, and not only in data and pictures with ``transfer`` asked for.
+    """
+    if not router.recipe_id or router.recipe_id == store.recipe_id:
+        return ""
+    here = store.manifest.identity
+    differing = [key for key in sorted({*router.identity, *here}) if router.identity.get(key) != here.get(key)]
+    fixed = [key for key in differing if key not in FREE]
+    if not router.identity or fixed:
+        raise InvalidInputError(
+            f"{name} was fitted on another recipe ({router.recipe_id[:12]}) than {store.path} ({store.recipe_id[:12]}"
+            f"{'; they differ in ' + ', '.join(fixed) if fixed else ''}): its scores would mean nothing; "
+            "fit it on this store, or extract with its recipe"
+        )
+    if not transfer:
+        what = ", ".join(differing) or "the stores joined"
+        raise InvalidInputError(
+            f"{name} was fitted on another recipe ({router.recipe_id[:12]}) than {store.path} "
+            f"({store.recipe_id[:12]}); they differ in {what}\nif that is what you want to study, add --transfer"
+        )
+    return f"fitted on other data (differs in {', '.join(differing) or 'the stores joined'})"

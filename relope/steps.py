@@ -4,23 +4,37 @@ Each takes its specification and returns an ``Outcome``. Heavy libraries are imp
 that asking for help costs nothing.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relope import __version__
 from relope.errors import InvalidInputError, NotFoundError
-from relope.spec import EvaluateSpec, ExtractSpec, FitSpec, GradeSpec, PredictSpec, Spec
+from relope.places import outputs_beside
+from relope.spec import (
+    CaptionSpec,
+    CompareSpec,
+    EvaluateSpec,
+    ExplainSpec,
+    ExportSpec,
+    ExtractSpec,
+    FitSpec,
+    GradeSpec,
+    PlanSpec,
+    PredictSpec,
+    Spec,
+    StudySpec,
+    SweepSpec,
+)
 from relope.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from relope.extract.backbone import Backbone
     from relope.extract.datasets import DataSet
+    from relope.extract.recheck import Recheck
     from relope.probes import Examples
-    from relope.store import ActivationStore
+    from relope.store import RowReader
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
 """label → a context that gives a progress callback; the command line passes its bars."""
@@ -50,61 +64,63 @@ def silent(label: str) -> AbstractContextManager[Progress]:
 
 def extract(spec: ExtractSpec, watch: Watch = silent) -> Outcome:
     """Run a model once over a data set into a store, then grade its answers."""
-    from relope.extract.backbone import open_backbone
-    from relope.extract.datasets import load_samples, open_dataset
-    from relope.extract.loop import run_units
-    from relope.extract.plan import make_plan, read_plan
-    from relope.extract.recipe import check_splits, make_manifest, save_block
-    from relope.store import create_or_open, plan_path
+    from relope.extracting import extract_store
+
+    return extract_store(spec, watch)
+
+
+def plan(spec: PlanSpec, watch: Watch = silent) -> Outcome:
+    """Say what an extraction will cost on disk; the model's weights are not needed."""
+    from relope.extracting import plan_store
+
+    return plan_store(spec, watch)
+
+
+def caption(spec: CaptionSpec, watch: Watch = silent) -> Outcome:
+    """Describe a data set's pictures in words, one line a picture."""
+    from relope.extract.captioning import caption_file, write_captions
+    from relope.extract.datasets import open_dataset
 
     dataset = open_dataset(spec.dataset)
-    splits = check_splits(dataset, spec.split)
-    with watch("read data") as progress:
-        progress(0, 1)
-        samples = load_samples(dataset, splits, spec.limit)
-        progress(1, 1)
-    backbone = open_backbone(spec.model, spec.device, spec.dtype, spec.attention)
-    manifest = make_manifest(backbone, dataset, spec)
-    out = spec.out or Path("runs") / f"{spec.dataset}.zarr"
-    writer = create_or_open(out, manifest)
-    writer.sweep()
-    save_block(backbone, out, manifest.layers)
-    committed = writer.committed()
-    batch_size = spec.batch_size or backbone.card.batch_size
-    units = make_plan(plan_path(out), samples, committed, batch_size, backbone.hidden_size)
-    max_new_tokens = spec.max_new_tokens or dataset.max_new_tokens
-    begun = time.perf_counter()
-    with watch(f"extract {spec.model}") as progress:
-        run_units(
-            backbone,
-            writer,
-            units,
-            {sample.id: sample for sample in samples},
-            max_new_tokens=max_new_tokens,
-            text_only=spec.text_only,
-            progress=progress,
-        )
-    seconds = time.perf_counter() - begun
-    writer.publish([writer.part_id(unit.ids) for unit in read_plan(plan_path(out))])
-    graded = grade(GradeSpec(store=out, grader=spec.grader))
-    n = sum(len(unit.ids) for unit in units)
-    done = f"{n} samples in {seconds:.1f} s ({n / seconds:.0f}/s)" if n else f"{len(samples)} samples up to date"
-    facts = {"samples": len(samples), "computed": n, "seconds": seconds, "accuracy": graded.facts["accuracy"]}
-    return Outcome(out, not n, f"{done} → {out}, accuracy {graded.facts['accuracy']:.3f}", facts)
+    out = caption_file(dataset, spec)
+    with watch(f"caption {dataset.name}") as progress:
+        facts = write_captions(dataset, spec, progress)
+    n, skipped = facts["pictures"] - len(facts["skipped"]), facts["skipped"]
+    why = f"; {len(skipped)} skipped ({next(iter(skipped.values()))})" if skipped else ""
+    return Outcome(out, not n, f"{n} pictures described, {facts['known']} were already{why} → {out}", facts)
+
+
+def compare_with_model(path: Path, n_samples: int) -> "Recheck":
+    """Run samples of a store through its model again and compare the states."""
+    from relope.extract.recheck import recheck
+    from relope.store import ActivationStore
+
+    with ActivationStore.open(path) as store:
+        return recheck(store, open_streams(store), n_samples)
 
 
 def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
-    """Judge every answer of a store into ``grades/<grader>@<version>.parquet``."""
+    """Judge every answer of a store into ``grades/<grader>@<version>.parquet``, or those of a file."""
     import polars as pl
 
     from relope.extract.graders import open_grader
     from relope.grades import write_grades
     from relope.store import ActivationStore
 
+    if spec.responses is not None and spec.store is None:
+        return _grade_responses(spec.responses, spec.grader or "auto")
+    if spec.store is None or spec.responses is not None:
+        raise InvalidInputError("grade takes either --store STORE or --responses FILE.jsonl")
     store = ActivationStore.open(spec.store)
+    if store.manifest.identity.get("generation", {}).get("max_new_tokens") == 0:
+        raise InvalidInputError(
+            f"{spec.store} holds states only (--max-new-tokens 0): there is no answer to judge; "
+            "extract with answers into a new --out"
+        )
     name = spec.grader or store.manifest.grader
     grader = open_grader(name)
     path, table = write_grades(store, name, grader.VERSION, grader.grade)
+    store.save(f"grades/{path.name}")
     means = table.group_by("split").agg(pl.col("correct").mean()).sort("split")
     accuracy = table.select(pl.col("correct").mean()).item()
     facts = {
@@ -117,85 +133,89 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
     return Outcome(path, False, f"{text} → {path}", facts)
 
 
-def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
-    """Fit a method from a store into a router folder."""
-    from relope.grades import labelled
-    from relope.probes import make
-    from relope.provenance import digest
-    from relope.routers import Router, read_router, router_folder, write_router
-    from relope.store import ActivationStore
+def _grade_responses(path: Path, name: str) -> Outcome:
+    from relope.extract.graders import open_grader
+    from relope.extract.graders._responses import grade_file
 
-    settings = {**spec.set, **({"mode": spec.mode} if spec.mode else {})}
-    probe = make(spec.method, settings)
-    store = ActivationStore.open(spec.store)
-    rows, correct = labelled(store, spec.split, spec.grades)
-    layer = pick_layer(store, spec.layer, probe.layers)
-    out = spec.out or router_folder(spec.store, spec.method)
-    known = store.samples[rows].select("id", "content").rows()
-    asked = spec.model_dump(mode="json", exclude={"out", "store", "device"})
-    fingerprint = digest([asked, layer, store.recipe_id, known, correct.tolist(), __version__])
-    if (old := read_router(out)) and old.fingerprint == fingerprint:
-        return Outcome(out, True, f"{spec.method} up to date → {out}", {"seconds": old.seconds_fit})
-    streams = open_streams(store) if settings.get("mode", "cached") != "cached" else None
-    examples = _examples(store, rows, correct, layer, streams, spec.device)
-    begun = time.perf_counter()
-    with watch(f"fit {spec.method}") as progress:
-        probe.fit(examples, seed=spec.seed, progress=progress)
-    seconds = time.perf_counter() - begun
-    router = Router(spec.method, layer, spec.seed, fingerprint, store.recipe_id, len(rows), seconds, settings)
-    write_router(out, router, probe)
-    text = f"{spec.method} fitted on {len(rows)} samples in {seconds:.1f} s → {out}"
-    return Outcome(out, False, text, {"seconds": seconds, "samples": len(rows)})
+    verdicts = grade_file(path, open_grader(name))
+    right = sum(verdict["correct"] for verdict in verdicts)
+    text = f"{len(verdicts)} answers of {path} judged by {name}: {right} right"
+    return Outcome(path, False, text, {"verdicts": verdicts})
+
+
+def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
+    """Fit a method from a store into a router folder; with folds also score the same samples out of fold."""
+    from relope.fitting import fit_router
+
+    return fit_router(spec, watch)
 
 
 def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
     """Score a store's samples with a router, or with a method that trains nothing."""
-    from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
-    from relope.grades import rows_of
-    from relope.provenance import digest
-    from relope.routers import open_router, scores_path
-    from relope.store import ActivationStore
+    from relope.predicting import score_samples
 
-    store = ActivationStore.open(spec.store)
-    router, probe = open_router(spec.router)
-    out = spec.out or scores_path(spec.store, router.method)
-    rows = rows_of(store, spec.split)
-    ids = store.samples[rows]["id"].to_list()
-    fingerprint = digest([router.fingerprint, store.recipe_id, store.samples[rows]["content"].to_list(), ids])
-    if out.exists() and read_scores(out).meta.fingerprint == fingerprint:
-        return Outcome(out, True, f"scores of {router.method} up to date → {out}")
-    if router.recipe_id and router.recipe_id != store.recipe_id:
-        raise InvalidInputError(
-            f"{spec.router} was fitted on another recipe ({router.recipe_id[:12]}) than {spec.store} "
-            f"({store.recipe_id[:12]}): its scores would mean nothing; fit it on this store, or extract with its recipe"
-        )
-    layer = pick_layer(store, router.layer or None, probe.layers)
-    streams = open_streams(store) if router.settings.get("mode", "cached") != "cached" else None
-    begun = time.perf_counter()
-    with watch(f"predict {router.method}"):
-        scores = probe.predict_proba(_examples(store, rows, None, layer, streams, spec.device))
-    meta = ScoresMeta(
-        method=router.method,
-        seconds_fit=router.seconds_fit if probe.trains else None,
-        seconds_predict=time.perf_counter() - begun,
-        recipe_id=store.recipe_id,
-        content_id=store.content_id,
-        router=router.fingerprint or None,
-        seed=router.seed,
-        needs_training=probe.trains,
-        is_control=probe.control,
-        fingerprint=fingerprint,
-    )
-    write_scores(out, ids, scores, meta)
-    return Outcome(out, False, f"{len(ids)} samples scored by {router.method} → {out}", {"samples": len(ids)})
+    return score_samples(spec, watch)
+
+
+def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
+    """Fit every combination of a grid and select one on inner validation."""
+    from relope.fits import check_launch, ensure_block
+    from relope.grades import apart, labelled, verdicts_of
+    from relope.probes import make
+    from relope.provenance import digest
+    from relope.sweeps import SharedStore, planned, shown, summarised
+    from relope.sweeps import sweep as run_sweep
+
+    check_launch(streamed=False)
+    store = SharedStore.open(spec.store)
+    runs = planned(spec, max(store.layers) if spec.layer is None else spec.layer)
+    rows, correct = labelled(store, spec.split, spec.grades)
+    kept = apart(store, rows)
+    rows, correct = rows[kept], correct[kept]
+    known = store.samples[rows].select("id", "content").rows()
+    for run in runs:
+        pick_layer(store, run.layer, make(spec.method, run.settings).layers)
+    for run in runs:
+        ensure_block(store, make(spec.method, run.settings), run.layer)
+    streamed = any(run.settings.get("mode", "cached") != "cached" for run in runs)
+    streams = open_streams(store, spec.device) if streamed else None
+    verdicts = verdicts_of(store, rows, spec.grades)
+    first = examples_of(store, rows, correct, runs[0].layer, streams, spec.device, verdicts)
+    path = spec.out or Path(f"{outputs_beside(spec.store)}.sweeps") / f"{spec.method}.parquet"
+    with watch(f"sweep {spec.method}") as progress:
+        data = digest([store.recipe_id, known, correct.tolist()])
+        examples = [replace(first, layer=run.layer) for run in runs]
+        table, computed = run_sweep(spec.method, runs, examples, path, data, progress)
+    text, facts = shown(spec, summarised(runs, table), len(runs), computed, path)
+    return Outcome(path, not computed, text, facts)
+
+
+def explain(spec: ExplainSpec, watch: Watch = silent) -> Outcome:
+    """Draw which tokens of a sample a router looks at."""
+    from relope.explaining import explained
+
+    return Outcome(*explained(spec))
+
+
+def export(spec: ExportSpec, watch: Watch = silent) -> Outcome:
+    """Write a relope router as a PEFT adapter folder."""
+    from relope.routers import open_router
+
+    router, probe = open_router(str(spec.folder))
+    if not hasattr(probe, "export"):
+        raise InvalidInputError(f"{spec.folder} holds a router of {router.method}, which has no adapter; export relope")
+    n = probe.export(spec.out)
+    return Outcome(spec.out, False, f"adapter of {n} tensors, and its head → {spec.out}", {"tensors": n})
 
 
 def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
     """Compare every scored method of a store and write the report."""
     from relope.evaluate.report import build_report
     from relope.reporting import finished_report, report_inputs
+    from relope.results import terminal_table
 
-    out = spec.out or Path(f"{spec.store}.report")
+    out = spec.out or Path(f"{outputs_beside(spec.store)}.report")
+    _score_untrained(spec, watch)
     inputs = report_inputs(spec)
     report = finished_report(out, inputs)
     reused = report is not None
@@ -205,15 +225,67 @@ def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
             report = build_report(inputs, out)
             progress(1, 1)
     state = "up to date" if reused else f"on {report['n']} samples"
-    return Outcome(out, reused, f"{len(report['methods'])} methods {state} → {out / 'report.html'}", {"report": report})
+    text = f"{len(report['methods'])} methods {state} → {out / 'report.html'}"
+    return Outcome(out, reused, text, {"report": report, "table": terminal_table(report)})
+
+
+def study(spec: StudySpec, watch: Watch = silent) -> Outcome:
+    """Put several reports together into a table or figure of the paper."""
+    from relope.evaluate.studies import make_study
+    from relope.results import terminal_table
+
+    out = spec.out or Path("runs") / spec.study
+    with watch(spec.study) as progress:
+        progress(0, 1)
+        found = make_study(spec, out)
+        progress(1, 1)
+    facts = {"report": found, "table": terminal_table(found)}
+    return Outcome(out, False, f"{found['title']}: {found['what']} → {out / 'study.html'}", facts)
+
+
+def compare(spec: CompareSpec, watch: Watch = silent) -> Outcome:
+    """Show what changed between two reports."""
+    from relope.evaluate.compare import compare_reports
+
+    found = compare_reports(spec.first, spec.second, spec.bootstrap, spec.seed)
+    table = (found["title"], found["columns"], found["rows"])
+    return Outcome(spec.second, False, found["what"], {"report": found, "table": table})
+
+
+def _score_untrained(spec: EvaluateSpec, watch: Watch) -> None:
+    """Score the methods that are asked for by name, train nothing and have no scores yet."""
+    from relope import registry
+    from relope.probes import method_class
+    from relope.routers import scores_path
+
+    for name in spec.methods:
+        known = name in registry.names("methods") and not method_class(name).trains
+        if known and not scores_path(spec.store, name).exists():
+            asked = PredictSpec(
+                router=name,
+                store=spec.store,
+                out=None,
+                split=spec.split,
+                grades=spec.grades,
+                device="cpu",
+                transfer=False,
+            )
+            predict(asked, watch)
 
 
 STEPS: dict[str, Callable[..., Outcome]] = {
     "extract": extract,
+    "plan": plan,
+    "caption": caption,
     "grade": grade,
     "fit": fit,
+    "sweep": sweep,
     "predict": predict,
+    "explain": explain,
+    "export": export,
     "evaluate": evaluate,
+    "study": study,
+    "compare": compare,
 }
 
 
@@ -222,7 +294,7 @@ def run_step(name: str, spec: Spec, watch: Watch = silent) -> Outcome:
     return STEPS[name](spec, watch)
 
 
-def pick_layer(store: "ActivationStore", asked: int | None, needs: Callable[[int], Sequence[int]]) -> int:
+def pick_layer(store: "RowReader", asked: int | None, needs: Callable[[int], Sequence[int]]) -> int:
     """Return the block l that is read: what was asked, else the store's deepest.
 
     Raises:
@@ -240,32 +312,41 @@ def pick_layer(store: "ActivationStore", asked: int | None, needs: Callable[[int
     return layer
 
 
-def _examples(store: "ActivationStore", rows: Any, correct: Any, layer: int, streams: Any, device: str) -> "Examples":
+def examples_of(
+    store: "RowReader",
+    rows: Any,
+    correct: Any,
+    layer: int,
+    streams: Any,
+    device: str,
+    verdicts: Any = None,
+    large_correct: Any = None,
+) -> "Examples":
+    from relope.fits import device_here
     from relope.probes import Examples
 
-    place = "cpu"
-    if device != "cpu":
-        from relope.extract.backbone import pick_device
-
-        place = str(pick_device(device))
-    return Examples(store, rows, correct, layer, streams, place)
+    return Examples(store, rows, correct, layer, streams, device_here(device), verdicts, large_correct)
 
 
-def open_streams(store: "ActivationStore") -> Any:
+def open_streams(store: "RowReader", device: str = "auto") -> Any:
     """Open the backbone and the data that a store was made from, to stream samples through it."""
     from relope.extract.backbone import open_backbone
+    from relope.extract.intake import load_for
     from relope.extract.streams import Streams
 
     identity, recorded = store.manifest.identity, store.manifest.recorded
-    backbone: Backbone = open_backbone(recorded["model"], "auto", identity["compute_dtype"], identity["attention"])
-    dataset = recorded_dataset(store)
+    backbone: Backbone = open_backbone(
+        recorded["model"], device, identity["compute_dtype"], identity["attention"],
+        spread=recorded.get("device") == "all", quantize=identity.get("quantize"),
+    )  # fmt: skip
     splits = store.samples["split"].unique().to_list()
-    samples = {sample.id: sample for split in splits for sample in dataset.load(split, None)}
+    samples = {sample.id: sample for sample in load_for(recorded, recorded_dataset(store), splits)}
     return Streams(backbone, samples, identity["text_only"])
 
 
-def recorded_dataset(store: "ActivationStore") -> "DataSet":
+def recorded_dataset(store: "RowReader") -> "DataSet":
     """Return the data set that a store was made from."""
     from relope.extract.datasets import open_dataset
 
-    return open_dataset(store.manifest.recorded["dataset"])
+    recorded = store.manifest.recorded
+    return open_dataset(recorded.get("dataset_source", recorded["dataset"]))

@@ -39,6 +39,7 @@ class Sample:
         choices: the options of a multiple-choice question; the gold is then a letter.
         pictures: in the order in which the prompt shows them.
         hint: text put before the question.
+        instruction: how to answer, put behind the question.
         caption: what stands in for the pictures with ``--text-only``.
         group: samples of one group share an image and are never split or resampled apart.
         meta: further columns (question kind, subject, …): JSON values only.
@@ -52,6 +53,7 @@ class Sample:
     choices: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
     hint: str = ""
+    instruction: str = ""
     caption: str = ""
     group: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)

@@ -1,7 +1,11 @@
 """Fixtures shared by all tests: the embedded model, opened once, and a small store made with it."""
 
 import json
+import logging
 import os
+import threading
+import urllib.request
+import uuid
 from pathlib import Path
 
 import pytest
@@ -51,3 +55,51 @@ def store(store_path):
 def read_json():
     """Read a JSON file."""
     return lambda path: json.loads(Path(path).read_text())
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """An S3 server over HTTP on this machine; gives its address."""
+    from moto.s3.responses import S3Response
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with pytest.MonkeyPatch.context() as patch:
+        # S3 decides on a conditional put in one step; moto looks first and writes later.
+        put, alone = S3Response.put_object, threading.Lock()
+
+        def one_at_a_time(self):
+            with alone:
+                return put(self)
+
+        patch.setattr(S3Response, "put_object", one_at_a_time)
+        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+        server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch, tmp_path):
+    """A new bucket, with the environment that reaches it; gives its URI."""
+    for variable in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+    bucket = f"team-{uuid.uuid4().hex[:12]}"
+    request = urllib.request.Request(f"{s3_server}/{bucket}", method="PUT")
+    with urllib.request.urlopen(request):
+        return f"s3://{bucket}"
+
+
+@pytest.fixture(params=["file", "s3"])
+def team(request, tmp_path):
+    """Where a team keeps its stores: a shared mount, or a bucket; gives the URI of the folder."""
+    if request.param == "s3":
+        return request.getfixturevalue("s3")
+    (tmp_path / "mount").mkdir()
+    return (tmp_path / "mount").as_uri()

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from relope import registry
-from relope.cli import app
+from relope.cli import STEPS, app
+from relope.probes import method_class
 
 RELOPE = [sys.executable, "-c", "from relope.cli import main; main()"]
 
@@ -47,7 +48,8 @@ def test_demo_makes_a_report_and_says_where(demo):
     assert result.stderr.count("  relope ") == 3
     assert "relope" in result.stdout and "AUC" in result.stdout
     report = json.loads((out / "report.json").read_text())
-    assert {row["method"] for row in report["methods"]} == set(registry.names("methods"))
+    served = {name for name in registry.names("methods") if not getattr(method_class(name), "needs", "")}
+    assert {row["method"] for row in report["methods"]} == served
     for row in report["methods"]:
         assert row["ci95"][0] <= row["auc"] <= row["ci95"][1] and row["n"] == 300
     assert "<svg" in (out / "report.html").read_text()
@@ -122,7 +124,7 @@ def test_lists(kind):
 
 def test_every_command_has_help():
     assert relope("--help").exit_code == 0
-    for command in ("demo", "extract", "grade", "fit", "predict", "evaluate", "run", "list", "store"):
+    for command in (*STEPS, "demo", "run", "list", "store"):
         result = relope(command, "--help")
         assert result.exit_code == 0 and "--help" in result.stdout
 
@@ -130,13 +132,32 @@ def test_every_command_has_help():
 MISTAKES = [
     (["extract", "--model", "tiny-v"], "unknown model 'tiny-v'"),
     (["extract", "--model", "tiny-vl", "--dataset", "tinny"], "did you mean 'tiny'"),
-    (["extract", "--model", "tiny-vl", "--layers", "9", "--out", "{tmp}/x"], "the model has 6 blocks"),
-    (["extract", "--model", "tiny-vl", "--split", "dev", "--out", "{tmp}/x"], "unknown split of tiny 'dev'"),
+    (
+        ["extract", "--model", "tiny-vl", "--dataset", "tiny", "--layers", "9", "--out", "{tmp}/x"],
+        "the model has 6 blocks",
+    ),
+    (
+        ["extract", "--model", "tiny-vl", "--dataset", "tiny", "--split", "dev", "--out", "{tmp}/x"],
+        "unknown split of tiny 'dev'",
+    ),
     (["extract", "--model", "tiny-vl", "--limit", "0"], "limit=0"),
     (["extract", "--model", "tiny-vl", "--dtype", "float16"], "dtype='float16'"),
-    (["extract", "--model", "tiny-vl", "--limit", "2", "--out", "{tmp}/busy"], "busy"),
-    (["extract", "--model", "tiny-vl", "--limit", "2", "--out", "{tmp}/file"], "file"),
-    (["extract", "--model", "tiny-vl", "--limit", "2", "--layers", "2,3", "--out", "{store}"], "layers"),
+    (["extract", "--model", "tiny-vl", "--dataset", "tiny", "--limit", "2", "--out", "{tmp}/busy"], "busy"),
+    (["extract", "--model", "tiny-vl", "--dataset", "tiny", "--limit", "2", "--out", "{tmp}/file"], "file"),
+    (
+        ["extract", "--model", "tiny-vl", "--dataset", "tiny", "--limit", "2", "--layers", "2,3", "--out", "{store}"],
+        "layers",
+    ),
+    (["extract", "--model", "tiny-vl", "--limit", "2"], "cannot fetch data set HuggingFaceM4/A-OKVQA"),
+    (["extract", "--model", "tiny-vl", "--dataset", "{tmp}/q.jsonl"], "no data file at"),
+    (["extract", "--model", "tiny-vl", "--dataset", "{tmp}/busy"], "holds no data file"),
+    (["extract", "--model", "tiny-vl", "--dataset", "tiny", "--perturb", "nois"], "did you mean 'noise'"),
+    (["extract", "--model", "tiny-vl", "--text-only", "--captions", "{tmp}/c"], "no captions file"),
+    (["extract", "--model", "tiny-vl", "--captions", "{tmp}/c"], "only read with --text-only"),
+    (["extract", "--model", "tiny-vl", "--text-only", "--perturb", "blur"], "which --text-only leaves out"),
+    (["caption", "--model", "m", "--dataset", "tiny", "--endpoint", "x", "--out", "{tmp}/c"], "a web address"),
+    (["grade"], "either --store STORE or --responses"),
+    (["grade", "--responses", "{tmp}/r.jsonl"], "no data file at"),
     (["fit", "prob", "--store", "{store}"], "did you mean 'probe'"),
     (["fit", "probe", "--store", "{tmp}/nowhere"], "nowhere"),
     (["fit", "probe", "--store", "{tmp}/busy"], "busy"),

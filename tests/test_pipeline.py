@@ -39,7 +39,7 @@ def test_matrix_and_references(tmp_path):
         ("relope", 1),
     ]
     assert steps[0].spec.layers == ("3", "4")
-    assert all(step.spec.store == Path("somewhere/a.zarr") for step in steps[1:])
+    assert all(step.spec.store == "somewhere/a.zarr" for step in steps[1:])
 
 
 @pytest.mark.parametrize(
@@ -81,17 +81,18 @@ def test_ones_own_file_takes_the_place_of_the_packaged_one(tmp_path, monkeypatch
 @pytest.mark.parametrize("name", sorted(read_pipelines(packaged_file())))
 def test_every_packaged_pipeline_plans(name):
     steps = plan(packaged_file(), name, Path("runs") / name)
-    assert steps[-1].step == "evaluate"
+    assert steps[-1].step in ("evaluate", "study")
 
 
-def test_the_demo_fits_every_trained_method_and_scores_every_method():
+def test_the_demo_fits_every_trained_method_and_scores_all_that_a_plain_store_serves():
     from relope import registry
     from relope.probes import method_class
 
     steps = plan(packaged_file(), "demo", Path("x"))
     trained = {name for name in registry.names("methods") if method_class(name).trains}
     assert {s.spec.method for s in steps if s.step == "fit"} == trained
-    assert {Path(s.spec.router).name for s in steps if s.step == "predict"} == set(registry.names("methods"))
+    served = {name for name in registry.names("methods") if not getattr(method_class(name), "needs", "")}
+    assert {Path(s.spec.router).name for s in steps if s.step == "predict"} == served
 
 
 def test_specifications_have_help_for_every_field_and_a_stable_fingerprint():

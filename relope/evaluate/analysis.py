@@ -1,41 +1,74 @@
 """Every number of a report, computed once."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
-from relope.evaluate.bootstrap import AucBootstrap, Difference, bootstrap_auc
-from relope.evaluate.inputs import BASELINE, ReportInputs
-from relope.evaluate.metrics import Bools, auc_null_reason
-from relope.evaluate.routing import RoutingBands, RoutingCurve, routing_bands, routing_curve
+from relope.evaluate.bootstrap import Difference, difference, percentile_interval, resample_weights
+from relope.evaluate.calibration import cross_calibrated
+from relope.evaluate.inputs import BASELINE, MethodScores, ReportInputs
+from relope.evaluate.metrics import Floats
+from relope.evaluate.routing import RoutingCurve, mean_curve, routing_curve
+from relope.evaluate.slices import Slice, slices
+from relope.evaluate.statistics import Labels, Prepared, names, statistics
+from relope.evaluate.testing import delong, holm
 
 
 @dataclass(frozen=True)
-class Family:
-    """The samples of one data set or question kind.
+class Resampled:
+    """Statistics of M methods, averaged over the seeds of each.
 
     Attributes:
-        large_accuracy: None when the large model was not run.
-        auc: of the best method, None with ``auc_null_reason`` where one class is absent.
-        ci95: of that AUC.
+        value: statistic → ``[M]`` on all samples; NaN where undefined.
+        drawn: statistic → ``[M, R]`` on the resamples, the same for every method and seed.
+        by_seed: per method, the AUC of each seed.
+        small: ``[R]`` accuracy of the small model.
+        large: ``[R]`` accuracy of the large model, None when unknown.
     """
 
-    dataset: str
-    kind: str | None
-    n: int
-    n_groups: int
-    n_correct: int
-    large_accuracy: float | None
-    auc: float | None
-    ci95: tuple[float, float] | None
-    auc_null_reason: str | None
+    value: dict[str, Floats]
+    drawn: dict[str, Floats]
+    by_seed: tuple[tuple[float, ...], ...]
+    small: Floats
+    large: Floats | None
+
+    def interval(self, place: int, name: str) -> tuple[float, float] | None:
+        """Return a statistic's 95 % interval, None where it is undefined."""
+        if not np.isfinite(self.value[name][place]):
+            return None
+        return percentile_interval(self.drawn[name][place])
+
+    def difference(self, first: int, second: int, name: str = "auc") -> Difference | None:
+        """Return a paired difference between two methods, None where undefined."""
+        value, drawn = self.value[name], self.drawn[name]
+        return difference(value[first], value[second], drawn[first], drawn[second])
 
     @property
-    def small_accuracy(self) -> float:
-        """Return the share of right answers of the small model."""
-        return self.n_correct / self.n
+    def n_dropped(self) -> int:
+        """Return how many resamples have no AUC, since one class was absent."""
+        return int((~np.isfinite(self.drawn["auc"]).all(axis=0)).sum())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method against the baseline.
+
+    Attributes:
+        difference: of the AUCs.
+        p_holm: adjusted for all methods that are compared.
+        p_delong: DeLong's, None unless every group is a single sample (it takes samples as independent).
+    """
+
+    difference: Difference
+    p_holm: float
+    p_delong: float | None
+
+    @property
+    def verdict(self) -> str:
+        """Return ``higher``, ``lower`` or ``no difference shown``, after Holm's correction."""
+        if self.p_holm >= 0.05 or self.difference.low <= 0 <= self.difference.high:
+            return "no difference shown"
+        return "higher" if self.difference.value > 0 else "lower"
 
 
 @dataclass(frozen=True)
@@ -46,85 +79,111 @@ class Analysis:
         best: place of the method with the highest AUC, controls aside.
         baseline: place of ``probe``, None when it was not run.
         ranked: places of all methods, best AUC first, controls last.
+        calibrated: ``[M, N]`` cross-fitted isotonic scores of each method's first seed.
     """
 
     inputs: ReportInputs
-    bootstrap: AucBootstrap
+    resampled: Resampled
+    comparisons: tuple[Comparison | None, ...]
     curves: tuple[RoutingCurve, ...]
-    bands: RoutingBands
-    families: tuple[Family, ...]
+    calibrated: Floats
+    slices: tuple[Slice, ...]
     best: int
     baseline: int | None
     ranked: tuple[int, ...]
     n_groups: int
 
     @property
-    def differences(self) -> list[Difference | None]:
-        """Return each method's paired difference to the baseline; None for the baseline itself."""
-        places = range(len(self.inputs.methods))
-        if self.baseline is None:
-            return [None for _ in places]
-        return [None if place == self.baseline else self.bootstrap.difference(place, self.baseline) for place in places]
-
-    def best_over(self, place: int) -> Difference | None:
-        """Return how far the best method is above another one, paired."""
-        return self.bootstrap.difference(self.best, place)
-
-    @property
     def name_of_best(self) -> str:
         """Return the best method's name."""
         return self.inputs.methods[self.best].name
 
+    def value(self, place: int, name: str) -> float | None:
+        """Return a statistic of a method, None where it is undefined."""
+        found = float(self.resampled.value[name][place])
+        return found if np.isfinite(found) else None
+
 
 def analyse(inputs: ReportInputs) -> Analysis:
     """Compute everything that a report shows."""
-    correct, groups, scores = inputs.correct, inputs.groups, inputs.scores
-    bootstrap = bootstrap_auc(correct, scores, groups, inputs.resamples, inputs.seed)
-    ranked = _ranked(inputs, bootstrap)
-    names = [method.name for method in inputs.methods]
+    labels = Labels(inputs.correct, inputs.large_correct, inputs.seed)
+    prepared = [_prepared(inputs, method, labels) for method in inputs.methods]
+    resampled = resample(inputs, labels, prepared)
+    ranked = _ranked(inputs, resampled)
+    listed = [method.name for method in inputs.methods]
+    baseline = listed.index(BASELINE) if BASELINE in listed else None
     return Analysis(
         inputs=inputs,
-        bootstrap=bootstrap,
-        curves=tuple(routing_curve(row, correct, inputs.large_correct, inputs.seed) for row in scores),
-        bands=routing_bands(scores, correct, inputs.large_correct, groups, inputs.resamples, inputs.seed),
-        families=tuple(_families(inputs, ranked[0])),
+        resampled=resampled,
+        comparisons=_comparisons(inputs, resampled, baseline),
+        curves=tuple(_curve(inputs, method) for method in inputs.methods),
+        calibrated=np.stack([seeds[0].calibrated for seeds in prepared]),
+        slices=tuple(slices(inputs, inputs.scores[ranked[0]])),
         best=ranked[0],
-        baseline=names.index(BASELINE) if BASELINE in names else None,
+        baseline=baseline,
         ranked=ranked,
-        n_groups=len(np.unique(groups)),
+        n_groups=len(np.unique(inputs.groups)),
     )
 
 
-def _ranked(inputs: ReportInputs, bootstrap: AucBootstrap) -> tuple[int, ...]:
+def resample(inputs: ReportInputs, labels: Labels, prepared: list[list[Prepared]]) -> Resampled:
+    """Return all statistics on all samples and on every resample."""
+    whole = np.ones((len(labels.correct), 1))
+    value, by_seed = _measure(labels, prepared, whole)
+    chunks, small, large = [], [], []
+    for weights in resample_weights(inputs.groups, inputs.resamples, inputs.seed):
+        chunks.append(_measure(labels, prepared, weights)[0])
+        n = weights.sum(axis=0)
+        small.append(labels.correct @ weights / n)
+        if labels.large is not None:
+            large.append(labels.large @ weights / n)
+    drawn = {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in names()}
+    seeds = tuple(tuple(float(one) for one in rows[:, 0]) for rows in by_seed)
+    point = {name: values[:, 0] for name, values in value.items()}
+    return Resampled(point, drawn, seeds, np.concatenate(small), np.concatenate(large) if large else None)
+
+
+def _measure(labels: Labels, prepared: list[list[Prepared]], weights: Floats) -> tuple[dict[str, Floats], list[Floats]]:
+    """Return statistic → ``[M, r]`` means over seeds, and each method's ``[S, r]`` AUCs."""
+    found = [[statistics(labels, seed, weights) for seed in seeds] for seeds in prepared]
+    means = {name: np.stack([np.mean([one[name] for one in seeds], axis=0) for seeds in found]) for name in names()}
+    return means, [np.stack([one["auc"] for one in seeds]) for seeds in found]
+
+
+def _prepared(inputs: ReportInputs, method: MethodScores, labels: Labels) -> list[Prepared]:
+    return [
+        Prepared.of(row, cross_calibrated(row, labels.correct, inputs.groups, inputs.seed), labels)
+        for row in method.by_seed
+    ]
+
+
+def _curve(inputs: ReportInputs, method: MethodScores) -> RoutingCurve:
+    """Return the mean of a method's curves over its seeds."""
+    return mean_curve([routing_curve(row, inputs.correct, inputs.large_correct, inputs.seed) for row in method.by_seed])
+
+
+def _comparisons(inputs: ReportInputs, resampled: Resampled, baseline: int | None) -> tuple[Comparison | None, ...]:
+    places = range(len(inputs.methods))
+    if baseline is None:
+        return tuple(None for _ in places)
+    gaps = {place: resampled.difference(place, baseline) for place in places if place != baseline}
+    known = {place: gap for place, gap in gaps.items() if gap is not None}
+    adjusted = dict(zip(known, holm([gap.p for gap in known.values()]), strict=True))
+    single = len(np.unique(inputs.groups)) == len(inputs.groups)
+
+    def compare(place: int) -> Comparison | None:
+        if place not in known:
+            return None
+        first, second = inputs.scores[place], inputs.scores[baseline]
+        return Comparison(known[place], adjusted[place], delong(inputs.correct, first, second) if single else None)
+
+    return tuple(compare(place) for place in places)
+
+
+def _ranked(inputs: ReportInputs, resampled: Resampled) -> tuple[int, ...]:
     def key(place: int) -> tuple[bool, float, bool, int]:
-        value = bootstrap.auc[place]
+        value = float(resampled.value["auc"][place])
         method = inputs.methods[place]
-        return method.is_control, 0.0 if value is None else -value, method.name != BASELINE, place
+        return method.is_control, -value if np.isfinite(value) else 0.0, method.name != BASELINE, place
 
     return tuple(sorted(range(len(inputs.methods)), key=key))
-
-
-def _families(inputs: ReportInputs, best: int) -> Iterable[Family]:
-    has_kind = "kind" in inputs.labels.columns
-    keys = inputs.labels.select(
-        pl.col("dataset"), pl.col("kind") if has_kind else pl.lit(None, pl.String).alias("kind")
-    ).rows()
-    for dataset, kind in sorted(set(keys), key=lambda pair: (pair[0] or "", pair[1] or "")):
-        inside = np.array([key == (dataset, kind) for key in keys])
-        yield _family(inputs, best, inside, str(dataset), kind)
-
-
-def _family(inputs: ReportInputs, best: int, inside: Bools, dataset: str, kind: str | None) -> Family:
-    correct, groups = inputs.correct[inside], inputs.groups[inside]
-    drawn = bootstrap_auc(correct, inputs.scores[best : best + 1, inside], groups, inputs.resamples, inputs.seed)
-    return Family(
-        dataset=dataset,
-        kind=None if kind is None else str(kind),
-        n=len(correct),
-        n_groups=len(np.unique(groups)),
-        n_correct=int(correct.sum()),
-        large_accuracy=None if inputs.large_correct is None else float(inputs.large_correct[inside].mean()),
-        auc=drawn.auc[0],
-        ci95=drawn.interval(0) if drawn.auc[0] is not None else None,
-        auc_null_reason=auc_null_reason(correct),
-    )

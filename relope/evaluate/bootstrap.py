@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from relope.errors import InvalidInputError
-from relope.evaluate.metrics import Bools, Floats, Ints, auc
+from relope.evaluate.metrics import Bools, Floats, auc
+from relope.evaluate.ranking import rank, weighted_auc
 
 CHUNK_BYTES = 8 * 2**20
 """Size of one weight matrix; about five of them live at once."""
@@ -54,17 +55,25 @@ class AucBootstrap:
         return percentile_interval(self.resampled[method])
 
     def difference(self, method: int, baseline: int) -> Difference | None:
-        """Return AUC(method) - AUC(baseline) over the same resamples, None where undefined.
-
-        Choice: p = 2·min(P(d ≤ 0), P(d ≥ 0)) with one added to count and total, so it is never 0.
-        """
+        """Return AUC(method) - AUC(baseline) over the same resamples, None where undefined."""
         first, second = self.auc[method], self.auc[baseline]
-        drawn = self.resampled[method] - self.resampled[baseline]
-        bounds = percentile_interval(drawn)
-        if first is None or second is None or bounds is None:
+        if first is None or second is None:
             return None
-        tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-        return Difference(first - second, *bounds, min(1.0, 2.0 * (tail + 1) / (len(drawn) + 1)))
+        return difference(first, second, self.resampled[method], self.resampled[baseline])
+
+
+def difference(first: float, second: float, drawn_first: Floats, drawn_second: Floats) -> Difference | None:
+    """Return first - second with what the same resamples say about it; None where undefined.
+
+    Choice: p = 2·min(P(d ≤ 0), P(d ≥ 0)) with one added to count and total, so it is never 0.
+    """
+    drawn = drawn_first - drawn_second
+    drawn = drawn[np.isfinite(drawn)]
+    bounds = percentile_interval(drawn)
+    if not np.isfinite(first - second) or bounds is None:
+        return None
+    tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return Difference(float(first - second), *bounds, min(1.0, 2.0 * (tail + 1) / (len(drawn) + 1)))
 
 
 def percentile_interval(values: Floats) -> tuple[float, float] | None:
@@ -93,38 +102,6 @@ def resample_weights(groups: npt.NDArray[np.str_], resamples: int, seed: int) ->
         yield np.ascontiguousarray(counts.T.astype(np.float64))[inverse]
 
 
-@dataclass(frozen=True)
-class _Ranking:
-    """One method's samples, sorted: where each right answer stands among the wrong ones."""
-
-    right: Ints
-    wrong: Ints
-    below: Ints
-    up_to: Ints | None
-    """None without ties: then it equals ``below``."""
-
-
-def _rank(correct: Bools, score: Floats) -> _Ranking:
-    right, wrong = np.flatnonzero(correct), np.flatnonzero(~correct)
-    right = right[np.argsort(score[right], kind="stable")]
-    wrong = wrong[np.argsort(score[wrong], kind="stable")]
-    below = np.searchsorted(score[wrong], score[right], side="left")
-    up_to = np.searchsorted(score[wrong], score[right], side="right")
-    return _Ranking(right, wrong, below, None if np.array_equal(below, up_to) else up_to)
-
-
-def _weighted_auc(ranking: _Ranking, weights: Floats) -> Floats:
-    """Return ``[r]`` AUCs under each column of ``weights``; NaN where one class has no weight."""
-    below = np.zeros((len(ranking.wrong) + 1, weights.shape[1]))
-    np.cumsum(weights[ranking.wrong], axis=0, out=below[1:])
-    right = weights[ranking.right]
-    won = np.einsum("nr,nr->r", right, below[ranking.below])
-    if ranking.up_to is not None:
-        won = (won + np.einsum("nr,nr->r", right, below[ranking.up_to])) / 2
-    pairs = right.sum(axis=0) * below[-1]
-    return np.asarray(np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0))
-
-
 def bootstrap_auc(
     correct: Bools, scores: Floats, groups: npt.NDArray[np.str_], resamples: int = 2000, seed: int = 0
 ) -> AucBootstrap:
@@ -147,9 +124,9 @@ def bootstrap_auc(
         )
     if resamples < 1:
         raise InvalidInputError(f"resamples is {resamples}; it must be at least 1 (2,000 is usual)")
-    rankings = [_rank(correct, row) for row in scores]
+    rankings = [rank(correct, row) for row in scores]
     found = [
-        np.stack([_weighted_auc(ranking, weights) for ranking in rankings])
+        np.stack([weighted_auc(ranking, weights) for ranking in rankings])
         for weights in resample_weights(groups, resamples, seed)
     ]
     drawn = np.concatenate(found, axis=1)

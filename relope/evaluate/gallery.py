@@ -4,7 +4,7 @@ import base64
 import html
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def _card(analysis: Analysis, place: int) -> str:
     picture = _picture(image) if image is not None else '<div class="none">no picture</div>'
     facts = [
         ("said", f"{html.escape(shorten(row['response']))} {_mark(row['correct'])}"),
-        ("gold", html.escape(shorten(" / ".join(row["answers"] or [])))),
+        ("gold", html.escape(shorten(" / ".join(_spelt(row, answer) for answer in row["answers"] or [])))),
         ("score", f"{inputs.scores[analysis.best][place]:.3f}"),
     ]
     if inputs.large_correct is not None:
@@ -85,6 +85,12 @@ def _card(analysis: Analysis, place: int) -> str:
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
     question = html.escape(shorten(row["question"]))
     return f'<div class="card">{picture}<div class="q">{question}</div><dl>{listed}</dl></div>'
+
+
+def _spelt(row: dict[str, Any], answer: str) -> str:
+    """Return a gold answer, an option letter with its text."""
+    choices, place = row.get("choices") or [], ord(answer) - ord("A") if len(answer) == 1 else -1
+    return f"{answer} ({choices[place]})" if 0 <= place < len(choices) else answer
 
 
 def _mark(right: bool) -> str:

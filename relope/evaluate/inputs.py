@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.errors import InvalidInputError
+from relope.evaluate.costs import Costs
 from relope.evaluate.metrics import Bools, Floats
 
 if TYPE_CHECKING:
@@ -31,13 +32,18 @@ class MethodScores:
     """One method's scores on the test samples, in the order of the labels.
 
     Attributes:
-        name: CLI name.
-        scores: ``[N]`` P(correct).
+        name: what its row is called.
+        scores: ``[N]`` P(correct), or ``[S, N]``, one row a seed of its training.
         seconds_fit: time of the training, None when there was none.
         note: shown under the method's name.
         needs_training: False for heuristics.
         is_control: True for methods that look at no hidden state and only show how far the
             question alone gets.
+        seeds: one a row of ``scores``.
+        held: ``[V]`` scores of the first seed on the validation split, where thresholds are set.
+        seconds_predict_each: time to score one sample from the store.
+        bytes_read_fit: what the training read from the store.
+        bytes_read_each: what scoring one sample reads from the store.
     """
 
     name: str
@@ -46,6 +52,16 @@ class MethodScores:
     note: str = ""
     needs_training: bool = True
     is_control: bool = False
+    seeds: tuple[int, ...] = (0,)
+    held: Floats | None = None
+    seconds_predict_each: float | None = None
+    bytes_read_fit: int | None = None
+    bytes_read_each: float | None = None
+
+    @property
+    def by_seed(self) -> Floats:
+        """Return ``[S, N]``."""
+        return np.atleast_2d(np.asarray(self.scores, dtype=np.float64))
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,7 @@ class ReportInputs:
         large_correct: ``[N]`` or None when the large model was not run.
         provenance: recipe, digests, spec: shown and copied into the JSON.
         caveat: what the numbers can and cannot show.
+        costs: what each model costs on each sample, None when no price list was given.
         pictures: sample id → its image, None when there is none.
         resamples: bootstrap draws.
         seed: of the draws and of tie breaking.
@@ -79,6 +96,7 @@ class ReportInputs:
     large_correct: Bools | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     caveat: str = ""
+    costs: Costs | None = None
     pictures: "Callable[[str], Image | None]" = no_picture
     resamples: int = 2000
     seed: int = 0
@@ -111,11 +129,11 @@ class ReportInputs:
             if times > 1:
                 raise InvalidInputError(f"method {name!r} comes {times} times; give each a name of its own")
         for method in self.methods:
-            values = np.asarray(method.scores)
-            if values.shape != (self.labels.height,):
+            values = method.by_seed
+            if values.shape != (len(method.seeds), self.labels.height):
                 raise InvalidInputError(
-                    f"{method.name} has scores of shape {list(values.shape)} for {self.labels.height:,} samples; "
-                    "pass one a sample"
+                    f"{method.name} has scores of shape {list(np.shape(method.scores))} for {self.labels.height:,} "
+                    f"samples and {len(method.seeds)} seeds; pass one a sample, one row a seed"
                 )
             if not ((values >= 0) & (values <= 1)).all():
                 raise InvalidInputError(f"{method.name} has scores outside [0, 1] or NaN; a score is P(correct)")
@@ -133,5 +151,5 @@ class ReportInputs:
 
     @property
     def scores(self) -> Floats:
-        """Return ``[M, N]``."""
-        return np.stack([np.asarray(method.scores, dtype=np.float64) for method in self.methods])
+        """Return ``[M, N]``: of each method's first seed."""
+        return np.stack([method.by_seed[0] for method in self.methods])

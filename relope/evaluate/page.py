@@ -6,11 +6,20 @@ from typing import Any
 
 from relope.evaluate import wording
 from relope.evaluate.analysis import Analysis
+from relope.evaluate.cost_figures import cost_curves
+from relope.evaluate.detail_tables import (
+    budget_table,
+    calibration_table,
+    cost_table,
+    price_table,
+    routing_table,
+    slice_tables,
+)
 from relope.evaluate.gallery import gallery
 from relope.evaluate.routing_figures import all_curves, best_curve
 from relope.evaluate.score_figures import histograms, reliability_diagram
 from relope.evaluate.style import CSS
-from relope.evaluate.tables import calibration_table, families_table, methods_table
+from relope.evaluate.tables import methods_table
 from relope.evaluate.wording import DASH, NARROW, Json
 
 
@@ -25,13 +34,15 @@ def render(analysis: Analysis, report: Json) -> str:
         f'<header><h1>{title}</h1><p class="lead">{html.escape(report["what"])}</p></header>',
         tiles(report),
         *(f'<p class="finding">{html.escape(text)}</p>' for text in wording.finding(report)[:1]),
+        _caveat(report),
         _figure(best_curve(analysis), _best_caption(report)),
         *(f"<p>{html.escape(text)}</p>" for text in wording.finding(report)[1:]),
-        _caveat(report),
         f"<h2>Methods</h2>{methods_table(report)}",
         _curves(analysis, report),
+        _routing(analysis, report),
         _scores(analysis, report),
-        _families(report),
+        _slices(report),
+        _costs(report),
         _gallery(analysis, report),
         _how(report),
     ]
@@ -42,10 +53,10 @@ def tiles(report: Json) -> str:
     """Return the four numbers that say what happened."""
     hybrid, system = report["hybrid"], report["accuracy_at_is"] == "system"
     best = next(row for row in report["methods"] if row["method"] == report["best"])
-    at, gain = best["accuracy_at"]["0.2"], best["gain_over_random_at"]["0.2"]
+    at, gain = best["accuracy_at"]["0.2"], best["metrics"]["gain_over_random_at_0.2"]["value"]
     large = _interval(wording.between_percent(hybrid["large_accuracy_ci95"])) if system else "not run, and not guessed"
     routed = f"blind {wording.percent(hybrid['random_accuracy_at']['0.2'])}"
-    bounds = best["gain_over_random_at_ci95"]["0.2"]
+    bounds = best["metrics"]["gain_over_random_at_0.2"]["ci95"]
     if gain is not None and bounds:
         routed += f", lead {wording.signed(100 * gain, 1)}\n{_interval(_points(bounds))}"
     auc = _interval(wording.between(best["ci95"])) if best["auc"] is not None else best["auc_null_reason"]
@@ -127,9 +138,27 @@ def _scores(analysis: Analysis, report: Json) -> str:
     )
 
 
-def _families(report: Json) -> str:
-    text = "A high AUC over all samples can come from telling easy kinds from hard ones; within one kind it cannot."
-    return f"<h2>Kinds of questions</h2><p>{text}</p>{families_table(report)}"
+def _slices(report: Json) -> str:
+    text = (
+        "Where the router fails. A high AUC over all samples can come from telling easy kinds from hard ones; within "
+        "one kind it cannot. The threshold is the same for all: the lowest 20&nbsp;% of all scores are escalated."
+    )
+    return f"<h2>Parts of the data</h2><p>{text}</p>{slice_tables(report)}"
+
+
+def _routing(analysis: Analysis, report: Json) -> str:
+    svg = cost_curves(analysis)
+    text = (
+        "Dashed: blind escalation. Names stand in the order of accuracy at 50&nbsp;% escalated. The small model's own "
+        "cost counts for every query."
+    )
+    drawn = _figure(svg, text) if svg else ""
+    numbers = f"{routing_table(report)}{budget_table(report)}"
+    return f"<h2>Routing in numbers</h2>{numbers}{drawn}{price_table(report)}"
+
+
+def _costs(report: Json) -> str:
+    return f"<h2>What the methods cost</h2>{cost_table(report)}"
 
 
 def _gallery(analysis: Analysis, report: Json) -> str:
@@ -137,7 +166,9 @@ def _gallery(analysis: Analysis, report: Json) -> str:
         f"What {html.escape(report['best'])} was surest about. <em>Said</em> is the small model's answer, "
         "<em>gold</em> the right one"
     )
-    text += ", <em>large</em> whether the large model gets it right." if analysis.bands.large is not None else "."
+    text += (
+        ", <em>large</em> whether the large model gets it right." if analysis.inputs.large_correct is not None else "."
+    )
     return f"<h2>Examples</h2><p>{text}</p>{gallery(analysis)}"
 
 
@@ -147,13 +178,13 @@ def _how(report: Json) -> str:
     rows: list[tuple[str, Any]] = [
         ("data", f"{report['dataset']}: {report['n']:,} test samples in {report['n_groups']:,} image groups"),
         ("intervals", f"95 % percentiles of {report['resamples']:,} bootstrap resamples of whole groups{left_out}"),
-        ("differences", "paired: both AUCs from the same resamples; two-sided p from the same"),
+        ("differences", "paired: both AUCs from the same resamples; two-sided p from the same, Holm's correction"),
+        ("calibrated", "isotonic regression, each fifth of the groups calibrated by the other four"),
         ("routing", "k = ⌈r·n⌉ lowest scores are escalated, equal scores in the order of a seeded permutation"),
         ("bars of the calibration", "Wilson intervals, samples taken as independent"),
         ("calibration error", "15 bins of equal mass, equal scores in one bin"),
-        ("seed", report["seed"]),
         ("versions", ", ".join(f"{name} {value}" for name, value in report["versions"].items())),
-        *report["provenance"].items(),
+        *((name, value) for name, value in report["provenance"].items() if name != "versions"),
     ]
     listed = "".join(f"<dt>{html.escape(str(name))}</dt><dd>{html.escape(_plain(value))}</dd>" for name, value in rows)
     note = "The numbers behind this page are in <code>report.json</code> beside it."

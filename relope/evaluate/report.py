@@ -5,16 +5,18 @@ from typing import Any
 
 from relope.evaluate import wording
 from relope.evaluate.analysis import analyse
+from relope.evaluate.export import report_tables, write_tables
 from relope.evaluate.inputs import MethodScores, ReportInputs
 from relope.evaluate.page import render
+from relope.evaluate.persample import SCORES, per_sample
 from relope.evaluate.summary import summarise
-from relope.provenance import write_bytes, write_json
+from relope.provenance import write_bytes, write_frame, write_json
 
 __all__ = ["MethodScores", "ReportInputs", "build_report", "terminal_rows"]
 
 
 def build_report(inputs: ReportInputs, out: Path) -> dict[str, Any]:
-    """Write ``report.html``, then ``report.json``, into a folder.
+    """Write ``tables/``, ``scores.parquet``, ``report.html`` and last ``report.json`` into a folder.
 
     Args:
         inputs: what to report on.
@@ -28,6 +30,8 @@ def build_report(inputs: ReportInputs, out: Path) -> dict[str, Any]:
     """
     analysis = analyse(inputs)
     report = summarise(analysis)
+    write_tables(out, report_tables(report))
+    write_frame(out / SCORES, per_sample(inputs))
     write_bytes(out / "report.html", render(analysis, report).encode())
     write_json(out / "report.json", report)
     return report

@@ -1,13 +1,12 @@
 """What a router is worth: accuracy of the system against the share of questions it escalates."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from relope.errors import InvalidInputError
-from relope.evaluate.bootstrap import resample_weights
 from relope.evaluate.metrics import Bools, Floats, Ints
 
 PERCENTS = tuple(range(101))
@@ -50,23 +49,6 @@ class RoutingCurve:
         return {mark_key(mark): number(float(self.accuracy[mark])) for mark in MARKS}
 
 
-@dataclass(frozen=True)
-class RoutingBands:
-    """Resampled accuracies at the ``MARKS``: R draws of the same groups as in ``bootstrap_auc``.
-
-    Attributes:
-        accuracy: ``[M, 3, R]``.
-        random: ``[3, R]`` of blind escalation.
-        small: ``[R]`` accuracy of the small model.
-        large: ``[R]`` accuracy of the large model, None when unknown.
-    """
-
-    accuracy: Floats
-    random: Floats
-    small: Floats
-    large: Floats | None
-
-
 def mark_key(percent: int) -> str:
     """Return how a share is spelt in JSON: 20 → ``0.2``."""
     return f"{percent / 100:g}"
@@ -94,14 +76,14 @@ def oracle_order(small_correct: Bools, large_correct: Bools | None) -> Ints:
     return np.argsort(small_correct.astype(np.int64) - large_correct.astype(np.int64), kind="stable")
 
 
-def _delta(small: Bools, large: Bools | None) -> Floats:
+def delta(small: Bools, large: Bools | None) -> Floats:
     """Return ``[N]`` what escalating a sample adds to the number of right answers that count."""
     return (0.0 if large is None else large.astype(np.float64)) - small.astype(np.float64)
 
 
 def _accuracies(order: Ints, small: Bools, large: Bools | None) -> Floats:
     n = len(order)
-    added = np.concatenate([[0.0], np.cumsum(_delta(small, large)[order])])
+    added = np.concatenate([[0.0], np.cumsum(delta(small, large)[order])])
     k = np.array([n_escalated(n, percent) for percent in PERCENTS])
     right = small.sum() + added[k]
     counted = np.full(len(k), n) if large is not None else n - k
@@ -141,49 +123,16 @@ def routing_curve(score: Floats, small_correct: Bools, large_correct: Bools | No
     return RoutingCurve(kind, ratios, curve, random, oracle, small, large, area, share)
 
 
-def routing_bands(
-    scores: Floats,
-    small_correct: Bools,
-    large_correct: Bools | None,
-    groups: npt.NDArray[np.str_],
-    resamples: int,
-    seed: int,
-) -> RoutingBands:
-    """Return resampled accuracies of every method at 10, 20 and 50 % escalated.
-
-    A sample drawn w times stands w times in the queue; each resample has its own k = ⌈r·n⌉.
-
-    Args:
-        scores: ``[M, N]``.
-        small_correct: ``[N]``.
-        large_correct: ``[N]`` or None, as in ``routing_curve``.
-        groups: ``[N]``; drawn together.
-        resamples: number of draws R.
-        seed: of the draws and of the tie-breaking permutation.
-    """
-    orders = [escalation_order(row, seed) for row in scores]
-    delta = _delta(small_correct, large_correct)
-    shares = np.array(MARKS)[:, None] / 100
-    found: list[tuple[Floats, ...]] = []
-    for weights in resample_weights(groups, resamples, seed):
-        n = weights.sum(axis=0)
-        small = small_correct @ weights
-        large = small if large_correct is None else large_correct @ weights
-        k = np.ceil(np.array(MARKS)[:, None] * n / 100)
-        counted = n - k if large_correct is None else np.broadcast_to(n, k.shape)
-        right = np.stack([small + _added(order, delta, weights, k) for order in orders])
-        accuracy = np.divide(right, counted, out=np.full(right.shape, np.nan), where=counted > 0)
-        found.append((accuracy, (small + (large - small) * shares) / n, small / n, large / n))
-    accuracy, random, small, large = (np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True))
-    return RoutingBands(accuracy, random, small, None if large_correct is None else large)
-
-
-def _added(order: Ints, delta: Floats, weights: Floats, k: Floats) -> Floats:
-    """Return ``[3, r]`` the summed delta of the first k weighted samples in the queue."""
-    queue = weights[order]
-    reached = np.cumsum(queue, axis=0)
-    gained = np.cumsum(queue * delta[order][:, None], axis=0)
-    columns = np.arange(weights.shape[1])
-    last = np.stack([(reached < row).sum(axis=0) for row in k])
-    beyond = reached[last, columns] - k
-    return np.asarray(gained[last, columns] - delta[order][last] * beyond)
+def mean_curve(curves: list[RoutingCurve]) -> RoutingCurve:
+    """Return the mean of the curves that several seeds of one method have on the same samples."""
+    first = curves[0]
+    if len(curves) == 1:
+        return first
+    area = float(np.mean([curve.area_over_random for curve in curves]))
+    shares = [curve.oracle_share for curve in curves if curve.oracle_share is not None]
+    return dataclasses.replace(
+        first,
+        accuracy=np.mean([curve.accuracy for curve in curves], axis=0),
+        area_over_random=area,
+        oracle_share=float(np.mean(shares)) if shares else None,
+    )

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from relope.evaluate.analysis import Analysis
-from relope.evaluate.bootstrap import percentile_interval
 from relope.evaluate.inputs import BASELINE
 from relope.evaluate.metrics import Floats
-from relope.evaluate.routing import MARKS, RoutingCurve
+from relope.evaluate.routing import MARKS, RoutingCurve, mark_key
 from relope.evaluate.svg import GREY, INK, MUTED, SERIES, add_panel, draw, spread
 from relope.evaluate.wording import percent, points
 
@@ -63,8 +62,8 @@ def _steady(analysis: Analysis, curve: RoutingCurve) -> slice:
 
 
 def _bars(axes: "Axes", analysis: Analysis) -> None:
-    for place, mark in enumerate(MARKS):
-        bounds = percentile_interval(analysis.bands.accuracy[analysis.best, place])
+    for mark in MARKS:
+        bounds = analysis.resampled.interval(analysis.best, f"accuracy_at_{mark_key(mark)}")
         value = 100 * analysis.curves[analysis.best].accuracy[mark]
         if bounds is None or not np.isfinite(value):
             continue
@@ -82,7 +81,7 @@ def _frame(axes: "Axes", curve: RoutingCurve) -> None:
     axes.set_ylim(min(low - 0.08 * room, floor - 0.33 * room), high + 0.11 * room)
     axes.set_xticks(range(0, 101, 10))
     axes.xaxis.set_major_formatter("{x:.0f} %")
-    axes.yaxis.set_major_formatter("{x:.0f} %")
+    axes.yaxis.set_major_formatter("{x:g} %")
     axes.set_xlabel(
         "share of questions sent to the large model" if system else "share of questions set aside for a larger model"
     )
@@ -136,7 +135,7 @@ def all_curves(analysis: Analysis) -> str:
             axes.set_xticks(range(0, end + 1, end // 5))
             axes.xaxis.set_major_formatter("{x:.0f} %")
             axes.set_xlabel("share of questions escalated")
-        left.yaxis.set_major_formatter("{x:.0f} %")
+        left.yaxis.set_major_formatter("{x:g} %")
         right.yaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
         _end_labels(right, analysis, height)
 

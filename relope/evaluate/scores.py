@@ -36,6 +36,10 @@ class ScoresMeta:
         is_control: True for methods that look at no hidden state.
         fingerprint: digest of router and samples: the same means that nothing has to be done.
         note: what a reader of the report should know.
+        bytes_read_fit: of states, read by the training.
+        bytes_read: of states, read to score all samples.
+        fitted_on: recipe of the store that the router learned from.
+        identity: of the store that was scored; ``{}`` when it is not known.
     """
 
     method: str
@@ -49,6 +53,10 @@ class ScoresMeta:
     is_control: bool = False
     fingerprint: str = ""
     note: str = ""
+    bytes_read_fit: int | None = None
+    bytes_read: int | None = None
+    fitted_on: str | None = None
+    identity: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

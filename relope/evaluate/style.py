@@ -47,10 +47,10 @@ td.n, th.n { text-align: right; white-space: nowrap; }
 td:first-child, th:first-child { padding-left: .6rem; }
 td:last-child, th:last-child { padding-right: .6rem; }
 tr.best td:first-child, tr.base td:first-child { font-weight: 650; }
-td b, td .name { white-space: nowrap; }
+td b, td .name, td.label { white-space: nowrap; }
 td .under { color: var(--muted); font-size: .84rem; font-weight: 400; white-space: nowrap; }
 td .note { color: var(--muted); font-size: .82rem; font-weight: 400; line-height: 1.3; max-width: 11rem; }
-td.strip { padding: 0; background: var(--lines); width: 232px; min-width: 232px; }
+td.strip { padding: 0; background: var(--lines); width: 196px; min-width: 196px; }
 th.strip { padding-left: 0; }
 .apart { padding-left: 1.6rem; }
 tbody.controls td { background: var(--soft); }

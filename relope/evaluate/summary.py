@@ -3,14 +3,23 @@
 import dataclasses
 from typing import Any
 
-from relope.evaluate.analysis import Analysis, Family
+import numpy as np
+
+from relope.evaluate.analysis import Analysis, Comparison
 from relope.evaluate.bootstrap import Difference, percentile_interval
-from relope.evaluate.metrics import Floats, auc_null_reason, brier, ece
-from relope.evaluate.routing import MARKS, mark_key, number
+from relope.evaluate.budget import realised_budgets
+from relope.evaluate.metrics import auc_null_reason
+from relope.evaluate.routing import MARKS, escalation_order, mark_key, number
+from relope.evaluate.slices import Slice
+from relope.evaluate.statistics import names
 from relope.provenance import versions
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NO_LARGE = "the large model was not run on these samples, so its accuracy is not guessed"
+GAP = ("pgr", "apgr", "cpt", "qnc")
+"""Statistics that only make sense where the large model is right more often."""
+
+RANKING = ("auc", "tpr")
 
 
 def summarise(analysis: Analysis) -> dict[str, Any]:
@@ -28,17 +37,19 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
         "n_groups": analysis.n_groups,
         "n_correct": int(inputs.correct.sum()),
         "resamples": inputs.resamples,
-        "resamples_dropped": analysis.bootstrap.n_dropped,
+        "resamples_dropped": analysis.resampled.n_dropped,
         "seed": inputs.seed,
         "best": analysis.name_of_best,
         "accuracy_at_is": analysis.curves[0].kind,
         "methods": [_method(analysis, place) for place in analysis.ranked],
         "hybrid": _hybrid(analysis),
-        "families": [_family(family) for family in analysis.families],
+        "slices": [_slice(one) for one in analysis.slices],
         "curves": {
             method.name: [number(float(value)) for value in curve.accuracy]
             for method, curve in zip(inputs.methods, analysis.curves, strict=True)
         },
+        "random_curve": [float(value) for value in analysis.curves[0].random],
+        "oracle_curve": [number(float(value)) for value in analysis.curves[0].oracle],
         "provenance": dict(inputs.provenance),
         "versions": versions(),
     }
@@ -46,43 +57,100 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
 
 def _method(analysis: Analysis, place: int) -> dict[str, Any]:
     inputs, curve = analysis.inputs, analysis.curves[place]
-    method, correct = inputs.methods[place], inputs.correct
-    scores = inputs.scores[place]
-    value = analysis.bootstrap.auc[place]
+    method, correct, resampled = inputs.methods[place], inputs.correct, analysis.resampled
+    comparison = analysis.comparisons[place]
     return {
         "method": method.name,
         "note": method.note,
         "is_control": method.is_control,
         "needs_training": method.needs_training,
         "seconds_fit": method.seconds_fit,
+        "seconds_predict_each": method.seconds_predict_each,
+        "bytes_read_fit": method.bytes_read_fit,
+        "bytes_read_each": method.bytes_read_each,
         "n": len(correct),
         "n_groups": analysis.n_groups,
         "n_correct": int(correct.sum()),
-        "auc": value,
-        "ci95": _pair(analysis.bootstrap.interval(place)) if value is not None else None,
+        "auc": analysis.value(place, "auc"),
+        "ci95": _pair(resampled.interval(place, "auc")),
         "auc_null_reason": auc_null_reason(correct),
-        "difference_to_probe": _difference(analysis.differences[place]),
-        "best_over_control": _difference(analysis.best_over(place)) if method.is_control else None,
-        "brier": brier(correct, scores),
-        "ece": ece(correct, scores),
+        "seeds": list(method.seeds),
+        "auc_by_seed": [number(value) for value in resampled.by_seed[place]],
+        "auc_sd_over_seeds": _spread(resampled.by_seed[place]),
+        "difference_to_probe": _comparison(comparison),
+        "best_over_control": _difference(resampled.difference(analysis.best, place)) if method.is_control else None,
         "accuracy_at": curve.accuracy_at,
-        "accuracy_at_ci95": _intervals(analysis.bands.accuracy[place]),
-        "gain_over_random_at": {
-            mark_key(mark): number(float(curve.accuracy[mark] - curve.random[mark])) for mark in MARKS
+        "accuracy_at_ci95": {
+            mark_key(mark): _pair(resampled.interval(place, f"accuracy_at_{mark_key(mark)}")) for mark in MARKS
         },
-        "gain_over_random_at_ci95": _intervals(analysis.bands.accuracy[place] - analysis.bands.random),
+        "metrics": {name: _metric(analysis, place, name) for name in names()},
         "area_over_random": curve.area_over_random,
         "oracle_area_share": curve.oracle_share,
+        "budgets": _budgets(analysis, place),
+        "budgets_set_on": "validation" if method.held is not None else "test",
+        "costs": _costs(analysis, place),
     }
 
 
+def _metric(analysis: Analysis, place: int, name: str) -> dict[str, Any]:
+    value = analysis.value(place, name)
+    return {
+        "value": value,
+        "ci95": _pair(analysis.resampled.interval(place, name)),
+        "null_reason": None if value is not None else null_reason(analysis, name),
+    }
+
+
+def null_reason(analysis: Analysis, name: str) -> str:
+    """Say why a statistic is undefined on these samples."""
+    inputs = analysis.inputs
+    if name.startswith(RANKING):
+        return auc_null_reason(inputs.correct) or "no resample holds both kinds of answers"
+    if name.startswith(GAP):
+        if inputs.large_correct is None:
+            return NO_LARGE
+        return (
+            f"the large model is right on {int(inputs.large_correct.sum()):,} samples and the small one on "
+            f"{int(inputs.correct.sum()):,}: there is no gap to recover"
+        )
+    return "nothing is kept at this share"
+
+
+def _spread(values: tuple[float, ...]) -> float | None:
+    """Return the standard deviation over seeds; None for one seed, which shows nothing."""
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    return float(np.std(values, ddof=1))
+
+
+def _budgets(analysis: Analysis, place: int) -> list[dict[str, float]]:
+    method = analysis.inputs.methods[place]
+    test = analysis.inputs.scores[place]
+    held = test if method.held is None else method.held
+    return [dataclasses.asdict(one) for one in realised_budgets(held, test)]
+
+
+def _costs(analysis: Analysis, place: int) -> dict[str, dict[str, float] | None] | None:
+    """Return the mean cost of a query at the quoted shares, by axis; None for an axis that is unknown."""
+    costs = analysis.inputs.costs
+    if costs is None:
+        return None
+    order = escalation_order(analysis.inputs.scores[place], analysis.inputs.seed)
+    found: dict[str, dict[str, float] | None] = {}
+    for axis in costs.small:
+        line = costs.along(axis, order)
+        marks = (0, *MARKS, 100)
+        found[axis] = None if line is None else {mark_key(m): float(line[-(-m * len(order) // 100)]) for m in marks}
+    return found
+
+
 def _hybrid(analysis: Analysis) -> dict[str, Any]:
-    curve, bands = analysis.curves[analysis.best], analysis.bands
+    curve, drawn = analysis.curves[analysis.best], analysis.resampled
     return {
         "small_accuracy": curve.small_accuracy,
-        "small_accuracy_ci95": _pair(percentile_interval(bands.small)),
+        "small_accuracy_ci95": _pair(percentile_interval(drawn.small)),
         "large_accuracy": curve.large_accuracy,
-        "large_accuracy_ci95": None if bands.large is None else _pair(percentile_interval(bands.large)),
+        "large_accuracy_ci95": None if drawn.large is None else _pair(percentile_interval(drawn.large)),
         "large_accuracy_null_reason": NO_LARGE if curve.large_accuracy is None else None,
         "best": analysis.name_of_best,
         "best_accuracy_at": curve.accuracy_at,
@@ -93,12 +161,16 @@ def _hybrid(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _family(family: Family) -> dict[str, Any]:
-    return {
-        **dataclasses.asdict(family),
-        "ci95": _pair(family.ci95),
-        "small_accuracy": family.small_accuracy,
-    }
+def _slice(one: Slice) -> dict[str, Any]:
+    return {**dataclasses.asdict(one), "ci95": _pair(one.ci95), "small_accuracy": one.small_accuracy}
+
+
+def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None:
+        return None
+    found = _difference(comparison.difference) or {}
+    more = {"p_holm": comparison.p_holm, "p_delong": comparison.p_delong, "verdict": comparison.verdict}
+    return {**found, **more}
 
 
 def _difference(difference: Difference | None) -> dict[str, Any] | None:
@@ -106,10 +178,6 @@ def _difference(difference: Difference | None) -> dict[str, Any] | None:
         return None
     bounds = [difference.low, difference.high]
     return {"value": difference.value, "ci95": bounds, "p": difference.p, "verdict": difference.verdict}
-
-
-def _intervals(drawn: Floats) -> dict[str, list[float] | None]:
-    return {mark_key(mark): _pair(percentile_interval(row)) for mark, row in zip(MARKS, drawn, strict=True)}
 
 
 def _pair(bounds: tuple[float, float] | None) -> list[float] | None:

@@ -1,4 +1,4 @@
-"""The report's tables: methods, calibration and families, with intervals drawn beside the numbers."""
+"""The report's main table, with intervals drawn beside the numbers."""
 
 import html
 import math
@@ -8,7 +8,7 @@ from relope.evaluate import wording
 from relope.evaluate.inputs import BASELINE
 from relope.evaluate.wording import DASH, Json
 
-STRIP_WIDTH, STRIP_HEIGHT, STRIP_PAD = 220, 26, 18
+STRIP_WIDTH, STRIP_HEIGHT, STRIP_PAD = 184, 26, 16
 
 CONTROLS = (
     "Controls look at no hidden state: they know only the kind of question, or the kind and how confident the "
@@ -69,7 +69,7 @@ def _strip(content: str, height: int) -> str:
     return f'<svg {box} aria-hidden="true">{content}</svg>'
 
 
-def _table(caption: str, head: Sequence[tuple[str, bool]], bodies: str, strip: Strip | None = None) -> str:
+def table(caption: str, head: Sequence[tuple[str, bool]], bodies: str, strip: Strip | None = None) -> str:
     cells = "".join(f'<th scope="col"{_numeric(right)}>{text}</th>' for text, right in head)
     caption = f"<caption>{caption}</caption>"
     style = f' style="--lines: {strip.lines()}"' if strip else ""
@@ -90,7 +90,8 @@ def methods_table(report: Json) -> str:
         f"Ranking of right above wrong answers on {report['n']:,} test samples in {report['n_groups']:,} image groups "
         f"({report['n_correct']:,} answered rightly), the same for every row; 95&nbsp;% intervals. "
         f"AUC 0.5 is chance. {'The dashed line is the probe. ' if baseline is not None else ''}"
-        "The intervals of differences are paired and not adjusted for the number of rows."
+        "Differences are paired; a verdict says higher or lower only where p stays below 0.05 after Holm's correction "
+        f"for all rows.{_seeds(report)}"
     )
     head = [
         ("method", False),
@@ -105,7 +106,22 @@ def methods_table(report: Json) -> str:
     if controls:
         why = f'<tr class="why"><td colspan="{len(head)}">{CONTROLS}</td></tr>'
         controls = f'<tbody class="controls">{why}{controls}</tbody>'
-    return _table(caption, head, f"<tbody>{body}</tbody>{controls}", strip)
+    return table(caption, head, f"<tbody>{body}</tbody>{controls}", strip)
+
+
+def _seeds(report: Json) -> str:
+    if not any(len(row["seeds"]) > 1 for row in report["methods"]):
+        return ""
+    return (
+        " Rows with several seeds are means over the seeds; their spread (± standard deviation) is shown apart, "
+        "since the intervals cover the sampling of questions only."
+    )
+
+
+def _over_seeds(row: Json) -> str:
+    if row["auc_sd_over_seeds"] is None:
+        return ""
+    return f'<div class="under">± {row["auc_sd_over_seeds"]:.3f} over {len(row["seeds"])} seeds</div>'
 
 
 def _method(report: Json, row: Json, strip: Strip) -> str:
@@ -116,7 +132,7 @@ def _method(report: Json, row: Json, strip: Strip) -> str:
     if row["auc"] is None:
         figure = f'{DASH}<div class="note">{html.escape(row["auc_null_reason"])}</div>'
     else:
-        figure = f'<b>{row["auc"]:.3f}</b><div class="under">{wording.between(row["ci95"])}</div>'
+        figure = f'<b>{row["auc"]:.3f}</b><div class="under">{wording.between(row["ci95"])}</div>{_over_seeds(row)}'
     fit = html.escape(wording.seconds(row["seconds_fit"])) if row["needs_training"] else "none"
     return (
         f'<tr{style}><td><span class="name">{html.escape(row["method"])}</span>{note}</td><td>{figure}</td>'
@@ -130,51 +146,10 @@ def _difference(row: Json) -> str:
     if difference is None:
         return f'<span class="muted">{word}</span>'
     style = f' class="{word}"' if word in ("higher", "lower") else ' class="muted"'
-    detail = f"{wording.between_signed(difference['ci95'])}, {wording.p_value(difference['p'])}"
+    detail = f"{wording.between_signed(difference['ci95'])}, {wording.p_value(difference['p_holm'])}"
+    if difference["p_delong"] is not None:
+        detail += f" (DeLong {wording.p_value(difference['p_delong'])})"
     return (
         f"{wording.signed(difference['value'])} <span{style}>{word}</span>"
         f'<div class="under">{detail.replace("<", "&lt;")}</div>'
-    )
-
-
-def calibration_table(report: Json) -> str:
-    """Return Brier scores and calibration errors."""
-    head = [("method", False), ("Brier score", True), ("calibration error", True)]
-    rows = [
-        f"<tr{' class=best' if row['method'] == report['best'] else ''}><td>{html.escape(row['method'])}</td>"
-        f'<td class="n">{row["brier"]:.3f}</td><td class="n">{row["ece"]:.3f}</td></tr>'
-        for row in report["methods"]
-    ]
-    caption = "Lower is better. Scores of methods without training rank answers; nothing made them probabilities."
-    return _table(caption, head, f"<tbody>{''.join(rows)}</tbody>")
-
-
-def families_table(report: Json) -> str:
-    """Return accuracy and the best method's AUC for each kind of question."""
-    rows = report["families"]
-    strip = Strip(rows, next(row["auc"] for row in report["methods"] if row["method"] == report["best"]))
-    several = len({row["dataset"] for row in rows}) > 1
-    kinds = any(row["kind"] is not None for row in rows)
-    labels = (["data set"] if several or not kinds else []) + (["kind of question"] if kinds else [])
-    head = [(label, False) for label in labels]
-    head += [("samples", True), ("small model right", True), ("large model right", True)]
-    head += [(f'<span class="apart">AUC of {html.escape(report["best"])}</span>', False), (strip.header(), False)]
-    body = "".join(f"<tr>{_family_names(row, several, kinds)}{_family(row, strip)}</tr>" for row in rows)
-    return _table("The dashed line is the AUC over all samples.", head, f"<tbody>{body}</tbody>", strip)
-
-
-def _family_names(row: Json, several: bool, kinds: bool) -> str:
-    names = ([row["dataset"]] if several or not kinds else []) + ([row["kind"] or DASH] if kinds else [])
-    return "".join(f"<td>{html.escape(name)}</td>" for name in names)
-
-
-def _family(row: Json, strip: Strip) -> str:
-    if row["auc"] is None:
-        figure = f'{DASH}<div class="note">{html.escape(row["auc_null_reason"])}</div>'
-    else:
-        figure = f'{row["auc"]:.3f} <span class="muted">{wording.between(row["ci95"])}</span>'
-    return (
-        f'<td class="n">{row["n"]:,}</td><td class="n">{wording.percent(row["small_accuracy"])}</td>'
-        f'<td class="n">{wording.percent(row["large_accuracy"])}</td><td class="apart">{figure}</td>'
-        f'<td class="strip">{strip.draw(row, "var(--s1)")}</td>'
     )

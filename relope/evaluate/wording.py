@@ -1,5 +1,6 @@
 """How numbers and findings are put into words; everything returned is plain text, not HTML."""
 
+from collections.abc import Callable
 from typing import Any
 
 from relope.evaluate.inputs import BASELINE
@@ -10,6 +11,7 @@ NARROW = "\N{NARROW NO-BREAK SPACE}"
 RANGE = "\N{EN DASH}"
 
 Json = dict[str, Any]
+Writer = Callable[[float], str]
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -63,6 +65,21 @@ def seconds(value: float | None) -> str:
     return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
 
 
+def milliseconds(value: float | None) -> str:
+    """Write the time of one query, given in seconds."""
+    return DASH if value is None else f"{1000 * value:.2g} ms"
+
+
+def size(n_bytes: float | None) -> str:
+    """Write a number of bytes."""
+    if n_bytes is None:
+        return DASH
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= scale:
+            return f"{n_bytes / scale:.3g} {unit}"
+    return f"{n_bytes:.0f} B" if n_bytes else "nothing"
+
+
 def listed(names: list[str]) -> str:
     """Join names as a sentence does."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -105,7 +122,7 @@ def _comparison(report: Json, rows: dict[str, Json], best: Json) -> str:
     if any(row["difference_to_probe"]["verdict"] != "no difference shown" for row in others):
         tail = f"no method is shown to be better than {BASELINE}; some are shown to be worse."
     else:
-        tail = f"no method's paired interval excludes 0, so no difference to {BASELINE} is shown."
+        tail = f"no difference to {BASELINE} is shown (paired, corrected for the number of methods)."
     if best is baseline:
         return f"{lead}); {tail}"
     low, high = baseline["ci95"]

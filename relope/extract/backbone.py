@@ -1,9 +1,8 @@
 """An opened model with its processor: questions in, model inputs and modules out."""
 
-import logging
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,17 +11,16 @@ from torch import Tensor, nn
 from relope.errors import InvalidInputError, UnsupportedError
 from relope.extract import prompts
 from relope.extract.backbones import Card, locate, open_card
+from relope.extract.load import Loading, check_quantize, load, pick_device, pick_dtype
 from relope.provenance import folder_digest
 from relope.types import Sample
 
-log = logging.getLogger(__name__)
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
+ADAPTER_FILES = ("adapter_config.json", "*.safetensors")
 PROCESSOR_FILES = (
     "preprocessor_config.json", "processor_config.json", "tokenizer*", "special_tokens_map.json", "vocab.*",
     "merges.txt", "chat_template*",
 )  # fmt: skip
-REFUSED = {"Gemma3nForConditionalGeneration": "its hidden states have a fourth dimension"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,30 @@ class Backbone:
         return self.model.dtype  # type: ignore[no-any-return]
 
     @property
+    def tokenizer(self) -> Any:
+        """The tokenizer within the processor, or the processor itself."""
+        return getattr(self.processor, "tokenizer", self.processor)
+
+    @property
+    def image_id(self) -> int | None:
+        """Token id of a picture's places in a prompt; None for a text-only model."""
+        config = self.model.config
+        vision = getattr(config, "vision_config", None)
+        names = ((config, "image_token_id"), (config, "image_token_index"), (vision, "image_token_id"))
+        found = (getattr(place, name, None) for place, name in names)
+        return next((int(number) for number in found if number is not None), None)
+
+    @property
+    def rope_turn(self) -> int | None:
+        """Length from which a batch's longest row changes the rope of all (LongRoPE, Phi-4); None for most models."""
+        config = self.model.config.get_text_config()
+        rope = getattr(config, "rope_parameters", None) or {}
+        if rope.get("rope_type") != "longrope":
+            return None
+        turn = rope.get("original_max_position_embeddings") or config.original_max_position_embeddings
+        return int(turn)
+
+    @property
     def default_layer(self) -> int:
         return self.card.layer or max(1, len(self.blocks) // 2)
 
@@ -74,7 +96,8 @@ class Backbone:
         """Build the left-padded batch of a few samples, on the CPU.
 
         Raises:
-            UnsupportedError: the samples have pictures that the model cannot see.
+            UnsupportedError: the samples have pictures that the model cannot see, or the processor
+                gives no token types to a class that masks by them.
             InvalidInputError: a picture cannot be opened, or the prompt is too long.
         """
         texts, images = [], []
@@ -88,17 +111,52 @@ class Backbone:
             raise UnsupportedError(f"model {self.name} is text-only but the samples have pictures; add --text-only")
         else:
             batch = self.processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt")
+            self._check_types(batch)
         return self._checked(dict(batch), samples)
 
     def _tokenize(self, texts: list[str]) -> Any:
         return self.processor(text=texts, padding=True, padding_side="left", return_tensors="pt")
 
     def _render(self, text: str, n_pictures: int) -> str:
-        content = [{"type": "image"}] * n_pictures + [{"type": "text", "text": text}]
-        multimodal = hasattr(self.processor, "image_processor")
-        message = {"role": "user", "content": content if multimodal else text}
-        rendered: str = self.processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
+        return self._chat([self._message("user", text, n_pictures)])
+
+    def _message(self, role: str, text: str, n_pictures: int) -> dict[str, Any]:
+        if not hasattr(self.processor, "image_processor"):
+            return {"role": role, "content": text}
+        return {"role": role, "content": [{"type": "image"}] * n_pictures + [{"type": "text", "text": text}]}
+
+    def _chat(self, messages: list[dict[str, Any]]) -> str:
+        rendered: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         return rendered
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a piece of a prompt."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def follow_up(self, question: str) -> str:
+        """Return the text between the model's own answer and its next one, when it is asked a question.
+
+        Raises:
+            UnsupportedError: the chat template does not show an answer as it is.
+        """
+        answer = "0123456789"
+        turns = [("user", "?"), ("assistant", answer), ("user", question)]
+        rendered = self._chat([self._message(role, text, 0) for role, text in turns])
+        _, found, after = rendered.rpartition(answer)
+        if not found or question.strip() not in after:
+            raise UnsupportedError(f"the chat template of {self.name} shows no earlier turns; drop --p-true")
+        return after
+
+    def _check_types(self, batch: Any) -> None:
+        """Refuse pictures without the token types by which the model's mask or positions are made."""
+        taken = inspect.signature(self.model.forward).parameters
+        known = [name for name in ("mm_token_type_ids", "token_type_ids") if name in taken]
+        if known and not any(name in batch and bool(batch[name].any()) for name in known):
+            raise UnsupportedError(
+                f"the processor of {self.name} gives no {known[0]}, without which {type(self.model).__name__} would "
+                "read pictures wrongly; install torchvision, or a release of transformers that suits the checkpoint"
+            )
 
     def _checked(self, batch: dict[str, Tensor], samples: Sequence[Sample]) -> dict[str, Tensor]:
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
@@ -113,8 +171,8 @@ class Backbone:
 
 def prompt_text(sample: Sample, text_only: bool) -> str:
     """Return the text of the user's turn; with ``text_only`` the caption comes first."""
-    asked = prompts.build(sample.question, sample.choices, sample.hint)
-    if not (text_only and sample.pictures):
+    asked = prompts.build(sample.question, sample.choices, sample.hint, sample.instruction)
+    if not (text_only and (sample.pictures or sample.caption)):
         return asked
     if not sample.caption:
         raise InvalidInputError(f"sample {sample.id!r} has no caption to stand in for its picture; drop --text-only")
@@ -128,79 +186,68 @@ def _open(sample: Sample, place: int) -> Any:
         raise InvalidInputError(f"picture {place + 1} of sample {sample.id!r} cannot be opened: {error}") from error
 
 
-def open_backbone(name: str, device: str = "auto", dtype: str = "auto", attention: str = "sdpa") -> Backbone:
+def open_backbone(
+    name: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    attention: str = "sdpa",
+    *,
+    spread: bool = False,
+    quantize: str | None = None,
+) -> Backbone:
     """Load a model by CLI name, folder or hub id; remote code is never run.
+
+    Args:
+        name: what the user calls it.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
+        dtype: ``auto``, ``float32`` or ``bfloat16``.
+        attention: attention implementation.
+        spread: place the blocks on all devices there are.
+        quantize: ``4bit`` or ``8bit`` weights.
 
     Raises:
         NotFoundError: unknown name, or the hub cannot be reached.
         UnsupportedError: a class whose states would be captured wrongly.
-        InvalidInputError: an unknown device or dtype.
+        InvalidInputError: an unknown device or dtype, or a quantization that cannot work here.
     """
     card = open_card(name)
-    folder, revision = locate(card)
     place = pick_device(device)
-    kind = pick_dtype(dtype, place)
-    model, processor = _load(name, folder, kind, attention)
-    model = model.to(place).eval().requires_grad_(False)
-    image_processor = getattr(processor, "image_processor", None)
-    identity = {
+    how = Loading(place, pick_dtype(dtype, place), attention, spread, quantize or "", card.pixels, card.adapter)
+    check_quantize(how)  # before anything is fetched
+    folder, revision = locate(card)
+    model, processor = load(name, folder, how)
+    identity: dict[str, Any] = {
         "model_files": folder_digest(folder, MODEL_FILES),
         "processor_files": folder_digest(folder, PROCESSOR_FILES),
-        "image_processor": type(image_processor).__name__ if image_processor is not None else "",
-        "compute_dtype": str(kind).removeprefix("torch."),
+        "image_processor": _image_processor(processor),
+        "compute_dtype": str(how.dtype).removeprefix("torch."),
         "attention": attention,
     }
+    if card.adapter:
+        identity["adapter_files"] = folder_digest(folder / card.adapter, ADAPTER_FILES)
+    if card.pixels:
+        identity["pixels"] = list(card.pixels)
+    if how.quantize:
+        identity["quantize"] = how.quantize
     recorded = {"model": name, "source": card.source, "revision": revision, "class": type(model).__name__,
-                "device": str(place)}  # fmt: skip
+                "device": "all" if spread else str(place)}  # fmt: skip
     return Backbone(name, model, processor, card, identity, recorded)
 
 
-def _load(name: str, folder: Path, dtype: torch.dtype, attention: str) -> tuple[Any, Any]:
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder)
-        architecture = (config.architectures or ["?"])[0]
-        if reason := REFUSED.get(architecture):
-            raise UnsupportedError(f"model {name} ({architecture}) is refused: {reason}")
-        multimodal = type(config) in transformers.AutoModelForMultimodalLM._model_mapping
-        factory = transformers.AutoModelForMultimodalLM if multimodal else transformers.AutoModelForCausalLM
-        model = factory.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
-        opener = transformers.AutoProcessor if multimodal else transformers.AutoTokenizer
-        return model, opener.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UnsupportedError(f"cannot load model {name} from {folder}: {reason}") from error
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is CUDA where there is one.
+def open_skeleton(name: str, device: str = "auto", dtype: str = "auto") -> Backbone:
+    """Return a model without weights: it makes inputs and knows its size, but cannot answer.
 
     Raises:
-        InvalidInputError: there is no such device here.
+        as ``open_backbone``.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InvalidInputError(f"unknown device {name!r}; give auto, cpu, cuda or cuda:0") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InvalidInputError(
-            f"device {name!r} is not here ({torch.cuda.device_count()} CUDA devices); try --device cpu"
-        )
-    return device
+    card = open_card(name)
+    place = pick_device(device)
+    folder, revision = locate(card, weights=False)
+    how = Loading(place, pick_dtype(dtype, place), pixels=card.pixels, weights=False)
+    model, processor = load(name, folder, how)
+    return Backbone(name, model, processor, card, {}, {"model": name, "source": card.source, "revision": revision})
 
 
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the compute dtype of a name; ``auto`` is bfloat16 on CUDA and float32 on a CPU.
-
-    Raises:
-        InvalidInputError: the name is none of ours; float16 overflows on Gemma.
-    """
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if name not in DTYPES:
-        raise InvalidInputError(f"unknown dtype {name!r} (there is: auto, {', '.join(DTYPES)})")
-    return DTYPES[name]
+def _image_processor(processor: Any) -> str:
+    found = getattr(processor, "image_processor", None)
+    return type(found).__name__ if found is not None else ""

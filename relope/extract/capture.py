@@ -14,6 +14,13 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
+from relope.errors import UnsupportedError
+from relope.extract.continuation import Read, share
+
+
+class Stop(Exception):
+    """Ends a forward pass after the block that was asked for."""
+
 
 def _first(output: Any) -> Tensor:
     """Return the hidden states of a block's output, which some classes wrap in a tuple."""
@@ -30,10 +37,23 @@ class Tap(StoppingCriteria):
             where it derives them from the mask.
         token_ids, logprobs, entropies, kept: one ``[B]`` tensor a step; ``kept`` is False from
             the end token on. Log-probs and entropies are of the raw logits, in nats.
+        cache: the prompt's keys and values, when they are to be kept.
     """
 
-    def __init__(self, model: Any, layers: Sequence[int], end_ids: Sequence[int]) -> None:
-        self.model, self.layers = model, sorted(layers)
+    def __init__(
+        self, model: Any, layers: Sequence[int], end_ids: Sequence[int], *, stop: bool = False, keep: bool = False
+    ) -> None:
+        """Prepare to watch a model.
+
+        Args:
+            model: the transformers model.
+            layers: blocks whose output is kept.
+            end_ids: tokens that end an answer.
+            stop: raise ``Stop`` once the deepest of them has run.
+            keep: keep the prompt's cache.
+        """
+        self.model, self.layers, self.stop, self.keep = model, sorted(layers), stop, keep
+        self.cache: Any = None
         self.end_ids = torch.tensor(list(end_ids), device=model.device)
         self.hidden: dict[int, Tensor] = {}
         self.positions: Tensor | None = None
@@ -79,14 +99,18 @@ class Tap(StoppingCriteria):
         def hook(module: Any, args: Any, output: Any) -> None:
             if not self._prefilled:
                 self.hidden[layer] = _first(output)
+                if self.stop:
+                    raise Stop
 
         return hook
 
     def _on_norm(self, module: Any, args: Any, output: Tensor) -> None:
-        self._final = output[:, -1]
+        self._final = output[:, -1].to(self.model.device)
 
     def _on_logits(self, module: Any, args: Any, output: Any) -> None:
-        self._logits = output.logits[:, -1].float()
+        self._logits = output.logits[:, -1].float().to(self.model.device)
+        if self.keep and not self._prefilled:
+            self.cache = share(output.past_key_values)
         self._prefilled = True
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
@@ -103,6 +127,25 @@ class Tap(StoppingCriteria):
         self.entropies.append(-(logprobs.exp() * logprobs).nan_to_num().sum(-1))
         self.kept.append(kept)
         return torch.zeros_like(chosen, dtype=torch.bool)
+
+    def read(self, mask: Tensor) -> Read:
+        """Return the prompt as the model has read it; ``mask`` is the batch's ``[B, T]``."""
+        last = mask.sum(1)[None] - 1 if self.positions is None else self.positions[..., -1].expand(-1, len(mask))
+        return Read(self.cache, mask, last)
+
+    def check(self, shape: Sequence[int]) -> None:
+        """Refuse states that are not ``[B, T, H]``.
+
+        Raises:
+            UnsupportedError: a block passes on something else.
+        """
+        for layer in self.layers:
+            found = tuple(self.hidden[layer].shape) if layer in self.hidden else "nothing"
+            if found != tuple(shape):
+                raise UnsupportedError(
+                    f"{type(self.model).__name__} is refused: layer {layer} gives states {found}, not {tuple(shape)} "
+                    "(samples, tokens, hidden size)"
+                )
 
     def answer_states(self) -> Tensor:
         """Return ``[B, H] float32``: the mean final-layer state over each row's answer tokens."""

@@ -1,5 +1,6 @@
 """The extraction loop: samples → batches → model → store, each on a thread of its own."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from relope.extract.backbone import Backbone
-from relope.extract.generate import Answered, answer_batch, captures, generations
+from relope.extract.batches import Batches
+from relope.extract.generate import Answered, captures, extra_columns, generations
 from relope.extract.plan import Unit
+from relope.extract.samples import input_digest
 from relope.extract.transfer import Behind, ahead
 from relope.store import PartWriter, StoreWriter
 from relope.types import Generation, Progress, Sample, no_progress
@@ -17,47 +20,46 @@ Prepared = tuple[Sequence[Sample], dict[str, Tensor]]
 
 
 def run_units(
-    backbone: Backbone,
+    batches: Batches,
     writer: StoreWriter,
     units: Sequence[Unit],
     samples: Mapping[str, Sample],
     *,
-    max_new_tokens: int,
-    text_only: bool = False,
     progress: Progress = no_progress,
-) -> None:
+) -> float:
     """Compute every unit and seal each as a part.
 
     Args:
-        backbone: the opened model.
+        batches: answers a batch.
         writer: the store that is written.
         units: what to compute, from ``make_plan``.
         samples: id → sample, for every id in the units.
-        max_new_tokens: upper bound of an answer's length.
-        text_only: put captions in place of pictures.
         progress: told the number of samples done and planned.
+
+    Returns:
+        The seconds that the model waited for data.
     """
-    manifest = writer.manifest
     total = sum(len(unit.ids) for unit in units)
-    done = 0
-    with closing(ahead(_prepare(backbone, units, samples, text_only))) as prepared:
+    done, waited = 0, 0.0
+    with closing(ahead(_prepare(batches, units, samples))) as prepared:
         for unit in units:
             with writer.part(unit.ids) as part, Behind() as behind:
                 for _ in unit.batches():
+                    begun = time.perf_counter()
                     batch, inputs = next(prepared)
-                    answered = answer_batch(backbone, inputs, manifest.layers, max_new_tokens, manifest.dtype)
-                    behind.submit(_Write(backbone, part, batch, answered, manifest.token_layers))
-                    done += len(batch)
-                    progress(done, total)
+                    waited += time.perf_counter() - begun
+                    for piece, answered in batches.answer(batch, inputs):
+                        behind.submit(_Write(batches.backbone, part, piece, answered, writer.manifest.token_layers))
+                        done += len(piece)
+                        progress(done, total)
+    return waited
 
 
-def _prepare(
-    backbone: Backbone, units: Sequence[Unit], samples: Mapping[str, Sample], text_only: bool
-) -> Iterator[Prepared]:
+def _prepare(batches: Batches, units: Sequence[Unit], samples: Mapping[str, Sample]) -> Iterator[Prepared]:
     for unit in units:
         for ids in unit.batches():
             batch = [samples[name] for name in ids]
-            yield batch, backbone.inputs(batch, text_only)
+            yield batch, batches.prepare(batch)
 
 
 class _Write:
@@ -69,10 +71,16 @@ class _Write:
         self.backbone, self.part, self.batch, self.answered, self.layers = backbone, part, batch, answered, layers
 
     def __call__(self) -> None:
-        tokenizer = getattr(self.backbone.processor, "tokenizer", self.backbone.processor)
-        said = generations(self.answered, lambda ids: tokenizer.decode(list(ids), skip_special_tokens=True).strip())
-        rows = [sample_row(sample, answer) for sample, answer in zip(self.batch, said, strict=True)]
+        said = generations(self.answered, self._decode)
+        more = extra_columns(self.answered, self._decode)
+        rows = [
+            sample_row(sample, answer) | extra for sample, answer, extra in zip(self.batch, said, more, strict=True)
+        ]
         self.part.append(rows, captures(self.answered, self.layers))
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self.backbone.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text.strip()
 
 
 def sample_row(sample: Sample, generation: Generation) -> dict[str, Any]:
@@ -85,6 +93,7 @@ def sample_row(sample: Sample, generation: Generation) -> dict[str, Any]:
         "question": sample.question,
         "choices": list(sample.choices),
         "answers": list(sample.answers),
+        "input": input_digest(sample),
         "image_digests": [picture.digest for picture in sample.pictures],
         "kind": str(sample.meta.get("kind", "")),
         "family": str(sample.meta.get("family", sample.dataset)),

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from relope.provenance import write_json
 from relope.types import Sample
@@ -61,8 +62,26 @@ def make_plan(
         fresh.append(Unit(tuple(sample.id for sample in ordered), batch_size))
     if fresh:
         units = [*earlier, *fresh]
-        write_json(path, {"units": [{"batch_size": unit.batch_size, "ids": list(unit.ids)} for unit in units]})
+        written = [{"batch_size": unit.batch_size, "ids": list(unit.ids)} for unit in units]
+        write_json(path, {**_document(path), "units": written})
     return [*kept, *fresh]
+
+
+def note_halving(path: Path, ids: Sequence[str]) -> None:
+    """Record in a plan that the batch of these samples did not fit into memory and was halved."""
+    found = _document(path)
+    halved = [*found.get("halved", []), {"first": ids[0], "samples": len(ids)}]
+    write_json(path, {**found, "halved": halved})
+
+
+def halvings(path: Path) -> list[dict[str, Any]]:
+    """Return every halving on record: ``first`` (a sample's id) and ``samples``."""
+    found: list[dict[str, Any]] = _document(path).get("halved", [])
+    return found
+
+
+def _document(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def _by_length(sample: Sample) -> tuple[int, int, str]:
@@ -73,7 +92,5 @@ def _by_length(sample: Sample) -> tuple[int, int, str]:
 
 def read_plan(path: Path) -> list[Unit]:
     """Return every unit that was ever planned, in order."""
-    if not path.exists():
-        return []
-    units = json.loads(path.read_text(encoding="utf-8"))["units"]
+    units = _document(path).get("units", [])
     return [Unit(tuple(unit["ids"]), int(unit["batch_size"])) for unit in units]

@@ -3,30 +3,22 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save as save_tensors
 
-from relope.errors import InvalidInputError, unknown
+from relope.errors import InvalidInputError
 from relope.extract import prompts
 from relope.extract.backbone import Backbone
+from relope.extract.continuation import Extras
 from relope.extract.datasets import DataSet
+from relope.extract.datasets import check_splits as check_splits
 from relope.extract.generate import token_columns
+from relope.extract.intake import additions, origin
 from relope.extract.streams import block_tensors
 from relope.provenance import versions, write_bytes, write_json
 from relope.spec import ExtractSpec
 from relope.store import StoreManifest, block_folder
-
-
-def check_splits(dataset: DataSet, asked: Sequence[str]) -> tuple[str, ...]:
-    """Return the splits to extract: what was asked, else all labelled ones.
-
-    Raises:
-        NotFoundError: the data set has no such split.
-    """
-    for split in asked:
-        if split not in dataset.splits:
-            raise unknown(f"split of {dataset.name}", split, dataset.splits)
-    return tuple(asked) or dataset.splits
 
 
 def parse_layers(asked: Sequence[str], n_blocks: int, default: int) -> tuple[int, ...]:
@@ -66,10 +58,11 @@ def make_manifest(backbone: Backbone, dataset: DataSet, spec: ExtractSpec) -> St
     token_layers = layers if spec.tokens == "all" else layers[:-1] or layers
     identity = {
         **backbone.identity,
+        **additions(spec),
         "dataset": dataset.identity,
         "prompts": prompts.VERSION,
         "text_only": spec.text_only,
-        "generation": {"greedy": True, "max_new_tokens": spec.max_new_tokens or dataset.max_new_tokens},
+        "generation": _generation(spec, answer_tokens(dataset, spec)),
         "layers": list(layers),
         "tokens": spec.tokens,
         "stored_dtype": stored,
@@ -78,6 +71,7 @@ def make_manifest(backbone: Backbone, dataset: DataSet, spec: ExtractSpec) -> St
     recorded = {
         **backbone.recorded,
         "dataset": dataset.name,
+        **origin(spec, dataset),
         "batch_size": spec.batch_size or backbone.card.batch_size,
         "versions": versions(),
     }
@@ -94,14 +88,44 @@ def make_manifest(backbone: Backbone, dataset: DataSet, spec: ExtractSpec) -> St
     )
 
 
+def answer_tokens(dataset: DataSet, spec: ExtractSpec) -> int:
+    """Return the most tokens of an answer: what was asked, else the data set's own; 0 = no answers.
+
+    Raises:
+        InvalidInputError: traces or p(True) are asked for without answers.
+    """
+    asked = dataset.max_new_tokens if spec.max_new_tokens is None else spec.max_new_tokens
+    if not asked and (spec.samples or spec.p_true):
+        raise InvalidInputError(
+            "--max-new-tokens 0 gives no answers, which --samples and --p-true need; drop one of them"
+        )
+    return asked
+
+
+def make_extras(spec: ExtractSpec) -> Extras:
+    """Return what a specification asks besides the greedy answer."""
+    return Extras(spec.samples, spec.temperature, spec.trace_tokens, spec.p_true, spec.seed)
+
+
+def _generation(spec: ExtractSpec, n_tokens: int) -> dict[str, Any]:
+    """Return how answers are made; what was not asked for is left out, so that a plain recipe keeps its id."""
+    found: dict[str, Any] = {"greedy": True, "max_new_tokens": n_tokens}
+    if spec.samples:
+        found |= {name: getattr(spec, name) for name in ("samples", "temperature", "trace_tokens", "seed")}
+    if spec.p_true:
+        found["p_true"] = True
+    return found
+
+
 def save_block(backbone: Backbone, store: Path, layers: Sequence[int]) -> None:
     """Keep block l's weights in the store, so that ReLope needs no checkpoint.
 
-    Nothing is written when layer l-1 is not stored, or when the block is there already.
+    Nothing is written when layer l-1 is not stored, when the block is there already, or when its
+    weights are quantized.
     """
     layer = max(layers)
     folder = block_folder(store, layer)
-    if layer - 1 not in layers or (folder / "replay.json").exists():
+    if backbone.identity.get("quantize") or layer - 1 not in layers or (folder / "replay.json").exists():
         return
     write_bytes(folder / "block.safetensors", save_tensors(block_tensors(backbone, layer)))
     config = json.loads(backbone.model.config.to_json_string(use_diff=False))

@@ -8,11 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from relope.extract.backbone import Backbone
+from relope.extract.capture import Stop
 from relope.types import Sample
-
-
-class _Stop(Exception):
-    """Ends a forward pass after the block that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,11 @@ class Streams:
     backbone: Backbone
     samples: Mapping[str, Sample]
     text_only: bool = False
+
+    @property
+    def model(self) -> Any:
+        """The transformers model."""
+        return self.backbone.model
 
     def last_states(self, ids: Sequence[str], block: nn.Module, layer: int, *, stop: bool) -> Tensor:
         """Return ``[B, H]``: what ``block`` gives at the last token in the place of block ``layer``.
@@ -48,12 +50,14 @@ class Streams:
             on_device["position_ids"] = (on_device["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         seen: list[Tensor] = []
 
-        def watch(module: nn.Module, args: Any, output: Any) -> None:
+        def watch(module: nn.Module, args: Any, output: Any) -> Any:
             seen.append(output[0] if isinstance(output, tuple) else output)
             if stop:
-                raise _Stop
+                raise Stop
+            # Nothing after the block reaches the loss: the blocks behind it need keep nothing for a gradient.
+            return (seen[0].detach(), *output[1:]) if isinstance(output, tuple) else seen[0].detach()
 
-        with _in_place(backbone, block, layer, watch), suppress(_Stop):
+        with _in_place(backbone, block, layer, watch), suppress(Stop):
             backbone.model(**on_device, use_cache=False)
         return seen[0][:, -1]
 
@@ -64,7 +68,7 @@ def _finds_positions(backbone: Backbone) -> bool:
 
 
 @contextmanager
-def _in_place(backbone: Backbone, block: nn.Module, layer: int, watch: Callable[..., None]) -> Iterator[None]:
+def _in_place(backbone: Backbone, block: nn.Module, layer: int, watch: Callable[..., Any]) -> Iterator[None]:
     blocks, own = backbone.blocks, backbone.blocks[layer - 1]
     deltas = getattr(getattr(backbone.model, "model", None), "rope_deltas", None)
     hook = block.register_forward_hook(watch)

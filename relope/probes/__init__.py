@@ -5,7 +5,7 @@ the command line.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from relope import registry
 from relope.errors import InvalidInputError
-from relope.store import ActivationStore
+from relope.store import RowReader
 from relope.types import Progress, no_progress
 
 
@@ -36,15 +36,22 @@ class Examples:
         correct: ``[N] bool``, or None when predicting.
         layer: the block l whose output is read (layer l-1 is the block before).
         streams: a running backbone for methods that stream through it, or None.
-        device: where a method that runs a block of the backbone runs it.
+        device: where heads are trained and a block of the backbone is run.
+        verdicts: one row an example: id, parsed, parse_status and, of a store with sampled traces,
+            parsed_direct and parsed_chain; None where the store is not graded.
+        large_correct: ``[N] bool``, whether the large model is right; None where nobody said so.
+        state: a file in which a fit keeps its state, so that a killed one goes on where it was.
     """
 
-    store: ActivationStore
+    store: RowReader
     rows: npt.NDArray[np.int64]
     correct: npt.NDArray[np.bool_] | None
     layer: int
     streams: "Streams | None" = None
     device: str = "cpu"
+    verdicts: pl.DataFrame | None = None
+    large_correct: npt.NDArray[np.bool_] | None = None
+    state: Path | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,20 +74,36 @@ class Examples:
         return self.correct.astype(np.float32)
 
     def take(self, places: npt.NDArray[np.int64]) -> "Examples":
-        """Return the examples at some places."""
-        correct = None if self.correct is None else self.correct[places]
-        return Examples(self.store, self.rows[places], correct, self.layer, self.streams, self.device)
+        """Return the examples at some places; a fit on them keeps no state."""
+        return replace(
+            self,
+            rows=self.rows[places],
+            correct=None if self.correct is None else self.correct[places],
+            verdicts=None if self.verdicts is None else self.verdicts[places],
+            large_correct=None if self.large_correct is None else self.large_correct[places],
+            state=None,
+        )
 
 
 class Streams(Protocol):
     """A running backbone that the store's samples can be sent through again."""
+
+    @property
+    def model(self) -> Any:
+        """The transformers model."""
 
     def last_states(self, ids: Sequence[str], block: Any, layer: int, *, stop: bool) -> Any:
         """Return ``[B, H]``: what ``block``, put in the place of block ``layer``, gives at the last token."""
 
 
 class Probe(Protocol):
-    """A routing method, scikit-learn style."""
+    """A routing method, scikit-learn style.
+
+    A class may also have ``needs`` (the flag of `relope extract` that adds what it reads),
+    ``reads_verdicts`` and ``reads_large`` (True when its scores, or its fit, depend on
+    ``Examples.verdicts`` or ``Examples.large_correct``), and an instance ``note``: what a reader of
+    its scores should know. Each is looked up with a default.
+    """
 
     name: ClassVar[str]
     trains: ClassVar[bool]

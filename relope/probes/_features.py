@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relope.probes import Examples
-from relope.probes._heads import MLP_WIDTHS, Standardize, from_numpy, initialize, mlp, seeded, to_numpy
-from relope.probes._train import History, Training, inner_split, minibatches, rank_auc, train
+from relope.probes._heads import MLP_WIDTHS, Standardize, from_numpy, initialize, mlp, place, seeded, to_numpy
+from relope.probes._resume import History
+from relope.probes._train import Training, inner_split, minibatches, rank_auc, train
 from relope.types import Progress
 
 Head = Literal["mlp", "logistic"]
@@ -46,7 +47,8 @@ class FeatureNet:
         standardize = self.module[0]
         assert isinstance(standardize, Standardize)
         standardize.learn(features[inner])
-        x, y = torch.from_numpy(features[inner]), torch.from_numpy(labels[inner])
+        self.module.to(examples.device)
+        x, y = (place(torch.from_numpy(values[inner]), examples.device) for values in (features, labels))
         return train(
             self.module,
             [{"params": list(self.module.parameters())}],
@@ -56,6 +58,7 @@ class FeatureNet:
             settings,
             seed,
             progress,
+            examples.state,
         )
 
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
@@ -64,7 +67,9 @@ class FeatureNet:
     @torch.no_grad()
     def predict(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return ``[N] float32`` probabilities."""
-        found: npt.NDArray[np.float32] = self.module(torch.from_numpy(features))[:, 0].sigmoid().numpy()
+        device = next(self.module.parameters()).device
+        logits = self.module(place(torch.from_numpy(features), device))[:, 0]
+        found: npt.NDArray[np.float32] = logits.sigmoid().cpu().numpy()
         return found
 
     def tensors(self) -> dict[str, npt.NDArray[np.float32]]:

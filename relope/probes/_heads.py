@@ -1,7 +1,7 @@
 """Network heads shared by the trained methods."""
 
-from collections.abc import Sequence
-from itertools import pairwise
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,22 @@ class Standardize(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
 
-    def learn(self, features: npt.NDArray[np.float32]) -> None:
-        """Take mean and standard deviation over ``[N, width]``; a constant feature stays as it is."""
-        deviation = features.std(axis=0, dtype=np.float64)
+    def learn(self, features: npt.NDArray[np.float32] | Iterable[npt.NDArray[np.float32]]) -> None:
+        """Take mean and standard deviation over ``[N, width]``, given whole or in pieces.
+
+        A constant feature stays as it is.
+        """
+        pieces = iter([features] if isinstance(features, np.ndarray) else features)
+        first = next(pieces)
+        shift = first[:1].astype(np.float64)  # sums of squares are taken around it: large means drown no spread
+        n, total, squares = 0, np.zeros(len(self.mean)), np.zeros(len(self.mean))
+        for piece in itertools.chain([first], pieces):
+            moved = piece - shift
+            n, total, squares = n + len(moved), total + moved.sum(axis=0), squares + np.square(moved).sum(axis=0)
+        average = total / n
+        deviation = np.sqrt(np.maximum(squares / n - np.square(average), 0))
         deviation[deviation < 1e-6] = 1.0
-        self.mean.copy_(torch.from_numpy(features.mean(axis=0, dtype=np.float64)))
+        self.mean.copy_(torch.from_numpy(average + shift[0]))
         self.scale.copy_(torch.from_numpy(1 / deviation))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -37,7 +48,7 @@ class Standardize(nn.Module):
 def mlp(width: int, hidden: Sequence[int] = MLP_WIDTHS) -> nn.Sequential:
     """Build width → hidden… → 1 with ReLU between; no hidden width makes it logistic regression."""
     sizes, layers = [width, *hidden], list[nn.Module]()
-    for before, after in pairwise(sizes):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
 
@@ -64,3 +75,10 @@ def to_numpy(module: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
 def from_numpy(module: nn.Module, tensors: dict[str, npt.NDArray[np.float32]]) -> None:
     """Load what ``to_numpy`` returned."""
     module.load_state_dict({name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()})
+
+
+def place(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return a CPU tensor on a device; a copy to CUDA goes through pinned memory and is not waited for."""
+    if torch.device(device).type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -89,3 +89,10 @@ def share(module: nn.Module) -> nn.Module:
         if config is not None:
             memo[id(config)] = config
     return copy.deepcopy(module, memo)
+
+
+def module_name(model: Any, layer: int) -> str:
+    """Return the dotted name of decoder block ``layer`` within its model, as adapters on disk spell it."""
+    decoder = model.get_decoder()
+    names = [name for name, part in model.named_modules() if part is decoder.layers]
+    return f"{names[0]}.{layer - 1}"

@@ -5,9 +5,10 @@ the prompt's token types, its positions and the configuration, so a store that k
 block's weights needs no checkpoint.
 """
 
+import functools
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from relope.errors import NotFoundError, UnsupportedError
-from relope.store import ActivationStore, RaggedBatch
+from relope.probes._heads import place
+from relope.store import RaggedBatch, RowReader
 
 SHARES_STATE = ("gemma4", "gemma3n")
 """Model types whose blocks take more than hidden states: refused until proved equal."""
@@ -35,9 +37,14 @@ class PaddedBatch:
     positions: Tensor
     types: Tensor | None
 
+    def take(self, rows: Tensor) -> "PaddedBatch":
+        """Return some rows of the batch."""
+        types = None if self.types is None else self.types[rows]
+        return PaddedBatch(self.hidden[rows], self.mask[rows], self.positions[:, rows], types)
 
-def read_batch(store: ActivationStore, batch: RaggedBatch, device: str) -> PaddedBatch:
-    """Pad a ragged batch of layer l-1 on the left and add what its tokens say."""
+
+def read_batch(store: RowReader, batch: RaggedBatch, device: str, dtype: torch.dtype) -> PaddedBatch:
+    """Pad a ragged batch of layer l-1 on the left, in the block's dtype, and add what its tokens say."""
     values = torch.from_numpy(batch.values)
     states = values.view(torch.bfloat16) if batch.dtype == "bfloat16" else values
     columns = store.manifest.token_columns
@@ -48,10 +55,10 @@ def read_batch(store: ActivationStore, batch: RaggedBatch, device: str) -> Padde
     table = _pad(torch.from_numpy(tokens).long(), where, len(lengths), longest)
     places = [columns.index(name) for name in columns if name.startswith("position_")]
     return PaddedBatch(
-        hidden=_pad(states, where, len(lengths), longest).to(device, non_blocking=True),
-        mask=_pad(torch.ones(len(values), dtype=torch.long), where, len(lengths), longest).to(device),
-        positions=table[..., places].permute(2, 0, 1).to(device),
-        types=table[..., columns.index("type")].to(device),
+        hidden=place(_pad(states, where, len(lengths), longest), device).to(dtype),
+        mask=place(_pad(torch.ones(len(values), dtype=torch.long), where, len(lengths), longest), device),
+        positions=place(table[..., places].permute(2, 0, 1).contiguous(), device),
+        types=place(table[..., columns.index("type")].contiguous(), device),
     )
 
 
@@ -72,8 +79,12 @@ class BlockReplay:
     """Decoder block l alone, with everything that its inputs are derived from.
 
     Attributes:
+        skeleton: the model without weights, for its configuration and its way to build masks.
         block: the frozen decoder block.
         layer: its 1-based number.
+        dtype: number type of the block's weights.
+        reach: longest prompt for which the rotary embedding is as it is for short ones, or None
+            where length does not change it.
     """
 
     def __init__(self, skeleton: Any, block: nn.Module, layer: int) -> None:
@@ -82,37 +93,33 @@ class BlockReplay:
         self.text_config = decoder.config
         kinds = getattr(self.text_config, "layer_types", None)
         self.kind = kinds[layer - 1] if kinds else "full_attention"
-        device = next(block.parameters()).device
-        self.rotary = type(decoder.rotary_emb)(config=self.text_config).to(device)
+        weight = next(block.parameters())
+        self.dtype = weight.dtype
+        self.rotary = type(decoder.rotary_emb)(config=self.text_config).to(weight.device)
         self.rotary_by_kind = isinstance(getattr(self.rotary, "rope_type", None), dict)
+        self.reach = _reach(self.text_config)
 
     @classmethod
-    def open(cls, store: ActivationStore, layer: int, device: str) -> "BlockReplay":
+    def open(cls, store: RowReader, layer: int, device: str, dtype: str = "auto") -> "BlockReplay":
         """Build the block from the ``block_<l>`` folder of a store.
+
+        Args:
+            store: the opened store.
+            layer: l.
+            device: where the block is run.
+            dtype: number type it is run in; ``auto`` = as the store was made.
 
         Raises:
             NotFoundError: the store keeps no weights of block l.
             UnsupportedError: a model type whose blocks cannot be replayed.
         """
-        import transformers
-        from transformers import AutoConfig
-
-        folder = Path(store.path) / f"block_{layer}"
-        if not (folder / "block.safetensors").is_file():
+        folder = store.block_folder(layer)
+        if not (folder / "replay.json").is_file():
             raise NotFoundError(
                 f"{store.path} keeps no weights of block {layer}; extract with --layers {layer - 1},{layer} into a new "
                 "--out, or fit with --mode full"
             )
-        settings = json.loads((folder / "replay.json").read_text(encoding="utf-8"))
-        config = AutoConfig.from_pretrained(folder)
-        if config.model_type.startswith(SHARES_STATE):
-            raise UnsupportedError(f"ReLope cannot replay blocks of {config.model_type}; fit with --mode full")
-        factory = getattr(transformers, settings["class"])
-        with torch.device("meta"):
-            skeleton = factory._from_config(config, attn_implementation=settings["attention"])
-        block = skeleton.get_decoder().layers[layer - 1]
-        block.load_state_dict(load_file(folder / "block.safetensors"), assign=True, strict=True)
-        return cls(skeleton, block.to(device).eval().requires_grad_(False), layer)
+        return _opened(folder, (folder / "replay.json").stat().st_mtime_ns, layer, device, dtype)
 
     def arguments(self, batch: PaddedBatch) -> dict[str, Any]:
         """Return what block l is called with besides its hidden states."""
@@ -155,11 +162,59 @@ class BlockReplay:
                 equal to the whole block within 1e-5 in float32.
         """
         run = self.block if block is None else block
-        arguments = self.arguments(batch)
-        if not fast:
-            return last_of(run(batch.hidden, **arguments))
-        with last_token_only(run):
-            return last_of(run(batch.hidden, **arguments))
+        found = None
+        for rows in self._of_one_kind(batch):
+            part = batch if rows is None else batch.take(rows)
+            with last_token_only(run) if fast else nullcontext():
+                states = last_of(run(part.hidden, **self.arguments(part)))
+            if rows is None:
+                return states
+            found = states.new_zeros(len(batch.mask), states.shape[1]) if found is None else found
+            found = found.index_copy(0, rows, states)
+        assert found is not None
+        return found
+
+    def _of_one_kind(self, batch: PaddedBatch) -> list[Tensor | None]:
+        """Return the rows to run together: prompts beyond `reach` apart from the others, None = all."""
+        if self.reach is None:
+            return [None]
+        long = batch.mask.sum(1) > self.reach
+        if long.all() or not long.any():
+            return [None]
+        return [torch.nonzero(~long)[:, 0], torch.nonzero(long)[:, 0]]
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(folder: Path, changed_ns: int, layer: int, device: str, dtype: str) -> BlockReplay:
+    """Build a block, or return the one built last: the fits of a sweep share it, and none changes it."""
+    import transformers
+    from transformers import AutoConfig
+
+    settings = json.loads((folder / "replay.json").read_text(encoding="utf-8"))
+    config = AutoConfig.from_pretrained(folder)
+    if config.model_type.startswith(SHARES_STATE):
+        raise UnsupportedError(
+            f"ReLope cannot replay blocks of {config.model_type} from the cache: they share keys and values with "
+            "other blocks; fit with --mode truncated or full"
+        )
+    factory = getattr(transformers, settings["class"])
+    # A flash kernel may be missing where the fit runs; sdpa computes the same.
+    attention = "sdpa" if settings["attention"].startswith("flash") else settings["attention"]
+    with torch.device("meta"):
+        skeleton = factory._from_config(config, attn_implementation=attention)
+    block = skeleton.get_decoder().layers[layer - 1]
+    block.load_state_dict(load_file(folder / "block.safetensors"), assign=True, strict=True)
+    wanted = None if dtype == "auto" else getattr(torch, dtype)
+    return BlockReplay(skeleton, block.to(device, wanted).eval().requires_grad_(False), layer)
+
+
+def _reach(config: Any) -> int | None:
+    """Return up to which length longrope (Phi) uses its factors for short prompts."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") != "longrope":
+        return None
+    reach = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+    return int(reach) if reach else None
 
 
 def last_of(output: Any) -> Tensor:

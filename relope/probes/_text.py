@@ -1,5 +1,6 @@
-"""Logistic regression on the question's words: what both controls share."""
+"""What methods read of a question and its answer: words, pairs of words, and the controls' regression on them."""
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -9,6 +10,9 @@ from pydantic import Field
 
 from relope.probes import Examples, Params, check_trainable
 from relope.probes._files import load_state, save_state
+from relope.probes._logistic import Logistic, Matrix, sigmoid
+
+_TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 class TextSettings(Params):
@@ -37,10 +41,9 @@ class Words:
         counts = CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=r"\S+", max_features=limit)
         return cls(sorted(counts.fit(questions).vocabulary_))
 
-    def transform(self, questions: list[str]) -> npt.NDArray[np.float64]:
-        """Return ``[N, V]``."""
-        found: npt.NDArray[np.float64] = self._counts.transform(questions).toarray()
-        return found
+    def transform(self, questions: list[str]) -> Matrix:
+        """Return ``[N, V]``, sparse."""
+        return self._counts.transform(questions)
 
 
 def question_texts(examples: Examples) -> list[str]:
@@ -48,6 +51,22 @@ def question_texts(examples: Examples) -> list[str]:
     table = examples.table
     choices = [len(listed) for listed in table["choices"].to_list()]
     return [f"{text} <{n}-choices>" for text, n in zip(table["question"].to_list(), choices, strict=True)]
+
+
+def prompt_texts(examples: Examples) -> list[str]:
+    """Return each question with its options, a line each; never the answer."""
+    rows = examples.table.select("question", "choices").iter_rows()
+    return ["\n".join([question, *choices]) for question, choices in rows]
+
+
+def answered_texts(examples: Examples) -> list[tuple[str, str]]:
+    """Return (question with its options, the small model's answer) of each example."""
+    return list(zip(prompt_texts(examples), examples.table["response"].to_list(), strict=True))
+
+
+def tokens(text: str, mark: str = "") -> list[str]:
+    """Return the lower-case words and punctuation marks of a text, each with a mark before it."""
+    return [f"{mark}{token}" for token in _TOKEN.findall(text.lower())]
 
 
 class TextLogistic:
@@ -63,24 +82,18 @@ class TextLogistic:
     def layers(self, layer: int) -> tuple[int, ...]:
         return ()
 
-    def features(self, examples: Examples) -> npt.NDArray[np.float64]:
+    def features(self, examples: Examples) -> Matrix:
         """Return ``[N, F]``; here the words alone."""
         return self.words_.transform(question_texts(examples))
 
     def learn(self, examples: Examples, seed: int) -> None:
         """Fit words and weights."""
-        from sklearn.linear_model import LogisticRegression
-
         check_trainable(examples, self.name)
         self.words_ = Words.learn(question_texts(examples), self.params.max_words)
-        model = LogisticRegression(C=self.params.c, max_iter=1000, random_state=seed)
-        model.fit(self.features(examples), examples.labels > 0)
-        self.weights_ = np.concatenate([model.coef_[0], model.intercept_])
+        self.model_ = Logistic.fit(self.features(examples), examples.labels, self.params.c, seed)
 
     def predict_proba(self, examples: Examples) -> npt.NDArray[np.float32]:
-        logits = self.features(examples) @ self.weights_[:-1] + self.weights_[-1]
-        found: npt.NDArray[np.float32] = (1 / (1 + np.exp(-logits))).astype(np.float32)
-        return found
+        return sigmoid(self.model_.logits(self.features(examples)))
 
     def save(self, folder: Path) -> None:
         settings: dict[str, Any] = {
@@ -88,12 +101,12 @@ class TextLogistic:
             "params": self.params.model_dump(),
             "vocabulary": self.words_.vocabulary,
         }
-        save_state(folder, settings, {"weights": self.weights_})
+        save_state(folder, settings, {"weights": self.model_.weights})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         settings, tensors = load_state(folder)
         found = cls(cls.Params(**settings["params"]))
         found.words_ = Words(settings["vocabulary"])
-        found.weights_ = tensors["weights"]
+        found.model_ = Logistic(tensors["weights"])
         return found

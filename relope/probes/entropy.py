@@ -15,4 +15,4 @@ class Method(Untrained):
     name: ClassVar[str] = "entropy"
 
     def score(self, examples: Examples) -> npt.NDArray[np.float64]:
-        return np.array([np.exp(-v.mean()) if len(v) else 0.0 for v in answer_values(examples, "entropies")])
+        return np.array([np.exp(-v.mean()) if len(v) else 0.0 for v in answer_values(examples, "entropies", self.name)])

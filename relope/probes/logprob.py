@@ -15,4 +15,4 @@ class Method(Untrained):
     name: ClassVar[str] = "logprob"
 
     def score(self, examples: Examples) -> npt.NDArray[np.float64]:
-        return np.array([np.exp(v.sum()) if len(v) else 0.0 for v in answer_values(examples, "logprobs")])
+        return np.array([np.exp(v.sum()) if len(v) else 0.0 for v in answer_values(examples, "logprobs", self.name)])

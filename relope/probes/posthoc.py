@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from relope.probes import Examples, check_finite, check_trainable
-from relope.probes._confidence import answer_values
+from relope.probes._confidence import answer_values, check_answers
 from relope.probes._features import FeatureNet
 from relope.probes._files import load_state, save_state
 from relope.probes._train import Training
@@ -64,11 +64,12 @@ class Method:
         return found
 
     def _features(self, examples: Examples) -> npt.NDArray[np.float32]:
+        check_answers(examples, self.name)
         states = examples.store.answer(examples.rows)
         check_finite(states, self.name, "answer states")
         if not self.params.quantiles:
             return states
-        said = [_summary(values) for values in answer_values(examples, "logprobs")]
+        said = [_summary(values) for values in answer_values(examples, "logprobs", self.name)]
         numbers = np.array(said, dtype=np.float32).reshape(len(said), len(_QUANTILES) + 2)
         return np.concatenate([states, numbers], axis=1)
 

@@ -2,11 +2,9 @@
 
 from typing import ClassVar, Self
 
-import numpy as np
-import numpy.typing as npt
-
 from relope.probes import Examples
-from relope.probes._confidence import answer_values
+from relope.probes._confidence import answer_odds
+from relope.probes._logistic import Matrix, beside
 from relope.probes._text import TextLogistic
 from relope.types import Progress, no_progress
 
@@ -24,15 +22,6 @@ class Method(TextLogistic):
         self.learn(examples, seed)
         return self
 
-    def features(self, examples: Examples) -> npt.NDArray[np.float64]:
-        words = super().features(examples)
-        odds = np.array([_log_odds(values) for values in answer_values(examples, "logprobs")])[:, None]
-        return np.concatenate([words, odds, words * odds], axis=1)
-
-
-def _log_odds(logprobs: npt.NDArray[np.float64]) -> float:
-    """Return the log-odds of the whole answer's probability, within ±8; −8 for an empty answer."""
-    if not len(logprobs):
-        return -8.0
-    probability = np.exp(logprobs.sum())
-    return float(np.clip(np.log(probability + 1e-12) - np.log1p(-probability + 1e-12), -8, 8))
+    def features(self, examples: Examples) -> Matrix:
+        words, odds = super().features(examples), answer_odds(examples, self.name)
+        return beside(words, odds, words.multiply(odds))

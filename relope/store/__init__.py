@@ -3,35 +3,49 @@
 `create_or_open` writes, `ActivationStore.open` reads, `verify` looks for damage.
 """
 
+from relope.store.batches import PaddedBatch, RaggedBatch
 from relope.store.catalog import Catalog
+from relope.store.codec import CODECS
 from relope.store.content import content_id, sample_content
+from relope.store.convert import convert
 from relope.store.dtypes import from_float32, stored_dtype, to_float32
 from relope.store.index import Rows
-from relope.store.info import info
+from relope.store.info import human_bytes, info, info_rows
 from relope.store.layout import block_folder, catalog_folder, grades_path, part_folder, part_id, plan_path, sealed_parts
 from relope.store.manifest import FORMAT_VERSION, StoreManifest, read_manifest
 from relope.store.part import PartWriter
-from relope.store.reader import ActivationStore, RaggedBatch
+from relope.store.reader import ActivationStore
+from relope.store.rows import RowReader
+from relope.store.union import FREE, StoreUnion, differences
 from relope.store.verify import Problem, verify
 from relope.store.writer import StoreWriter, create_or_open
 
 __all__ = [
+    "CODECS",
     "FORMAT_VERSION",
+    "FREE",
     "ActivationStore",
     "Catalog",
+    "PaddedBatch",
     "PartWriter",
     "Problem",
     "RaggedBatch",
+    "RowReader",
     "Rows",
     "StoreManifest",
+    "StoreUnion",
     "StoreWriter",
     "block_folder",
     "catalog_folder",
     "content_id",
+    "convert",
     "create_or_open",
+    "differences",
     "from_float32",
     "grades_path",
+    "human_bytes",
     "info",
+    "info_rows",
     "part_folder",
     "part_id",
     "plan_path",

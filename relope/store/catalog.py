@@ -1,9 +1,7 @@
 """Catalogs: numbered lists of the parts that count. The highest number wins; none is ever changed."""
 
 import contextlib
-import errno
 import logging
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ import polars as pl
 from relope.errors import OutputError, StoreError
 from relope.provenance import sync_folder, write_json
 from relope.store.content import content_id
-from relope.store.layout import catalog_folder, is_part_id, read_json, sealed_parts, temporary_beside, writing
+from relope.store.layout import catalog_folder, is_part_id, link, read_json, sealed_parts, temporary_beside, writing
 from relope.store.samples import read_samples
 
 _log = logging.getLogger(__name__)
@@ -115,23 +113,10 @@ def _create(store: Path, catalog: Catalog) -> bool:
         with writing(path), contextlib.suppress(FileExistsError):
             path.parent.mkdir(exist_ok=True)
             write_json(partial, value)
-            _link(partial, path)
+            link(partial, path)
             sync_folder(path.parent)
             return True
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
     return False
-
-
-def _link(partial: Path, path: Path) -> None:
-    """Give a finished file its name, unless another process has taken it: a rename would not notice."""
-    try:
-        os.link(partial, path)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        with path.open("xb") as file:  # a file system without hard links
-            file.write(partial.read_bytes())
-            file.flush()
-            os.fsync(file.fileno())

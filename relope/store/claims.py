@@ -56,6 +56,16 @@ def sweep(store: Path) -> int:
     return n_removed
 
 
+def adopt(folder: Path) -> int | None:
+    """Lock a temporary folder, made if need be, to go on with what is in it.
+
+    Returns:
+        The descriptor that holds the lock until it is closed, or None while another process has it.
+    """
+    folder.mkdir(exist_ok=True)
+    return _lock(folder / LOCK)
+
+
 @contextlib.contextmanager
 def _if_free(path: Path) -> Iterator[bool]:
     """Hold a lock for the length of the block, and say whether nobody else had it."""

@@ -1,9 +1,13 @@
 """What a store holds, in numbers."""
 
+import json
 import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from relope.store.arrays import part_codec
 from relope.store.layout import part_folder
 from relope.store.manifest import array_specs
 from relope.store.reader import ActivationStore
@@ -15,6 +19,7 @@ IMAGE, TEXT = 1, 0
 def info(store: ActivationStore) -> dict[str, Any]:
     """Return JSON values that describe a store.
 
+    ``excluded`` names the samples that an earlier part has already, ``codecs`` counts parts by codec,
     ``samples`` counts by split, ``tokens`` by kind (image, text; absent when the store has no
     column ``kind``) and ``bytes`` on disk by layer, ``other`` being all that is no layer's.
     """
@@ -33,12 +38,18 @@ def info(store: ActivationStore) -> dict[str, Any]:
         "dtype": manifest.dtype,
         "token_selection": manifest.tokens,
         "parts": len(store.parts),
+        "codecs": _codec_counts(store),
         "n_samples": len(store),
         "samples": _split_counts(store),
-        "excluded": len(store.excluded),
+        "excluded": store.excluded,
         "tokens": _token_counts(store),
         "bytes": _byte_counts(store),
     }
+
+
+def _codec_counts(store: ActivationStore) -> dict[str, int]:
+    specs = array_specs(store.manifest)
+    return dict(sorted(Counter(part_codec(store.path, part, specs) for part in store.parts).items()))
 
 
 def _split_counts(store: ActivationStore) -> dict[str, int]:
@@ -84,3 +95,52 @@ def _folder_bytes(folder: Path) -> int:
             else entry.stat(follow_symlinks=False).st_size
             for entry in entries
         )
+
+
+def info_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what `info` found, and ``accuracy`` by split where it is known, as lines for a person."""
+    identity, recorded = facts["identity"], facts["recorded"]
+    accuracy = facts.get("accuracy") or {}
+    rows = [
+        ("recipe", facts["recipe_id"]),
+        ("content", facts["content_id"]),
+        ("model", str(recorded.get("model", ""))),
+        ("data set", str(recorded.get("dataset", "")) + (" (text only)" if identity.get("text_only") else "")),
+        ("states", f"{facts['hidden_size']:,} wide, {facts['dtype']}, format {facts['format_version']}"),
+        ("parts", f"{facts['parts']:,} ({_counted(facts['codecs'])})"),
+    ]
+    if "subset_of" in recorded:
+        rows.append(("subset of", json.dumps(recorded["subset_of"])))
+    rows += [(f"samples, {split}", _samples(n, accuracy.get(split))) for split, n in facts["samples"].items()]
+    rows.append(("samples", f"{facts['n_samples']:,}"))
+    rows.append(("tokens", _counted(facts["tokens"])))
+    for layer, size in facts["bytes"]["layers"].items():
+        kept = "every token" if int(layer) in facts["token_layers"] else "last tokens only"
+        rows.append((f"layer {layer}", f"{human_bytes(size)}, {kept}"))
+    rows.append(("bytes", f"{human_bytes(facts['bytes']['total'])} in all"))
+    if excluded := facts["excluded"]:
+        rows.append(("excluded", f"{len(excluded):,} copies of samples that an earlier part has: {_some(excluded)}"))
+    return rows
+
+
+def human_bytes(size: int) -> str:
+    """Return a size in the largest unit that leaves at least 1: ``1.4 GiB``."""
+    if size < 1024:
+        return f"{size} B"
+    value, units = float(size), iter(("KiB", "MiB", "GiB", "TiB", "PiB"))
+    unit = ""
+    while value >= 1023.95 or not unit:
+        value, unit = value / 1024, next(units)
+    return f"{value:.1f} {unit}"
+
+
+def _samples(n: int, accuracy: float | None) -> str:
+    return f"{n:,}" + ("" if accuracy is None else f", {accuracy:.1%} answered correctly")
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

@@ -11,6 +11,7 @@
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -36,6 +37,8 @@ GROUP: dict[str, Any] = {"zarr_format": 3, "node_type": "group", "attributes": {
 _PART_ID = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"\w[\w.+-]*")
 _JSON_LIMIT_BYTES = 256 << 20
+_MAX_RATIO = 1024
+_SMALL_BYTES = 64 << 20
 
 
 def is_part_id(name: object) -> bool:
@@ -118,6 +121,16 @@ def guard(store: Path, path: Path) -> Path:
     return path
 
 
+def check_ratio(where: str, claimed: int, size: int) -> None:
+    """Refuse what would unpack to far more than it takes on disk, unless that is little all the same.
+
+    Raises:
+        StoreError: more than 1024 times as much, and over 64 MiB.
+    """
+    if claimed > max(_MAX_RATIO * size, _SMALL_BYTES):
+        raise StoreError(f"{where} claims {claimed:,} bytes but has {size:,} on disk; it is not read")
+
+
 def temporary_beside(path: Path) -> Path:
     """Return an unused name in a path's own folder, for what is renamed or linked to the path later."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
@@ -136,6 +149,19 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def link(partial: Path, path: Path) -> None:
+    """Give a finished file its name, unless another process has taken it: a rename would not notice."""
+    try:
+        os.link(partial, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        with path.open("xb") as file:  # a file system without hard links
+            file.write(partial.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def read_json(store: Path, path: Path) -> Any:

@@ -33,7 +33,8 @@ class StoreManifest:
         tokens: ``all`` keeps every prompt token of every layer; ``lean`` of ``token_layers`` only,
             and the last prompt token of the others.
         token_layers: layers with every token; filled in by itself unless ``lean``.
-        recorded: versions, device, batch size…: shown, never keyed.
+        recorded: versions, device, batch size…: shown, never keyed. ``subset_of`` in it says of which
+            other store (recipe_id, content_id) this one holds some layers or samples.
         grader: default grader: never keyed, since verdicts are re-made without the model.
     """
 
@@ -67,7 +68,8 @@ class StoreManifest:
         if self.tokens not in ("all", "lean"):
             raise InvalidInputError(f"tokens {self.tokens!r} is not allowed (all or lean)")
         kept = tuple(sorted(set(self.token_layers))) or (layers if self.tokens == "all" else ())
-        if not kept or not set(kept) <= set(layers) or (self.tokens == "all" and kept != layers):
+        last_only = self.tokens == "lean" and "subset_of" in self.recorded
+        if not (kept or last_only) or not set(kept) <= set(layers) or (self.tokens == "all" and kept != layers):
             fit = f"layers {layers} with tokens {self.tokens!r}"
             raise InvalidInputError(
                 f"token_layers {self.token_layers} do not fit {fit}: lean needs some, all takes all"

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +31,7 @@ from relope.store.layout import (
 )
 from relope.store.manifest import FORMAT_VERSION, StoreManifest, array_specs
 from relope.store.samples import RESERVED, write_samples
-from relope.store.shard import ShardWriter
+from relope.store.shard import PLAIN, Encoding, ShardWriter
 from relope.types import Capture
 
 
@@ -69,8 +70,14 @@ class PartWriter:
     The bytes depend on the samples and captures alone: no clock, host name or process id is kept.
     """
 
-    def __init__(self, store: Path, manifest: StoreManifest, sample_ids: Sequence[str]) -> None:
-        """Plan a part of these samples; nothing is written before ``with``."""
+    def __init__(
+        self, store: Path, manifest: StoreManifest, sample_ids: Sequence[str], encoding: Encoding = PLAIN
+    ) -> None:
+        """Plan a part of these samples; nothing is written before ``with``.
+
+        Raises:
+            InvalidInputError: no ids, one twice, or one that is no text.
+        """
         if not sample_ids or len(set(sample_ids)) < len(sample_ids):
             raise InvalidInputError(f"a part needs one or more samples, each once (got {len(sample_ids)} ids)")
         if strange := [name for name in sample_ids if not isinstance(name, str) or not name]:
@@ -81,6 +88,10 @@ class PartWriter:
         self._arrays: dict[str, ShardWriter] = {}
         self._folder = part_folder(store, self.id)
         self._lock = -1
+        self._encoding = encoding
+        # One hashes the sample and one the file while the caller's thread writes: the hashes of hidden
+        # states take as long as the disk does.
+        self._threads = ThreadPoolExecutor(2, "relope-hash")
 
     def __enter__(self) -> Self:
         """Claim the temporary folder.
@@ -92,7 +103,7 @@ class PartWriter:
             with writing(self._folder):
                 self._folder, self._lock = claim(self._store, self.id)
                 for name, spec in array_specs(self._manifest).items():
-                    self._arrays[name] = ShardWriter(self._folder / name, spec)
+                    self._arrays[name] = ShardWriter(self._folder / name, spec, self._encoding, self._threads)
         except BaseException:
             self._discard()
             raise
@@ -117,10 +128,19 @@ class PartWriter:
                 raise InvalidInputError(f"sample columns {sorted(taken)} are the store's own; rename them")
             rows = sample_rows(self._manifest, capture, expected)
             ours = {"first_token": self._arrays["tokens"].n_rows, "n_tokens": len(rows["tokens"])}
-            self._rows.append({**sample, **ours, "content": sample_content(self._manifest, rows)})
-            with writing(self._folder):
-                for name, values in rows.items():
-                    self._arrays[name].append(values)
+            content = self._threads.submit(sample_content, self._manifest, rows)
+            try:
+                with writing(self._folder):
+                    for name, values in rows.items():
+                        self._arrays[name].append(values)
+            finally:
+                digested = content.result()  # the capture is the caller's again once this returns
+            self._rows.append({**sample, **ours, "content": digested})
+
+    @property
+    def contents(self) -> list[str]:
+        """Content digests of the samples appended so far."""
+        return [row["content"] for row in self._rows]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -167,6 +187,7 @@ class PartWriter:
     def _discard(self) -> None:
         for array in self._arrays.values():
             array.abort()
+        self._threads.shutdown()
         if self._lock >= 0:
             shutil.rmtree(self._folder, ignore_errors=True)
             os.close(self._lock)

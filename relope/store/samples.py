@@ -12,13 +12,15 @@ import numpy as np
 import polars as pl
 
 from relope.errors import InvalidInputError, StoreError
-from relope.store.layout import SAMPLES, guard, part_folder
+from relope.store.layout import SAMPLES, check_ratio, guard, part_folder
 
 OURS = {"first_token": pl.Int64, "n_tokens": pl.Int64, "content": pl.String}
 """Columns that the writer adds."""
 
 RESERVED = frozenset({*OURS, "row", "part"})
 _MAX_TOKENS = 1 << 40
+_ROW_BYTES = 64
+"""What a row takes in memory at least, to hold the claimed number of rows against the file's size."""
 
 
 def samples_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -57,6 +59,8 @@ def read_samples(store: Path, part: str, columns: Sequence[str] | None = None) -
     path = guard(store, part_folder(store, part) / SAMPLES)
     damaged = f"{path.relative_to(store)} in {store} is damaged"
     try:
+        n_rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+        check_ratio(f"{path.relative_to(store)} in {store}", n_rows * _ROW_BYTES, path.stat().st_size)
         frame = pl.read_parquet(path, columns=list(columns) if columns else None)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise StoreError(f"{damaged}: {error}") from error

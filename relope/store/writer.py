@@ -8,6 +8,7 @@ from relope.errors import StoreError
 from relope.provenance import sync_folder, write_json
 from relope.store import catalog, claims
 from relope.store.catalog import Catalog
+from relope.store.codec import check_codec
 from relope.store.layout import (
     GROUP,
     META,
@@ -21,6 +22,7 @@ from relope.store.layout import (
 from relope.store.manifest import StoreManifest, identity_changes, manifest_document, read_manifest
 from relope.store.part import PartWriter
 from relope.store.samples import read_samples
+from relope.store.shard import PLAIN, Encoding
 
 _FIXED = ("layers", "hidden_size", "dtype", "tokens", "token_layers", "token_columns")
 _SHOWN = 5
@@ -32,12 +34,14 @@ class StoreWriter:
     Attributes:
         path: the store's folder.
         manifest: what is on disk: of an older run, when that one created the store.
+        encoding: how new parts lie on disk; parts of one store may differ in it.
     """
 
-    def __init__(self, path: Path, manifest: StoreManifest) -> None:
+    def __init__(self, path: Path, manifest: StoreManifest, encoding: Encoding = PLAIN) -> None:
         """Use `create_or_open` instead."""
         self.path = path
         self.manifest = manifest
+        self.encoding = encoding
         self._ids: dict[str, tuple[str, ...]] = {}
 
     def part_id(self, sample_ids: Sequence[str]) -> str:
@@ -46,7 +50,7 @@ class StoreWriter:
 
     def part(self, sample_ids: Sequence[str]) -> PartWriter:
         """Return a context manager that writes the part of these samples, in this order."""
-        return PartWriter(self.path, self.manifest, sample_ids)
+        return PartWriter(self.path, self.manifest, sample_ids, self.encoding)
 
     def sealed(self) -> list[str]:
         """Return the ids of the parts that are complete on disk, sorted."""
@@ -76,13 +80,21 @@ class StoreWriter:
         return catalog.publish(self.path, order)
 
 
-def create_or_open(path: Path, manifest: StoreManifest) -> StoreWriter:
+def create_or_open(path: Path, manifest: StoreManifest, *, codec: str = "none", bfloat16: bool = False) -> StoreWriter:
     """Create a store, or open the one at the path if it has the same recipe.
 
+    Args:
+        path: the store's folder.
+        manifest: what the store is.
+        codec: of new parts: ``none``, or ``zstd``, which takes a third less and reads at a fifth of the speed.
+        bfloat16: new parts call bfloat16 by its name, which zarr-python 3.1 does not know.
+
     Raises:
+        InvalidInputError: the codec is not one of those.
         StoreError: the path holds another recipe (the differing fields are named) or no store.
         OutputError: the system refuses to write.
     """
+    check_codec(codec)
     with writing(path):
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             _create(path.resolve(), manifest)
@@ -91,7 +103,7 @@ def create_or_open(path: Path, manifest: StoreManifest) -> StoreWriter:
         raise StoreError(f"{path} {what}, not a store: nothing was written\nchoose another --out")
     found = read_manifest(path)
     _check_same(path, found, manifest)
-    return StoreWriter(path, found)
+    return StoreWriter(path, found, Encoding(codec, bfloat16))
 
 
 def _create(path: Path, manifest: StoreManifest) -> None:
@@ -111,14 +123,18 @@ def _create(path: Path, manifest: StoreManifest) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_same(path: Path, old: StoreManifest, new: StoreManifest) -> None:
+def differences(old: StoreManifest, new: StoreManifest) -> str:
+    """Return in words in which fields two recipes differ; empty when they are one."""
     changes = list(identity_changes(old.identity, new.identity))
     for name in _FIXED:
         before, after = getattr(old, name), getattr(new, name)
         if before != after and not any(change.startswith(f"{name} ") for change in changes):
             changes.append(f"{name} was {before}, now {after}")
-    if not changes:
-        return
     more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
-    other = path.with_name(f"{path.stem}-{new.recipe_id[:8]}{path.suffix}")
-    raise StoreError(f"{path} holds another recipe: {'; '.join(changes[:_SHOWN])}{more}\nuse a new --out, e.g. {other}")
+    return f"{'; '.join(changes[:_SHOWN])}{more}"
+
+
+def _check_same(path: Path, old: StoreManifest, new: StoreManifest) -> None:
+    if changes := differences(old, new):
+        other = path.with_name(f"{path.stem}-{new.recipe_id[:8]}{path.suffix}")
+        raise StoreError(f"{path} holds another recipe: {changes}\nuse a new --out, e.g. {other}")

@@ -12,8 +12,10 @@ from PIL import Image
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from relope.errors import InvalidInputError
+from relope.evaluate.export import latex
 from relope.evaluate.report import MethodScores, ReportInputs, build_report, terminal_rows
 from relope.evaluate.routing import escalation_order
+from relope.evaluate.testing import delong, holm
 
 N = 240
 VOID = {"meta", "img", "br"}
@@ -52,7 +54,7 @@ def synthetic(**changes):
     given = {
         "title": "A <b>title</b>", "what": "Something was run.", "small_name": "small", "large_name": "large",
         "dataset": "tiny", "labels": labels, "methods": methods, "large_correct": rng.random(N) < 0.85,
-        "provenance": {"recipe_id": "r1"}, "caveat": "Small numbers.", "pictures": picture, "resamples": 100, "seed": 5,
+        "provenance": {"recipe_id": "r1"}, "caveat": "Small numbers.", "pictures": picture, "resamples": 400, "seed": 5,
     }  # fmt: skip
     return ReportInputs(**{**given, **changes})
 
@@ -109,7 +111,7 @@ def test_json_equals_an_independent_recomputation(tmp_path):
     for method in inputs.methods:
         row = rows[method.name]
         assert row["auc"] == pytest.approx(roc_auc_score(correct, method.scores), abs=1e-12)
-        assert row["brier"] == pytest.approx(brier_score_loss(correct, method.scores), abs=1e-12)
+        assert row["metrics"]["brier"]["value"] == pytest.approx(brier_score_loss(correct, method.scores), abs=1e-12)
         escalated = escalation_order(np.asarray(method.scores), 5)[: N // 5]
         system = correct.copy()
         system[escalated] = inputs.large_correct[escalated]
@@ -127,16 +129,21 @@ def test_json_equals_an_independent_recomputation(tmp_path):
     assert report["hybrid"]["large_accuracy"] == pytest.approx(inputs.large_correct.mean())
 
 
-def test_families_equal_an_independent_recomputation(tmp_path):
+def test_slices_equal_an_independent_recomputation(tmp_path):
     inputs, report, _ = build(tmp_path)
     best = next(method for method in inputs.methods if method.name == report["best"])
-    assert [row["kind"] for row in report["families"]] == ["bars", "clock", "count"]
-    for row in report["families"]:
-        inside = (inputs.labels["kind"] == row["kind"]).to_numpy()
+    rows = [row for row in report["slices"] if row["column"] == "kind"]
+    assert [row["value"] for row in rows] == ["bars", "clock", "count"]
+    gone = np.zeros(N, bool)
+    gone[escalation_order(np.asarray(best.scores), 5)[: N // 5]] = True
+    for row in rows:
+        inside = (inputs.labels["kind"] == row["value"]).to_numpy()
         correct = inputs.labels["correct"].to_numpy()[inside]
         assert row["n"] == inside.sum() and row["small_accuracy"] == pytest.approx(correct.mean())
         assert row["auc"] == pytest.approx(roc_auc_score(correct, best.scores[inside]), abs=1e-12)
         assert row["large_accuracy"] == pytest.approx(inputs.large_correct[inside].mean())
+        assert row["escalated"] == pytest.approx(gone[inside].mean())
+        assert row["kept_accuracy"] == pytest.approx(correct[~gone[inside]].mean())
 
 
 def test_everything_a_user_wrote_is_escaped(tmp_path):
@@ -206,7 +213,7 @@ def test_one_method_one_sample_and_one_kind(tmp_path):
     one = [dataclasses.replace(method, scores=method.scores[:1]) for method in inputs.methods]
     build(tmp_path / "sample", labels=inputs.labels[:1], methods=one, large_correct=np.array([True]))
     _, report, page = build(tmp_path / "kind", labels=inputs.labels.drop("kind"))
-    assert report["families"][0]["kind"] is None and "data set" in page
+    assert [row["column"] for row in report["slices"]] == ["dataset"] and "data set" in page
 
 
 def test_only_controls_can_be_reported(tmp_path):
@@ -220,7 +227,7 @@ def test_words_admit_when_no_difference_is_shown(tmp_path):
     same = MethodScores("same", np.clip(inputs.methods[0].scores + noise, 0, 1))
     _, report, page = build(tmp_path, methods=[inputs.methods[0], same])
     assert by_name(report)["same"]["difference_to_probe"]["verdict"] == "no difference shown"
-    assert "paired interval excludes 0" in page and "The best AUC here is" in page
+    assert "no difference to probe is shown" in page and "The best AUC here is" in page
 
 
 def test_more_methods_than_colours(tmp_path):
@@ -258,3 +265,60 @@ def test_terminal_rows(tmp_path):
     assert all(len(row) == len(columns) for row in rows)
     assert rows[0][:2] == ["relope", f"{report['methods'][0]['auc']:.3f}"] and rows[0][4] == "higher"
     assert rows[-1][0] == "question-kind (control)"
+
+
+def test_delong_stands_beside_only_where_samples_are_independent(tmp_path):
+    inputs, report, page = build(tmp_path / "grouped")
+    assert by_name(report)["relope"]["difference_to_probe"]["p_delong"] is None and "DeLong" not in page
+    single = inputs.labels.with_columns(group=pl.col("id"))
+    inputs, report, page = build(tmp_path / "single", labels=single)
+    scores = {method.name: np.asarray(method.scores, float) for method in inputs.methods}
+    expected = delong(inputs.correct, scores["relope"], scores["probe"])
+    assert by_name(report)["relope"]["difference_to_probe"]["p_delong"] == expected and "DeLong" in page
+
+
+def test_verdicts_are_corrected_for_the_number_of_methods(tmp_path):
+    _, report, _ = build(tmp_path)
+    gaps = {row["method"]: row["difference_to_probe"] for row in report["methods"] if row["difference_to_probe"]}
+    assert [gaps[name]["p_holm"] for name in gaps] == pytest.approx(holm([gaps[name]["p"] for name in gaps]))
+    for gap in gaps.values():
+        assert (gap["verdict"] == "no difference shown") == (gap["p_holm"] >= 0.05)
+
+
+def test_seeds_are_shown_apart_from_sampling_error(tmp_path):
+    inputs = synthetic()
+    rng = np.random.default_rng(2)
+    rows = np.stack([np.clip(inputs.methods[1].scores + rng.normal(0, 0.1, N), 0, 1) for _ in range(3)])
+    methods = [inputs.methods[0], dataclasses.replace(inputs.methods[1], scores=rows, seeds=(0, 1, 2))]
+    _, report, page = build(tmp_path, methods=methods)
+    row, aucs = by_name(report)["relope"], [roc_auc_score(inputs.correct, scores) for scores in rows]
+    assert row["auc_by_seed"] == pytest.approx(aucs) and row["auc"] == pytest.approx(np.mean(aucs))
+    assert row["auc_sd_over_seeds"] == pytest.approx(np.std(aucs, ddof=1)) and "over 3 seeds" in page
+    assert by_name(report)["probe"]["auc_sd_over_seeds"] is None
+    kept = pl.read_parquet(tmp_path / "out/scores.parquet")
+    assert np.array_equal(kept["score relope@seed2"], rows[2]) and kept["correct"].to_list() == inputs.correct.tolist()
+    with pytest.raises(InvalidInputError, match="2 seeds"):
+        synthetic(methods=[dataclasses.replace(methods[1], seeds=(0, 1))])
+
+
+def test_undefined_metrics_say_why(tmp_path):
+    _, report, _ = build(tmp_path / "none", large_correct=None)
+    metrics = by_name(report)["relope"]["metrics"]
+    assert metrics["apgr"]["value"] is None and "not guessed" in metrics["apgr"]["null_reason"]
+    _, report, page = build(tmp_path / "worse", large_correct=np.zeros(N, bool))
+    metrics = by_name(report)["relope"]["metrics"]
+    assert metrics["qnc"]["value"] is None and "no gap to recover" in metrics["qnc"]["null_reason"]
+    assert "APGR, CPT and QNC are undefined" in page
+
+
+def test_every_table_is_exported(tmp_path):
+    _, report, _ = build(tmp_path)
+    folder = tmp_path / "out/tables"
+    assert {path.suffix for path in folder.iterdir()} == {".md", ".tex", ".csv"}
+    metrics = pl.read_csv(folder / "metrics.csv")
+    row = metrics.filter((pl.col("method") == "relope") & (pl.col("metric") == "apgr")).to_dicts()[0]
+    assert row["value"] == pytest.approx(by_name(report)["relope"]["metrics"]["apgr"]["value"])
+    assert row["ci95_low"] < row["value"] < row["ci95_high"] and row["n"] == N
+    text = (folder / "methods.tex").read_text()
+    assert text.count("\\begin{tabular}") == 1 and "\\toprule" in text
+    assert latex("50 % & a_b − c") == "50 \\% \\& a\\_b $-$ c"

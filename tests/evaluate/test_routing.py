@@ -7,7 +7,8 @@ import pytest
 
 from relope.errors import InvalidInputError
 from relope.evaluate.bootstrap import resample_weights
-from relope.evaluate.routing import escalation_order, n_escalated, routing_bands, routing_curve
+from relope.evaluate.routing import escalation_order, mark_key, n_escalated, routing_curve
+from relope.evaluate.statistics import Labels, Prepared, statistics
 
 SCORE = np.array([0.9, 0.2, 0.5, 0.1, 0.7])
 SMALL = np.array([True, False, True, False, False])
@@ -76,27 +77,27 @@ def test_without_a_large_model_the_curve_is_accuracy_on_what_is_kept():
 
 
 @pytest.mark.parametrize("with_large", [True, False])
-def test_bands_equal_repeating_each_sample_as_often_as_it_is_drawn(with_large):
+def test_resampled_accuracies_equal_repeating_each_sample_as_often_as_it_is_drawn(with_large):
     rng = np.random.default_rng(3)
     n = 90
     score, small, large = rng.random(n).round(1), rng.random(n) < 0.5, rng.random(n) < 0.8
     groups = rng.integers(0, 40, n).astype(str)
     given = large if with_large else None
-    bands = routing_bands(score[None], small, given, groups, 30, seed=6)
-    order = escalation_order(score, 6)
-    weights = np.concatenate(list(resample_weights(groups, 30, 6)), axis=1).astype(int)
+    labels = Labels(small, given, 6)
+    drawn = np.concatenate(list(resample_weights(groups, 30, 6)), axis=1)
+    found = statistics(labels, Prepared.of(score, score, labels), drawn)
+    order, weights = escalation_order(score, 6), drawn.astype(int)
     for draw in range(30):
         queue = np.repeat(order, weights[order, draw])
-        for place, percent in enumerate((10, 20, 50)):
+        for percent in (10, 20, 50):
             k = n_escalated(len(queue), percent)
             kept = small[queue[k:]]
             outcome = np.concatenate([large[queue[:k]], kept]) if with_large else kept
-            assert bands.accuracy[0, place, draw] == pytest.approx(outcome.mean(), abs=1e-12)
-        assert bands.small[draw] == pytest.approx(small[queue].mean())
+            assert found[f"accuracy_at_{mark_key(percent)}"][draw] == pytest.approx(outcome.mean(), abs=1e-12)
         if with_large:
             blind = 0.8 * small[queue].mean() + 0.2 * large[queue].mean()
-            assert bands.random[1, draw] == pytest.approx(blind)
-    assert (bands.large is None) is not with_large
+            gain = found["accuracy_at_0.2"][draw] - found["gain_over_random_at_0.2"][draw]
+            assert gain == pytest.approx(blind)
 
 
 def test_lengths_that_do_not_match_are_refused():

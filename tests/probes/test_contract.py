@@ -3,7 +3,10 @@
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
+from made_traces import no_pickle
+from sklearn.metrics import roc_auc_score
 
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError
@@ -12,13 +15,18 @@ from relope.steps import pick_layer
 
 METHODS = registry.names("methods")
 TRAINED = [name for name in METHODS if method_class(name).trains]
-READS_STATES = [name for name in TRAINED if not method_class(name).control]
-SHORT = {"epochs": 2}
+CONTROLS = [name for name in METHODS if method_class(name).control]
+NETWORKS = [name for name in TRAINED if "epochs" in method_class(name).Params.model_fields or name == "fusion"]
+NEEDY = [name for name in METHODS if getattr(method_class(name), "needs", "")]
+READS_CONFIDENCE_ALONE = {"cascade-logprob"}
+READS_ANSWERS = {
+    "cascade", "cascade-logprob", "entropy", "fusion", "logprob", "perplexity", "posthoc", "question-confidence",
+}  # fmt: skip
 
 
-def settings(name):
+def settings(name, epochs=2):
     """Keep network training short."""
-    return SHORT if "epochs" in method_class(name).Params.model_fields else {}
+    return {"epochs": epochs} if name in NETWORKS else {}
 
 
 @pytest.fixture(params=METHODS)
@@ -57,16 +65,17 @@ def test_saved_and_loaded_scores_are_equal_to_the_bit(fitted, testing, tmp_path)
     fitted.save(tmp_path)
     loaded = type(fitted).load(tmp_path)
     assert np.array_equal(loaded.predict_proba(testing), fitted.predict_proba(testing))
-    assert {path.name for path in tmp_path.iterdir()} == {"probe.json", "probe.safetensors"}
+    assert getattr(loaded, "note", "") == getattr(fitted, "note", "") and loaded.params == fitted.params
+    assert no_pickle(tmp_path)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_seed_decides_everything(name, training, testing):
     one, two = (make(name, settings(name)).fit(training, seed=5).predict_proba(testing) for _ in range(2))
     assert np.array_equal(one, two)
 
 
-@pytest.mark.parametrize("name", [n for n in READS_STATES])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_another_seed_gives_another_fit(name, training, testing):
     one, two = (make(name, settings(name)).fit(training, seed=s).predict_proba(testing) for s in (1, 2))
     assert not np.array_equal(one, two)
@@ -79,14 +88,16 @@ def test_one_class_is_refused(name, training):
         make(name, settings(name)).fit(all_right, seed=0)
 
 
-@pytest.mark.parametrize("name", READS_STATES)
-def test_states_that_are_not_finite_are_refused(name, training, monkeypatch):
-    store = training.store
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_states_that_are_not_finite_are_refused_by_all_who_read_them(name, bad, training, monkeypatch):
+    store, touched = training.store, []
     last, answer, batches = store.last, store.answer, store.batches
 
     def spoil(values):
+        touched.append(name)
         values = values.copy()
-        values[0, 0] = np.nan
+        values[0, 0] = bad
         return values
 
     monkeypatch.setattr(store, "last", lambda *a, **k: spoil(last(*a, **k)))
@@ -94,8 +105,12 @@ def test_states_that_are_not_finite_are_refused(name, training, monkeypatch):
     monkeypatch.setattr(
         store, "batches", lambda *a, **k: (dataclasses.replace(b, values=spoil(b.values)) for b in batches(*a, **k))
     )
-    with pytest.raises(InvalidInputError, match="NaN or infinity"):
+    if name in NETWORKS:
+        with pytest.raises(InvalidInputError, match="NaN or infinity"):
+            make(name, settings(name)).fit(training, seed=0)
+    else:
         make(name, settings(name)).fit(training, seed=0)
+        assert not touched
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -111,6 +126,34 @@ def test_a_missing_layer_is_named_with_what_to_do(name, store):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_a_plain_store_is_enough_or_the_flag_that_is_lacking_is_named(name, plain, fits):
+    probe = make(name, settings(name))
+    if name not in NEEDY:
+        probe.fit(plain, seed=0).predict_proba(plain)
+        return
+    flag = method_class(name).needs
+    says = (
+        rf"{name} needs .* which .*tiny\.zarr does not have; extract again with {flag} into a new --out, e\.g\. --out "
+    )
+    for act in (lambda: probe.predict_proba(plain), lambda: probe.fit(plain, seed=0)):
+        with pytest.raises(NotFoundError, match=says):
+            act()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_store_of_states_alone_serves_those_who_read_no_answer(name, training, monkeypatch):
+    manifest = training.store.manifest
+    identity = {**manifest.identity, "generation": {"greedy": True, "max_new_tokens": 0}}
+    monkeypatch.setattr(training.store, "manifest", dataclasses.replace(manifest, identity=identity))
+    probe = make(name, settings(name))
+    if name in READS_ANSWERS:
+        with pytest.raises(NotFoundError, match=rf"{name} needs the model's answers.*without --max-new-tokens 0 into"):
+            probe.fit(training, seed=0)
+    else:
+        probe.fit(training, seed=0)
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_unknown_settings_are_refused_with_those_there_are(name):
     with pytest.raises(InvalidInputError, match="settings and defaults"):
         make(name, {"learning_rat": 1})
@@ -122,15 +165,34 @@ def test_training_without_verdicts_is_refused(name, testing):
         make(name, settings(name)).fit(testing, seed=0)
 
 
-@pytest.mark.parametrize("name", READS_STATES)
+@pytest.mark.parametrize("name", [name for name in TRAINED if name not in {*CONTROLS, *READS_CONFIDENCE_ALONE}])
 def test_a_clear_signal_is_learned(name, training, testing):
-    """Labels made from the states themselves must be found again, out of sample."""
-    from sklearn.metrics import roc_auc_score
+    """Labels that the question's family decides must be found again, out of sample."""
 
     def signal(examples: Examples):
-        table = examples.table
-        return np.array([family in ("bars", "clock") for family in table["family"].to_list()])
+        return examples.table["family"].is_in(["bars", "clock"]).to_numpy()
 
     labelled = dataclasses.replace(training, correct=signal(training))
-    scores = make(name, {"epochs": 20}).fit(labelled, seed=0).predict_proba(testing)
+    scores = make(name, settings(name, 20)).fit(labelled, seed=0).predict_proba(testing)
     assert roc_auc_score(signal(testing), scores) > 0.8
+
+
+@pytest.mark.parametrize("name", ["cascade", "cascade-logprob", "fusion", "posthoc", "question-confidence"])
+def test_confidence_is_learned_by_all_who_read_it(name, training, testing):
+    """Labels that the answer's mean log-prob decides."""
+
+    def signal(examples: Examples):
+        mean = examples.table["logprobs"].list.mean().fill_null(-9.0)
+        return (mean > training.table["logprobs"].list.mean().median()).to_numpy()
+
+    labelled = dataclasses.replace(training, correct=signal(training))
+    scores = make(name, settings(name, 20)).fit(labelled, seed=0).predict_proba(testing)
+    assert roc_auc_score(signal(testing), scores) > 0.8
+
+
+@pytest.mark.parametrize("name", ["cascade", "cascade-logprob", "fusion"])
+def test_log_probs_that_are_not_finite_are_refused(name, training):
+    table = training.store.samples.with_columns(logprobs=pl.Series([[float("nan")]] * len(training.store)))
+    training.store.index.__dict__["samples"] = table
+    with pytest.raises(InvalidInputError, match="NaN or infinity"):
+        make(name, settings(name)).fit(training, seed=0)

@@ -1,6 +1,7 @@
 """Block replay, LoRA and the bottleneck against the streamed backbone, peft and torch."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import peft
@@ -12,11 +13,11 @@ from relope.errors import InvalidInputError
 from relope.extract.datasets import open_dataset
 from relope.extract.streams import Streams
 from relope.probes import make
+from relope.probes._bottleneck import Bottleneck
 from relope.probes._heads import seeded
 from relope.probes._lora import TARGETS, Adapter, attach, share, target_shapes
 from relope.probes._replay import BlockReplay, last_of, read_batch
-from relope.probes.relope import Bottleneck
-from relope.spec import ExtractSpec
+from relope.spec import ExtractSpec, FitSpec
 from relope.store import ActivationStore
 
 
@@ -42,7 +43,7 @@ def batch(one_batch):
     """The twelve samples, as a padded batch from the cache and by id."""
     ragged = next(one_batch.batches(3, size=12))
     assert len(set(np.diff(ragged.offsets))) > 1
-    return read_batch(one_batch, ragged, "cpu"), one_batch.samples["id"].to_list()
+    return read_batch(one_batch, ragged, "cpu", torch.float32), one_batch.samples["id"].to_list()
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ def test_streamed_fits_equal_cached_fits(mode, training, testing, streams):
     few = training.take(np.arange(60))
     settings = {"epochs": 1, "batch": 4, "lora_dropout": 0.0}
     cached = make("relope", settings).fit(few, seed=0)
-    with_streams = [e.__class__(e.store, e.rows, e.correct, e.layer, streams) for e in (few, testing)]
+    with_streams = [dataclasses.replace(e, streams=streams) for e in (few, testing)]
     streamed = make("relope", {**settings, "mode": mode}).fit(with_streams[0], seed=0)
     assert np.allclose(cached.predict_proba(testing), streamed.predict_proba(with_streams[1]), atol=1e-3)
 
@@ -197,3 +198,70 @@ def test_another_layer_than_the_routers_is_refused(training, testing, tmp_path):
 def test_steps_open_streams_from_the_store_alone(store):
     opened = steps.open_streams(store)
     assert opened.backbone.name == "tiny-vl" and len(opened.samples) > 1000
+
+
+def test_without_lora_the_cached_layer_is_all_that_is_read(training, testing, monkeypatch, tmp_path):
+    monkeypatch.setattr(BlockReplay, "open", lambda *a: pytest.fail("no block is needed"))
+    router = make("relope", {"lora": False, "epochs": 8}).fit(training, seed=0)
+    assert router.layers(4) == (4,) and not router.replays
+    assert not any("adapters" in name for name, _ in router.learned_.named_parameters())
+    states = torch.from_numpy(testing.store.last(4, testing.rows))
+    expected = router.learned_.bottleneck(states, None)[0].sigmoid().detach().numpy()
+    assert np.allclose(router.predict_proba(testing), expected, atol=1e-6)
+    with pytest.raises(InvalidInputError, match="no adapter to export"):
+        router.export(tmp_path)
+
+
+def test_an_untrained_adapter_changes_nothing(training, testing):
+    """B starts at 0: with LoRA's learning rate next to nothing, heads with and without LoRA agree, but
+    for the clipping, which sees the gradients of both."""
+    settings = {"epochs": 2, "lora_lr": 1e-12, "lora_dropout": 0.0, "batch": 32}
+    one, two = (make("relope", {**settings, "lora": lora}).fit(training, seed=0) for lora in (True, False))
+    assert np.allclose(one.predict_proba(testing), two.predict_proba(testing), atol=5e-3)
+
+
+def test_the_block_can_be_run_in_another_number_type(one_batch, replay, batch):
+    half = BlockReplay.open(one_batch, 4, "cpu", "bfloat16")
+    assert half.dtype == torch.bfloat16 and replay.dtype == torch.float32
+    ragged = next(one_batch.batches(3, size=12))
+    adapters = random_adapters(half.block)
+    states = half.last_states(read_batch(one_batch, ragged, "cpu", half.dtype), attach(half.block, adapters))
+    exact = replay.last_states(batch[0], attach(replay.block, adapters))
+    assert states.dtype == torch.bfloat16 and all(a.down.dtype == torch.float32 for a in adapters.values())
+    assert torch.cosine_similarity(states.float(), exact).min() > 0.999
+
+
+def test_prompts_beyond_the_reach_of_longrope_run_apart(replay, batch, monkeypatch):
+    padded, _ = batch
+    whole = replay.last_states(padded, fast=False)
+    lengths = padded.mask.sum(1)
+    monkeypatch.setattr(replay, "reach", int(lengths.median()))
+    kinds, own = [], replay.arguments
+    monkeypatch.setattr(replay, "arguments", lambda part: (kinds.append(part.mask.sum(1)), own(part))[1])
+    assert torch.allclose(replay.last_states(padded, fast=False), whole, atol=1e-5)
+    assert len(kinds) == 2 and kinds[0].max() <= replay.reach < kinds[1].min()
+    kinds.clear()
+    monkeypatch.setattr(replay, "reach", 10_000)
+    replay.last_states(padded)
+    assert len(kinds) == 1
+
+
+def test_streamed_batches_are_small_unless_asked_for():
+    batches = [
+        make("relope", settings).params.batch for settings in ({}, {"mode": "full"}, {"mode": "full", "batch": 5})
+    ]
+    assert batches == [64, 16, 5]
+
+
+def test_a_block_that_the_store_lacks_is_taken_from_the_checkpoint(tmp_path):
+    path = tmp_path / "three.zarr"
+    spec = ExtractSpec(model="tiny-vl", dataset="tiny", split=("test",), limit=40, layers=("2", "3", "4"), out=path,
+                       device="cpu")  # fmt: skip
+    steps.extract(spec)
+    assert not (path / "block_3").exists()
+    asked = {"epochs": 1}
+    steps.fit(FitSpec(method="relope", store=path, split=("test",), layer=3, device="cpu", set=asked))
+    assert torch.equal(
+        BlockReplay.open(ActivationStore.open(path), 3, "cpu").block.self_attn.q_proj.weight,
+        steps.open_streams(ActivationStore.open(path), "cpu").model.get_decoder().layers[2].self_attn.q_proj.weight,
+    )

@@ -1,6 +1,6 @@
 """A small store whose every number is known. (Not in conftest.py: several folders have one of that name.)"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,16 @@ def write_part(writer: StoreWriter, ids: Sequence[str], captures: dict[str, Capt
     return part.id
 
 
-def make_store(path: Path, manifest: StoreManifest | None = None, parts: Sequence[Sequence[str]] = PARTS) -> Made:
+def make_store(
+    path: Path,
+    manifest: StoreManifest | None = None,
+    parts: Sequence[Sequence[str]] = PARTS,
+    lengths: Mapping[str, int] = LENGTHS,
+    codec: str = "none",
+) -> Made:
     manifest = manifest or make_manifest()
-    captures = {name: make_capture(name, manifest) for ids in parts for name in ids}
-    writer = create_or_open(path, manifest)
+    captures = {name: make_capture(name, manifest, lengths[name]) for ids in parts for name in ids}
+    writer = create_or_open(path, manifest, codec=codec)
     written = [write_part(writer, ids, captures) for ids in parts]
     writer.publish(written)
     return Made(path, manifest, captures, writer, written)

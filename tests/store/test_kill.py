@@ -108,7 +108,7 @@ def test_killed_when(tmp_path: Path, whole: Path, moment: str) -> None:
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     rng = np.random.default_rng()
     path, n_parts = tmp_path / "x.zarr", 25
-    for _ in range(3):
+    for _ in range(20):
         process = start(path, "fsync 0", n_parts)
         assert process.stdout is not None and process.stdout.readline() == "start\n"
         time.sleep(float(rng.uniform(0, 0.25)))

@@ -215,7 +215,7 @@ def test_absurd_shapes_are_refused_before_anything_is_allocated(build: Callable[
     reseal(folder)
     assert (made.parts[0], "hidden/2") in problems_of(made, deep=True)
     with pytest.raises(StoreError, match=r"has shape|bytes, must be|claims"):
-        ActivationStore.open(made.path)._array(0, "hidden/2")
+        ActivationStore.open(made.path).array(0, "hidden/2")
 
 
 def test_an_index_that_points_outside_its_file(build: Callable[..., Made]) -> None:

@@ -20,6 +20,8 @@ class Card:
         layer: the layer l that probes read; 0 = half the depth.
         batch_size: samples in one prefill.
         revision: hub revision that is asked for; what it resolves to is recorded.
+        pixels: fewest and most pixels of a picture, ``()`` = as the processor has it.
+        adapter: folder of a LoRA within the checkpoint that is merged into the weights.
     """
 
     source: str
@@ -27,10 +29,14 @@ class Card:
     layer: int = 0
     batch_size: int = 16
     revision: str = ""
+    pixels: tuple[int, int] | tuple[()] = ()
+    adapter: str = ""
 
 
 def open_card(name: str) -> Card:
     """Return the card of a model by CLI name, checkpoint folder or hub id.
+
+    The hub id of a model that has a name gives the same card as the name.
 
     Raises:
         NotFoundError: it is neither.
@@ -45,13 +51,18 @@ def open_card(name: str) -> Card:
     if Path(name).exists():
         raise NotFoundError(f"{name} holds no config.json; --model takes a checkpoint folder, a hub id or a name")
     if name.count("/") == 1 and not name.startswith((".", "/")):
-        return Card(source=name)
+        named = (registry.load("backbones", other).CARD for other in registry.names("backbones"))
+        return next((card for card in named if card.source == name), Card(source=name))
     hint = "--model also takes a checkpoint folder or a hub id like Qwen/Qwen2.5-VL-7B-Instruct"
     raise unknown("model", name, registry.names("backbones"), hint)
 
 
-def locate(card: Card) -> tuple[Path, str]:
+def locate(card: Card, *, weights: bool = True) -> tuple[Path, str]:
     """Return the local folder of a model and the hub revision it came from (``""`` if local).
+
+    Args:
+        card: which model.
+        weights: False fetches the configuration and the processor alone.
 
     Raises:
         NotFoundError: the hub does not have it, or cannot be reached.
@@ -62,9 +73,14 @@ def locate(card: Card) -> tuple[Path, str]:
         return Path(card.source), ""
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    patterns = ["*.json", "*.jinja", "*.model", "*.txt", *(["*.safetensors"] if weights else [])]
     try:
-        folder = snapshot_download(card.source, revision=card.revision or None, allow_patterns=patterns)
+        folder = snapshot_download(
+            card.source,
+            revision=card.revision or None,
+            allow_patterns=patterns,
+            ignore_patterns=["speech-lora/*", "original/*", "onnx/*"],
+        )
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NotFoundError(

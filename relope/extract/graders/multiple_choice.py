@@ -2,12 +2,12 @@ r"""The option letter of a multiple-choice answer.
 
 The rules are tried in this order; the first that finds a letter decides:
 
-1. the last boxed letter, ``\boxed{B}``;
-2. an explicit "answer is B" or "answer: B";
-3. the whole response is a letter: ``b``, ``**B**``, ``(B)``;
-4. it begins with ``B.``, ``B)`` or ``(B)``;
+1. the last boxed letter, ``\boxed{B}``, or a boxed option text;
+2. an explicit "answer is B", "answer: B" or "B is correct";
+3. the whole response is a letter (``b``, ``**B**``, ``(B)``), or is the text of one option;
+4. it begins with ``B.``, ``B)`` or ``(B)``, or its first or last line is a letter;
 5. the single bracketed letter that is not negated;
-6. a standalone capital that is not the article "A";
+6. the single standalone capital that is neither negated nor the article "A";
 7. the one longest option text contained in the response.
 
 Otherwise the answer is unparsed and wrong. Nothing is ever guessed.
@@ -16,78 +16,110 @@ Otherwise the answer is unparsed and wrong. Nothing is ever guessed.
 import re
 from collections.abc import Callable, Sequence
 
-from relope.extract.graders import bounded
+from relope.extract.graders import _text, bounded
+from relope.extract.graders._letters import article, leading, named, whole
 from relope.extract.graders.exact import fold
 from relope.extract.prompts import LETTERS
 from relope.types import Grade
 
-VERSION = "1"
+VERSION = "2"
 
-_BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\(?:text|mathrm|mathbf)\s*\{)?\s*\(?([A-Za-z])\)?\s*\.?\s*\}")
+UNKNOWN = ("",) * 10
+
+_SURELY = r"(?: (?:clearly|definitely|therefore|thus|most|likely|probably|actually|obviously|simply|indeed|still)){0,2}"
 _EXPLICIT = re.compile(
-    r"\b(?:answer|option|choice)\s*(?:is|:|=)\s*:?\s*[*_(\[{]*\s*([A-Za-z])(?![A-Za-z'])", re.IGNORECASE
+    r"\b(?:answer|option|choice)\b(?: (?!not\b|never\b|isn|can't|cannot|won't)[A-Za-z']{1,20}){0,6}? ?"
+    r"(?:\b(?:is|be)\b|[:=→]|->)"
+    + _SURELY
+    + r"[\s:]{0,3}(?:(?:the )?(?:correct )?(?:option|choice|letter|answer)\b[\s:]{0,2})?"
+    r"[\"'“‘(\[<]{0,3}([A-Za-z])(?![\w-]|['’]\w)"
+    r"|(?<![\w'’(\[-])[(\[]?([A-Z])[)\]]? is (?:the )?(?:most |only )?(?:correct|right|best)\b",
+    re.IGNORECASE,
 )
-_WHOLE = re.compile(r"[\s*_`(\[{]*([A-Za-z])[\s*_`)\]}.:]*")
-_LEADING = re.compile(r"\s*(?:[*_]*([A-Z])[*_]*[.):]|\(([A-Za-z])\))")
-_BRACKETED = re.compile(r"(not\s+|n't\s+|neither\s+)?[(\[]([A-Za-z])[)\]]")
-_STANDALONE = re.compile(r"(?<![A-Za-z'])([A-Z])(?![A-Za-z'])")
+_ANOTHER = re.compile(
+    r"[)\]\"'”’]{0,2}(?:,? ?(?:or|and|/|&) ?[(\[]?[A-Z](?![\w'’-])|, ?[(\[]?[A-Z][)\]]?(?=$|[,.;\n]| and | or ))"
+)
+_DOUBTED = re.compile(
+    r"(?:n['’]t|\bnot) (?:think|believe|say|sure)(?: (?:that|if|the|correct|right|it|is)){0,4} ?$", re.IGNORECASE
+)
+_BRACKETED = re.compile(r"(?<![A-Za-z0-9\\])[(\[]([A-Za-z])[)\]]")
+_STANDALONE = re.compile(r"(?<![\w.'’°/-])(?<!\d )([A-Z])(?![\w'’°/]|\.\w|-\w)")
+_NONE = re.compile(r"\b(?:none|neither) of (?:the|these|them)\b", re.IGNORECASE)
 
-Rule = Callable[[str, str], str]
+Rule = Callable[[str, Sequence[str]], str]
 
 
 def grade(response: str, answers: Sequence[str], choices: Sequence[str]) -> Grade:
-    """Judge a multiple-choice answer; gold answers are letters."""
-    letter = parse(response, choices)
-    return Grade(letter in answers, letter, "parsed" if letter else "unparsed")
+    """Judge a multiple-choice answer; gold answers are letters. Unknown options may be A–J."""
+    letter = parse(response, choices or UNKNOWN)
+    return Grade(bool(letter) and letter in answers, letter, "parsed" if letter else "unparsed")
 
 
 def parse(response: str, choices: Sequence[str]) -> str:
     """Return the option letter that an answer names, or ``""``."""
-    text, letters = bounded(response), LETTERS[: len(choices)]
-    for rule in (_boxed, _explicit, _whole, _leading, _bracketed, _standalone):
-        if found := rule(text, letters):
+    text = bounded(response)
+    if found := _boxed(text, choices):
+        return found
+    text = _text.plain(text)
+    rules: tuple[Rule, ...] = (_explicit, whole, equal, leading, _bracketed, _standalone, _contained)
+    for rule in rules:
+        if found := rule(text, choices):
             return found
-    return _by_text(text, choices)
+    return ""
 
 
-def _boxed(text: str, letters: str) -> str:
-    return _last([match.upper() for match in _BOXED.findall(text)], letters)
+def _boxed(text: str, choices: Sequence[str]) -> str:
+    for content in map(_text.plain, _text.boxed(text)):
+        if found := whole(content, choices) or equal(content, choices) or leading(content, choices):
+            return found
+    return ""
 
 
-def _explicit(text: str, letters: str) -> str:
-    found = [match for match in _EXPLICIT.findall(text) if match != "a"]  # "the answer is a cat"
-    return _last([match.upper() for match in found], letters)
+def _explicit(text: str, choices: Sequence[str]) -> str:
+    found = ""
+    for match in _EXPLICIT.finditer(text):
+        place = 1 if match[1] else 2
+        letter, end = match[place], match.end(place)
+        if letter in "aA" and article(text, end, choices):
+            continue
+        if (match[2] and match[2].islower()) or _DOUBTED.search(text[max(0, match.start() - 40) : match.start()]):
+            continue
+        if letter.upper() in LETTERS[: len(choices)] and not _ANOTHER.match(text, end):
+            found = letter.upper()
+    return found
 
 
-def _whole(text: str, letters: str) -> str:
-    match = _WHOLE.fullmatch(text)
-    return _last([match[1].upper()], letters) if match else ""
+def _bracketed(text: str, choices: Sequence[str]) -> str:
+    return named(text, _BRACKETED, choices)
 
 
-def _leading(text: str, letters: str) -> str:
-    match = _LEADING.match(text)
-    return _last([(match[1] or match[2]).upper()], letters) if match else ""
+def _standalone(text: str, choices: Sequence[str]) -> str:
+    return named(text, _STANDALONE, choices)
 
 
-def _bracketed(text: str, letters: str) -> str:
-    found = {letter.upper() for negated, letter in _BRACKETED.findall(text) if not negated}
-    named = [letter for letter in found if letter in letters]
-    return named[0] if len(named) == 1 else ""
+def equal(text: str, choices: Sequence[str]) -> str:
+    """Return the letter of the one option whose text the whole response is."""
+    said = fold(text)
+    places = [place for place, choice in enumerate(choices) if said and fold(_text.plain(choice)) == said]
+    return LETTERS[places[0]] if len(places) == 1 else ""
 
 
-def _standalone(text: str, letters: str) -> str:
-    named = {letter for letter in _STANDALONE.findall(text) if letter != "A" and letter in letters}
-    return named.pop() if len(named) == 1 else ""
+def _contained(text: str, choices: Sequence[str]) -> str:
+    said = f" {' '.join(text.casefold().split())} "
+    options = [fold(_text.plain(choice)) for choice in choices]
+    if _NONE.search(text) and not any(option.startswith("none") for option in options):
+        return ""
+    lengths = [len(option) if option and _mentions(said, option) else 0 for option in options]
+    longest = max(lengths, default=0)
+    return LETTERS[lengths.index(longest)] if longest and lengths.count(longest) == 1 else ""
 
 
-def _by_text(text: str, choices: Sequence[str]) -> str:
-    folded = f" {fold(text)} "
-    contained = [(len(fold(choice)), place) for place, choice in enumerate(choices) if f" {fold(choice)} " in folded]
-    longest = max((length for length, _ in contained), default=0)
-    best = [place for length, place in contained if length == longest and length > 0]
-    return LETTERS[best[0]] if len(best) == 1 else ""
+def _mentions(said: str, option: str) -> bool:
+    """Return whether an option's text stands in a response as words of its own, not negated."""
+    number = r"(?<![^\d][-−+])(?<!\d[.,/^])(?<![/^])" if option[0].isdigit() else ""
+    pattern = rf"(?<!\w){number}{re.escape(option)}(?!\w)(?![.,/]\d)"
+    found = (said[max(0, match.start() - 16) : match.start()] for match in re.finditer(pattern, said))
+    return any(not _DENIED.search(before) for before in found)
 
 
-def _last(found: list[str], letters: str) -> str:
-    named = [letter for letter in found if letter in letters]
-    return named[-1] if named else ""
+_DENIED = re.compile(r"(?:\bnot|n['’]t|\bneither|\bnor|\brather than|\binstead of|\bunlike)(?: (?:be|a|an|the))? $")

@@ -1,0 +1,162 @@
+"""Figures 2 and 3 and the data-efficiency curve: their numbers as tables, drawn by `study_figures`."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from relope.errors import InvalidInputError, NotFoundError
+from relope.evaluate import study_figures
+from relope.evaluate.draws import draw_aucs
+from relope.evaluate.export import Table, hundred
+from relope.evaluate.persample import Evaluated
+from relope.evaluate.routing import MARKS, mark_key
+from relope.evaluate.studies import Study, StudyInputs
+from relope.evaluate.study_tables import PAIRED, SEEDS, TINY, record, shows
+from relope.evaluate.wording import DASH, Json, fraction, percent
+
+NO_SETTING = ("method", "seed", "inner_auc", "best_epoch", "epochs", "seconds", "key", "data")
+"""Columns of a sweep that are no setting."""
+
+
+def figure2(inputs: StudyInputs) -> Study:
+    """Figure 2: system accuracy against the share of questions sent to the large model."""
+    hybrid = [one for one in inputs.reports if one.report["accuracy_at_is"] == "system"]
+    if not hybrid:
+        raise InvalidInputError("figure2 needs reports with a large model: `relope evaluate … --large-store`")
+    rows, records = [], []
+    for one in hybrid:
+        by_name = {row["method"]: row for row in one.report["methods"]}
+        for method in inputs.methods([one]):
+            if method not in by_name:
+                continue
+            metrics = by_name[method]["metrics"]
+            names = [*(f"accuracy_at_{mark_key(mark)}" for mark in MARKS), "apgr", "cpt_50", "cpt_80", "qnc"]
+            shown = [fraction(metrics[name]["value"]) if name == "apgr" else percent(metrics[name]["value"])
+                     for name in names]  # fmt: skip
+            rows.append([one.model, one.dataset, method, *shown])
+            records += [_metric(one, method, name, metrics[name]) for name in names]
+    columns = ["model", "data", "method", *(f"at {mark} %" for mark in MARKS)]
+    columns += ["APGR", "CPT(50 %)", "CPT(80 %)", "QNC"]
+    table = Table(
+        "figure2",
+        "Accuracy of the whole system at 10, 20 and 50 % escalated, and routing metrics",
+        columns,
+        rows,
+        records,
+        3,
+        [PAIRED],
+    )
+    about = (
+        "The lowest-scored share of the questions goes to the large model. The dashed line is blind escalation, the "
+        "dotted one an oracle that knows every verdict beforehand."
+    )
+    figures = [
+        (
+            study_figures.routing_panels(inputs, hybrid),
+            "Accuracy of the system by share escalated; names stand in the order at 50 %.",
+        )
+    ]
+    return Study("Figure 2: routing curves", inputs.described(), shows(inputs, about), [table], figures)
+
+
+def _metric(one: Evaluated, method: str, name: str, metric: Json) -> Json:
+    low, high = metric["ci95"] or (None, None)
+    label = {"model": one.model, "large_model": one.report["large_name"], "data": one.report["dataset"]}
+    more = {"value": metric["value"], "ci95_low": low, "ci95_high": high, "null_reason": metric["null_reason"]}
+    return {**label, "method": method, "n": len(one.correct), "metric": name, **more}
+
+
+def figure3(inputs: StudyInputs) -> Study:
+    """Figure 3: inner validation AUC against rank, layer and β, from sweeps."""
+    panels, rows, records = [], [], []
+    for path in inputs.spec.sweeps:
+        runs = _read_sweep(Path(path))
+        for setting in _varied(runs):
+            points = _points(runs, setting)
+            method = str(runs["method"][0])
+            panels.append((method, setting, points))
+            for point in points:
+                spread = DASH if point["sd"] is None else f"{100 * point['sd']:.1f}"
+                value = f"{point['value']:g}"
+                rows.append([method, setting, value, hundred(point["auc"]), spread, str(point["runs"])])
+                records.append({"method": method, "setting": setting, "sweep": path, **point})
+    if not panels:
+        raise InvalidInputError(
+            f"no setting varies in {', '.join(inputs.spec.sweeps)}; sweep one with --grid, e.g. --grid lora_rank=4,16"
+        )
+    columns = ["method", "setting", "value", "inner AUC × 100", "± over runs", "runs"]
+    table = Table("figure3", "Inner validation AUC by setting", columns, rows, records, 2)
+    about = (
+        "Each fit holds out a part of its training samples, and the AUC is on that part: nothing here has seen the "
+        "test split. ± is the standard deviation over runs (seeds, and other settings of the grid). A difference "
+        f"within it is not shown to be one.{TINY}"
+    )
+    figure = study_figures.ablation_panels(panels)
+    fits, methods = sum(int(row[-1]) for row in rows), sorted({panel[0] for panel in panels})
+    what = f"{len(panels)} settings of {', '.join(methods)}, {fits} fits."
+    return Study("Figure 3: ablation", what, about, [table], [(figure, "Bars: ± one standard deviation over runs.")])
+
+
+def _read_sweep(path: Path) -> pl.DataFrame:
+    if not path.is_file():
+        raise NotFoundError(f"{path} does not exist; make it with `relope sweep METHOD --store … --grid …`")
+    try:
+        table = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InvalidInputError(f"{path} is no readable Parquet file ({error}); sweep again") from error
+    if lacking := [name for name in ("method", "inner_auc") if name not in table.columns]:
+        raise InvalidInputError(f"{path} lacks the columns {', '.join(lacking)}; it is no table of `relope sweep`")
+    if table.is_empty():
+        raise InvalidInputError(f"{path} holds no runs; sweep again")
+    return table
+
+
+def _varied(table: pl.DataFrame) -> list[str]:
+    """Return the numeric settings with more than one value."""
+    return [
+        name
+        for name, dtype in table.schema.items()
+        if name not in NO_SETTING and dtype.is_numeric() and table[name].n_unique() > 1
+    ]
+
+
+def _points(table: pl.DataFrame, setting: str) -> list[dict[str, Any]]:
+    found = (
+        table.group_by(setting)
+        .agg(pl.col("inner_auc").mean().alias("auc"), pl.col("inner_auc").std().alias("sd"), pl.len().alias("runs"))
+        .sort(setting)
+        .rename({setting: "value"})
+    )
+    return found.to_dicts()
+
+
+def data_efficiency(inputs: StudyInputs) -> Study:
+    """AUC against the number of labelled samples, from routers named METHOD@nN."""
+    rows, records, panels = [], [], []
+    for place, one in enumerate(inputs.reports):
+        drawn = draw_aucs(one, inputs.spec.bootstrap, inputs.spec.seed + place)
+        lines: dict[str, list[tuple[int, Any]]] = {}
+        for name, value in drawn.items():
+            if found := re.fullmatch(r"(.+)@n(\d+)", name):
+                lines.setdefault(found[1], []).append((int(found[2]), value))
+        for method, points in lines.items():
+            for n, value in sorted(points, key=lambda point: point[0]):
+                rows.append([one.model, one.dataset, method, f"{n:,}", hundred(value.known, value.ci95)])
+                records.append(record(one, f"{method}@n{n}", value, labelled=n))
+        if lines:
+            panels.append((one, lines))
+    if not panels:
+        raise InvalidInputError(
+            "no method of these reports is named METHOD@nN; fit some with --cap N into …routers/METHOD@nN"
+        )
+    columns = ["model", "data", "method", "labelled samples", "AUC × 100"]
+    table = Table("data_efficiency", "AUC × 100 by labelled samples", columns, rows, records, 3, [PAIRED, SEEDS])
+    about = (
+        "A smaller training set is a part of every larger one (whole image groups, drawn at random). The curve tells "
+        "how many labelled questions a router needs; it says nothing beyond its last point."
+    )
+    figure = study_figures.efficiency_panels(panels)
+    caption = "Test AUC by number of labelled training samples; bands: 95 % intervals."
+    return Study("Data efficiency", inputs.described(), shows(inputs, about), [table], [(figure, caption)])

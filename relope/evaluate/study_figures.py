@@ -1,0 +1,170 @@
+"""Small multiples: routing curves, ablations and data efficiency."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from relope.evaluate.draws import Drawn
+from relope.evaluate.persample import Evaluated
+from relope.evaluate.studies import StudyInputs
+from relope.evaluate.svg import GREY, INK, MUTED, SERIES, WIDTH, add_panel, draw, spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANEL_HEIGHT = 300
+LABEL_ROOM = 128
+GAP = 16
+
+Paint = Callable[["Axes", int, int], None]
+"""Draws panel ``place``; the last argument is the pixels of its height."""
+
+
+def panels(name: str, description: str, n: int, columns: int, label_room: int, paint: Paint) -> str:
+    """Draw n panels in rows of so many columns, with room for labels on the right of each."""
+    across = min(n, columns)
+    rows = math.ceil(n / across)
+    height = rows * PANEL_HEIGHT
+
+    def fill(figure: "Figure") -> None:
+        for place in range(n):
+            row, column = divmod(place, across)
+            width = WIDTH / across
+            left, right = column * width + 56, WIDTH - (column + 1) * width + label_room
+            axes = add_panel(figure, left, height - (row + 1) * PANEL_HEIGHT + 50, right, row * PANEL_HEIGHT + 34)
+            paint(axes, place, PANEL_HEIGHT - 84)
+
+    return draw(name, description, height, fill)
+
+
+def end_labels(axes: "Axes", ends: Sequence[tuple[str, float, str, bool]], pixels: int, leaders: bool = True) -> None:
+    """Write names at the right of their lines, moved apart where they would touch.
+
+    Args:
+        axes: with its final limits.
+        ends: name, value at the end, colour, whether it is strong.
+        pixels: height of the panel.
+        leaders: draw from the line's end; without, the labels only stand in the order of the values.
+    """
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    wanted = [(value - low) / (high - low) * pixels for _, value, _, _ in ends]
+    width = axes.get_position().width * WIDTH
+    for (name, _, colour, strong), want, y in zip(ends, wanted, spread(wanted, GAP, 0, pixels), strict=True):
+        start = want if leaders else y
+        axes.plot(
+            [1 + 2 / width, 1 + 10 / width, 1 + 18 / width], [start / pixels, y / pixels, y / pixels], color=colour,
+            linewidth=1.2, transform=axes.transAxes, clip_on=False,
+        )  # fmt: skip
+        axes.text(
+            1 + 22 / width, y / pixels, name, transform=axes.transAxes, verticalalignment="center_baseline",
+            fontsize=12, color=INK, weight="bold" if strong else "normal",
+        )  # fmt: skip
+
+
+def colours(names: Sequence[str], controls: Sequence[str] = ()) -> dict[str, str]:
+    """Return a colour for each name; controls and what has no colour left are grey."""
+    found, left = {}, list(SERIES)
+    for name in names:
+        found[name] = left.pop(0) if left and name not in controls else GREY
+    return found
+
+
+def routing_panels(inputs: StudyInputs, reports: Sequence[Evaluated]) -> str:
+    """Draw one panel a report: accuracy of the system against the share escalated."""
+    shown = _ranked(inputs, reports)
+    tint = colours(shown)
+
+    def paint(axes: "Axes", place: int, pixels: int) -> None:
+        report = reports[place].report
+        ratios = np.arange(101)
+        axes.plot(ratios, _percent(report["oracle_curve"]), color=MUTED, linewidth=1.2, dashes=(1.5, 2.5))
+        axes.plot(ratios, _percent(report["random_curve"]), color=MUTED, linewidth=1.2, dashes=(6, 4))
+        for method in reversed(shown):
+            if method in report["curves"]:
+                strong = tint[method] != GREY
+                axes.plot(
+                    ratios, _percent(report["curves"][method]), color=tint[method], linewidth=1.8 if strong else 1
+                )
+        axes.set_title(f"{report['small_name']}, {reports[place].dataset}, n={report['n']:,}", pad=10, fontsize=13)
+        axes.set_xlim(0, 100)
+        axes.set_xticks((0, 20, 50, 100))
+        axes.xaxis.set_major_formatter("{x:.0f} %")
+        axes.yaxis.set_major_formatter("{x:g} %")
+        axes.set_xlabel("share sent to the large model")
+        labels = [name for name in shown if tint[name] != GREY and name in report["curves"]]
+        # The curves meet at both ends; at the middle they are furthest apart.
+        ends = [(name, float(_percent(report["curves"][name])[50]), tint[name], name == labels[0]) for name in labels]
+        end_labels(axes, ends, pixels, leaders=False)
+
+    text = f"Routing curves of {', '.join(shown)}: accuracy of the whole system by share escalated."
+    return panels("routing", text, len(reports), 2, LABEL_ROOM, paint)
+
+
+def _percent(curve: Sequence[float | None]) -> Any:
+    return 100 * np.array([np.nan if value is None else value for value in curve], dtype=float)
+
+
+def _ranked(inputs: StudyInputs, reports: Sequence[Evaluated]) -> list[str]:
+    """Return the methods, the one with the highest mean AUC first."""
+    aucs: dict[str, list[float]] = {}
+    for one in reports:
+        for row in one.report["methods"]:
+            if row["auc"] is not None and not row["is_control"]:
+                aucs.setdefault(row["method"], []).append(row["auc"])
+    chosen = [name for name in inputs.methods(list(reports)) if name in aucs]
+    return sorted(chosen, key=lambda name: -float(np.mean(aucs[name])))
+
+
+TITLES = {"lora_rank": "LoRA rank", "layer": "layer that is read", "beta": "β, weight of the KL term"}
+
+
+def ablation_panels(found: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]]) -> str:
+    """Draw one panel a setting: inner AUC against its value."""
+
+    def paint(axes: "Axes", place: int, pixels: int) -> None:
+        method, setting, points = found[place]
+        x = np.arange(len(points))
+        y = np.array([point["auc"] for point in points], dtype=float)
+        bars = np.array([point["sd"] or 0.0 for point in points], dtype=float)
+        axes.errorbar(x, y, yerr=bars, color=SERIES[0], linewidth=2, marker="o", markersize=6, elinewidth=1.5)
+        best = int(np.nanargmax(y))
+        axes.plot([best], [y[best]], marker="o", markersize=11, markerfacecolor="none", color=SERIES[0])
+        axes.set_xticks(x, [f"{point['value']:g}" for point in points])
+        axes.set_xlim(-0.4, len(points) - 0.6)
+        axes.set_xlabel(TITLES.get(setting, setting))
+        axes.yaxis.set_major_formatter("{x:.3f}")
+        axes.set_title(f"{method}: inner validation AUC", pad=10, fontsize=13)
+
+    settings = ", ".join(TITLES.get(setting, setting) for _, setting, _ in found)
+    return panels("ablation", f"Inner validation AUC against {settings}.", len(found), 3, 16, paint)
+
+
+def efficiency_panels(found: Sequence[tuple[Evaluated, Mapping[str, Sequence[tuple[int, Drawn]]]]]) -> str:
+    """Draw one panel a report: test AUC against the number of labelled samples."""
+
+    def paint(axes: "Axes", place: int, pixels: int) -> None:
+        one, lines = found[place]
+        tint, ends, ticks = colours(list(lines)), [], set()
+        for method, unsorted in lines.items():
+            points = sorted(unsorted, key=lambda point: point[0])
+            x, y = [n for n, _ in points], [value.value for _, value in points]
+            bounds = [value.ci95 or (np.nan, np.nan) for _, value in points]
+            low, high = [bound[0] for bound in bounds], [bound[1] for bound in bounds]
+            axes.fill_between(x, low, high, color=tint[method], alpha=0.12, linewidth=0)
+            axes.plot(x, y, color=tint[method], linewidth=2, marker="o", markersize=5)
+            ends.append((method, y[-1], tint[method], method == "relope"))
+            ticks |= set(x)
+        axes.set_xscale("log")
+        axes.set_xticks(sorted(ticks), [f"{n:,}" for n in sorted(ticks)])
+        axes.minorticks_off()
+        axes.axhline(0.5, color=MUTED, linewidth=1, dashes=(6, 4))
+        axes.set_xlabel("labelled training samples (log scale)")
+        axes.yaxis.set_major_formatter("{x:.2f}")
+        axes.set_title(f"{one.model}, {one.dataset}: test AUC, n={len(one.correct):,}", pad=10, fontsize=13)
+        end_labels(axes, ends, pixels)
+
+    return panels("efficiency", "Test AUC against labelled training samples.", len(found), 2, LABEL_ROOM, paint)

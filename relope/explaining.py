@@ -1,0 +1,187 @@
+"""Which tokens of a sample a router looks at: weights, words and patches for one picture."""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from relope import registry
+from relope.errors import InvalidInputError, RelopeError, unknown
+from relope.evaluate.attention_figure import Patches, Word, draw, page
+from relope.places import outputs_beside
+from relope.probes import Examples, method_class
+from relope.provenance import digest, write_bytes
+from relope.routers import open_router
+from relope.spec import ExplainSpec
+from relope.store import ActivationStore
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def explained(spec: ExplainSpec) -> tuple[Path, bool, str, dict[str, Any]]:
+    """Write picture and page of one sample; return the page, False, a line and the facts.
+
+    Raises:
+        NotFoundError: no such sample.
+        InvalidInputError: the router's method looks at no tokens, or it was fitted on another recipe.
+    """
+    store = ActivationStore.open(spec.store)
+    router, probe = open_router(str(spec.router))
+    if not hasattr(probe, "token_weights"):
+        can = [name for name in registry.names("methods") if hasattr(method_class(name), "token_weights")]
+        raise InvalidInputError(f"{router.method} weighs no tokens and cannot be explained; can be: {', '.join(can)}")
+    if router.recipe_id != store.recipe_id:
+        raise InvalidInputError(f"{spec.router} was fitted on another recipe than {spec.store}; fit it on this store")
+    found = store.samples.with_row_index("place").filter(store.samples["id"] == spec.sample)
+    if not len(found):
+        raise unknown("sample", spec.sample, store.samples["id"].head(20).to_list(), "these are the first 20 ids")
+    examples = Examples(store, np.array([found["place"][0]], dtype=np.int64), None, router.layer)
+    weights = probe.token_weights(examples)[0]
+    score = float(probe.predict_proba(examples)[0])
+    columns = store.manifest.token_columns
+    tokens = dict(zip(columns, store.tokens(examples.rows)[0].T, strict=True))
+    words = _words(store, tokens, weights)
+    patches = _patches(tokens, weights)
+    return _write(spec, store, found.to_dicts()[0], score, words, patches, weights)
+
+
+def _write(
+    spec: ExplainSpec, store: ActivationStore, sample: dict[str, Any], score: float,
+    words: list[Word], patches: list[Patches], weights: npt.NDArray[np.float32],
+) -> tuple[Path, bool, str, dict[str, Any]]:  # fmt: skip
+    out = spec.out or Path(f"{outputs_beside(spec.store)}.explained") / _file_name(spec.sample)
+    pictures, why = _pictures(store, sample["split"], spec.sample)
+    if len(pictures) != len(patches):
+        pictures = [None] * len(patches)
+    on_images = float(sum(part.weights.sum() for part in patches))
+    title = f"{spec.sample}: P(correct) = {score:.3f}"
+    image = draw(title, pictures, patches, words)
+    write_bytes(out / "attention.png", image)
+    facts = {
+        "sample": spec.sample,
+        "score": score,
+        "weight_on_images": on_images,
+        "tokens": _facts(words, patches, len(weights)),
+        "picture": str(out / "attention.png"),
+    }
+    n_patches = sum(len(part.weights) for part in patches)
+    notes = [
+        f"{on_images:.1%} of the weight lies on {n_patches} image tokens, {1 - on_images:.1%} on "
+        f"{len(weights) - n_patches} text tokens."
+    ]
+    notes += [why] if why else []
+    shown = [None if picture is None else _data_uri(picture) for picture in pictures]
+    write_bytes(out / "attention.html", page(title, sample["response"], notes, shown, patches, words).encode())
+    write_bytes(out / "weights.json", (json.dumps(facts, indent=1) + "\n").encode())
+    text = f"{spec.sample}: P(correct) {score:.3f}, {on_images:.1%} of the weight on the image"
+    return out / "attention.html", False, f"{text} → {out / 'attention.html'}", facts
+
+
+def _file_name(sample: str) -> str:
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in sample).lstrip(".")
+    return safe if safe == sample else f"{safe[:80]}-{digest(sample)[:8]}"
+
+
+def _facts(words: Sequence[Word], patches: Sequence[Patches], n_tokens: int) -> list[dict[str, Any]]:
+    """Return one entry a token, in the order of the prompt."""
+    found: list[dict[str, Any]] = [{}] * n_tokens
+    for word in words:
+        for place, weight in zip(word.places, word.weights, strict=True):
+            found[place] = {"token": place, "kind": "text", "text": word.text, "weight": weight}
+    for number, part in enumerate(patches):
+        for index, place in enumerate(part.places):
+            row, column = divmod(index, part.columns)
+            found[place] = {"token": place, "kind": "image", "image": number, "row": row, "column": column,
+                            "weight": float(part.weights[index])}  # fmt: skip
+    return found
+
+
+def _words(store: ActivationStore, tokens: dict[str, npt.NDArray[np.int32]], weights: Any) -> list[Word]:
+    """Return the text's words with the weights of their tokens; a word begins at white space."""
+    tokenizer = _tokenizer(store)
+    found: list[Word] = []
+    for run in _runs(tokens["kind"] == 0):
+        ids = tokens["id"][run].tolist()
+        before, pending = "", []
+        for number, place in enumerate(run.tolist()):
+            pending.append(place)
+            whole = tokenizer.decode(ids[: number + 1], clean_up_tokenization_spaces=False) if tokenizer else ""
+            piece = whole[len(before) :] if tokenizer else f"⟨{ids[number]}⟩"
+            if tokenizer and whole.endswith("\ufffd") and number + 1 < len(ids):
+                continue  # a character that the next token completes
+            before = whole
+            values = [float(weights[at]) for at in pending]
+            glued = found and found[-1].places[-1] == pending[0] - 1 and number and _glues(found[-1].text, piece)
+            if glued:
+                found[-1] = Word(found[-1].text + piece, found[-1].places + pending, found[-1].weights + values)
+            else:
+                found.append(Word(piece, list(pending), values))
+            pending = []
+    return found
+
+
+def _glues(before: str, piece: str) -> bool:
+    """Return whether a token goes on with the word before it."""
+    return bool(piece) and piece[0].isalnum() and before[-1:].isalnum()
+
+
+def _runs(chosen: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.int64]]:
+    """Return the places of consecutive true values, one array a run."""
+    places = np.flatnonzero(chosen)
+    return [run for run in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1) if len(run)]
+
+
+def _patches(tokens: dict[str, npt.NDArray[np.int32]], weights: npt.NDArray[np.float32]) -> list[Patches]:
+    """Return each image's tokens as a grid: from rotary positions where they have rows and columns, else square."""
+    found = []
+    for run in _runs(tokens["kind"] == 1):
+        side = round(len(run) ** 0.5)
+        columns, known = (side, True) if side * side == len(run) else (max(1, side), False)
+        if "position_3" in tokens:
+            wide, high = (int(np.ptp(tokens[name][run])) + 1 for name in ("position_3", "position_2"))
+            if wide * high == len(run):
+                columns, known = wide, True
+        found.append(Patches(run.tolist(), weights[run], columns, known))
+    return found
+
+
+def _tokenizer(store: ActivationStore) -> Any:
+    """Open the recorded model's tokenizer, or return None where the model is not at hand."""
+    from transformers import AutoTokenizer
+
+    from relope.extract.backbones import locate, open_card
+
+    try:
+        folder, _ = locate(open_card(store.manifest.recorded.get("model", "")))
+        return AutoTokenizer.from_pretrained(folder)
+    except (RelopeError, OSError, ValueError, KeyError):
+        return None
+
+
+def _pictures(store: ActivationStore, split: str, name: str) -> tuple[list["Image | None"], str]:
+    """Return the sample's pictures as the model saw them, or none and the reason."""
+    from relope.extract.intake import load_for
+    from relope.steps import recorded_dataset
+
+    if store.manifest.identity.get("text_only"):
+        return [], ""
+    try:
+        for sample in load_for(store.manifest.recorded, recorded_dataset(store), [split]):
+            if sample.id == name:
+                return [picture.open().convert("RGB") for picture in sample.pictures], ""
+    except (RelopeError, OSError, ValueError) as error:
+        return [], f"The picture itself is not shown: {html.escape(str(error).splitlines()[0])}"
+    return [], "The picture itself is not shown: the data set no longer has this sample."
+
+
+def _data_uri(picture: "Image") -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

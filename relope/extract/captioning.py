@@ -1,0 +1,94 @@
+"""The caption step: a data set's pictures → a captions file, resumable, one line a picture."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from relope.errors import InvalidInputError
+from relope.extract import caption_endpoint
+from relope.extract.captions import PROMPT, CaptionLog, known_captions
+from relope.extract.datasets import DataSet, check_splits, load_samples
+from relope.extract.samples import distinct_pictures, look_at
+from relope.spec import CaptionSpec
+from relope.types import Picture, Progress
+
+Captioned = tuple[Picture, str]
+
+
+def caption_file(dataset: DataSet, spec: CaptionSpec) -> Path:
+    """Return where the captions of a data set go."""
+    return spec.out or Path("runs") / f"{dataset.name}.captions.jsonl"
+
+
+def write_captions(dataset: DataSet, spec: CaptionSpec, progress: Progress) -> dict[str, Any]:
+    """Describe every picture that has no caption yet; return how many were and why some were not.
+
+    Raises:
+        InvalidInputError: the data set has no pictures, or the file is of another model.
+        OutputError: the endpoint or the disk refused; finished captions are kept.
+    """
+    samples = load_samples(dataset, check_splits(dataset, spec.split), spec.limit)
+    path, prompt = caption_file(dataset, spec), spec.prompt or PROMPT
+    known = known_captions(path, spec.model, prompt)
+    pictures = [one for one in distinct_pictures(samples) if one.digest not in known.by_image]
+    if not pictures and not known.by_image:
+        raise InvalidInputError(
+            f"data set {dataset.name} has no pictures in these splits; there is nothing to describe"
+        )
+    skipped = {name: fault for name, fault in look_at(pictures).items() if isinstance(fault, str)}
+    sound = [picture for picture in pictures if picture.digest not in skipped]
+    if sound:
+        skipped |= _describe_all(sound, spec, prompt, path, progress)
+    return {"pictures": len(pictures), "known": len(known.by_image), "skipped": skipped}
+
+
+def _describe_all(
+    pictures: Sequence[Picture], spec: CaptionSpec, prompt: str, path: Path, progress: Progress
+) -> dict[str, str]:
+    """Append a caption for each picture; return digest → reason of those that got none."""
+    describe = _endpoint(spec, prompt) if spec.endpoint else _local(spec, prompt)
+    empty = {}
+    with closing(CaptionLog(path, spec.model, prompt)) as log:
+        for done, (picture, text) in enumerate(describe(pictures), 1):
+            if text:
+                log.add(picture.digest, text)
+            else:
+                empty[picture.digest] = "the model gave an empty caption"
+            progress(done, len(pictures))
+    return empty
+
+
+Describe = Callable[[Sequence[Picture]], Iterator[Captioned]]
+
+
+def _endpoint(spec: CaptionSpec, prompt: str) -> Describe:
+    endpoint = caption_endpoint.open_endpoint(spec.endpoint or "", spec.model, spec.api_key_env)
+
+    def one(picture: Picture) -> Captioned:
+        return picture, caption_endpoint.ask(endpoint, picture, prompt, spec.max_new_tokens)
+
+    def describe(pictures: Sequence[Picture]) -> Iterator[Captioned]:
+        with ThreadPoolExecutor(spec.workers) as threads:
+            try:
+                yield from threads.map(one, pictures)
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+
+    return describe
+
+
+def _local(spec: CaptionSpec, prompt: str) -> Describe:
+    from relope.extract import caption_local
+    from relope.extract.backbone import open_backbone
+
+    backbone = open_backbone(spec.model, spec.device, spec.dtype)
+
+    def describe(pictures: Sequence[Picture]) -> Iterator[Captioned]:
+        for start in range(0, len(pictures), spec.workers):
+            batch = pictures[start : start + spec.workers]
+            said = caption_local.describe(backbone, batch, prompt, spec.max_new_tokens)
+            yield from zip(batch, said, strict=True)
+
+    return describe

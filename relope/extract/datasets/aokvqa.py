@@ -1,0 +1,48 @@
+"""A-OKVQA: multiple choice about photographs that needs outside knowledge (17,056 / 1,145).
+
+The test labels are withheld: the official validation split is what is tested on.
+"""
+
+from typing import Any
+
+from relope.extract.datasets import DataSet, _tables, gold_or_flaw
+from relope.types import Sample
+
+REPOSITORY = "HuggingFaceM4/A-OKVQA"
+OFFICIAL = {"train": "train", "test": "validation"}
+COLUMNS = {"question_id": "text", "image": "image", "question": "text", "choices": "list",
+           "correct_choice_idx": "integer"}  # fmt: skip
+
+
+def load(split: str, limit: int | None) -> list[Sample]:
+    """Return the questions of a split."""
+    table = _tables.hub_table(REPOSITORY, "data", OFFICIAL[split], COLUMNS)
+    return [_sample(table, row, split) for row in _tables.limited(table, limit)]
+
+
+def _sample(table: Any, row: int, split: str) -> Sample:
+    cells = table[row]
+    choices = tuple(cells["choices"])
+    answers, flaw = gold_or_flaw(cells["correct_choice_idx"], choices)
+    shown = _tables.cell_picture(table, row, "image")
+    return Sample(
+        id=cells["question_id"],
+        dataset="aokvqa",
+        split=split,
+        question=cells["question"],
+        answers=answers,
+        choices=choices,
+        pictures=(shown,) if shown else (),
+        meta=flaw,
+    )
+
+
+DATASET = DataSet(
+    name="aokvqa",
+    splits=tuple(OFFICIAL),
+    load=load,
+    identity={"repository": REPOSITORY},
+    resolve=lambda: _tables.hub_revision(REPOSITORY),
+    grader="multiple-choice",
+    aliases={"validation": ("test",)},
+)

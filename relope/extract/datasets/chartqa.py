@@ -1,0 +1,45 @@
+"""ChartQA: short answers read off charts (28,299 / 1,920 / 2,500)."""
+
+from typing import Any
+
+from relope.extract.datasets import DataSet, _tables
+from relope.extract.prompts import ONE_PHRASE
+from relope.types import Sample
+
+REPOSITORY = "HuggingFaceM4/ChartQA"
+OFFICIAL = {"train": "train", "validation": "val", "test": "test"}
+COLUMNS = {"image": "image", "query": "text", "label": "list"}
+_AUTHORS = ("human", "machine")
+
+
+def load(split: str, limit: int | None) -> list[Sample]:
+    """Return the questions of a split."""
+    table = _tables.hub_table(REPOSITORY, "data", OFFICIAL[split], COLUMNS)
+    return [_sample(table, row, split) for row in _tables.limited(table, limit)]
+
+
+def _sample(table: Any, row: int, split: str) -> Sample:
+    cells = table[row]
+    author = cells.get("human_or_machine")
+    shown = _tables.cell_picture(table, row, "image")
+    return Sample(
+        id=f"{split}-{row}",
+        dataset="chartqa",
+        split=split,
+        question=cells["query"],
+        answers=tuple(cells["label"] or ()),
+        pictures=(shown,) if shown else (),
+        instruction=ONE_PHRASE,
+        meta={"kind": _AUTHORS[author] if author in (0, 1) else str(author or "")},
+    )
+
+
+DATASET = DataSet(
+    name="chartqa",
+    splits=tuple(OFFICIAL),
+    load=load,
+    identity={"repository": REPOSITORY},
+    resolve=lambda: _tables.hub_revision(REPOSITORY),
+    grader="chartqa",
+    aliases={"val": ("validation",)},
+)

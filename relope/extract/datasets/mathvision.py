@@ -1,0 +1,60 @@
+"""MATH-Vision: competition mathematics with pictures (test 3,040, in 5 folds).
+
+There is no training split, and testmini is part of test, so that test is cut into folds: ``train``
+stands for folds 1–4, ``test`` for fold 0. Nothing is ever learned from what is tested on.
+"""
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+from relope.extract.datasets import DataSet, _tables, letter_or_flaw
+from relope.extract.datasets._groups import FOLD_ALIASES, FOLDS, in_folds
+from relope.extract.prompts import BOXED
+from relope.types import Sample
+
+REPOSITORY = "MathLLMs/MathVision"
+COLUMNS = {"id": "text", "question": "text", "options": "list", "decoded_image": "image", "answer": "text"}
+_TAG = re.compile(r"<image\d*>\s?")
+
+
+def load(split: str, limit: int | None) -> list[Sample]:
+    """Return the questions of a fold."""
+    return [sample for sample in _all(_tables.hub_folder(REPOSITORY)) if sample.split == split][:limit]
+
+
+@functools.lru_cache(maxsize=1)
+def _all(folder: Path) -> list[Sample]:
+    table = _tables.hub_table(REPOSITORY, "data", "test", COLUMNS)
+    return in_folds([_sample(table, row) for row in range(len(table))])
+
+
+def _sample(table: Any, row: int) -> Sample:
+    cells = table[row]
+    choices = tuple(cells["options"] or ())
+    answers, flaw = letter_or_flaw(cells["answer"], choices)
+    shown = _tables.cell_picture(table, row, "decoded_image")
+    return Sample(
+        id=str(cells["id"]),
+        dataset="mathvision",
+        split="",
+        question=_TAG.sub("", cells["question"]).strip(),
+        answers=answers,
+        choices=choices,
+        pictures=(shown,) if shown else (),
+        instruction=BOXED,
+        meta={**flaw, "kind": str(cells.get("subject") or "")},
+    )
+
+
+DATASET = DataSet(
+    name="mathvision",
+    splits=FOLDS,
+    load=load,
+    identity={"repository": REPOSITORY, "split": "test"},
+    resolve=lambda: _tables.hub_revision(REPOSITORY),
+    grader="mathvision",
+    max_new_tokens=2048,
+    aliases=FOLD_ALIASES,
+)

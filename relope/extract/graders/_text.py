@@ -1,0 +1,71 @@
+r"""What graders share: boxed answers, "the answer is …", and marks that carry no meaning."""
+
+import re
+
+BOXES = 5
+"""So many boxes are looked at, from the last one back."""
+
+_COMMANDS = re.compile(
+    r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|bb|sf|cal)|operatorname|boldsymbol|displaystyle|rm|bf)(?![A-Za-z]) ?"
+)
+_MARKS = re.compile(r"\\(?:f?boxed|fbox)(?![A-Za-z])|\\[()\[\]]|[*`$]|(?<![^\W_])_+|_+(?![^\W_])")
+_STATED = re.compile(
+    r"\b(?:answer|result)\b(?: (?!not\b|never\b|isn)[A-Za-z']{1,20}){0,6}? ?"
+    r"(?::|=|\b(?:is|are|was|be|equals)\b(?! not\b|n't))",
+    re.IGNORECASE,
+)
+_CONCLUDED = re.compile(r"\b(?:is|are|was|be|equals|equal to|approximately|about)\b:? ?", re.IGNORECASE)
+_REASON = re.compile(r",? (?:since|because|as|which|where|so|given)\b", re.IGNORECASE)
+
+
+def boxed(text: str) -> list[str]:
+    r"""Return what the last few ``\boxed{…}`` hold, the last one first; braces may nest."""
+    found, end = [], len(text)
+    for _ in range(BOXES):
+        start = max(text.rfind(r"\boxed", 0, end), text.rfind(r"\fbox", 0, end))
+        if start < 0:
+            break
+        if content := _group(text[start:end].split("x", 1)[1].removeprefix("ed").lstrip()):
+            found.append(content)
+        end = start
+    return found
+
+
+def _group(text: str) -> str:
+    """Return what stands in the braces that a text begins with, or its first word."""
+    if not text.startswith("{"):
+        return text.split(maxsplit=1)[0] if text else ""
+    depth = 0
+    for place, character in enumerate(text):
+        depth += (character == "{") - (character == "}")
+        if depth == 0:
+            return text[1:place].strip()
+    return ""
+
+
+def plain(text: str) -> str:
+    """Return text without Markdown and LaTeX marks, so that a letter or a word stands alone."""
+    return _MARKS.sub("", _COMMANDS.sub("", text)).replace("{", "").replace("}", "").strip()
+
+
+def stated(text: str) -> str:
+    """Return the rest of the line after the last "answer is", or ``""``."""
+    ends = [match.end() for match in _STATED.finditer(text)]
+    if not ends:
+        return ""
+    lines = text[ends[-1] :].lstrip(" :*_").lstrip("\n").splitlines()
+    return _REASON.split(_sentence(lines[0].strip(" :")), maxsplit=1)[0] if lines else ""
+
+
+def concluded(text: str) -> str:
+    """Return what the last line ends in: what follows its last "is", else all of it."""
+    lines = text.splitlines()
+    line = _sentence(lines[-1], last=True) if lines else ""
+    ends = [match.end() for match in _CONCLUDED.finditer(line)]
+    return (line[ends[-1] :].strip() if ends else "") or line
+
+
+def _sentence(line: str, last: bool = False) -> str:
+    """Return the first (or last) sentence of a line; a full stop within a number ends none."""
+    parts = [part for part in re.split(r"(?<=[^\s.])[.!?](?= [A-Z(\\]|$)", line) if part.strip()]
+    return (parts[-1 if last else 0] if parts else line).strip()

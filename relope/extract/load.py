@@ -1,0 +1,208 @@
+"""Checkpoint folder → a frozen transformers model and its processor, or a refusal."""
+
+import importlib.util
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from relope.errors import InvalidInputError, NotFoundError, UnsupportedError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+REFUSED = {"Gemma3nForConditionalGeneration": "its hidden states have a fourth dimension",
+           "Gemma3nForCausalLM": "its hidden states have a fourth dimension"}  # fmt: skip
+QUANTIZATIONS = ("4bit", "8bit")
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How weights are put in place.
+
+    Attributes:
+        device: where the model runs; with ``spread`` where its inputs go.
+        dtype: of the weights and the computation.
+        attention: attention implementation.
+        spread: let accelerate place the blocks on all devices (``--device-map auto``).
+        quantize: ``""``, ``4bit`` or ``8bit``.
+        pixels: see ``Card``.
+        adapter: see ``Card``.
+        weights: False builds a skeleton on the meta device.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    attention: str = "sdpa"
+    spread: bool = False
+    quantize: str = ""
+    pixels: tuple[int, ...] = ()
+    adapter: str = ""
+    weights: bool = True
+
+
+def load(name: str, folder: Path, how: Loading) -> tuple[Any, Any]:
+    """Return the model, frozen and in eval mode, and its processor (a tokenizer for a text-only model).
+
+    Raises:
+        UnsupportedError: a class whose states would be captured wrongly, or files that do not load.
+        InvalidInputError: quantization without bitsandbytes or CUDA.
+        NotFoundError: the checkpoint lacks the adapter that it needs.
+    """
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    check_quantize(how)
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder)
+        _check_config(name, config)
+        multimodal = type(config) in transformers.AutoModelForMultimodalLM._model_mapping
+        model = _build(folder, config, how, multimodal)
+        processor = _processor(folder, how.pixels, multimodal)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        if isinstance(error, UnsupportedError):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnsupportedError(f"cannot load model {name} from {folder}: {reason}") from error
+    model = _merged(model, folder, how.adapter) if how.adapter and how.weights else model
+    _check_structure(name, model)
+    _mend(model)
+    if how.weights and not how.spread and not how.quantize:
+        model = model.to(how.device)
+    return model.eval().requires_grad_(False), processor
+
+
+def _build(folder: Path, config: Any, how: Loading, multimodal: bool) -> Any:
+    import transformers
+
+    factory: Any = transformers.AutoModelForMultimodalLM if multimodal else transformers.AutoModelForCausalLM
+    if not how.weights:
+        with torch.device("meta"):
+            return factory.from_config(config, dtype=how.dtype, attn_implementation=how.attention)
+    placed: dict[str, Any] = {}
+    if how.quantize:
+        four = how.quantize == "4bit"
+        make: Any = transformers.BitsAndBytesConfig
+        placed["quantization_config"] = make(
+            load_in_4bit=four, load_in_8bit=not four, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=how.dtype
+        )
+    if how.spread or how.quantize:
+        placed["device_map"] = "auto" if how.spread else {"": how.device}
+    return factory.from_pretrained(folder, dtype=how.dtype, attn_implementation=how.attention, **placed)
+
+
+def _processor(folder: Path, pixels: tuple[int, ...], multimodal: bool) -> Any:
+    import transformers
+
+    if not multimodal:
+        return transformers.AutoTokenizer.from_pretrained(folder)
+    budget = {"min_pixels": pixels[0], "max_pixels": pixels[1]} if pixels else {}
+    opener: Any = transformers.AutoProcessor
+    processor = opener.from_pretrained(folder, **budget)
+    if not processor.chat_template:
+        processor.chat_template = processor.tokenizer.chat_template  # Phi-4's processor drops it
+    return processor
+
+
+def check_quantize(how: Loading) -> None:
+    """Refuse a quantization that cannot work here.
+
+    Raises:
+        InvalidInputError: bitsandbytes or CUDA is missing, or a LoRA would have to be merged.
+    """
+    if not how.quantize:
+        return
+    if how.quantize not in QUANTIZATIONS:
+        raise InvalidInputError(f"unknown quantization {how.quantize!r} (there is: {', '.join(QUANTIZATIONS)})")
+    if how.adapter:
+        raise InvalidInputError(
+            f"--quantize {how.quantize}: this model needs its {how.adapter} merged, which quantized weights do not "
+            "allow; drop --quantize"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise InvalidInputError(
+            f"--quantize {how.quantize} needs bitsandbytes, which is not installed; pip install 'relope[quantize]'"
+        )
+    if how.device.type != "cuda":
+        raise InvalidInputError(f"--quantize {how.quantize} needs a CUDA device (got {how.device}); drop --quantize")
+
+
+def _check_config(name: str, config: Any) -> None:
+    architecture = (config.architectures or ["?"])[0]
+    if reason := REFUSED.get(architecture):
+        raise UnsupportedError(f"model {name} ({architecture}) is refused: {reason}; `relope list models` names others")
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedError(f"model {name} ({architecture}) is refused: it is an encoder-decoder, not a decoder")
+
+
+def _check_structure(name: str, model: Any) -> None:
+    """Refuse a model without the modules that the hooks stand on."""
+    what = f"model {name} ({type(model).__name__}) is refused"
+    finder = getattr(model, "get_decoder", None)
+    decoder = finder() if finder else None
+    blocks = getattr(decoder, "layers", None)
+    if not isinstance(blocks, nn.ModuleList) or not len(blocks):
+        raise UnsupportedError(f"{what}: its decoder has no list of blocks under `layers`")
+    if not isinstance(getattr(decoder, "norm", None), nn.Module):
+        raise UnsupportedError(f"{what}: its decoder has no final `norm`")
+
+
+def _mend(model: nn.Module) -> None:
+    """Undo a fault of transformers 5.23: a picture that fills its crops turns Phi-4's vision tower causal."""
+    for module in model.modules():
+        if type(module).__name__ == "Phi4MultimodalVisionAttention":
+            module.is_causal = False  # type: ignore[assignment]
+
+
+def _merged(model: Any, folder: Path, adapter: str) -> Any:
+    """Return the model with a LoRA of its own checkpoint merged into the weights.
+
+    Raises:
+        NotFoundError: the checkpoint has no such folder.
+        UnsupportedError: it does not fit the model.
+    """
+    if not (folder / adapter / "adapter_config.json").is_file():
+        raise NotFoundError(
+            f"{folder} lacks {adapter}/adapter_config.json, the LoRA that this model sees pictures with"
+        )
+    from peft import PeftModel
+
+    try:
+        with warnings.catch_warnings():  # peft 0.21 uses a name that transformers 5.23 is about to drop
+            warnings.simplefilter("ignore", FutureWarning)
+            return PeftModel.from_pretrained(model, str(folder / adapter)).merge_and_unload()
+    except (RuntimeError, ValueError) as error:
+        raise UnsupportedError(f"the LoRA {folder / adapter} does not fit: {str(error).splitlines()[0]}") from error
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of a name; ``auto`` is CUDA where there is one.
+
+    Raises:
+        InvalidInputError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InvalidInputError(f"unknown device {name!r}; give auto, cpu, cuda or cuda:0") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InvalidInputError(
+            f"device {name!r} is not here ({torch.cuda.device_count()} CUDA devices); try --device cpu"
+        )
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the compute dtype of a name; ``auto`` is bfloat16 on CUDA and float32 on a CPU.
+
+    Raises:
+        InvalidInputError: the name is none of ours; float16 overflows on Gemma.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise InvalidInputError(f"unknown dtype {name!r} (there is: auto, {', '.join(DTYPES)})")
+    return DTYPES[name]

@@ -1,0 +1,67 @@
+"""Encoded pictures, read and decoded only when needed; a broken one says why."""
+
+import hashlib
+import io
+import threading
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from relope.errors import InvalidInputError
+from relope.types import Picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_opening = threading.Lock()
+
+
+def picture(read: Callable[[], bytes]) -> Picture:
+    """Return the picture that a function reads the encoded bytes of.
+
+    Its digest is of the encoded bytes, so that nothing is decoded to group questions by picture.
+    What cannot be read has a digest of the reason; opening it then tells the reason.
+    """
+    try:
+        encoded = read()
+    except (OSError, ValueError) as error:
+        encoded = f"unreadable: {error}".encode()
+    return Picture(hashlib.sha256(encoded).hexdigest(), lambda: decode(read()))
+
+
+def decode(encoded: bytes) -> "Image":
+    """Return the first frame of an encoded picture as upright RGB; see-through parts become white.
+
+    Raises:
+        InvalidInputError: it is empty, of no known format, truncated, or larger than Pillow's bound.
+    """
+    from PIL import Image, ImageOps
+
+    if not encoded:
+        raise InvalidInputError("the picture is empty (0 bytes)")
+    try:
+        with _opening, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            opened = Image.open(io.BytesIO(encoded))
+        if not all(opened.size):
+            raise InvalidInputError(f"the picture has the size {opened.width}×{opened.height}")
+        return _on_white(ImageOps.exif_transpose(opened))
+    except InvalidInputError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = f"{(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels"
+        raise InvalidInputError(f"the picture has more than {limit}; make it smaller") from error
+    except Exception as error:  # decoders raise anything on hostile bytes
+        reason = str(error).replace(str(type(error)), "").splitlines()
+        raise InvalidInputError(f"the picture cannot be decoded: {reason[0] if reason else type(error)}") from error
+
+
+def _on_white(image: "Image") -> "Image":
+    from PIL import Image
+
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image.convert("RGB")
+    shown = image.convert("RGBA")
+    ground = Image.new("RGB", shown.size, "white")
+    ground.paste(shown, mask=shown.getchannel("A"))
+    return ground

@@ -1,0 +1,113 @@
+"""Where a store is: a folder of this machine, or a URI of an object store or of the Hugging Face Hub."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from relope.errors import InvalidInputError
+
+SCHEMES = ("file", "s3", "gs", "az", "hf")
+EXAMPLES = "file:///mnt/team/x.zarr, s3://bucket/x.zarr, gs://…, az://container/…, hf://datasets/team/repo/x.zarr"
+_LOST_SLASH = re.compile(rf"({'|'.join(SCHEMES)}):/(?!/)")
+_STEP = re.compile(r"[\w][\w.+=@ ~-]*")
+"""One step of a path; a first letter or digit keeps out ``..`` and hidden names."""
+
+
+MIRRORS: dict[str, str] = {}
+"""Temporary folder of a store that is read where it is → its URI, which is what people are told, also afterwards."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A URI taken apart.
+
+    Attributes:
+        uri: the whole, without a trailing slash.
+        scheme: one of ``SCHEMES``.
+        root: bucket or container; ``datasets/<team>/<repo>`` or ``buckets/<team>/<bucket>`` for hf; empty for file.
+        key: the path below the root; absolute for file; may be empty.
+    """
+
+    uri: str
+    scheme: str
+    root: str
+    key: str
+
+    @property
+    def name(self) -> str:
+        """The last step of the path."""
+        return (self.key or self.root).rstrip("/").rpartition("/")[2]
+
+    def below(self, name: str) -> "Place":
+        """Return the place of a folder right below this one."""
+        inner = quote(name) if self.scheme == "file" else name
+        return Place(f"{self.uri}/{inner}", self.scheme, self.root, f"{self.key}/{name}" if self.key else name)
+
+
+def is_uri(ref: Path | str) -> bool:
+    """Return whether a reference is a URI and not a path.
+
+    Raises:
+        InvalidInputError: a URI that was a path once and has lost a slash.
+    """
+    text = str(ref)
+    if _LOST_SLASH.match(text):
+        raise InvalidInputError(
+            f"{text!r} has one slash after the scheme; write {text.replace(':/', '://', 1)!r}, as text"
+        )
+    return "://" in text
+
+
+def parse_uri(uri: str) -> Place:
+    """Take a URI apart.
+
+    Raises:
+        InvalidInputError: an unknown scheme, no bucket, or a step of the path that could lead elsewhere.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme not in SCHEMES:
+        raise InvalidInputError(f"unknown scheme {scheme!r} of {uri} ({', '.join(SCHEMES)})\ne.g. {EXAMPLES}")
+    rest = rest.rstrip("/")
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise InvalidInputError(f"{uri} must have three slashes and a whole path, e.g. file:///mnt/team/x.zarr")
+        return Place(f"file://{rest}", scheme, "", unquote(rest))
+    steps = rest.split("/")
+    if strange := [step for step in steps if not _STEP.fullmatch(step)]:
+        raise InvalidInputError(f"{uri} has the step {strange[0]!r}, which is not allowed\ne.g. {EXAMPLES}")
+    n_root = 3 if scheme == "hf" else 1
+    if scheme == "hf" and (len(steps) < n_root or steps[0] not in ("datasets", "buckets")):
+        raise InvalidInputError(f"{uri} must be hf://datasets/<team>/<repo>/… or hf://buckets/<team>/<bucket>/…")
+    return Place(f"{scheme}://{rest}", scheme, "/".join(steps[:n_root]), "/".join(steps[n_root:]))
+
+
+def as_place(ref: Path | str) -> Place:
+    """Return the place of a URI, or of a folder of this machine."""
+    if is_uri(ref):
+        return parse_uri(str(ref))
+    path = Path(ref).absolute()
+    return Place(path.as_uri(), "file", "", str(path))
+
+
+def store_ref(value: object) -> object:
+    """Return a reference to a store as text: a checked URI, or a path without a trailing slash.
+
+    Raises:
+        InvalidInputError: as `parse_uri`.
+    """
+    if not isinstance(value, (str, Path)) or not str(value):
+        return value
+    return parse_uri(str(value)).uri if is_uri(value) else str(Path(value))
+
+
+def outputs_beside(ref: Path | str) -> str:
+    """Return what the default outputs of a store are named after: its path; for a URI, ``runs/<name>``."""
+    return str(Path("runs") / parse_uri(str(ref)).name) if is_uri(ref) else str(ref)
+
+
+def shown(text: str) -> str:
+    """Return a message with URIs in the place of the temporary folders that stand for them."""
+    for folder, uri in MIRRORS.items():
+        text = text.replace(folder, uri)
+    return text

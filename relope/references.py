@@ -1,0 +1,102 @@
+"""``${…}`` in pipelines.yaml.
+
+``${out}`` is the pipeline's folder, ``${matrix.KEY}`` the value of this combination and
+``${STAGE.FIELD}`` a field of an earlier stage. Of a stage with a matrix, those combinations are
+meant that agree with this one in every key that both have: one of them stands for itself, several
+make a list.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from relope.errors import InvalidInputError, unknown
+
+_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+
+
+@dataclass(frozen=True)
+class Made:
+    """One combination of an earlier stage: the values of its matrix, and the fields of its step."""
+
+    combination: Mapping[str, Any]
+    fields: Mapping[str, Any]
+
+    def agrees(self, other: Mapping[str, Any]) -> bool:
+        """Return whether two combinations have the same value in every key that both have."""
+        return all(self.combination[key] == other[key] for key in self.combination.keys() & other.keys())
+
+
+def combinations(where: str, matrix: Any) -> Iterator[dict[str, Any]]:
+    """Yield every combination of a matrix, the last key varying fastest.
+
+    Raises:
+        InvalidInputError: the matrix does not map keys to lists.
+    """
+    if not isinstance(matrix, dict):
+        raise InvalidInputError(f"{where}: matrix must map keys to lists, not {matrix!r}")
+    for key, values in matrix.items():
+        if not isinstance(values, list):
+            raise InvalidInputError(f"{where}: matrix key {key} must be a list, not {values!r}")
+    for values in itertools.product(*matrix.values()):
+        yield dict(zip(matrix, values, strict=True))
+
+
+def resolve(value: Any, made: Mapping[str, list[Made]], combination: Mapping[str, Any], out: str, where: str) -> Any:
+    """Put values in place of references, in strings anywhere below ``value``.
+
+    Raises:
+        NotFoundError: a reference to a stage, field or matrix key that there is not.
+        InvalidInputError: several values where the text has room for one.
+    """
+    if isinstance(value, dict):
+        return {key: resolve(item, made, combination, out, where) for key, item in value.items()}
+    if isinstance(value, list):
+        return [one for item in value for one in _items(item, resolve(item, made, combination, out, where))]
+    if not isinstance(value, str):
+        return value
+    if whole := _REFERENCE.fullmatch(value):
+        found = _look_up(whole[1], made, combination, out, where)
+        return found[0] if len(found) == 1 else found
+
+    def inside(match: re.Match[str]) -> str:
+        found = _look_up(match[1], made, combination, out, where)
+        if len(found) > 1:
+            raise InvalidInputError(
+                f"{where}: {value!r}: ${{{match[1]}}} stands for {len(found)} values; one fits here"
+            )
+        return str(found[0])
+
+    return _REFERENCE.sub(inside, value)
+
+
+def _items(written: Any, found: Any) -> list[Any]:
+    """Return what an item of a list gives: all values of a reference that stands for several."""
+    return found if isinstance(written, str) and isinstance(found, list) else [found]
+
+
+def _look_up(
+    reference: str, made: Mapping[str, list[Made]], combination: Mapping[str, Any], out: str, where: str
+) -> list[Any]:
+    first, _, rest = reference.partition(".")
+    what = f"reference in {where}"
+    if reference == "out":
+        return [out]
+    if first == "matrix":
+        if rest not in combination:
+            raise unknown(what, reference, [f"matrix.{key}" for key in combination])
+        return [combination[rest]]
+    if first not in made:
+        raise unknown(what, reference, ["out", "matrix", *made])
+    chosen = [one.fields for one in made[first] if one.agrees(combination)]
+    if not chosen:
+        raise InvalidInputError(f"{where}: ${{{reference}}}: no combination of {first} agrees with {dict(combination)}")
+    if rest not in chosen[0]:
+        raise unknown(what, reference, [f"{first}.{key}" for key in chosen[0]])
+    found: list[Any] = []
+    for fields in chosen:
+        if fields[rest] not in found:
+            found.append(fields[rest])
+    return found

@@ -1,0 +1,51 @@
+"""Two reports compared: paired where the samples are the same, with differences recomputed."""
+
+import numpy as np
+import pytest
+from made_reports import make_report
+from sklearn.metrics import roc_auc_score
+
+from relope.errors import InvalidInputError, NotFoundError
+from relope.evaluate.compare import compare_reports
+
+
+def mean_auc(inputs, name):
+    scores = next(one.scores for one in inputs.methods if one.name == name)
+    return np.mean([roc_auc_score(inputs.correct, row) for row in scores])
+
+
+def test_same_samples_are_paired(tmp_path):
+    one = make_report(tmp_path / "a", seed=1)
+    two = make_report(tmp_path / "b", seed=1, methods={"probe": 0.05, "relope": 0.6, "posthoc": 0.1})
+    found = compare_reports(tmp_path / "a", tmp_path / "b", 400, 0)
+    rows = {row["method"]: row for row in found["records"]}
+    assert found["paired"] and found["only_in_second"] == ["posthoc"]
+    assert rows["relope"]["change"] == pytest.approx(mean_auc(two, "relope") - mean_auc(one, "relope"))
+    assert rows["relope"]["verdict"] == "higher" and rows["relope"]["ci95"][0] > 0
+    assert "paired" in found["what"] and "only in the second: posthoc" in found["what"]
+
+
+def test_a_report_against_itself_has_not_changed(tmp_path):
+    make_report(tmp_path / "a")
+    found = compare_reports(tmp_path / "a", tmp_path / "a", 100, 0)
+    assert all(row["change"] == 0 and row["ci95"] == [0, 0] for row in found["records"])
+    assert {row["verdict"] for row in found["records"]} == {"no change shown"} and found["settings_changed"] == []
+
+
+def test_other_samples_are_not_paired(tmp_path):
+    make_report(tmp_path / "a", seed=1)
+    make_report(tmp_path / "b", seed=1, prefix="x", dataset="other")
+    found = compare_reports(tmp_path / "a", tmp_path / "b", 100, 0)
+    assert not found["paired"] and "not paired" in found["what"]
+    assert found["settings_changed"] == ["dataset"]
+    low, high = found["records"][0]["ci95"]
+    assert high > low
+
+
+def test_mistakes_are_refused_with_both_sides_named(tmp_path):
+    make_report(tmp_path / "a", methods={"probe": 0.1})
+    make_report(tmp_path / "b", methods={"relope": 0.1})
+    with pytest.raises(InvalidInputError, match=r"a has the methods probe, .*b has relope"):
+        compare_reports(tmp_path / "a", tmp_path / "b", 100, 0)
+    with pytest.raises(NotFoundError, match=r"has no report.json"):
+        compare_reports(tmp_path / "a", tmp_path / "none", 100, 0)

@@ -1,0 +1,67 @@
+"""The bill of an extraction equals what the store then weighs."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from relope import steps
+from relope.cli import app
+from relope.extract import bill as module
+from relope.extract.bill import draw_up, readable
+from relope.spec import ExtractSpec, PlanSpec
+
+ASKED = {"model": "tiny-vl", "dataset": "tiny", "split": ("test",), "limit": 40}
+
+
+@pytest.mark.parametrize("tokens", ["all", "lean"])
+def test_the_bill_is_what_the_store_weighs(tmp_path, tokens):
+    out = tmp_path / "x.zarr"
+    bill = steps.plan(PlanSpec(**ASKED, tokens=tokens, out=out)).facts
+    assert not out.exists()
+    steps.extract(ExtractSpec(**ASKED, tokens=tokens, out=out))
+    part = next(out.glob("parts/*/COMMIT.json")).parent
+    sizes = {
+        kind: sum(f.stat().st_size for f in (part / kind).rglob("*") if f.is_file()) for kind in ("hidden", "last")
+    }
+    layers = bill["bytes_per_layer"]
+    kept = sum(layers.values()) if tokens == "all" else layers["3"]
+    assert bill["samples"] == bill["samples_read"] == 40
+    assert sizes["hidden"] == pytest.approx(kept, rel=0.06)  # the last chunk is full of padding
+    assert 2 * bill["bytes_last_token_per_layer"] == 2 * 40 * 128 * 4 <= sizes["last"]
+    weighs = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    assert bill["bytes_total"][tokens] == pytest.approx(weighs, rel=0.1)
+    assert bill["bytes_total"]["lean"] < bill["bytes_total"]["all"]
+
+
+def test_plan_prints_bytes_ratio_and_free_space(tmp_path):
+    asked = ["plan", "--model", "tiny-vl", "--dataset", "tiny", "--limit", "20", "--out", str(tmp_path / "x")]
+    said = CliRunner().invoke(app, asked)
+    assert said.exit_code == 0
+    for part in ("layer 3:", "layer 4:", "--tokens all:", "--tokens lean:", "assumed", "free where", "not estimated"):
+        assert part in said.stderr
+    assert json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)["bytes_free"] > 0
+
+
+def test_extract_warns_when_it_will_not_fit(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(module, "free_bytes", lambda path: 1000)
+    steps.extract(ExtractSpec(**{**ASKED, "limit": 4}, out=tmp_path / "x.zarr"))
+    assert "needs about" in caplog.text and "1000 B free" in caplog.text
+    caplog.clear()
+    steps.extract(ExtractSpec(**{**ASKED, "limit": 4}, out=tmp_path / "x.zarr"))
+    assert "needs about" not in caplog.text, "nothing is left to write"
+
+
+def test_a_part_of_the_data_is_read(backbone, questions, tmp_path):
+    many = questions * 10
+    bill = draw_up(backbone, many, (3, 4), "bfloat16", tmp_path, False)
+    lengths = [backbone.inputs([sample])["input_ids"].shape[1] for sample in questions]
+    assert bill.samples == 400 and bill.tried <= 64
+    assert bill.tokens == pytest.approx(sum(lengths) / len(lengths), rel=0.15)
+    assert bill.all_tokens[4] == pytest.approx(bill.tokens * 400 * 128 * 2, rel=1e-3)
+
+
+def test_bytes_for_people():
+    assert [readable(n) for n in (10, 2048, 3 << 20, 5 << 30, 7 << 40)] == [
+        "10 B", "2.0 KiB", "3.0 MiB", "5.0 GiB", "7.0 TiB",
+    ]  # fmt: skip

@@ -1,0 +1,158 @@
+"""Attention weights of a sample: every token once, summing to 1, each patch where it is in the picture."""
+
+import io
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from relope import explaining, steps
+from relope.cli import app
+from relope.errors import InvalidInputError, NotFoundError
+from relope.evaluate.attention_figure import Patches, Word, draw, page, scale
+from relope.spec import ExplainSpec, FitSpec
+
+
+@pytest.fixture(scope="module")
+def router(store_path, tmp_path_factory):
+    out = tmp_path_factory.mktemp("routers") / "attention-probe"
+    asked = {"epochs": 3, "lr": 0.01}
+    steps.fit(FitSpec(method="attention-probe", store=store_path, out=out, set=asked, device="cpu"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def sample(store_path):
+    from relope.store import ActivationStore
+
+    return ActivationStore.open(store_path).samples.filter(split="test")["id"][3]
+
+
+@pytest.fixture(scope="module")
+def facts(router, store_path, sample, tmp_path_factory):
+    out = tmp_path_factory.mktemp("explained")
+    return steps.explain(ExplainSpec(router=router, store=store_path, sample=sample, out=out)).facts, out
+
+
+def test_every_token_is_there_once_with_its_weight(facts, store, sample, router):
+    from relope.probes.attention_probe import Method
+
+    tokens = facts[0]["tokens"]
+    row = store.samples.filter(id=sample)["row"][0]
+    assert [entry["token"] for entry in tokens] == list(range(len(store.tokens([row])[0])))
+    assert sum(entry["weight"] for entry in tokens) == pytest.approx(1, abs=1e-5)
+    probe = Method.load(router)
+    states = next(store.batches(3, [row], size=1)).values.astype(np.float64)
+    query = (probe.net_.query * probe.net_.standardize.scale).detach().numpy().astype(np.float64)
+    scores = states @ query / len(query) ** 0.5
+    expected = np.exp(scores - scores.max())
+    assert np.allclose([entry["weight"] for entry in tokens], expected / expected.sum(), atol=1e-5)
+
+
+def test_patches_have_the_rows_and_columns_of_the_picture(facts, store, sample):
+    patches = [entry for entry in facts[0]["tokens"] if entry["kind"] == "image"]
+    tokens = store.tokens(store.samples.filter(id=sample)["row"].to_list())[0]
+    columns = store.manifest.token_columns
+    high, wide = (tokens[:, columns.index(f"position_{axis}")] for axis in (2, 3))
+    start = patches[0]["token"]
+    assert len(patches) == 16
+    for entry in patches:
+        assert entry["row"] == high[entry["token"]] - high[start]
+        assert entry["column"] == wide[entry["token"]] - wide[start]
+
+
+def test_the_words_are_those_of_the_question(facts, store, sample):
+    text = "".join(entry["text"] + " " for entry in facts[0]["tokens"] if entry["kind"] == "text")
+    question = store.samples.filter(id=sample)["question"][0]
+    assert all(word in text.split() for word in question.split())
+
+
+def test_picture_and_page_are_written_and_fetch_nothing(facts):
+    found, out = facts
+    image = Image.open(out / "attention.png")
+    assert image.width > 600 and len(np.unique(np.asarray(image.convert("L")))) > 20
+    text = (out / "attention.html").read_text()
+    assert text.count("<i title=") == 16 and "data:image/png;base64," in text
+    assert "http" not in text and "<script" not in text
+    assert json.loads((out / "weights.json").read_text()) == found
+
+
+def test_the_command_prints_json(router, store_path, sample, tmp_path):
+    command = ["explain", "--router", router, "--store", store_path, "--sample", sample, "--out", tmp_path, "--json"]
+    result = CliRunner().invoke(app, [str(part) for part in command])
+    assert result.exit_code == 0 and len(json.loads(result.stdout)["tokens"]) > 20
+
+
+def test_other_methods_and_samples_are_refused(router, store_path, sample, tmp_path):
+    steps.fit(FitSpec(method="probe", store=store_path, out=tmp_path / "probe", set={"epochs": 1}, device="cpu"))
+    with pytest.raises(InvalidInputError, match=r"probe weighs no tokens.*can be: attention-probe"):
+        steps.explain(ExplainSpec(router=tmp_path / "probe", store=store_path, sample=sample))
+    with pytest.raises(NotFoundError, match="unknown sample 'nobody'"):
+        steps.explain(ExplainSpec(router=router, store=store_path, sample="nobody"))
+
+
+def test_without_model_and_data_the_weights_are_still_shown(router, store_path, sample, tmp_path, monkeypatch):
+    monkeypatch.setattr(explaining, "_tokenizer", lambda store: None)
+    monkeypatch.setattr(steps, "recorded_dataset", lambda store: (_ for _ in ()).throw(NotFoundError("no <data> here")))
+    outcome = steps.explain(ExplainSpec(router=router, store=store_path, sample=sample, out=tmp_path))
+    assert sum(entry["weight"] for entry in outcome.facts["tokens"]) == pytest.approx(1, abs=1e-5)
+    assert "not shown: no &lt;data&gt; here" in outcome.path.read_text()
+
+
+def tokens(kind, **columns):
+    kind = np.array(kind)
+    return {"kind": kind, "id": np.arange(len(kind)), **{key: np.array(value) for key, value in columns.items()}}
+
+
+@pytest.mark.parametrize(
+    ("given", "grids"),
+    [
+        (tokens([0, *[1] * 9, 0, *[1] * 4]), [(3, 3, True), (2, 2, True)]),
+        (tokens([1] * 6, position_2=[5, 5, 5, 6, 6, 6], position_3=[5, 6, 7, 5, 6, 7]), [(2, 3, True)]),
+        (tokens([1] * 7), [(3, 3, False)]),
+        (tokens([0, 0]), []),
+    ],
+)
+def test_grids(given, grids):
+    found = explaining._patches(given, np.ones(len(given["kind"]), np.float32))
+    assert [(part.rows, part.columns, part.known) for part in found] == grids
+
+
+def test_words_join_tokens_that_spell_one_word_or_one_letter(monkeypatch):
+    pieces = {0: b"Wh", 1: b"at", 2: b" is", 3: b" \xe2\x82", 4: b"\xac", 5: b"?"}
+
+    def decode(ids, clean_up_tokenization_spaces):
+        return b"".join(pieces[number] for number in ids).decode(errors="replace")
+
+    monkeypatch.setattr(explaining, "_tokenizer", lambda store: SimpleNamespace(decode=decode))
+    found = explaining._words(None, tokens([0] * 6), np.arange(6) / 15)
+    assert [(word.text, word.places) for word in found] == [("What", [0, 1]), (" is", [2]), (" €", [3, 4]), ("?", [5])]
+    assert found[0].weight == pytest.approx(1 / 15)
+
+
+def test_ink_is_light_where_weights_are_even_and_full_at_the_largest():
+    even = (
+        [Patches(list(range(8)), np.full(8, 0.1, np.float32), 4, True)],
+        [Word("a", [8], [0.1]), Word("b", [9], [0.1])],
+    )
+    assert scale(*even) == pytest.approx(0.4)
+    peaked = [Patches([0, 1, 2, 3], np.full(4, 0.0125, np.float32), 2, True)], [Word("a", [4], [0.95])]
+    assert scale(*peaked) == pytest.approx(0.95)
+    shown = page("t", "<b>", [], [None], *peaked)
+    assert "rgb(213 94 0 / 0.850)" in shown and "&lt;b&gt;" in shown
+
+
+def test_a_dark_patch_is_where_its_weight_is():
+    """All weight on the patch of row 1, column 2 of a white picture: ink there and nowhere else."""
+    weights = np.zeros(6, np.float32)
+    weights[5] = 1
+    image = draw("t", [Image.new("RGB", (30, 20), "white")], [Patches(list(range(6)), weights, 3, True)], [])
+    pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB")).astype(int)
+    inked = np.argwhere((pixels[..., 0] - pixels[..., 2]) > 100)
+    top, left = inked.min(0)
+    bottom, right = inked.max(0)
+    assert (right - left) == pytest.approx(bottom - top, abs=3)
+    assert left > pixels.shape[1] * 0.52 + 1.8 * (right - left)

@@ -1,0 +1,61 @@
+"""References to stores: paths stay paths, URIs keep their slashes, nothing leads elsewhere."""
+
+from pathlib import Path
+
+import pytest
+
+from relope.errors import InvalidInputError
+from relope.places import Place, as_place, is_uri, outputs_beside, parse_uri
+from relope.spec import EvaluateSpec, FitSpec, build
+
+GOOD = [
+    ("s3://bucket/x.zarr", "bucket", "x.zarr", "x.zarr"),
+    ("s3://bucket/team a/x.zarr/", "bucket", "team a/x.zarr", "x.zarr"),
+    ("gs://bucket", "bucket", "", "bucket"),
+    ("az://container/a/b", "container", "a/b", "b"),
+    ("hf://datasets/team/repo", "datasets/team/repo", "", "repo"),
+    ("hf://datasets/team/repo/a/x.zarr", "datasets/team/repo", "a/x.zarr", "x.zarr"),
+    ("hf://buckets/team/bucket/x.zarr", "buckets/team/bucket", "x.zarr", "x.zarr"),
+    ("file:///mnt/team%20a/x.zarr", "", "/mnt/team a/x.zarr", "x.zarr"),
+]
+BAD = [
+    "ftp://x/y", "s3://", "s3://b//x", "s3://b/../x", "s3://b/.hidden", "s3://b/x?version=1", "s3://b/x#y", "s3://b/a\nb",
+    "hf://datasets/team", "hf://team/repo/x", "file://mnt/x", "file://host/x", "s3:/b/x", "hf:/datasets/a/b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("uri", "root", "key", "name"), GOOD)
+def test_uris(uri, root, key, name):
+    place = parse_uri(uri)
+    assert (place.root, place.key, place.name) == (root, key, name)
+    assert place.uri == uri.rstrip("/") and is_uri(uri)
+    assert build("fit", {"method": "probe", "store": uri}).store == uri.rstrip("/")
+    assert outputs_beside(uri) == str(Path("runs") / name)
+    inner = place.below("y.zarr")
+    assert inner == parse_uri(inner.uri) and inner.name == "y.zarr"
+
+
+@pytest.mark.parametrize("uri", BAD)
+def test_bad_uris(uri):
+    with pytest.raises(InvalidInputError) as said:
+        build("fit", {"method": "probe", "store": uri})
+    assert "value error" not in str(said.value) and "store=" in str(said.value)
+
+
+def test_paths_stay_paths():
+    assert FitSpec(method="probe", store=Path("runs/x.zarr/")).store == "runs/x.zarr"
+    assert FitSpec(method="probe", store="runs//x.zarr/").store == "runs/x.zarr"
+    assert EvaluateSpec(store="a", large_store=None).large_store is None
+    assert outputs_beside("a/b") == "a/b" and not is_uri("a/b") and not is_uri(Path("s3"))
+    assert as_place("x y").key == str(Path.cwd() / "x y")
+    assert parse_uri(as_place("x y").uri).key == as_place("x y").key
+
+
+def test_a_uri_that_was_a_path_is_noticed():
+    with pytest.raises(InvalidInputError, match="'s3://bucket/x', as text"):
+        is_uri(Path("s3://bucket/x"))
+
+
+def test_a_folder_with_a_strange_name_below():
+    assert Place("file:///m", "file", "", "/m").below("a#b").key == "/m/a#b"
+    assert parse_uri(Place("file:///m", "file", "", "/m").below("a#b").uri).key == "/m/a#b"

@@ -1,0 +1,135 @@
+"""Sweeps: every run is the fit that `relope fit` makes, none is made twice, the best is selected."""
+
+import json
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from relope import steps
+from relope.cli import app
+from relope.errors import InvalidInputError, NotFoundError, StoreError
+from relope.grades import labelled
+from relope.probes import Examples, make
+from relope.spec import SweepSpec
+from relope.store import ActivationStore
+from relope.sweeps import SharedStore
+
+GRID = {"lora_rank": (2, 4), "beta": (0.0, 0.1)}
+
+
+@pytest.fixture(scope="module")
+def swept(store_path, tmp_path_factory):
+    """A finished sweep of relope: 2 × 2 settings, 2 seeds."""
+    spec = SweepSpec(method="relope", store=store_path, grid=GRID, seeds=2, set={"epochs": 2},
+                     out=tmp_path_factory.mktemp("sweep") / "runs.parquet", device="cpu")  # fmt: skip
+    return spec, steps.sweep(spec)
+
+
+def test_every_run_is_in_the_table(swept):
+    spec, outcome = swept
+    table = pl.read_parquet(spec.out)
+    assert len(table) == 8 == outcome.facts["runs"] == outcome.facts["computed"]
+    assert set(table.select("lora_rank", "beta", "seed").rows()) == {
+        (rank, beta, seed) for rank in (2, 4) for beta in (0.0, 0.1) for seed in (0, 1)
+    }
+    assert table["inner_auc"].is_between(0, 1).all() and table["best_epoch"].is_between(1, 2).all()
+    assert {"method", "layer", "lora_alpha", "mode", "seconds"} < set(table.columns)
+
+
+def test_a_run_is_the_fit_with_that_seed_and_setting(swept, store):
+    rows, correct = labelled(store, ("train",), None)
+    settings = {"epochs": 2, "lora_rank": 4, "beta": 0.1}
+    history = make("relope", settings).fit(Examples(store, rows, correct, 4), seed=1).history_
+    row = pl.read_parquet(swept[0].out).filter(lora_rank=4, beta=0.1, seed=1).to_dicts()[0]
+    assert row["inner_auc"] == max(history.auc) and row["best_epoch"] == history.best + 1
+
+
+def test_the_best_mean_over_seeds_is_selected(swept):
+    """Of equal ones the first of the grid, which a user writes from small to large."""
+    spec, outcome = swept
+    means = pl.read_parquet(spec.out).group_by("lora_rank", "beta").agg(pl.col("inner_auc").mean())
+    best = means.sort("inner_auc", "lora_rank", "beta", descending=[True, False, False]).to_dicts()[0]
+    assert outcome.facts["inner_auc"] == pytest.approx(best["inner_auc"], abs=1e-12)
+    assert outcome.facts["selected"] == {"lora_rank": best["lora_rank"], "beta": best["beta"]}
+    assert f"--set lora_rank={best['lora_rank']}" in outcome.facts["fit"]
+    _, columns, rows = outcome.facts["table"]
+    assert len(rows) == 4 and sum("selected" in row[-1] for row in rows) == 1 and len(columns) == len(rows[0])
+
+
+def test_again_reuses_all_and_a_larger_grid_fits_what_is_new(swept):
+    spec, _ = swept
+    assert steps.sweep(spec).facts["computed"] == 0 and steps.sweep(spec).reused
+    larger = steps.sweep(spec.model_copy(update={"grid": {**GRID, "beta": (0.0, 0.1, 1.0)}, "seeds": 1}))
+    assert larger.facts["computed"] == 2 and larger.facts["runs"] == 6
+
+
+def test_an_interrupted_sweep_goes_on(store_path, tmp_path, monkeypatch):
+    from relope import sweeps
+
+    spec = SweepSpec(method="probe", store=store_path, grid={"layer": (3, 4)}, seeds=2, set={"epochs": 1},
+                     out=tmp_path / "runs.parquet", device="cpu")  # fmt: skip
+    fit, made = sweeps._fit, []
+
+    def third_fails(*arguments):
+        made.append(arguments)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return fit(*arguments)
+
+    monkeypatch.setattr(sweeps, "_fit", third_fails)
+    with pytest.raises(KeyboardInterrupt):
+        steps.sweep(spec)
+    monkeypatch.undo()
+    assert steps.sweep(spec).facts["computed"] == 2
+    table = pl.read_parquet(spec.out)
+    assert sorted(table.select("layer", "seed").rows()) == [(3, 0), (3, 1), (4, 0), (4, 1)]
+
+
+def test_methods_that_hold_nothing_out_are_judged_on_a_split_of_ours(store_path, tmp_path):
+    found = steps.sweep(SweepSpec(method="question-kind", store=store_path, grid={"c": (0.1, 1)}, seeds=2,
+                                  out=tmp_path / "runs.parquet"))  # fmt: skip
+    assert pl.read_parquet(tmp_path / "runs.parquet")["best_epoch"].null_count() == 4
+    assert 0 < found.facts["inner_auc"] < 1
+
+
+def test_features_are_read_once(store_path, monkeypatch):
+    read = []
+    inner = ActivationStore._per_sample
+    monkeypatch.setattr(
+        ActivationStore, "_per_sample", lambda self, name, rows: (read.append(name), inner(self, name, rows))[1]
+    )
+    with SharedStore.open(store_path) as shared, ActivationStore.open(store_path) as plain:
+        for rows in (None, [5, 2], None):
+            assert (shared.last(4, rows) == plain.last(4, rows)).all()
+            assert (shared.answer(rows) == plain.answer(rows)).all()
+    assert len(read) == 2 + 6
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"method": "logprob"}, InvalidInputError, "trains nothing"),
+        ({"grid": {"rank": (1,)}}, InvalidInputError, "settings and defaults"),
+        ({"grid": {"layer": (0.5,)}}, InvalidInputError, "no block number"),
+        ({"grid": {"layer": (6,)}}, NotFoundError, "--layers 6 into a new --out"),
+        ({"out": "damaged"}, StoreError, "no table of a sweep"),
+    ],
+)
+def test_mistakes_are_said(change, error, message, store_path, tmp_path):
+    if "out" in change:
+        change = {"out": tmp_path / "damaged"}
+        change["out"].write_bytes(b"no parquet")
+    with pytest.raises(error, match=message):
+        steps.sweep(SweepSpec(**{"method": "probe", "store": store_path, "out": tmp_path / "x", **change}))
+
+
+def test_the_command_takes_grids(store_path, tmp_path):
+    command = ["sweep", "probe", "--store", store_path, "--grid", "lr=1e-3, 1e-2", "--grid", "head=logistic", "--seeds",
+               1, "--set", "epochs=1", "--out", tmp_path / "runs.parquet"]  # fmt: skip
+    result = CliRunner().invoke(app, [str(part) for part in [*command, "--json"]])
+    facts = json.loads(result.stdout)
+    assert facts["runs"] == 2 and [entry["chosen"]["lr"] for entry in facts["settings"]] == [0.001, 0.01]
+    assert "selected" in CliRunner().invoke(app, [str(part) for part in command]).stdout
+    wrong = CliRunner().invoke(app, ["sweep", "probe", "--store", str(store_path), "--grid", "lr"])
+    assert wrong.exit_code == 2 and "must be key=value" in wrong.stderr

@@ -1,0 +1,197 @@
+"""Several stores, left-out data, caps, folds, transfer, frozen labels, seeds, held-out thresholds, prices."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from relope import steps
+from relope.errors import InvalidInputError, NotFoundError
+from relope.evaluate.scores import read_scores
+from relope.examples import capped, training_samples
+from relope.spec import build
+from relope.store import ActivationStore, StoreUnion
+
+
+def extract(out, **values):
+    steps.extract(build("extract", {"model": "tiny-vl", "device": "cpu", "out": str(out), **values}))
+    return out
+
+
+def step(name, **values):
+    values = {key: str(value) if hasattr(value, "parts") else value for key, value in values.items()}
+    return steps.run_step(name, build(name, values))
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory):
+    """A store of another data set."""
+    return extract(
+        tmp_path_factory.mktemp("bars") / "bars.zarr", dataset="tiny-bars", split="train,validation", limit=40
+    )
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    """The test questions of the small store on perturbed pictures."""
+    return extract(
+        tmp_path_factory.mktemp("noisy") / "noisy.zarr", dataset="tiny", split="test", limit=80, perturb="noise:0.3"
+    )
+
+
+def test_joined_stores_read_as_one(store_path, bars):
+    one, two = ActivationStore.open(store_path), ActivationStore.open(bars)
+    both = StoreUnion([one, two])
+    assert len(both) == len(one) + len(two) and both.samples["row"].to_list() == list(range(len(both)))
+    rows = np.array([0, len(one) + 3, 5, len(one)])
+    expected = np.stack([one.last(4, [0])[0], two.last(4, [3])[0], one.last(4, [5])[0], two.last(4, [0])[0]])
+    assert np.array_equal(both.last(4, rows), expected)
+    assert np.array_equal(both.answer(rows)[1], two.answer([3])[0])
+    tokens = both.tokens(rows)
+    assert all(np.array_equal(a, b) for a, b in zip(tokens, [*one.tokens([0]), *two.tokens([3])], strict=False))
+    (batch,) = both.batches(3, rows, size=9)
+    assert np.array_equal(batch.values[: batch.offsets[1]], next(one.batches(3, [0], size=1)).values)
+    assert np.array_equal(batch.values[batch.offsets[3] :], next(two.batches(3, [0], size=1)).values)
+    shuffled = [row for b in both.batches(3, size=16, rng=np.random.default_rng(0)) for row in b.rows.tolist()]
+    assert sorted(shuffled) == list(range(len(both))) and both.bytes_read > 0
+    assert len(StoreUnion([one, one])) == len(one)
+
+
+def test_stores_of_other_layers_do_not_join(store_path, tmp_path):
+    other = extract(tmp_path / "x.zarr", dataset="tiny-bars", split="train", limit=4, layers="2,3")
+    with pytest.raises(InvalidInputError, match="do not go together: layers"):
+        StoreUnion([ActivationStore.open(store_path), ActivationStore.open(other)])
+
+
+def test_leaving_out_and_caps(store_path, bars):
+    spec = {"method": "probe", "store": str(store_path), "also": str(bars)}
+    everything = training_samples(build("fit", spec))
+    assert len(everything.rows) == 160 + 40
+    left = training_samples(build("fit", {**spec, "leave_out": "tiny"}))
+    assert set(left.store.samples[left.rows]["dataset"]) == {"tiny-bars"} and len(left.rows) == 40
+    few = training_samples(build("fit", {**spec, "cap": 20}))
+    counts = dict(few.store.samples[few.rows].group_by("dataset").len().rows())
+    assert all(14 <= count <= 20 for count in counts.values()) and set(counts) == {"tiny", "tiny-bars"}
+    with pytest.raises(NotFoundError, match="unknown data set to leave out 'tinny'"):
+        training_samples(build("fit", {**spec, "leave_out": "tinny"}))
+    with pytest.raises(InvalidInputError, match="leaves nothing"):
+        training_samples(build("fit", {**spec, "leave_out": "tiny,tiny-bars"}))
+
+
+def test_a_smaller_cap_is_part_of_a_larger_one_and_groups_stay_whole():
+    table = pl.DataFrame({"id": [str(i) for i in range(90)], "dataset": ["a"] * 60 + ["b"] * 30, 
+                          "group": [f"g{i // 3}" for i in range(90)]})  # fmt: skip
+    everything = np.ones(90, bool)
+    small, large = capped(table, everything, 10, 1), capped(table, everything, 25, 1)
+    assert small.sum() == 9 + 9 and large.sum() == 24 + 24 and not (small & ~large).any()
+    groups = table["group"].to_numpy()
+    assert not set(groups[small]) & set(groups[~small])
+
+
+def test_a_router_for_other_data_needs_transfer_and_says_so(store_path, bars, tmp_path):
+    router = tmp_path / "r" / "probe"
+    step("fit", method="probe", store=store_path, also=bars, leave_out="tiny", out=router)
+    asked = {"router": str(router), "store": store_path, "out": tmp_path / "scores" / "probe.parquet"}
+    with pytest.raises(InvalidInputError, match="add --transfer"):
+        step("predict", **asked)
+    step("predict", **asked, transfer=True)
+    step("evaluate", store=store_path, scores=tmp_path / "scores", out=tmp_path / "report", bootstrap=100)
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    assert report["provenance"]["transferred"] == ["probe"] and "other data" in report["methods"][0]["note"]
+
+
+def test_a_router_of_another_model_is_refused_even_with_transfer(store_path, tmp_path):
+    large = tmp_path / "large.zarr"
+    steps.extract(build("extract", {"model": "tiny-vl-large", "dataset": "tiny", "split": "test", "limit": 4,
+                                    "device": "cpu", "out": str(large)}))  # fmt: skip
+    step("fit", method="question-kind", store=store_path, out=tmp_path / "r")
+    with pytest.raises(InvalidInputError, match=r"r was fitted on another recipe .* than .*large.zarr .*differ in"):
+        step("predict", router=str(tmp_path / "r"), store=large, transfer=True)
+
+
+def test_frozen_labels_are_those_of_the_clean_pictures(store_path, noisy, tmp_path):
+    step("predict", router="logprob", store=noisy, out=tmp_path / "scores" / "logprob.parquet")
+    for name, more in (("own", {}), ("frozen", {"labels_store": store_path})):
+        step("evaluate", store=noisy, scores=tmp_path / "scores", out=tmp_path / name, bootstrap=100, **more)
+    own, frozen = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("own", "frozen"))
+    assert own["provenance"]["perturbation"] == {"kind": "noise", "strength": 0.3}
+    assert frozen["dataset"] == "tiny (pictures with noise, labels frozen)" and own["n_correct"] != frozen["n_correct"]
+    clean = ActivationStore.open(store_path)
+    (verdicts,) = (pl.read_parquet(path) for path in (store_path / "grades").glob("*.parquet"))
+    scores = read_scores(tmp_path / "scores" / "logprob.parquet")
+    truth = pl.DataFrame({"id": list(scores.ids)}).join(verdicts, on="id", maintain_order="left")["correct"]
+    assert frozen["methods"][0]["auc"] == pytest.approx(roc_auc_score(truth.to_numpy(), scores.scores), abs=1e-12)
+    assert len(clean) == 240
+    with pytest.raises(InvalidInputError, match=r"labels store .*noisy.zarr lacks 160 of 240"):
+        step("evaluate", store=store_path, labels_store=noisy, split="train,test", scores=tmp_path / "scores")
+
+
+def test_out_of_fold_scores_come_from_routers_that_did_not_see_the_group(store_path, tmp_path):
+    made = step("fit", method="probe", store=store_path, folds=4, out=tmp_path / "few")
+    path = store_path.parent / "tiny.zarr.scores" / "few@folds4.parquet"
+    assert made.facts["scores"] == str(path)
+    scores = read_scores(path)
+    assert len(scores.ids) == 160 and "did not see its group" in scores.meta.note
+    assert "up to date" in step("fit", method="probe", store=store_path, folds=4, out=tmp_path / "few").text
+    router_scores = step("predict", router=str(tmp_path / "few"), store=store_path, split="train",
+                         out=tmp_path / "in.parquet")  # fmt: skip
+    assert not np.allclose(read_scores(router_scores.path).scores, scores.scores)
+    step("evaluate", store=store_path, split="train", methods="few@folds4", out=tmp_path / "report", bootstrap=100)
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    assert report["n"] == 160 and report["methods"][0]["note"].startswith("out of fold: 4 routers")
+    path.unlink()
+
+
+def test_thresholds_are_set_on_validation_where_it_is_scored(bars, tmp_path):
+    for split in ("train", "train,validation"):
+        step("predict", router="logprob", store=bars, split=split, out=tmp_path / split / "logprob.parquet")
+        step("evaluate", store=bars, split="train", scores=tmp_path / split, out=tmp_path / "r", bootstrap=100)
+        row = json.loads((tmp_path / "r/report.json").read_text())["methods"][0]
+        assert row["budgets_set_on"] == ("test" if split == "train" else "validation")
+    scores = read_scores(tmp_path / "train,validation" / "logprob.parquet")
+    split = dict(ActivationStore.open(bars).samples.select("id", "split").rows())
+    held = np.array([s for i, s in zip(scores.ids, scores.scores, strict=True) if split[i] == "validation"], float)
+    test = np.array([s for i, s in zip(scores.ids, scores.scores, strict=True) if split[i] == "train"], float)
+    threshold = np.quantile(held, 0.5, method="higher")
+    assert row["budgets"][2] == {"requested": 0.5, "threshold": threshold, "realised": (test < threshold).mean()}
+
+
+def test_prices_make_axes_and_unknown_ones_stay_null(store_path, tmp_path):
+    large = tmp_path / "large.zarr"
+    steps.extract(build("extract", {"model": "tiny-vl-large", "dataset": "tiny", "split": "test", "limit": 80,
+                                    "tokens": "lean", "device": "cpu", "out": str(large)}))  # fmt: skip
+    step("predict", router="logprob", store=store_path, out=tmp_path / "scores" / "logprob.parquet")
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(
+        "models:\n  tiny-vl: {dollars_per_million_prompt_tokens: 1, dollars_per_million_answer_tokens: 2, "
+        "seconds_per_query: 0.1, seconds_per_answer_token: 0.01}\n"
+        "  tiny-vl-large: {dollars_per_million_prompt_tokens: 10, dollars_per_million_answer_tokens: 20}\n"
+    )
+    asked = {"store": store_path, "scores": tmp_path / "scores", "out": tmp_path / "r", "bootstrap": 100}
+    step("evaluate", **asked, large_store=large, costs=prices)
+    row = json.loads((tmp_path / "r/report.json").read_text())["methods"][0]
+    assert row["costs"]["latency"] is None
+
+    def dollars(path, prompt, answer):
+        samples = ActivationStore.open(path).samples.filter(pl.col("split") == "test")
+        return (prompt * samples["n_tokens"].mean() + answer * samples["token_ids"].list.len().mean()) / 1e6
+
+    assert row["costs"]["dollars"]["0"] == pytest.approx(dollars(store_path, 1, 2))
+    assert row["costs"]["dollars"]["1"] == pytest.approx(dollars(store_path, 1, 2) + dollars(large, 10, 20))
+    page = (tmp_path / "r/report.html").read_text()
+    assert "$ per 1,000 queries" in page and "latency: a price or speed that it needs is unknown" in page
+    prices.write_text("models:\n  tiny-vl: {dollars_per_token: 1}\n")
+    with pytest.raises(InvalidInputError, match=r"prices.yaml: models.tiny-vl.dollars_per_token: .*not permitted"):
+        step("evaluate", **asked, costs=prices)
+    with pytest.raises(NotFoundError, match=r"costs.example.yaml"):
+        step("evaluate", **asked, costs=tmp_path / "none.yaml")
+
+
+def test_scores_of_other_samples_are_refused_with_both_sides_named(store_path, tmp_path):
+    step("predict", router="logprob", store=store_path, split="train", out=tmp_path / "s" / "logprob.parquet")
+    with pytest.raises(InvalidInputError, match=r"logprob.parquet has 160 scores but lacks 80 of the 80 labelled"):
+        step("evaluate", store=store_path, scores=tmp_path / "s", out=tmp_path / "r")
+    with pytest.raises(NotFoundError, match=r"unknown split .*'validation'"):
+        step("evaluate", store=store_path, scores=tmp_path / "s", split="validation")
