@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from relope import __version__
 from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
 from relope.fits import device_here, ensure_block
 from relope.grades import rows_of, verdicts_of
@@ -22,7 +23,8 @@ def score_samples(spec: PredictSpec, watch: Watch) -> Outcome:
     ids = store.samples[rows]["id"].to_list()
     verdicts = verdicts_of(store, rows, spec.grades)
     read = verdicts.rows() if verdicts is not None and getattr(probe, "reads_verdicts", False) else None
-    fingerprint = digest([router.fingerprint, store.recipe_id, store.samples[rows]["content"].to_list(), ids, read])
+    content = store.samples[rows]["content"].to_list()
+    fingerprint = digest([router.method, router.fingerprint, store.recipe_id, content, ids, read, __version__])
     if out.exists() and read_scores(out).meta.fingerprint == fingerprint:
         return Outcome(out, True, f"scores of {router.method} up to date → {out}")
     note = check_recipe(spec.router, router, store, spec.transfer)

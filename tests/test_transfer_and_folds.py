@@ -195,3 +195,10 @@ def test_scores_of_other_samples_are_refused_with_both_sides_named(store_path, t
         step("evaluate", store=store_path, scores=tmp_path / "s", out=tmp_path / "r")
     with pytest.raises(NotFoundError, match=r"unknown split .*'validation'"):
         step("evaluate", store=store_path, scores=tmp_path / "s", split="validation")
+
+
+def test_scores_of_another_method_are_not_taken_for_up_to_date(store_path, tmp_path):
+    out = tmp_path / "scores.parquet"
+    one, two = (step("predict", router=name, store=store_path, out=out) for name in ("logprob", "entropy"))
+    assert not one.reused and not two.reused and read_scores(out).meta.method == "entropy"
+    assert step("predict", router="entropy", store=store_path, out=out).reused
