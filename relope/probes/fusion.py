@@ -71,6 +71,11 @@ class Method:
     def _fresh(self) -> Probe:
         return make(self.params.probe, self.params.settings)
 
+    @property
+    def replays(self) -> bool:
+        """Whether the stacked probe runs block l from the store."""
+        return bool(getattr(self.base_, "replays", False))
+
     def layers(self, layer: int) -> tuple[int, ...]:
         return self.base_.layers(layer)
 
