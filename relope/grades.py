@@ -140,18 +140,26 @@ def verdicts_of(store: ActivationStore, rows: npt.NDArray[np.int64], asked: str 
     return store.samples[rows].select("id").join(wanted, on="id", how="left", maintain_order="left")
 
 
-def correct_of(large: ActivationStore, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+def correct_of(
+    other: ActivationStore, ids: Sequence[str], grades: str | None = None, what: str = "large"
+) -> npt.NDArray[np.bool_]:
     """Return whether the model of another store is right on the samples of these ids.
+
+    Args:
+        other: a store that has them too.
+        ids: samples.
+        grades: ``grader@version`` of its verdicts; None = the newest.
+        what: what a message calls that store.
 
     Raises:
         InvalidInputError: that store lacks some of them.
     """
     asked = pl.DataFrame({"id": list(ids)}, schema={"id": pl.String})
-    found = asked.join(read_grades(large, None).select("id", "correct"), on="id", how="left", maintain_order="left")
+    found = asked.join(read_grades(other, grades).select("id", "correct"), on="id", how="left", maintain_order="left")
     missing = found.filter(pl.col("correct").is_null())["id"]
     if len(missing):
         raise InvalidInputError(
-            f"the large store {large.path} lacks {len(missing)} of {len(found)} samples (first: {missing[0]}); "
-            "extract the same data set, split and limit with the large model"
+            f"the {what} store {other.path} lacks {len(missing)} of {len(found)} samples (first: {missing[0]}); "
+            "extract the same data set, split and limit into it"
         )
     return found["correct"].to_numpy()

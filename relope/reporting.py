@@ -17,7 +17,7 @@ from relope.evaluate.inputs import MethodScores, ReportInputs
 from relope.evaluate.persample import perturbation_name
 from relope.evaluate.scores import Scores, align, read_scores
 from relope.extract.samples import read_skipped
-from relope.grades import labelled, read_grades
+from relope.grades import correct_of, labelled, read_grades
 from relope.provenance import digest, versions
 from relope.routers import scores_path, split_name
 from relope.spec import EvaluateSpec
@@ -49,14 +49,14 @@ def report_inputs(spec: EvaluateSpec) -> ReportInputs:
     rows, correct = labelled(store, spec.split, spec.grades if spec.labels_store is None else None)
     labels = store.samples[rows].with_columns(pl.Series("correct", correct))
     if spec.labels_store is not None:
-        correct = _verdicts(ActivationStore.open(spec.labels_store), labels, spec.grades, "labels")
+        correct = correct_of(ActivationStore.open(spec.labels_store), labels["id"].to_list(), spec.grades, "labels")
         labels = labels.with_columns(pl.Series("correct", correct))
     scored = {name: [_checked(store, one) for one in seeds] for name, seeds in _read_all(spec).items()}
     held = store.samples.filter((pl.col("split") == "validation") & ~pl.col("split").is_in(list(spec.split)))
     large = ActivationStore.open(spec.large_store) if spec.large_store else None
     recorded = store.manifest.recorded
     dataset = _dataset_name(store, spec)
-    large_correct = None if large is None else _large_labels(large, labels)
+    large_correct = None if large is None else correct_of(large, labels["id"].to_list())
     return ReportInputs(
         title=f"Routing {recorded['model']} on {dataset}",
         what=_what(recorded["model"], dataset, len(labels), large, list(spec.split)),
@@ -177,29 +177,6 @@ def _method(name: str, labels: pl.DataFrame, held: pl.DataFrame, seeds: list[Sco
         bytes_read_fit=meta.bytes_read_fit,
         bytes_read_each=None if meta.bytes_read is None else meta.bytes_read / n,
     )
-
-
-def _large_labels(large: ActivationStore, labels: pl.DataFrame) -> npt.NDArray[np.bool_]:
-    """Return whether the large model is right on each sample."""
-    return _verdicts(large, labels, None, "large")
-
-
-def _verdicts(other: ActivationStore, labels: pl.DataFrame, grades: str | None, what: str) -> npt.NDArray[np.bool_]:
-    """Return another store's verdicts in the order of the labels.
-
-    Raises:
-        InvalidInputError: it lacks some of the samples.
-    """
-    verdicts = labels.select("id").join(
-        read_grades(other, grades).select("id", "correct"), on="id", how="left", maintain_order="left"
-    )
-    missing = verdicts.filter(pl.col("correct").is_null())["id"]
-    if len(missing):
-        raise InvalidInputError(
-            f"the {what} store {other.path} lacks {len(missing)} of {len(labels)} samples (first: {missing[0]}); "
-            "extract the same data set, split and limit into it"
-        )
-    return verdicts["correct"].to_numpy()
 
 
 def _costs(path: Path, store: ActivationStore, large: ActivationStore | None, labels: pl.DataFrame) -> Costs:
