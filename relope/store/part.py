@@ -1,8 +1,11 @@
 """Write one part: stream captures into a temporary folder, then seal it by a rename."""
 
+import contextlib
 import errno
 import os
 import shutil
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -91,7 +94,7 @@ class PartWriter:
         self._encoding = encoding
         # One hashes the sample and one the file while the caller's thread writes: the hashes of hidden
         # states take as long as the disk does.
-        self._threads = ThreadPoolExecutor(2, "relope-hash")
+        self._threads = ThreadPoolExecutor(2, "relope-hash", initializer=_give_way)
 
     def __enter__(self) -> Self:
         """Claim the temporary folder.
@@ -192,6 +195,13 @@ class PartWriter:
             shutil.rmtree(self._folder, ignore_errors=True)
             os.close(self._lock)
             self._lock = -1
+
+
+def _give_way() -> None:
+    """Let whoever computes the states have the processor first (Linux gives each thread its own niceness)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _file_records(folder: Path, digests: Mapping[str, str]) -> dict[str, dict[str, Any]]:
