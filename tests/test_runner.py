@@ -118,7 +118,8 @@ def test_side_by_side_gives_the_same_numbers(pipeline, tmp_path):
 def test_an_error_names_its_stage_and_keeps_the_rest(pipeline, tmp_path, jobs):
     out = tmp_path / "out"
     pipeline.write_text(pipeline.read_text().replace("set: {}", "set: {}, layer: 1"))
-    with pytest.raises(NotFoundError, match=r"^fit probe, 0: layer 1 is not in"):
+    # Both seeds ask for that layer; side by side, either may be the first to say so.
+    with pytest.raises(NotFoundError, match=r"^fit probe, [01]: layer 1 is not in"):
         run(pipeline, out, jobs)
     assert (out / "question-kind-0/router.json").is_file()
     assert len(json.loads((out / "steps.json").read_text())) >= 1
