@@ -24,6 +24,9 @@ TINY = (
     " The embedded models are miniatures: that a number can be made at all is shown here, not what a 7–12 B model does."
 )
 
+TEXT_SUBSET = "-text"
+"""Ends the name of the part of a data set that has no pictures; the paper sets it against the rest (ScienceQA)."""
+
 Cells = dict[tuple[str, str], dict[str, Drawn]]
 """(model, data set) → method → AUC."""
 
@@ -152,17 +155,17 @@ def published_tables(name: str) -> list[Table]:
 
 def table1(inputs: StudyInputs) -> Study:
     """Table 1: the same methods on text alone and on text with pictures."""
-    text = [one for one in inputs.reports if one.report["provenance"].get("text_only")]
-    pictures = [one for one in inputs.reports if not one.report["provenance"].get("text_only")]
+    text = [one for one in inputs.reports if _without_pictures(one)]
+    pictures = [one for one in inputs.reports if not _without_pictures(one)]
     if not text or not pictures:
         raise InvalidInputError(
             f"table1 compares reports of text-only and multimodal stores; got {len(text)} and {len(pictures)}; "
-            "extract with --text-only into a store of its own for the former"
+            "extract with --text-only into a store of its own for the former, or a data set's questions without a "
+            "picture (scienceqa-text)"
         )
     rows, records = [], []
     pairs = _pairs(pictures, text)
     methods = inputs.methods()
-    datasets = [one.dataset for one, _ in pairs]
     drawn = [_conditions(inputs, pair, place) for place, pair in enumerate(pairs)]
     for method in methods:
         for condition in ("text only", "multimodal", "difference"):
@@ -182,8 +185,12 @@ def table1(inputs: StudyInputs) -> Study:
                 records.append(record(owner, method, value, paper, condition=condition))
             rows.append(row)
     columns = ["method", "condition", *(f"{one.dataset}, n={len(one.correct):,}" for one, _ in pairs)]
-    unpaired = [dataset for dataset, (_, same) in zip(datasets, drawn, strict=True) if not same]
-    notes = [PAIRED, SEEDS] + ([f"Not paired, other samples: {', '.join(unpaired)}."] if unpaired else [])
+    others = [
+        f"{one.dataset} (text only: {other.dataset}, n={len(other.correct):,})"
+        for (one, other), (_, same) in zip(pairs, drawn, strict=True)
+        if not same
+    ]
+    notes = [PAIRED, SEEDS] + ([f"Not paired, other samples: {', '.join(others)}."] if others else [])
     notes.append("question-kind looks at the question's words alone: what it reaches is not read from hidden states.")
     main = Table("table1", "AUC × 100 on text alone and with pictures", columns, rows, records, 2, notes)
     about = "Each condition has answers, labels and routers of its own, so its questions differ in difficulty too."
@@ -193,8 +200,12 @@ def table1(inputs: StudyInputs) -> Study:
     )  # fmt: skip
 
 
+def _without_pictures(one: Evaluated) -> bool:
+    return bool(one.report["provenance"].get("text_only")) or one.dataset.endswith(TEXT_SUBSET)
+
+
 def _pairs(first: list[Evaluated], second: list[Evaluated]) -> list[tuple[Evaluated, Evaluated]]:
-    by_key = {(one.model, one.dataset): one for one in second}
+    by_key = {(one.model, one.dataset.removesuffix(TEXT_SUBSET)): one for one in second}
     pairs = [(one, by_key[one.model, one.dataset]) for one in first if (one.model, one.dataset) in by_key]
     if not pairs:
         here = ", ".join(sorted({one.dataset for one in first}))

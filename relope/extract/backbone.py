@@ -15,7 +15,7 @@ from relope.extract.load import Loading, check_quantize, load, pick_device, pick
 from relope.provenance import folder_digest
 from relope.types import Sample
 
-MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
+MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
 ADAPTER_FILES = ("adapter_config.json", "*.safetensors")
 PROCESSOR_FILES = (
     "preprocessor_config.json", "processor_config.json", "tokenizer*", "special_tokens_map.json", "vocab.*",
@@ -113,6 +113,11 @@ class Backbone:
             batch = self.processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt")
             self._check_types(batch)
         return self._checked(dict(batch), samples)
+
+    def place(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a batch's inputs on the model's device, pictures in its dtype."""
+        moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
+        return {name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in moved.items()}
 
     def _tokenize(self, texts: list[str]) -> Any:
         return self.processor(text=texts, padding=True, padding_side="left", return_tensors="pt")

@@ -13,11 +13,6 @@ def describe(backbone: Backbone, pictures: Sequence[Picture], prompt: str, max_n
     """Return one greedy caption a picture, computed as one batch."""
     asked = [Sample(picture.digest, "caption", "", prompt, (), pictures=(picture,)) for picture in pictures]
     inputs = backbone.inputs(asked)
-    placed = {}
-    for name, tensor in inputs.items():
-        moved = tensor.to(backbone.device)
-        placed[name] = moved.to(backbone.dtype) if moved.is_floating_point() else moved
-    said = backbone.model.generate(**placed, max_new_tokens=max_new_tokens, do_sample=False)
-    tokenizer = getattr(backbone.processor, "tokenizer", backbone.processor)
+    said = backbone.model.generate(**backbone.place(inputs), max_new_tokens=max_new_tokens, do_sample=False)
     n_prompt = inputs["input_ids"].shape[1]
-    return [tokenizer.decode(row[n_prompt:], skip_special_tokens=True).strip() for row in said]
+    return [backbone.tokenizer.decode(row[n_prompt:], skip_special_tokens=True).strip() for row in said]

@@ -15,7 +15,8 @@ from torch import Tensor
 from transformers import StoppingCriteria
 
 from relope.errors import UnsupportedError
-from relope.extract.continuation import Read, share
+from relope.extract.cache import share
+from relope.extract.continuation import Read
 
 
 class Stop(Exception):

@@ -1,10 +1,8 @@
 """What is asked after the prompt: sampled traces and p(True), from the prefill's own KV cache.
 
-Nothing here runs the prompt or the vision tower again: suffixes are fed to a copy of the cache, whose
-tensors are shared until a step replaces them.
+Nothing here runs the prompt or the vision tower again: suffixes are fed to a copy of the cache.
 """
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from relope.errors import UnsupportedError
-
-SHARED = (DynamicLayer, DynamicSlidingWindowLayer)
-"""Cache layers that never write into a tensor they hold."""
+from relope.extract.cache import repeated, share
 
 
 @dataclass(frozen=True)
@@ -58,24 +53,18 @@ class Read:
     mask: Tensor
     position: Tensor
 
-    def repeated(self, times: int) -> "Read":
-        """Return the batch with every row ``times`` times, side by side."""
-        cache = share(self.cache)
-        cache.batch_repeat_interleave(times)
-        return Read(cache, self.mask.repeat_interleave(times, 0), self.position.repeat_interleave(times, 1))
+    def apart(self) -> "Read":
+        """Return the same, to be fed while this one stays as it is."""
+        return replace(self, cache=share(self.cache))
 
-
-def share(cache: Any) -> Any:
-    """Return a copy of a cache that grows apart from it; tensors are shared where that is safe."""
-    if not all(type(layer) in SHARED for layer in cache.layers):
-        return copy.deepcopy(cache)
-    twin = copy.copy(cache)
-    twin.layers = [copy.copy(layer) for layer in cache.layers]
-    return twin
+    def repeated(self, times: int, room: int) -> "Read":
+        """Return the batch with every row ``times`` times, side by side, and room for ``room`` tokens more."""
+        mask, position = self.mask.repeat_interleave(times, 0), self.position.repeat_interleave(times, 1)
+        return Read(repeated(self.cache, times, room), mask, position)
 
 
 def feed(model: Any, read: Read, ids: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Read]:
-    """Let the model read further tokens; ``read`` itself stays as it is.
+    """Let the model read further tokens; the cache of ``read`` grows and belongs to what is returned.
 
     Args:
         model: the model.
@@ -92,7 +81,7 @@ def feed(model: Any, read: Read, ids: Tensor, lengths: Tensor | None = None) -> 
     mask = torch.cat([read.mask, read.mask.new_ones(rows, width)], 1)
     ends = torch.full((rows,), width, device=ids.device) if lengths is None else lengths
     columns, chosen = torch.unique(ends - 1, return_inverse=True)
-    grown = replace(read, cache=share(read.cache), mask=mask, position=positions[..., -1])
+    grown = replace(read, mask=mask, position=positions[..., -1])
     out = model(
         input_ids=ids,
         attention_mask=mask,
@@ -140,8 +129,8 @@ def sample_traces(
     device = prompt.mask.device
     times = len(drawn) // len(prompt.mask)
     begin = torch.tensor(list(suffix), device=device).expand(len(prompt.mask), -1)
-    logits, read = feed(model, prompt, begin)
-    logits, read, drawn = logits.repeat_interleave(times, 0), read.repeated(times), drawn.to(device)
+    logits, read = feed(model, prompt.apart(), begin)
+    logits, read, drawn = logits.repeat_interleave(times, 0), read.repeated(times, drawn.shape[1]), drawn.to(device)
     alive = torch.ones(len(drawn), dtype=torch.bool, device=device)
     tokens, kept = [], []
     for step in range(drawn.shape[1]):
@@ -183,5 +172,5 @@ def ask_whether_true(
     rows = [torch.tensor([*answer, *follow_up]) for answer in answers]
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
     lengths = torch.tensor([len(row) for row in rows], device=device)
-    logits, _ = feed(model, prompt, ids, lengths)
+    logits, _ = feed(model, prompt.apart(), ids, lengths)
     return (logits[:, truths[0]] - logits[:, truths[1]]).sigmoid()

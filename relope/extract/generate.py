@@ -12,6 +12,7 @@ from transformers import StoppingCriteriaList
 
 from relope.extract import prompts
 from relope.extract.backbone import Backbone
+from relope.extract.cache import roomy_cache
 from relope.extract.capture import Stop, Tap
 from relope.extract.continuation import Extras, ask_whether_true, draws, sample_traces, truth_ids
 from relope.extract.transfer import HostCopy
@@ -82,13 +83,14 @@ def answer_batch(
         ids: the samples' ids, which decide what is drawn.
     """
     extras = extras or Extras()
-    on_device = {name: _place(tensor, backbone) for name, tensor in inputs.items()}
+    on_device = backbone.place(inputs)
     silent = max_new_tokens == 0
     with Tap(backbone.model, layers, end_ids(backbone), stop=silent, keep=extras.any) as tap, suppress(Stop):
         backbone.model.generate(
             **on_device,
             max_new_tokens=max(max_new_tokens, 1),
             do_sample=False,
+            past_key_values=roomy_cache(backbone.model, max_new_tokens),
             stopping_criteria=StoppingCriteriaList([tap]),
         )
     mask = on_device["attention_mask"].bool()
@@ -134,11 +136,6 @@ def _ask_more(
                 backbone.model, prompt, backbone.encode(suffix), drawn, extras.temperature, tap.end_ids
             )  # fmt: skip
             out.traces[style] = (HostCopy(tokens), HostCopy(kept))
-
-
-def _place(tensor: Tensor, backbone: Backbone) -> Tensor:
-    moved = tensor.to(backbone.device, non_blocking=True)
-    return moved.to(backbone.dtype) if moved.is_floating_point() else moved
 
 
 def end_ids(backbone: Backbone) -> list[int]:

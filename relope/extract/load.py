@@ -148,11 +148,17 @@ def _check_structure(name: str, model: Any) -> None:
         raise UnsupportedError(f"{what}: its decoder has no final `norm`")
 
 
-def _mend(model: nn.Module) -> None:
-    """Undo a fault of transformers 5.23: a picture that fills its crops turns Phi-4's vision tower causal."""
+def _mend(model: Any) -> None:
+    """Undo what would give wrong states: a fault of transformers 5.23, and a setting of Gemma's checkpoints.
+
+    A picture that fills its crops turns Phi-4's vision tower causal. A static cache, which a generation
+    config may ask for, makes ``generate()`` compile the model on CUDA, hooks and all.
+    """
+    if model.generation_config is not None:
+        model.generation_config.cache_implementation = None
     for module in model.modules():
         if type(module).__name__ == "Phi4MultimodalVisionAttention":
-            module.is_causal = False  # type: ignore[assignment]
+            module.is_causal = False
 
 
 def _merged(model: Any, folder: Path, adapter: str) -> Any:

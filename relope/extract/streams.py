@@ -41,11 +41,7 @@ class Streams:
             stop: end the forward pass after the block.
         """
         backbone = self.backbone
-        inputs = backbone.inputs([self.samples[name] for name in ids], self.text_only)
-        on_device: dict[str, Any] = {}
-        for name, tensor in inputs.items():
-            moved = tensor.to(backbone.device, non_blocking=True)
-            on_device[name] = moved.to(backbone.dtype) if moved.is_floating_point() else moved
+        on_device = backbone.place(backbone.inputs([self.samples[name] for name in ids], self.text_only))
         if not _finds_positions(backbone):
             on_device["position_ids"] = (on_device["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         seen: list[Tensor] = []

@@ -90,6 +90,18 @@ def test_table1_says_when_it_cannot_pair(tmp_path):
     assert any(note.startswith("Not paired") for note in found["tables"][0]["notes"])
 
 
+def test_table1_sets_the_text_subset_against_the_questions_with_pictures(tmp_path):
+    pictures = make_report(tmp_path / "p", dataset="scienceqa", seed=1)
+    text = make_report(tmp_path / "t", dataset="scienceqa-text", seed=2, prefix="other")
+    found, _ = study(tmp_path, "table1", tmp_path / "p", tmp_path / "t")
+    for condition, data, inputs in (("text only", "scienceqa-text", text), ("multimodal", "scienceqa", pictures)):
+        (row,) = records(found, method="relope", condition=condition)
+        assert row["data"] == data
+        assert row["value"] == pytest.approx(truth(inputs, "relope"), abs=1e-12)
+    assert any(note == f"Not paired, other samples: scienceqa (text only: scienceqa-text, n={N:,})."
+               for note in found["tables"][0]["notes"])  # fmt: skip
+
+
 def test_table3_keeps_regenerated_and_frozen_labels_apart(tmp_path):
     clean = make_report(tmp_path / "clean", seed=1)
     made = {}

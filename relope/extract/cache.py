@@ -1,0 +1,94 @@
+"""Key-value caches: one with room for an answer, and copies that grow apart.
+
+transformers' ``DynamicLayer`` copies every key and value it holds for each new token.
+"""
+
+import copy
+from typing import Any
+
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+SHARED = (DynamicLayer, DynamicSlidingWindowLayer)
+"""Cache layers that never write into a tensor they hold."""
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values with room behind them, so that a step writes its own token and copies none of the others.
+
+    ``keys`` and ``values`` are ``[B, heads, T, D]``, views of buffers for up to ``room`` tokens more.
+    """
+
+    def __init__(self, room: int) -> None:
+        """Start empty, with room for ``room`` tokens behind the first that are written."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.room = room
+        self._buffers: dict[str, Tensor] = {}
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append the states of further tokens and return those of all."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        keys = self.keys = self._appended("keys", key_states)
+        values = self.values = self._appended("values", value_states)
+        return keys, values
+
+    def _appended(self, name: str, new: Tensor) -> Tensor:
+        held: Tensor = getattr(self, name)
+        length = held.shape[-2] if held.numel() else 0
+        end = length + new.shape[-2]
+        buffer = self._buffers.get(name)
+        if buffer is None or not _begins_with(buffer, held) or end > buffer.shape[-2]:
+            buffer = self._buffers[name] = new.new_empty(*new.shape[:2], end + self.room, new.shape[-1])
+            if length:
+                buffer[..., :length, :] = held
+        buffer[..., length:end, :] = new
+        return buffer[..., :end, :]
+
+    def __copy__(self) -> DynamicLayer:
+        """Return a layer that shows the same states and never writes into the buffers."""
+        twin: DynamicLayer = DynamicLayer.__new__(DynamicLayer)
+        twin.__dict__.update({name: value for name, value in vars(self).items() if name not in ("room", "_buffers")})
+        return twin
+
+
+def _begins_with(buffer: Tensor, held: Tensor) -> bool:
+    """Return whether a buffer still holds these states: a reordering or a repetition puts others in their place."""
+    return held.data_ptr() == buffer.data_ptr() and len(held) == len(buffer)
+
+
+def roomy_cache(model: Any, room: int) -> DynamicCache | None:
+    """Return an empty cache for ``generate()`` with room for an answer; None for a class that makes its own kind.
+
+    Args:
+        model: the transformers model.
+        room: tokens of the longest answer.
+    """
+    if not model._supports_default_dynamic_cache():
+        return None
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    cache.layers = [RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def share(cache: Any) -> Any:
+    """Return a copy of a cache that grows apart from it; tensors are shared where that is safe."""
+    if not all(type(layer) in (*SHARED, RoomyLayer) for layer in cache.layers):
+        return copy.deepcopy(cache)
+    twin = copy.copy(cache)
+    twin.layers = [copy.copy(layer) for layer in cache.layers]
+    return twin
+
+
+def repeated(cache: Any, times: int, room: int) -> Any:
+    """Return a copy of a cache with every row ``times`` times, side by side, and room for ``room`` tokens more."""
+    twin = share(cache)
+    twin.batch_repeat_interleave(times)
+    twin.layers = [_with_room(layer, room) if type(layer) is DynamicLayer else layer for layer in twin.layers]
+    return twin
+
+
+def _with_room(layer: DynamicLayer, room: int) -> DynamicLayer:
+    roomy = RoomyLayer(room)
+    roomy.__dict__.update(vars(layer))
+    return roomy
