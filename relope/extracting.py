@@ -16,6 +16,7 @@ from relope.extract.loop import run_units
 from relope.extract.plan import halvings, make_plan, note_halving, read_plan
 from relope.extract.recipe import answer_tokens, make_extras, make_manifest, parse_layers, save_block
 from relope.extract.selfcheck import check_padding
+from relope.extract.timing import time_batches
 from relope.spec import ExtractSpec, GradeSpec, PlanSpec
 from relope.steps import Outcome, Watch, grade
 from relope.store import StoreWriter, create_or_open, plan_path
@@ -28,9 +29,7 @@ def extract_store(spec: ExtractSpec, watch: Watch) -> Outcome:
     additions(spec)
     dataset = open_dataset(spec.dataset)
     samples = _read(dataset, spec, watch)
-    backbone = open_backbone(
-        spec.model, spec.device, spec.dtype, spec.attn, spread=spec.device_map == "auto", quantize=spec.quantize
-    )
+    backbone = _open(spec)
     manifest = make_manifest(backbone, dataset, spec)
     if not backbone.card.source.startswith("package:"):
         check_padding(backbone, manifest.layers)
@@ -100,16 +99,26 @@ def _halved_note(halved: Sequence[Any]) -> str:
 
 
 def plan_store(spec: PlanSpec, watch: Watch) -> Outcome:
-    """Say what an extraction will cost on disk; the model's weights are not needed."""
+    """Say what an extraction will cost on disk and, if some samples may be run, in time."""
     open_card(spec.model)
     dataset = open_dataset(spec.dataset)
     samples = _read(dataset, spec, watch)
-    backbone = open_skeleton(spec.model, spec.device, spec.dtype)
+    backbone = _open(spec) if spec.measure else open_skeleton(spec.model, spec.device, spec.dtype)
     layers = parse_layers(spec.layers, len(backbone.blocks), backbone.default_layer)
     stored = str(backbone.dtype).removeprefix("torch.") if spec.store_dtype == "auto" else spec.store_dtype
     out = _out(spec, dataset)
     bill = draw_up(backbone, samples, layers, stored, out, spec.text_only)
+    if spec.measure:
+        batches = Batches(backbone, layers, answer_tokens(dataset, spec), stored, make_extras(spec), spec.text_only)
+        with watch("measure (batches)") as progress:
+            timing = time_batches(batches, samples, spec.batch_size or backbone.card.batch_size, spec.measure, progress)
+        bill = replace(bill, timing=timing)
     return Outcome(out, False, "\n".join(bill.lines(spec.tokens, out)), bill.facts())
+
+
+def _open(spec: ExtractSpec) -> Backbone:
+    spread = spec.device_map == "auto"
+    return open_backbone(spec.model, spec.device, spec.dtype, spec.attn, spread=spread, quantize=spec.quantize)
 
 
 def _read(dataset: DataSet, spec: ExtractSpec, watch: Watch) -> list[Sample]:

@@ -65,7 +65,9 @@ class ExtractSpec(Spec):
 
 
 class PlanSpec(ExtractSpec):
-    """Say what an extraction will cost on disk, before it runs; the flags are those of extract."""
+    """Say what an extraction will cost on disk and in time, before it runs; the flags are those of extract."""
+
+    measure: int = Field(0, ge=0, description="also load the model and run so many samples, to tell the time of all")
 
 
 class CaptionSpec(Spec):

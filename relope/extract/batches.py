@@ -43,8 +43,10 @@ class Batches:
     most: int | None = None
 
     def prepare(self, samples: Sequence[Sample]) -> Inputs:
-        """Return a batch's inputs."""
-        return self.backbone.inputs(samples, self.text_only)
+        """Return a batch's inputs, pinned where the model is on CUDA, so that their copy there waits for nothing."""
+        inputs = self.backbone.inputs(samples, self.text_only)
+        on_cuda = self.backbone.device.type == "cuda"
+        return {name: tensor.pin_memory() for name, tensor in inputs.items()} if on_cuda else inputs
 
     def answer(self, samples: Sequence[Sample], inputs: Inputs) -> Iterator[tuple[Sequence[Sample], Answered]]:
         """Answer a batch, in one or more pieces that keep its order.

@@ -1,4 +1,4 @@
-"""What an extraction will cost on disk, from real prompts of a sample of the data."""
+"""What an extraction will cost on disk and in time, from real prompts of a sample of the data."""
 
 import logging
 import shutil
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from relope.extract.backbone import Backbone
 from relope.extract.generate import token_columns
+from relope.extract.timing import Timing
 from relope.types import Sample
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Bill:
         rest: bytes of answers, token columns and block l's weights.
         free: bytes free where the store will be.
         zstd: assumed ratio.
+        timing: of a few batches, if any were run.
     """
 
     samples: int
@@ -48,6 +50,12 @@ class Bill:
     rest: int
     free: int
     zstd: float
+    timing: Timing | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long all samples will take; None when nothing was run."""
+        return self.timing.of(self.tokens * self.samples) if self.timing else None
 
     def total(self, tokens: str, *, zstd: bool = False) -> int:
         """Return the bytes of the whole store with ``--tokens all`` or ``lean``."""
@@ -67,8 +75,14 @@ class Bill:
             found.append(f"--tokens {tokens}: {size}; with zstd about {packed} (ratio {self.zstd:g} assumed)")
         fits = "fits" if self.total(asked) <= self.free else "does not fit"
         found.append(f"free where {out} will be: {readable(self.free)}: --tokens {asked} {fits}")
-        found.append("time is not estimated: extract a few samples with --limit and look at its samples a second")
+        found.append(self._time())
         return found
+
+    def _time(self) -> str:
+        if self.timing is None or self.seconds is None:
+            return "time is not estimated: add --measure 64 to load the model and run 64 samples"
+        run, took = self.timing.samples, self.timing.seconds
+        return f"about {duration(self.seconds)} in all: {run} samples took {duration(took)} ({run / took:.3g}/s)"
 
     def facts(self) -> dict[str, object]:
         """Return everything as JSON values."""
@@ -81,6 +95,7 @@ class Bill:
             "samples": self.samples, "tokens_per_sample": self.tokens, "longest_seen": self.longest,
             "samples_read": self.tried, "bytes_per_layer": layers, "bytes_last_token_per_layer": self.last_tokens,
             "bytes_rest": self.rest, "bytes_total": totals, "assumed_zstd_ratio": self.zstd, "bytes_free": self.free,
+            "seconds": self.seconds, "samples_run": self.timing.samples if self.timing else 0,
         }  # fmt: skip
 
 
@@ -135,3 +150,11 @@ def readable(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person reads it."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

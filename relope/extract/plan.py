@@ -58,7 +58,7 @@ def make_plan(
     size = max(batch_size, min(PART_SAMPLES, PART_BYTES // (hidden_size * 2 * LONG_PROMPT)))
     fresh = []
     for start in range(0, len(rest), size):
-        ordered = sorted(rest[start : start + size], key=_by_length)
+        ordered = sorted(rest[start : start + size], key=by_length)
         fresh.append(Unit(tuple(sample.id for sample in ordered), batch_size))
     if fresh:
         units = [*earlier, *fresh]
@@ -84,7 +84,7 @@ def _document(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
-def _by_length(sample: Sample) -> tuple[int, int, str]:
+def by_length(sample: Sample) -> tuple[int, int, str]:
     """Sort key that puts prompts of similar length side by side; the id makes it total."""
     text = len(sample.question) + len(sample.hint) + sum(len(choice) + 4 for choice in sample.choices)
     return len(sample.pictures), text, sample.id

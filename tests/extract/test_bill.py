@@ -8,8 +8,12 @@ from typer.testing import CliRunner
 from relope import steps
 from relope.cli import app
 from relope.extract import bill as module
-from relope.extract.bill import draw_up, readable
+from relope.extract.batches import Batches
+from relope.extract.bill import draw_up, duration, readable
+from relope.extract.plan import by_length
+from relope.extract.timing import time_batches
 from relope.spec import ExtractSpec, PlanSpec
+from relope.types import no_progress
 
 ASKED = {"model": "tiny-vl", "dataset": "tiny", "split": ("test",), "limit": 40}
 
@@ -65,3 +69,30 @@ def test_bytes_for_people():
     assert [readable(n) for n in (10, 2048, 3 << 20, 5 << 30, 7 << 40)] == [
         "10 B", "2.0 KiB", "3.0 MiB", "5.0 GiB", "7.0 TiB",
     ]  # fmt: skip
+
+
+def test_measuring_runs_whole_batches_and_scales_by_prompt_tokens(backbone, questions):
+    batches = Batches(backbone, (3, 4), 4, "float32")
+    seen = []
+    timing = time_batches(batches, questions, 8, 12, lambda done, total: seen.append((done, total)))
+    assert (timing.samples, seen) == (16, [(1, 2), (2, 2)])
+    ordered = sorted(questions, key=by_length)
+    cut = [ordered[start : start + 8] for start in range(0, len(ordered), 8)]
+    tokens = [int(backbone.inputs(batch)["attention_mask"].sum()) for batch in cut]
+    assert timing.tokens == tokens[len(cut) // 4] + tokens[3 * len(cut) // 4]
+    assert timing.of(2 * timing.tokens) == pytest.approx(2 * timing.seconds) and timing.seconds > 0
+    assert time_batches(batches, questions[:3], 8, 64, no_progress).samples == 3
+
+
+def test_plan_tells_the_time_when_it_may_measure(tmp_path):
+    asked = ["plan", "--model", "tiny-vl", "--dataset", "tiny", "--limit", "20", "--measure", "16"]
+    asked += ["--out", str(tmp_path / "x")]
+    facts = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
+    assert facts["samples_run"] >= 16 and 0 < facts["seconds"] < 600
+    assert "samples took" in CliRunner().invoke(app, asked).stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_times_are_readable():
+    assert [duration(number) for number in (1.23, 89, 90, 5400, 259200)] == ["1.2 s", "89.0 s", "1.5 min", "1.5 h",
+                                                                           "3.0 days"]  # fmt: skip
