@@ -135,6 +135,7 @@ def measure() -> dict[str, Figure]:
     """Return name → figure."""
     figures = {}
     for name in MODELS:
+        sys.stderr.write(f"{name}: about three minutes\n")
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             make(name, folder / name, **SIZE)

@@ -12,17 +12,21 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 SHARED = (DynamicLayer, DynamicSlidingWindowLayer)
 """Cache layers that never write into a tensor they hold."""
 
+MOST_ROOM = 128
+"""Tokens: of a longer answer all states move once every so many, and no memory is taken for what is never said."""
+
 
 class RoomyLayer(DynamicLayer):
     """Keys and values with room behind them, so that a step writes its own token and copies none of the others.
 
-    ``keys`` and ``values`` are ``[B, heads, T, D]``, views of buffers for up to ``room`` tokens more.
+    ``keys`` and ``values`` are ``[B, heads, T, D]``, views of buffers for up to ``room`` tokens more (``MOST_ROOM`` at
+    most).
     """
 
     def __init__(self, room: int) -> None:
         """Start empty, with room for ``room`` tokens behind the first that are written."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.room = room
+        self.room = min(room, MOST_ROOM)
         self._buffers: dict[str, Tensor] = {}
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
