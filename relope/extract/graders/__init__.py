@@ -6,6 +6,7 @@ from typing import Any, Protocol, cast
 
 from relope import registry
 from relope.errors import InvalidInputError
+from relope.extract.graders._text import unified
 from relope.extract.prompts import LETTERS
 from relope.types import Grade
 
@@ -32,10 +33,11 @@ def open_grader(name: str) -> Grader:
 
 
 def bounded(response: str) -> str:
-    """Return the part of an answer that is parsed, white space tidied: lines stay lines."""
+    """Return the part of an answer that is parsed, characters and white space tidied: lines stay lines."""
     if len(response) > HEAD_CHARACTERS + TAIL_CHARACTERS:
         response = f"{response[:HEAD_CHARACTERS]}\n{response[-TAIL_CHARACTERS:]}"
-    return "\n".join(" ".join(line.split()) for line in response.splitlines() if line.strip())
+    lines = (" ".join(line.split()) for line in unified(response).splitlines())
+    return "\n".join(line for line in lines if line)
 
 
 def gold_answers(gold: Any, choices: Sequence[str] = ()) -> tuple[str, ...]:

@@ -17,25 +17,33 @@ _WHOLE = re.compile(
 _LEADING = re.compile(
     r"[\"'“‘]?(?:[(\[]([A-Za-z])[)\]]|([A-Z]) ?[.):\]](?![A-Za-z]\.)|([a-z])[.)](?=\s|$))(?!\s*[\"'(\[]?[A-Z][)\].]?$)"
 )
+_LISTED = re.compile(r"[^\n]*\n[-*• ]{0,3}[(\[]?[Bb] ?[.):\]]")
+"""What follows option A's label in a list of all the options."""
+
 _DENIED_BEFORE = re.compile(
     r"(?:\bnot|n['’]t|\bneither|\bnor|\brather than|\binstead of|\bunlike|\bexcept|\bexclud\w{1,5}|\beliminat\w{1,5}"
-    r"|\bcannot|\brul\w{1,3} out)(?: (?:be|is|it|the|option|choice|answer|think|believe|that)){0,5}"
-    r"(?: [(\[]?[A-Z][)\]]? (?:or|nor))? ?[(\[\"']?$",
+    r"|\bcannot|\brul\w{1,3} out|\b(?:all|everything|anything|any) but"
+    r")(?: (?:be|is|it|the|option|choice|answer|think|believe|that|pick|choose|select|say|go|with|sure|if|correct|right)){0,6}"
+    r"(?: [(\[]?[A-Z][)\]]? (?:or|nor))? ?[(\[\"']?$"
+    r"|\b(?:none|neither|all|each) of\b[^.;:\n]{0,44}$",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
-    r"[)\]\"']{0,2},?(?: (?:is|are|was|seems|would be|can be|must be))?"
-    r"(?:n['’]t|(?: clearly| definitely)? "
+    r"[)\]\"']{0,2}(?:,?(?: (?:is|are|was|seems|would be|can be|must be))?|(?:,? ?(?:and|or|,|&) ?[(\[]?[A-Z][)\]]?){1,9} are)"
+    r"(?:n['’]t|(?: clearly| definitely| both| all| also){0,2} "
     r"(?:not|incorrect|wrong|false|isn['’]t|cannot|can['’]t|ruled out|eliminated|excluded)\b)",
     re.IGNORECASE,
 )
-_NEXT_LABEL = re.compile(r"(?:,|,? ?(?:or|and|/|&)) ?[(\[]?[A-Z](?:[)\].,]|$)")
+_NEXT_LABEL = re.compile(r"(?:,|,? ?(?:or|and|/|&)) ?[(\[]?[A-Za-z](?:[)\].,]|$)")
 _NO_NOUN = re.compile(
     r"is|are|was|were|and|or|but|because|since|as|for|if|when|with|would|will|seems|appears|looks|due|given|has|have"
     r"|based|by|in|on|at|from|to|which|that|matches|describes|represents|shows|fits|gives|while|not|so|however",
     re.IGNORECASE,
 )
 """Words that cannot follow the article "A": the letter is meant."""
+
+_NO_VERB = re.compile(r"is|and|or|but|because|since|as|which|due|given|based|matches|shows", re.IGNORECASE)
+"""Words that cannot follow the pronoun "I"."""
 
 _NEXT_WORD = re.compile(r" ([A-Za-z][A-Za-z'’-]*)")
 
@@ -49,7 +57,7 @@ def whole(text: str, choices: Sequence[str]) -> str:
 def leading(text: str, choices: Sequence[str]) -> str:
     """Return the letter that a text begins with as a label, or that is its first or last line."""
     match = _LEADING.match(text)
-    if match and _sole(text, match.end()) and (found := _known(next(filter(None, match.groups())), choices)):
+    if match and _sole(text, match) and (found := _known(next(filter(None, match.groups())), choices)):
         return found
     lines = text.splitlines()
     if len(lines) < 2:
@@ -57,9 +65,11 @@ def leading(text: str, choices: Sequence[str]) -> str:
     return whole(lines[0], choices) or whole(lines[-1], choices)
 
 
-def _sole(text: str, end: int) -> bool:
-    """Return whether a leading label is neither denied nor one of several."""
-    return not (_DENIED_AFTER.match(text, end) or _NEXT_LABEL.match(text, end))
+def _sole(text: str, match: re.Match[str]) -> bool:
+    """Return whether a leading label is neither denied, nor one of several, nor the first of a list."""
+    end = match.end()
+    listed = "A" in match[0].upper() and _LISTED.match(text, end)
+    return not (_DENIED_AFTER.match(text, end) or _NEXT_LABEL.match(text, end) or listed)
 
 
 def named(text: str, pattern: re.Pattern[str], choices: Sequence[str]) -> str:
@@ -67,30 +77,31 @@ def named(text: str, pattern: re.Pattern[str], choices: Sequence[str]) -> str:
     found = set()
     for match in itertools.islice(pattern.finditer(text), MENTIONS):
         letter = _known(match[1], choices)
-        if letter and not _denied(text, match) and not _is_word(text, match, choices):
+        if letter and not _denied(text, match) and not (len(match[0]) == 1 and word(text, match[0], match.end(), choices)):
             found.add(letter)
     return found.pop() if len(found) == 1 else ""
 
 
-def article(text: str, end: int, choices: Sequence[str]) -> bool:
-    """Return whether the "A" that ends at a place is the article of the word behind it."""
-    word = _NEXT_WORD.match(text, end)
-    if word is None or _NO_NOUN.fullmatch(word[1]):
+def word(text: str, letter: str, end: int, choices: Sequence[str]) -> bool:
+    """Return whether the bare letter that ends at a place is the article "a" or the pronoun "I"."""
+    following = _NEXT_WORD.match(text, end)
+    if following is None:
+        return False
+    if letter == "I":
+        return not _NO_VERB.fullmatch(following[1])
+    if letter not in "aA" or _NO_NOUN.fullmatch(following[1]):
         return False
     first = choices[0].casefold() if choices else ""
     return not first or not text[end:].strip().casefold().startswith(first)
 
 
-def _is_word(text: str, match: re.Match[str], choices: Sequence[str]) -> bool:
-    """Return whether a bare letter is the article "A" or the pronoun "I"."""
-    if match[0] == "A":
-        return article(text, match.end(), choices)
-    return match[0] == "I" and bool(_NEXT_WORD.match(text, match.end()))
+def doubted(text: str, start: int) -> bool:
+    """Return whether what begins at a place is denied by the words before it."""
+    return bool(_DENIED_BEFORE.search(text[max(0, start - 48) : start]))
 
 
 def _denied(text: str, match: re.Match[str]) -> bool:
-    before, start = text[max(0, match.start() - 48) : match.start()], match.end(1)
-    return bool(_DENIED_BEFORE.search(before) or _DENIED_AFTER.match(text, start))
+    return doubted(text, match.start()) or bool(_DENIED_AFTER.match(text, match.end(1)))
 
 
 def _known(letter: str, choices: Sequence[str]) -> str:

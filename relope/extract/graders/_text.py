@@ -1,6 +1,7 @@
 r"""What graders share: boxed answers, "the answer is …", and marks that carry no meaning."""
 
 import re
+import unicodedata
 
 BOXES = 5
 """So many boxes are looked at, from the last one back."""
@@ -9,13 +10,42 @@ _COMMANDS = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|bb|sf|cal)|operatorname|boldsymbol|displaystyle|rm|bf)(?![A-Za-z]) ?"
 )
 _MARKS = re.compile(r"\\(?:f?boxed|fbox)(?![A-Za-z])|\\[()\[\]]|[*`$]|(?<![^\W_])_+|_+(?![^\W_])")
+_TAGS = re.compile(
+    r"</?(?:answer|think|thinking|final|final_answer|b|i|u|em|strong|p|br|s|bos|eos|end_of_turn) ?/?>|<\|[a-z_]{1,20}\|>"
+)
+_FOREIGN = re.compile(r"[^\x00-\x7f]")
 _STATED = re.compile(
-    r"\b(?:answer|result)\b(?: (?!not\b|never\b|isn)[A-Za-z']{1,20}){0,6}? ?"
+    r"\b(?:answers?|results?|ans)\b(?: (?!not\b|never\b|isn)[A-Za-z']{1,20}){0,6}? ?"
     r"(?::|=|\b(?:is|are|was|be|equals)\b(?! not\b|n't))",
     re.IGNORECASE,
 )
-_CONCLUDED = re.compile(r"\b(?:is|are|was|be|equals|equal to|approximately|about)\b:? ?", re.IGNORECASE)
-_REASON = re.compile(r",? (?:since|because|as|which|where|so|given)\b", re.IGNORECASE)
+_CONCLUDED = re.compile(
+    r"\b(?:is|are|was|be|equals|equal to|gives|giving|yields|get|approximately|about)\b:? ?|(?<=[A-Za-z]{3}): "
+    r"|^[#> ]*(?:(?:so|thus|hence|therefore|then|finally)\b,? ?)?",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r",? (?:since|because|as|which|where|so|given)\b|, not\b", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"(?<=[^\s.])(?<!\b(?:St|Dr|Mt|Mr|Ms))(?<!\bMrs)[.!?](?= [A-Z(\\]|$)")
+
+
+def unified(text: str) -> str:
+    """Return text with plain letters, digits and signs for their full-width or styled forms; 10² stays 10²."""
+    return text if text.isascii() else unicodedata.normalize("NFC", _FOREIGN.sub(_plain_form, text))
+
+
+def _plain_form(match: re.Match[str]) -> str:
+    character = match[0]
+    if unicodedata.category(character) == "Cf":  # zero-width
+        return ""
+    if unicodedata.decomposition(character).startswith(("<super>", "<fraction>")):
+        return character
+    return "-" if character == "\N{MINUS SIGN}" else unicodedata.normalize("NFKC", character)
+
+
+def untagged(text: str) -> str:
+    """Return text without what stands before the end of a ``<think>`` block, and without tags."""
+    text = text.rpartition("</think>")[2].strip() or text
+    return _TAGS.sub("", text).strip() or text
 
 
 def boxed(text: str) -> list[str]:
@@ -49,12 +79,15 @@ def plain(text: str) -> str:
 
 
 def stated(text: str) -> str:
-    """Return the rest of the line after the last "answer is", or ``""``."""
+    """Return what the last "answer is" says, without further sentences and reasons, or ``""``."""
+    return _REASON.split(_sentence(tail(text)), maxsplit=1)[0]
+
+
+def tail(text: str) -> str:
+    """Return the rest of the line after the last "answer is" (or the next line), or ``""``."""
     ends = [match.end() for match in _STATED.finditer(text)]
-    if not ends:
-        return ""
-    lines = text[ends[-1] :].lstrip(" :*_").lstrip("\n").splitlines()
-    return _REASON.split(_sentence(lines[0].strip(" :")), maxsplit=1)[0] if lines else ""
+    lines = text[ends[-1] :].lstrip(" :*_\n").splitlines() if ends else []
+    return lines[0].strip(" :") if lines else ""
 
 
 def concluded(text: str) -> str:
@@ -67,5 +100,5 @@ def concluded(text: str) -> str:
 
 def _sentence(line: str, last: bool = False) -> str:
     """Return the first (or last) sentence of a line; a full stop within a number ends none."""
-    parts = [part for part in re.split(r"(?<=[^\s.])[.!?](?= [A-Z(\\]|$)", line) if part.strip()]
+    parts = [part for part in _SENTENCE_END.split(line) if part.strip()]
     return (parts[-1 if last else 0] if parts else line).strip()

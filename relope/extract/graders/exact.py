@@ -1,22 +1,25 @@
-"""Equality after folding case, outer punctuation, Unicode forms and white space."""
+"""Equality after folding case, outer punctuation, Unicode forms and white space.
 
-import unicodedata
+The whole response is compared, then what its last "the answer is" or "answer:" is followed by.
+"""
+
 from collections.abc import Sequence
 
-from relope.extract.graders import bounded
+from relope.extract.graders import _text, bounded
 from relope.types import Grade
 
-VERSION = "2"
+VERSION = "3"
 
 
 def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) -> Grade:
     """Judge an answer that must equal one of the gold answers; choices are not looked at."""
-    parsed = fold(bounded(response))
-    right = bool(parsed) and any(parsed == fold(answer) for answer in answers)
-    return Grade(right, parsed, "parsed" if parsed else "unparsed")
+    text = bounded(response)
+    whole, parsed = fold(text), fold(_text.plain(_text.stated(text))) or fold(text)
+    said = {whole, fold(_text.plain(_text.tail(text))), parsed} - {""}
+    return Grade(any(fold(answer) in said for answer in answers), parsed, "parsed" if parsed else "unparsed")
 
 
 def fold(text: str) -> str:
     """Return text in the form in which answers are compared."""
-    words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    words = " ".join(_text.unified(text).casefold().split())
     return words.strip(" .,;:!?\"'`*()[]“”‘’") or words

@@ -8,42 +8,42 @@ The rules are tried in this order; the first that finds a letter decides:
 4. it begins with ``B.``, ``B)`` or ``(B)``, or its first or last line is a letter;
 5. the single bracketed letter that is not negated;
 6. the single standalone capital that is neither negated nor the article "A";
-7. the one longest option text contained in the response.
+7. the one longest option text contained in the response, unless all options stand in it.
 
-Otherwise the answer is unparsed and wrong. Nothing is ever guessed.
+A bare repetition of the options counts for nothing. Otherwise the answer is unparsed and wrong. Nothing is ever guessed.
 """
 
 import re
 from collections.abc import Callable, Sequence
 
 from relope.extract.graders import _text, bounded
-from relope.extract.graders._letters import article, leading, named, whole
+from relope.extract.graders._letters import doubted, leading, named, whole, word
 from relope.extract.graders.exact import fold
 from relope.extract.prompts import LETTERS
 from relope.types import Grade
 
-VERSION = "2"
+VERSION = "3"
 
 UNKNOWN = ("",) * 10
 
 _SURELY = r"(?: (?:clearly|definitely|therefore|thus|most|likely|probably|actually|obviously|simply|indeed|still)){0,2}"
 _EXPLICIT = re.compile(
-    r"\b(?:answer|option|choice)\b(?: (?!not\b|never\b|isn|can't|cannot|won't)[A-Za-z']{1,20}){0,6}? ?"
+    r"\b(?:answer|option|choice|ans)\b(?: (?!not\b|never\b|isn|can't|cannot|won't)[A-Za-z']{1,20}){0,6}? ?"
     r"(?:\b(?:is|be)\b|[:=→]|->)"
     + _SURELY
     + r"[\s:]{0,3}(?:(?:the )?(?:correct )?(?:option|choice|letter|answer)\b[\s:]{0,2})?"
-    r"[\"'“‘(\[<]{0,3}([A-Za-z])(?![\w-]|['’]\w)"
-    r"|(?<![\w'’(\[-])[(\[]?([A-Z])[)\]]? is (?:the )?(?:most |only )?(?:correct|right|best)\b",
+    r"[\"'“‘(\[<]{0,3}([A-Za-z])(?![\w+#-]|['’]\w)"
+    r"|(?<![\w'’(\[-])(?P<option>(?:option|choice|answer|letter) )?[(\[]?(?P<correct>[A-Z])[)\]]? is (?:the )?(?:most |only )?(?:correct|right|best)\b",
     re.IGNORECASE,
 )
 _ANOTHER = re.compile(
     r"[)\]\"'”’]{0,2}(?:,? ?(?:or|and|/|&) ?[(\[]?[A-Z](?![\w'’-])|, ?[(\[]?[A-Z][)\]]?(?=$|[,.;\n]| and | or ))"
 )
-_DOUBTED = re.compile(
-    r"(?:n['’]t|\bnot) (?:think|believe|say|sure)(?: (?:that|if|the|correct|right|it|is)){0,4} ?$", re.IGNORECASE
-)
+_WORDLY = r"[^\W\u3040-\u9fff]"
+"""A letter or digit, but none of Chinese or Japanese, where words are not spaced."""
+
 _BRACKETED = re.compile(r"(?<![A-Za-z0-9\\])[(\[]([A-Za-z])[)\]]")
-_STANDALONE = re.compile(r"(?<![\w.'’°/-])(?<!\d )([A-Z])(?![\w'’°/]|\.\w|-\w)")
+_STANDALONE = re.compile(rf"(?<!{_WORDLY}|[.'’°/+-])(?<!\d )([A-Z])(?!{_WORDLY}|['’°/+#-]|\.\w)")
 _NONE = re.compile(r"\b(?:none|neither) of (?:the|these|them)\b", re.IGNORECASE)
 
 Rule = Callable[[str, Sequence[str]], str]
@@ -57,10 +57,10 @@ def grade(response: str, answers: Sequence[str], choices: Sequence[str]) -> Grad
 
 def parse(response: str, choices: Sequence[str]) -> str:
     """Return the option letter that an answer names, or ``""``."""
-    text = bounded(response)
+    text = _text.untagged(bounded(response))
     if found := _boxed(text, choices):
         return found
-    text = _text.plain(text)
+    text = _unlisted(_text.plain(text), choices)
     rules: tuple[Rule, ...] = (_explicit, whole, equal, leading, _bracketed, _standalone, _contained)
     for rule in rules:
         if found := rule(text, choices):
@@ -78,13 +78,12 @@ def _boxed(text: str, choices: Sequence[str]) -> str:
 def _explicit(text: str, choices: Sequence[str]) -> str:
     found = ""
     for match in _EXPLICIT.finditer(text):
-        place = 1 if match[1] else 2
+        place = 1 if match[1] else "correct"
         letter, end = match[place], match.end(place)
-        if letter in "aA" and article(text, end, choices):
+        if word(text, letter, end, choices) or (place != 1 and letter.islower() and not match["option"]):
             continue
-        if (match[2] and match[2].islower()) or _DOUBTED.search(text[max(0, match.start() - 40) : match.start()]):
-            continue
-        if letter.upper() in LETTERS[: len(choices)] and not _ANOTHER.match(text, end):
+        known = letter.upper() in LETTERS[: len(choices)]
+        if known and not doubted(text, match.start()) and not _ANOTHER.match(text, end):
             found = letter.upper()
     return found
 
@@ -94,7 +93,17 @@ def _bracketed(text: str, choices: Sequence[str]) -> str:
 
 
 def _standalone(text: str, choices: Sequence[str]) -> str:
+    for choice in map(_text.plain, choices):
+        if len(choice) > 1 and _STANDALONE.search(choice):  # the letter in "Vitamin C" names no option
+            text = re.sub(rf"(?<!\w){re.escape(choice)}(?!\w)", " ", text, flags=re.IGNORECASE)
     return named(text, _STANDALONE, choices)
+
+
+def _unlisted(text: str, choices: Sequence[str]) -> str:
+    """Return a response without a repetition of all the labelled options."""
+    options = zip(LETTERS, map(_text.plain, choices), strict=False)
+    parts = (rf"[(\[]?{letter}[.):\]]{{1,2}}\s?{re.escape(' '.join(option.split()))}" for letter, option in options)
+    return re.sub(r"\W{1,6}".join(parts), "", text, flags=re.IGNORECASE).strip() if any(choices) else text
 
 
 def equal(text: str, choices: Sequence[str]) -> str:
@@ -111,7 +120,12 @@ def _contained(text: str, choices: Sequence[str]) -> str:
         return ""
     lengths = [len(option) if option and _mentions(said, option) else 0 for option in options]
     longest = max(lengths, default=0)
-    return LETTERS[lengths.index(longest)] if longest and lengths.count(longest) == 1 else ""
+    if not longest or lengths.count(longest) > 1:
+        return ""
+    place = lengths.index(longest)
+    others = said.replace(options[place], " ")
+    listed = len(options) > 1 and all(_mentions(others, option) for option in options if option != options[place])
+    return "" if listed else LETTERS[place]
 
 
 def _mentions(said: str, option: str) -> bool:
@@ -122,4 +136,4 @@ def _mentions(said: str, option: str) -> bool:
     return any(not _DENIED.search(before) for before in found)
 
 
-_DENIED = re.compile(r"(?:\bnot|n['’]t|\bneither|\bnor|\brather than|\binstead of|\bunlike)(?: (?:be|a|an|the))? $")
+_DENIED = re.compile(r"(?:\bnot|\bno|n['’]t|\bneither|\bnor|\brather than|\binstead of|\bunlike)(?: (?:be|a|an|the))? $")
