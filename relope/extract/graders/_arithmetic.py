@@ -130,7 +130,7 @@ class _Parser:
         start = self.place
         self.take()
         part = self.fraction()
-        if 0 < part < 1 and not any(token.isalpha() for token in self.tokens[start + 1 : self.place]):
+        if 0 < part < 1 and not any(token[-1].isalpha() for token in self.tokens[start + 1 : self.place]):
             return number + part
         self.place = start
         return number

@@ -17,14 +17,15 @@ _SLASHED = re.compile(r"(-?)(\d+) (\d+) ?/ ?(\d+)")
 _ASSIGNED = re.compile(r"^[^=<>!]{0,200}[^=<>!]?=(?!=)")
 _UNIT = re.compile(
     r"(?:(?<=[\d})!])|(?<=\\pi)) ?(?: |(?=[a-zA-Z]{2}))"
-    r"((?:(?:square|cubic|sq\.?|cu\.?) )?[A-Za-zµΩ]{1,20}(?: ?\^ ?\{? ?-?\d ?\}?)?"
+    r"((?:(?:square|cubic|sq\.?|cu\.?) )?(?:μ ?)?[A-Za-zΩ]{1,20}(?: ?\^ ?\{? ?-?\d ?\}?)?"
     r"(?: ?(?:/|per ) ?[A-Za-z]{1,12}(?: ?\^ ?\{? ?\d ?\}?)?)?(?: [A-Za-z]{2,20}){0,3})$"
 )
 _SCALE = re.compile(r"(?<=\d) ?(thousand|million|billion|trillion)\b", re.IGNORECASE)
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _POWER = r"(?: ?\^ ?\{? ?-?\d ?\}?)?"
 _ONE_LETTER = re.compile(
-    rf"(?<=[\d}})!]) [mgshlLAVWNJKCFTΩ]{_POWER}(?: ?/ ?(?:s|h|m|g|kg|cm|min|mol|L|K){_POWER})?$|(?<=\d)[VAWJΩ]$"
+    rf"(?<=[\d}})!]) [mgshlLAVWNJKCFTΩ]{_POWER}(?:(?: ?[/*] ?| )(?:s|h|m|g|kg|cm|min|mol|L|K){_POWER}){{0,2}}$"
+    r"|(?<=\d)[VAWJΩ]$"
 )
 """A unit of one letter, told from a variable by the space before it."""
 

@@ -1,9 +1,11 @@
 """ChartQA's relaxed accuracy: numbers within 5 %, years exact, lists as sets, else equal text.
 
+The whole response is compared, then what its last "the answer is" is followed by.
 Commas, currency, percent and a trailing full stop do not count. "14 %" is read as 14 or 0.14 and
 "5 million" as 5 or 5,000,000, unless both sides are written that way.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from relope.extract.graders import _text, bounded
 from relope.extract.graders.exact import fold
 from relope.types import Grade
 
-VERSION = "1"
+VERSION = "2"
 TOLERANCE = 0.05
 YEARS = range(1500, 2101)
 
@@ -27,6 +29,7 @@ _NUMBER = re.compile(
 _SCALES = {"hundred": 1e2, "thousand": 1e3, "k": 1e3, "million": 1e6, "mln": 1e6, "mn": 1e6, "mil": 1e6, "m": 1e6,
            "billion": 1e9, "bn": 1e9, "b": 1e9, "trillion": 1e12, "tn": 1e12}  # fmt: skip
 _PREFIX = re.compile(r"^(?:the )?(?:(?:final|correct) )?answer ?(?:is|:|=) ?:? ?", re.IGNORECASE)
+_BULLET = re.compile(r"(?:[-•]|\d{1,2}[.)]) ")
 _MAX_ITEMS = 100
 
 
@@ -42,28 +45,39 @@ class Number:
 
 def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) -> Grade:
     """Judge an answer; several gold answers are a list, of which every member must be named."""
-    said = normalised(response)
-    if not said:
-        return Grade(False, "", "unparsed")
-    gold = list(answers) if len(answers) > 1 else _items(answers[0]) if answers else []
-    whole = len(answers) == 1 and _equal(said, normalised(answers[0]))
-    return Grade(whole or _same_items(_items(said), gold), said, "parsed")
+    whole, tail = normalised(response), normalised(_text.stated(bounded(response)))
+    said = tail or whole
+    right = any(_right(candidate, answers) for candidate in {whole, said})
+    return Grade(right, said, "parsed" if said else "unparsed")
+
+
+def _right(said: str, answers: Sequence[str]) -> bool:
+    if not said or not answers:
+        return False
+    if len(answers) > 1:
+        return _same_items(_items(said), list(answers))
+    gold = normalised(answers[0])
+    return _equal(said, gold) or (number(gold) is None and _same_items(_items(said), _items(answers[0])))
 
 
 def normalised(text: str) -> str:
-    """Return an answer without markup, "the answer is" and outer punctuation."""
-    text = bounded(text)
+    """Return an answer without markup, "the answer is" and outer punctuation; several lines become a list."""
+    text = _text.untagged(bounded(text))
     if found := _text.boxed(text):
         text = found[0]
-    text = _text.plain(text.replace(r"\%", "%").replace(r"\$", "").replace("−", "-").replace("–", "-"))
+    text = _text.plain(text.replace(r"\%", "%").replace(r"\$", "").replace("–", "-"))
     text = _PREFIX.sub("", text).strip(" \n\"'`“”‘’").rstrip(".!;: ")
-    return " ".join(_PREFIX.sub("", text).strip(" \"'“”‘’").split())
+    lines = _PREFIX.sub("", text).strip(" \"'“”‘’").splitlines()
+    lines = [_BULLET.sub("", line.strip(), count=1) for line in lines] if len(lines) > 1 else lines
+    return "; ".join(" ".join(line.split()) for line in lines)
 
 
 def _equal(said: str, gold: str) -> bool:
+    if fold(gold) and fold(said) == fold(gold):
+        return True
     one, other = number(said), number(gold)
     if one is None or other is None:
-        return bool(fold(gold)) and fold(said) == fold(gold)
+        return False
     if one.year and other.year:
         return one.value == other.value
     return any(_close(value, aim) for value, aim in _readings(one, other))
@@ -90,7 +104,9 @@ def number(text: str) -> Number | None:
         return None
     digits = re.sub(r"[, ]", "", match["digits"])
     power = re.sub(r"[ {}]", "", match["power"] or "")
-    value = float(digits) * (10.0 ** int(re.split(r"e|\^", power)[1]) if power else 1.0)
+    value = float(f"{digits}e{re.split('[e^]', power)[1]}" if power else digits)
+    if not math.isfinite(value):
+        return None
     value = -value if (match["sign"] + match["inner"]).count("-") == 1 else value
     year = bool(re.fullmatch(r"\d{4}", text.strip())) and int(digits) in YEARS
     return Number(value, _SCALES.get(match["scale"] or "", 1.0), bool(match["percent"]), year)
@@ -109,12 +125,20 @@ def _items(text: str) -> list[str]:
 
 
 def _same_items(said: list[str], gold: list[str]) -> bool:
+    """Return whether two sets can be paired off, each item with an equal one."""
+    said, gold = ([item for item in dict.fromkeys(map(normalised, items)) if item] for items in (said, gold))
     if len(said) != len(gold) or not gold:
         return False
-    rest = list(said)
-    for item in gold:
-        match = next((other for other in rest if _equal(normalised(other), normalised(item))), None)
-        if match is None:
-            return False
-        rest.remove(match)
-    return True
+    fits = [[place for place, other in enumerate(said) if _equal(other, item)] for item in gold]
+    taken: dict[int, int] = {}
+
+    def paired(item: int, tried: set[int]) -> bool:
+        for place in fits[item]:
+            if place not in tried:
+                tried.add(place)
+                if place not in taken or paired(taken[place], tried):
+                    taken[place] = item
+                    return True
+        return False
+
+    return all(paired(item, set()) for item in range(len(gold)))

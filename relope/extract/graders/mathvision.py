@@ -11,7 +11,7 @@ from relope.extract.graders._values import canonical, same
 from relope.extract.prompts import LETTERS
 from relope.types import Grade
 
-VERSION = "1"
+VERSION = "2"
 
 
 def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) -> Grade:
@@ -24,7 +24,8 @@ def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) ->
         return Grade(right, letter or canonical(said), "parsed" if letter else "unparsed")
     if not said:
         return Grade(False, "", "unparsed")
-    return Grade(any(same(said, _unboxed(answer)) for answer in answers), canonical(said), "parsed")
+    right = any(same(text, _unboxed(answer)) for answer in answers for text in (said, response))
+    return Grade(right, canonical(said), "parsed")
 
 
 def _letter(response: str, said: str, choices: Sequence[str]) -> str:
@@ -36,7 +37,7 @@ def _letter(response: str, said: str, choices: Sequence[str]) -> str:
 
 def final(response: str) -> str:
     """Return the final answer of a response as it was written, or ``""``."""
-    text = bounded(response)
+    text = _text.untagged(bounded(response))
     if found := _text.boxed(text):
         return found[0]
     said = _text.stated(text) or _text.concluded(text)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from relope.extract.graders import mathvision
+from relope.extract.graders import bounded, mathvision
 from relope.extract.graders._values import canonical, same
 from relope.extract.graders.exact import fold
 from relope.types import Grade
 
-VERSION = f"1.{mathvision.VERSION}"
+VERSION = f"2.{mathvision.VERSION}"
 
 
 def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) -> Grade:
@@ -15,5 +15,6 @@ def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) ->
     said = mathvision.final(response)
     if not fold(said):
         return Grade(False, "", "unparsed")
-    right = any(fold(said) == fold(answer) or same(said, answer) for answer in answers)
+    texts = {fold(said), fold(bounded(response))}
+    right = any(fold(answer) in texts or same(said, answer) for answer in answers)
     return Grade(right, canonical(said), "parsed")
