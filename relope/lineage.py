@@ -7,7 +7,7 @@ from typing import Any
 
 from relope.places import outputs_beside
 from relope.provenance import digest, file_digest
-from relope.routers import router_folder, router_name, scores_path
+from relope.routers import folds_path, router_folder, router_name, scores_path
 from relope.spec import Spec
 
 INPUTS = ("store", "also", "captions", "large_store", "labels_store", "scores", "router", "costs", "reports", "sweeps")
@@ -28,6 +28,8 @@ def output_of(step: str, spec: Spec) -> Path:
         return Path("runs") / f"{Path(given['dataset']).stem}.captions.jsonl"
     if step == "grade":
         return Path(given["store"]) / "grades"
+    if step == "fit" and given["folds"]:
+        return folds_path(given["store"], given["method"], given["folds"], given["seed"])
     if step == "fit":
         return router_folder(given["store"], router_name(given["method"], given["seed"]))
     if step == "predict":

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ def report_inputs(spec: EvaluateSpec) -> ReportInputs:
     large_correct = None if large is None else correct_of(large, labels["id"].to_list())
     return ReportInputs(
         title=f"Routing {recorded['model']} on {dataset}",
-        what=_what(recorded["model"], dataset, len(labels), large, list(spec.split)),
+        what=_what(recorded["model"], dataset, len(labels), large, spec.split, _out_of_fold(scored)),
         small_name=recorded["model"],
         large_name=large.manifest.recorded["model"] if large else "",
         dataset=dataset,
@@ -117,13 +117,21 @@ def _transferred(store: ActivationStore, scored: dict[str, list[Scores]]) -> lis
     return sorted(name for name, seeds in scored.items() if seeds[0].meta.fitted_on not in own)
 
 
+def _out_of_fold(scored: dict[str, list[Scores]]) -> list[str]:
+    """Return the methods of which each sample was scored by a router that did not see its group."""
+    return sorted(name for name, seeds in scored.items() if any(one.meta.folds for one in seeds))
+
+
 def _read_all(spec: EvaluateSpec) -> dict[str, list[Scores]]:
     """Return method → its scores, one a seed."""
     folder = spec.scores or scores_path(spec.store, "x").parent
     there: dict[str, dict[int, Path]] = {}
     for path in sorted(folder.glob("*.parquet")):
         name, seed = split_name(path.stem)
-        there.setdefault(name, {})[seed or 0] = path
+        seeds = there.setdefault(name, {})
+        if other := seeds.get(seed or 0):
+            raise InvalidInputError(f"{other} and {path} are both of {name} with seed 0; delete the one that is stale")
+        seeds[seed or 0] = path
     if not there:
         raise NotFoundError(
             f"no scores in {folder}; make some, e.g. relope predict --store {spec.store} --router logprob"
@@ -194,9 +202,12 @@ def _tokens(samples: pl.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[n
     return samples["n_tokens"].to_numpy(), samples["token_ids"].list.len().cast(pl.Int64).to_numpy()
 
 
-def _what(small: str, dataset: str, n: int, large: ActivationStore | None, split: list[str]) -> str:
+def _what(
+    small: str, dataset: str, n: int, large: ActivationStore | None, split: Sequence[str], folded: list[str]
+) -> str:
     hybrid = f", with {large.manifest.recorded['model']} as the large model" if large else ""
-    return f"{small} answered {n:,} questions of {dataset} ({', '.join(split)} split){hybrid}."
+    said = f"{small} answered {n:,} questions of {dataset} ({', '.join(split)} split){hybrid}."
+    return f"{said} Scored out of fold: {', '.join(folded)}." if folded else said
 
 
 def _provenance(
@@ -217,6 +228,7 @@ def _provenance(
         "labels_frozen": spec.labels_store is not None,
         "scores": {name: [one.meta.fingerprint for one in seeds] for name, seeds in scored.items()},
         "transferred": _transferred(store, scored),
+        "out_of_fold": _out_of_fold(scored),
         "costs": read_prices(spec.costs).model_dump() if spec.costs else None,
         "split": list(spec.split),
         "bootstrap": spec.bootstrap,

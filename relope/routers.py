@@ -65,6 +65,11 @@ def scores_path(store: Path | str, name: str) -> Path:
     return Path(f"{outputs_beside(store)}.scores") / f"{name}.parquet"
 
 
+def folds_path(store: Path | str, method: str, folds: int, seed: int) -> Path:
+    """Return the default place of a method's out-of-fold scores."""
+    return scores_path(store, router_name(f"{method}@folds{folds}", seed))
+
+
 def write_router(folder: Path, router: Router, probe: Probe) -> None:
     """Write a router: weights first, the record that makes them count last."""
     (folder / "router.json").unlink(missing_ok=True)

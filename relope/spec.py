@@ -103,8 +103,10 @@ class FitSpec(Spec):
     also: Layers = Field((), description="further stores of the same model and layers to learn from")
     leave_out: Layers = Field((), description="data sets whose samples are not learned from")
     cap: int | None = Field(None, ge=4, description="at most so many samples of each data set, whole groups")
-    folds: int | None = Field(None, ge=2, le=50, description="also score the samples out of fold, for small sets")
-    out: Path | None = Field(None, description="the router; default <store>.routers/<method>[@seed<seed>]")
+    folds: int | None = Field(None, ge=2, le=50, description="score the samples out of fold instead, for small sets")
+    out: Path | None = Field(
+        None, description="the router; default <store>.routers/<method>[@seed<seed>]; with --folds, the scores"
+    )
     layer: int | None = Field(None, ge=1, description="the block l that is read; default: the store's deepest")
     split: Layers = Field(("train",), description="splits to learn from")
     grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")

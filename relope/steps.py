@@ -144,7 +144,11 @@ def _grade_responses(path: Path, name: str) -> Outcome:
 
 
 def fit(spec: FitSpec, watch: Watch = silent) -> Outcome:
-    """Fit a method from a store into a router folder; with folds also score the same samples out of fold."""
+    """Fit a method from a store into a router folder; with folds score the same samples out of fold instead."""
+    if spec.folds is not None:
+        from relope.folds import score_out_of_fold
+
+        return score_out_of_fold(spec, spec.folds, watch)
     from relope.fitting import fit_router
 
     return fit_router(spec, watch)

@@ -9,8 +9,11 @@ from sklearn.metrics import roc_auc_score
 
 from relope import steps
 from relope.errors import InvalidInputError, NotFoundError
+from relope.evaluate.calibration import fold_of_groups
 from relope.evaluate.scores import read_scores
 from relope.examples import capped, training_samples
+from relope.grades import verdicts_of
+from relope.probes import Examples, make
 from relope.spec import build
 from relope.store import ActivationStore, StoreUnion
 
@@ -129,19 +132,52 @@ def test_frozen_labels_are_those_of_the_clean_pictures(store_path, noisy, tmp_pa
 
 
 def test_out_of_fold_scores_come_from_routers_that_did_not_see_the_group(store_path, tmp_path):
-    made = step("fit", method="probe", store=store_path, folds=4, out=tmp_path / "few")
-    path = store_path.parent / "tiny.zarr.scores" / "few@folds4.parquet"
-    assert made.facts["scores"] == str(path)
+    asked = {"method": "probe", "store": store_path, "folds": 4}
+    made = step("fit", **asked)
+    path = store_path.parent / "tiny.zarr.scores" / "probe@folds4.parquet"
+    assert made.path == path
     scores = read_scores(path)
-    assert len(scores.ids) == 160 and "did not see its group" in scores.meta.note
-    assert "up to date" in step("fit", method="probe", store=store_path, folds=4, out=tmp_path / "few").text
+    assert len(scores.ids) == 160 and "did not see its group" in scores.meta.note and scores.meta.folds == 4
+    assert step("fit", **asked).reused and not step("fit", **{**asked, "folds": 3}, out=tmp_path / "3.parquet").reused
+    step("fit", method="probe", store=store_path, out=tmp_path / "few")
     router_scores = step("predict", router=str(tmp_path / "few"), store=store_path, split="train",
                          out=tmp_path / "in.parquet")  # fmt: skip
     assert not np.allclose(read_scores(router_scores.path).scores, scores.scores)
-    step("evaluate", store=store_path, split="train", methods="few@folds4", out=tmp_path / "report", bootstrap=100)
+    step("evaluate", store=store_path, split="train", methods="probe@folds4", out=tmp_path / "report", bootstrap=100)
     report = json.loads((tmp_path / "report/report.json").read_text())
     assert report["n"] == 160 and report["methods"][0]["note"].startswith("out of fold: 4 routers")
+    assert report["what"].endswith("Scored out of fold: probe@folds4.")
+    assert report["provenance"]["out_of_fold"] == ["probe@folds4"]
     path.unlink()
+
+
+@pytest.mark.parametrize("method", ["relope", "posthoc", "routellm-sw", "question-confidence"])
+def test_each_fold_is_scored_by_a_fit_on_the_others(store_path, tmp_path, method):
+    settings = {"epochs": 2} if method == "relope" else {}
+    out = tmp_path / "scores" / f"{method}@seed1.parquet"
+    step("fit", method=method, store=store_path, split="train,test", folds=3, seed=1, set=settings, out=out)
+    scores, store = read_scores(out), ActivationStore.open(store_path)
+    assert scores.ids == tuple(store.samples["id"]) and scores.meta.folds == 3
+    verdicts = pl.read_parquet(next((store_path / "grades").glob("*.parquet")))
+    known = store.samples.join(verdicts, on="id", how="left", maintain_order="left")
+    fold = fold_of_groups(known["group"].to_numpy().astype(str), 3, 1)
+    rows, correct = np.arange(len(store)), known["correct"].to_numpy()
+    read = verdicts_of(store, rows, None)
+    inside, held = np.flatnonzero(fold != 2), np.flatnonzero(fold == 2)
+    assert not set(known["group"].gather(inside)) & set(known["group"].gather(held))
+    examples = Examples(store, rows, correct, 4, verdicts=read)
+    alone = make(method, settings).fit(examples.take(inside), seed=1).predict_proba(examples.take(held))
+    assert np.array_equal(scores.scores[held], alone)
+    step("evaluate", store=store_path, split="train,test", scores=out.parent, out=tmp_path / "r", bootstrap=100)
+    (row,) = json.loads((tmp_path / "r/report.json").read_text())["methods"]
+    assert row["method"] == method and row["seeds"] == [1] and row["n"] == 240
+
+
+def test_two_files_of_one_seed_are_refused(store_path, tmp_path):
+    for name in ("logprob", "logprob@seed0"):
+        step("predict", router="logprob", store=store_path, out=tmp_path / "s" / f"{name}.parquet")
+    with pytest.raises(InvalidInputError, match=r"logprob.parquet and .*logprob@seed0.parquet are both of logprob"):
+        step("evaluate", store=store_path, scores=tmp_path / "s", out=tmp_path / "r")
 
 
 def test_thresholds_are_set_on_validation_where_it_is_scored(bars, tmp_path):

@@ -40,6 +40,7 @@ class ScoresMeta:
         bytes_read: of states, read to score all samples.
         fitted_on: recipe of the store that the router learned from.
         identity: of the store that was scored; ``{}`` when it is not known.
+        folds: routers, each of which scored what the others learned from; None for one router.
     """
 
     method: str
@@ -57,6 +58,7 @@ class ScoresMeta:
     bytes_read: int | None = None
     fitted_on: str | None = None
     identity: dict[str, Any] = dataclasses.field(default_factory=dict)
+    folds: int | None = None
 
 
 @dataclass(frozen=True)

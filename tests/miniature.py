@@ -1,0 +1,128 @@
+"""The paper's backbones and data sets in miniature: real classes, columns and file layouts; nothing is downloaded."""
+
+import io
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import transformers as tf
+from checkpoints import make
+from datasets import ClassLabel, Image, List
+from mini_hub import INTEGER, REVISION, TEXT, write
+from PIL import Image as Pillow
+
+from relope.extract.backbones import gemma3_12b, phi4_multimodal, qwen2_5_vl_7b
+from relope.extract.datasets import aokvqa, chartqa, mathvision, mmmu, scienceqa, scienceqa_text
+
+BACKBONES = {"qwen2.5-vl": qwen2_5_vl_7b, "gemma3": gemma3_12b, "phi4-multimodal": phi4_multimodal}
+DATASETS = (aokvqa, chartqa, mathvision, mmmu, scienceqa, scienceqa_text)
+LETTERS = "ABCD"
+
+
+def checkpoint(name, folder, **more):
+    """Write a checkpoint that nearly always answers with one of four letters."""
+    make(name, folder, **more)
+    factory = tf.AutoModelForMultimodalLM
+    model, tokenizer = factory.from_pretrained(folder), tf.AutoTokenizer.from_pretrained(folder)
+    head = model.get_output_embeddings().weight
+    head.data[[tokenizer.convert_tokens_to_ids(letter) for letter in LETTERS]] *= 20
+    model.save_pretrained(folder)
+    return folder
+
+
+def cell(draw):
+    """Return a picture of four random colours, as Parquet files hold it."""
+    picture = Pillow.new("RGB", (2, 2))
+    picture.putdata([tuple(draw.choices(range(256), k=3)) for _ in range(4)])
+    buffer = io.BytesIO()
+    picture.resize((32, 32), Pillow.Resampling.NEAREST).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def rows(split, n, picture="image"):
+    """Return questions with an option that is right, each on a picture of its own."""
+    draw = random.Random(f"{split} {n} {picture}")
+    words = "circle square bar clock digit house river number".split()
+    return [
+        {picture: cell(draw), "question": f"Which {draw.choice(words)} is {draw.choice(words)} {place}?", "id": place,
+         "options": draw.sample(words, 4), "place": draw.randrange(4)}
+        for place in range(n)
+    ]  # fmt: skip
+
+
+def write_aokvqa(folder, n):
+    features = {"image": Image(), "question_id": TEXT, "question": TEXT, "choices": List(TEXT),
+                "correct_choice_idx": INTEGER}  # fmt: skip
+    for split in ("train", "validation"):
+        found = [{**row, "question_id": f"{split}{row['id']}", "choices": row["options"],
+                  "correct_choice_idx": row["place"]} for row in rows(split, n)]  # fmt: skip
+        write(folder, f"data/{split}", found, features)
+
+
+def write_scienceqa(folder, n):
+    features = {"image": Image(), "question": TEXT, "choices": List(TEXT), "answer": INTEGER, "hint": TEXT,
+                "subject": TEXT}  # fmt: skip
+    for split in ("train", "validation", "test"):
+        seen = [{**row, "choices": row["options"], "answer": row["place"], "hint": "", "subject": "geography"}
+                for row in rows(split, n)]  # fmt: skip
+        unseen = [{**row, "image": None, "question": f"Without: {row['question']}"} for row in seen]
+        write(folder, f"ScienceQA-IMG/{split}", seen, features)
+        write(folder, f"ScienceQA-FULL/{split}", seen + unseen, features)
+
+
+def write_chartqa(folder, n):
+    features = {"image": Image(), "query": TEXT, "label": List(TEXT),
+                "human_or_machine": ClassLabel(names=["human", "machine"])}  # fmt: skip
+    for split in ("train", "val", "test"):
+        found = [{**row, "query": row["question"], "label": [LETTERS[row["place"]]], "human_or_machine": 0}
+                 for row in rows(split, n)]  # fmt: skip
+        write(folder, f"data/{split}", found, features)
+
+
+def write_mathvision(folder, n):
+    features = {**dict.fromkeys(("id", "question", "answer", "subject"), TEXT), "options": List(TEXT),
+                "decoded_image": Image()}  # fmt: skip
+    found = [{**row, "id": str(row["id"]), "question": f"{row['question']}\n<image1>", "answer": LETTERS[row["place"]],
+              "subject": "algebra"} for row in rows("test", n, "decoded_image")]  # fmt: skip
+    write(folder, "data/test", found, features)
+
+
+def write_mmmu(folder, n):
+    images = dict.fromkeys([f"image_{number}" for number in range(1, 8)], Image())
+    features = {**dict.fromkeys(("id", "question", "options", "answer", "question_type"), TEXT), **images}
+    for split, share in (("dev", n // 4), ("validation", n - n // 4)):
+        found = [{**row, "id": f"{split}_Art_{row['id']}", "question": f"<image 1> {row['question']}",
+                  "options": str(row["options"]), "answer": LETTERS[row["place"]],
+                  "question_type": "multiple-choice"} for row in rows(split, share, "image_1")]  # fmt: skip
+        write(folder, f"data/{split}", found, features)
+
+
+WRITERS = {"HuggingFaceM4/A-OKVQA": write_aokvqa, "lmms-lab/ScienceQA": write_scienceqa,
+           "HuggingFaceM4/ChartQA": write_chartqa, "MathLLMs/MathVision": write_mathvision,
+           "lmms-lab/MMMU": write_mmmu}  # fmt: skip
+
+
+def serve(setattr_, root, n=40):
+    """Put miniatures in the place of the hub's models and data sets.
+
+    Args:
+        setattr_: pytest's ``monkeypatch.setattr``, or ``setattr``.
+        root: a folder that keeps them.
+        n: questions of a split.
+    """
+    names = {module.CARD.source: name for name, module in BACKBONES.items()}
+
+    def snapshot_download(repository, *, repo_type="model", **rest):
+        folder = Path(root) / repository.replace("/", "--") / REVISION
+        if repository in WRITERS and not folder.exists():
+            WRITERS[repository](folder, n)
+        if repository in names and not folder.exists():
+            blocks = BACKBONES[names[repository]].CARD.n_blocks
+            checkpoint(names[repository], folder, blocks=blocks)
+        return str(folder)
+
+    setattr_("huggingface_hub.snapshot_download", snapshot_download)
+    for module in BACKBONES.values():
+        setattr_(module, "CARD", replace(module.CARD, pixels=(), adapter=""))
+    for module in DATASETS:  # the first letter is the answer
+        setattr_(module, "DATASET", replace(module.DATASET, max_new_tokens=1))
