@@ -92,7 +92,7 @@ def fit_router(spec: FitSpec, watch: Watch) -> Outcome:
     """Fit a method from a store into a router folder."""
     lesson = lesson_of(spec)
     out = spec.out or router_folder(spec.store, router_name(spec.method, spec.seed))
-    if (old := read_router(out)) and old.fingerprint == lesson.fingerprint:
+    if _stands(out, lesson):
         return Outcome(out, True, f"{spec.method} up to date → {out}")
     examples = replace(lesson.examples(), state=state_file(out, lesson.fingerprint))
     probe = lesson.make()
@@ -123,11 +123,17 @@ def _fit(lesson: Lesson, probe: Probe, examples: Examples, out: Path, watch: Wat
             bytes_read=store.bytes_read - bytes_before,
             identity=store.manifest.identity,
         )
-        if world.rank == 0:
+        if world.rank == 0 and not _stands(out, lesson):  # another run may have made it meanwhile
             write_router(out, done, probe)
-            if examples.state is not None:
-                remove_state(examples.state)
+        if world.rank == 0 and examples.state is not None:
+            remove_state(examples.state)
     return done
+
+
+def _stands(out: Path, lesson: Lesson) -> bool:
+    """Return whether the router is there already, fitted on the same."""
+    old = read_router(out)
+    return old is not None and old.fingerprint == lesson.fingerprint
 
 
 def large_verdicts(spec: FitSpec, training: Training) -> Any:

@@ -31,12 +31,7 @@ class Ledger:
     @classmethod
     def open(cls, folder: Path) -> "Ledger":
         """Read the records of a folder; a damaged file counts as none."""
-        path = folder / NAME
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            found = {}
-        return cls(path, found if isinstance(found, dict) else {})
+        return cls(folder / NAME, _read(folder / NAME))
 
     def decide(self, step: str, spec: Spec) -> Decision:
         """Compare a step with its record: specification, inputs, version and output."""
@@ -54,15 +49,24 @@ class Ledger:
         return _compare_output(output_of(step, spec), step, record.get("output"))
 
     def note(self, step: str, spec: Spec) -> None:
-        """Record that a step is done."""
-        self.records[_key(step, spec)] = {
+        """Record that a step is done, beside what another run has recorded meanwhile."""
+        done = {
             "step": step,
             "spec": spec.model_dump(mode="json"),
             "inputs": _stamps(step, spec),
             "output": _made(output_of(step, spec), step),
             "version": __version__,
         }
+        self.records = {**self.records, **_read(self.path), _key(step, spec): done}
         write_json(self.path, self.records)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _key(step: str, spec: Spec) -> str:

@@ -1,19 +1,41 @@
 """pipelines.yaml → an ordered list of steps with checked specifications, and what each waits for."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, unknown
 from relope.lineage import inputs_of, output_of, related
 from relope.references import Made, combinations, resolve
 from relope.spec import SPECS, Spec, build
 
+class _Reader(yaml.SafeLoader):
+    """YAML whose keys are text, each once: a stage that is written twice is a mistake, not a wish."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Return a mapping.
+
+        Raises:
+            ConstructorError: a key comes twice.
+        """
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} comes twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                key.tag = "tag:yaml.org,2002:str"
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 PIPELINE_KEYS = ("about", "out", "stages")
 STAGE_KEYS = ("run", "with", "matrix")
+NAMED = {"method": "methods", "grader": "graders", "dataset": "datasets", "model": "backbones"}
+"""Field → the kind of plug-in that it names."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +87,8 @@ def read_pipelines(path: Path) -> dict[str, Any]:
         NotFoundError: a pipeline has a key that there is not.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            found = yaml.load(file, _Reader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{path} is no valid YAML: {error}") from error
     if not isinstance(found, dict) or not all(isinstance(entry, dict) for entry in found.values()):
@@ -73,7 +96,8 @@ def read_pipelines(path: Path) -> dict[str, Any]:
     for name, entry in found.items():
         for key in entry:
             if key not in PIPELINE_KEYS:
-                raise unknown(f"key of {path}: {name}", str(key), PIPELINE_KEYS)
+                raise unknown(f"key of {path}: {name}", key, PIPELINE_KEYS)
+        _check_mapping(f"{path}: {name}: stages", entry.get("stages"))
     return found
 
 
@@ -119,6 +143,7 @@ def _add(found: list[PlannedStep], path: Path, pipelines: dict[str, Any], names:
         for combination in combinations(where, body.get("matrix") or {}):
             given = resolve(body.get("with") or {}, made, combination, str(out), where)
             spec = build(body["run"], given, where)
+            _check_names(where, spec)
             output = output_of(body["run"], spec)
             made[stage].append(Made(combination, {**spec.model_dump(mode="json"), "out": str(output)}))
             variant = ", ".join(map(str, combination.values()))
@@ -135,16 +160,33 @@ def _linked(step: PlannedStep, before: list[PlannedStep]) -> PlannedStep:
     return PlannedStep(step.stage, step.step, step.variant, step.spec, step.output, needs)
 
 
+def _check_mapping(where: str, value: Any) -> None:
+    if value is not None and not isinstance(value, dict):
+        raise InvalidInputError(f"{where} must map names to values, not {value!r}")
+
+
+def _check_names(where: str, spec: Spec) -> None:
+    """Refuse names that there are not before anything has run; models and data sets may be paths and hub ids."""
+    for key, kind in NAMED.items():
+        name, known = getattr(spec, key, None), registry.names(kind)
+        elsewhere = kind in ("backbones", "datasets") and (
+            getattr(spec, "endpoint", None) or set("/\\.:") & set(name or "") or Path(name or "").exists()
+        )
+        if name and name not in known and not elsewhere:
+            raise unknown(f"{key} in {where}", name, known)
+
+
 def _check_stage(where: str, body: Any, pipelines: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    if not isinstance(body, dict) or "run" not in body:
+    if not isinstance(body, dict) or not isinstance(body.get("run"), str):
         raise InvalidInputError(f"{where} must have a `run` (one of {', '.join(SPECS)}, or another pipeline)")
     for key in body:
         if key not in STAGE_KEYS:
-            raise unknown(f"key of {where}", str(key), STAGE_KEYS)
+            raise unknown(f"key of {where}", key, STAGE_KEYS)
+    _check_mapping(f"{where}: with", body.get("with"))
     run = body["run"]
     if run in names:
         raise InvalidInputError(f"{where}: {run} runs itself ({' → '.join((*names, run))})")
     if run in pipelines and len(body) > 1:
         raise InvalidInputError(f"{where}: a stage that runs the pipeline {run} has no `with` or `matrix`")
     if run not in SPECS and run not in pipelines:
-        raise unknown(f"step in {where}", str(run), [*SPECS, *pipelines])
+        raise unknown(f"step in {where}", run, [*SPECS, *pipelines])

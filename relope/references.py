@@ -38,8 +38,8 @@ def combinations(where: str, matrix: Any) -> Iterator[dict[str, Any]]:
     if not isinstance(matrix, dict):
         raise InvalidInputError(f"{where}: matrix must map keys to lists, not {matrix!r}")
     for key, values in matrix.items():
-        if not isinstance(values, list):
-            raise InvalidInputError(f"{where}: matrix key {key} must be a list, not {values!r}")
+        if not isinstance(values, list) or not values:
+            raise InvalidInputError(f"{where}: matrix key {key} must be a list with something in it, not {values!r}")
     for values in itertools.product(*matrix.values()):
         yield dict(zip(matrix, values, strict=True))
 
@@ -57,6 +57,8 @@ def resolve(value: Any, made: Mapping[str, list[Made]], combination: Mapping[str
         return [one for item in value for one in _items(item, resolve(item, made, combination, out, where))]
     if not isinstance(value, str):
         return value
+    if "${" in _REFERENCE.sub("", value):
+        raise InvalidInputError(f"{where}: {value!r} has a ${{ without its }}")
     if whole := _REFERENCE.fullmatch(value):
         found = _look_up(whole[1], made, combination, out, where)
         return found[0] if len(found) == 1 else found

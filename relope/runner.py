@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from relope.errors import InvalidInputError, RelopeError
 from relope.ledger import Decision, Ledger
 from relope.pipeline import PlannedStep
-from relope.spec import Spec
+from relope.spec import FitSpec, Spec
 from relope.steps import Outcome, run_step
 from relope.types import Progress
 
@@ -95,12 +95,26 @@ def run_pipeline(steps: list[PlannedStep], ledger: Ledger, jobs: int, board: Boa
     Raises:
         RelopeError: a step's own; what ran beside it is finished and recorded first.
     """
+    _check_settings(steps)
     state = _Run(steps, ledger, board)
     with _Pool(jobs if jobs > 1 and _worth_a_pool(steps) else 0) as pool:
         while len(state.outcomes) < len(steps):
             _start_what_can(state, pool)
             _collect(state, pool)
     return [state.outcomes[place] for place in range(len(steps))]
+
+
+def _check_settings(steps: list[PlannedStep]) -> None:
+    """Refuse settings that a method does not have now, and not after the extractions that come first."""
+    for step in steps:
+        if isinstance(step.spec, FitSpec) and (step.spec.set or step.spec.mode):
+            from relope.fitting import settings_of
+            from relope.probes import make
+
+            try:
+                make(step.spec.method, settings_of(step.spec))
+            except RelopeError as error:
+                raise type(error)(f"{step.title}: {error}") from error
 
 
 def _worth_a_pool(steps: list[PlannedStep]) -> bool:

@@ -52,6 +52,14 @@ def test_matrix_and_references(tmp_path):
         ("${data.out}", "${data.ot}", r"reference in .*'data\.ot'.*did you mean 'data\.out'"),
         ("seed: [0, 1]", "seed: 3", r"matrix key seed must be a list"),
         ("seed: [0, 1]", "seed: [0, x]", r"mine: fit: seed='x'"),
+        ("seed: [0, 1]", "seed: []", r"mine: fit: matrix key seed must be a list with something in it"),
+        ("method: [probe", "method: [prob", r"unknown method in .*mine: fit 'prob'.*did you mean 'probe'"),
+        ("dataset: tiny", "dataset: tinny", r"unknown dataset in .*mine: data 'tinny'.*did you mean 'tiny'"),
+        ("model: tiny-vl", "model: tiny-v", r"unknown model in .*mine: data 'tiny-v'.*did you mean 'tiny-vl'"),
+        ('store: "${data.out}"', 'store: "${data.out"', r"mine: fit: '\$\{data.out' has a \$\{ without its \}"),
+        ("run: fit", "run: [fit]", r"mine: fit must have a `run`"),
+        ("with: {model", "with: [1] # {model", r"mine: data: with must map names to values, not \[1\]"),
+        ("    fit:", "    data:", r"is no valid YAML: 'data' comes twice\n.*line 8"),
     ],
 )
 def test_mistakes_name_file_stage_and_key(tmp_path, old, new, says):
@@ -60,6 +68,16 @@ def test_mistakes_name_file_stage_and_key(tmp_path, old, new, says):
         plan(path, "mine", Path("x"))
     assert str(path) in str(error.value)
     assert len(str(error.value).splitlines()) <= 2
+
+
+def test_keys_are_text_and_names_may_be_paths_and_hub_ids(tmp_path):
+    text = GOOD.replace("mine:", "3:").replace("    data:", "    1:").replace("{data.out}", "{1.out}")
+    assert len(plan(written(tmp_path, text), "3", Path("x"))) == 5
+    for model, dataset in (("./my/model", "mine.jsonl"), ("owner/name", str(tmp_path))):
+        given = f"model: {model}, dataset: {dataset}"
+        assert plan(written(tmp_path, GOOD.replace("model: tiny-vl, dataset: tiny", given)), "mine", Path("x"))
+    with pytest.raises(InvalidInputError, match="mine: stages must map names to values, not 3"):
+        read_pipelines(written(tmp_path, "mine: {stages: 3}"))
 
 
 def test_unknown_pipeline_and_broken_yaml(tmp_path):

@@ -125,6 +125,22 @@ def test_an_error_names_its_stage_and_keeps_the_rest(pipeline, tmp_path, jobs):
     assert len(json.loads((out / "steps.json").read_text())) >= 1
 
 
+def test_a_wrong_setting_stops_the_run_before_its_first_step(pipeline, tmp_path):
+    pipeline.write_text(pipeline.read_text().replace("set: {}", "set: {lrr: 1}"))
+    board = Recorder()
+    with pytest.raises(InvalidInputError, match=r"^fit question-kind, 0: question-kind: setting lrr=1"):
+        run_pipeline(plan(pipeline, "mine", tmp_path), Ledger.open(tmp_path), 1, board)
+    assert not board.begun
+
+
+def test_two_runs_at_once_keep_each_others_records(pipeline, tmp_path):
+    steps = plan(pipeline, "mine", tmp_path)
+    one, other = Ledger.open(tmp_path), Ledger.open(tmp_path)
+    run_pipeline(steps[:1], one, 1, Recorder())
+    run_pipeline(steps[1:2], other, 1, Recorder())
+    assert [done.run for done in decisions(steps[:2], Ledger.open(tmp_path))] == [False, False]
+
+
 def test_stages_may_run_other_pipelines_and_steps_are_planned_once(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text(
