@@ -179,6 +179,8 @@ def _method(name: str, labels: pl.DataFrame, held: pl.DataFrame, seeds: list[Sco
         note="; ".join(note for note in notes if note),
         needs_training=meta.needs_training,
         is_control=meta.is_control,
+        reads_answer=meta.reads_answer,
+        needs=meta.needs,
         seeds=tuple(scores.meta.seed for scores in seeds),
         held=align(held, first) if scored else None,
         seconds_predict_each=meta.seconds_predict / n,
@@ -189,12 +191,13 @@ def _method(name: str, labels: pl.DataFrame, held: pl.DataFrame, seeds: list[Sco
 
 def _costs(path: Path, store: ActivationStore, large: ActivationStore | None, labels: pl.DataFrame) -> Costs:
     """Return what each sample costs on each model; without a store of the large model its costs are unknown."""
-    prices = read_prices(path)
-    small = cost_of(prices.models.get(store.manifest.recorded["model"]), *_tokens(labels))
+    models = read_prices(path).models
+    own, (prompt, answer) = models.get(store.manifest.recorded["model"]), _tokens(labels)
+    small, prefill = cost_of(own, prompt, answer), cost_of(own, prompt, np.zeros_like(answer))
     if large is None:
-        return Costs(small, cost_of(None, *_tokens(labels)))
+        return Costs(small, prefill, cost_of(None, prompt, answer))
     theirs = labels.select("id").join(large.samples, on="id", how="left", maintain_order="left")
-    return Costs(small, cost_of(prices.models.get(large.manifest.recorded["model"]), *_tokens(theirs)))
+    return Costs(small, prefill, cost_of(models.get(large.manifest.recorded["model"]), *_tokens(theirs)))
 
 
 def _tokens(samples: pl.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -176,7 +176,7 @@ class EvaluateSpec(Spec):
     labels_store: StoreRef | None = Field(
         None, description="take verdicts from this store: labels frozen on other pictures"
     )
-    costs: Path | None = Field(None, description="a price list; docs/costs.example.yaml shows the form")
+    costs: Path | None = Field(None, description="a price list; `--costs example` says where one to fill in lies")
     out: Path | None = Field(None, description="folder of the report; default <store>.report")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")
     seed: int = Field(0, ge=0, description="seed of the resamples and of ties")

@@ -23,7 +23,7 @@ def cost_curves(analysis: Analysis) -> str:
     if costs is None or analysis.inputs.large_correct is None:
         return ""
     order = escalation_order(analysis.inputs.scores[analysis.best], analysis.inputs.seed)
-    known: list[Axis] = [axis for axis in LABELS if costs.along(axis, order) is not None]
+    known: list[Axis] = [axis for axis in LABELS if costs.along(axis, order, True) is not None]
     if not known:
         return ""
 
@@ -43,7 +43,7 @@ def _panel(axes: "Axes", analysis: Analysis, axis: Axis, pixels: int) -> None:
     ends = []
     for number, place in enumerate(emphasised(analysis)):
         order = escalation_order(analysis.inputs.scores[place], analysis.inputs.seed)
-        line = costs.along(axis, order)
+        line = costs.along(axis, order, analysis.inputs.methods[place].reads_answer)
         if line is None:
             continue
         x, y = factor * line[places], 100 * analysis.curves[place].accuracy
@@ -51,7 +51,10 @@ def _panel(axes: "Axes", analysis: Analysis, axis: Axis, pixels: int) -> None:
         name = analysis.inputs.methods[place].name
         ends.append((name, float(y[50]), SERIES[number], place == analysis.best))
         if place == analysis.best:
-            axes.plot(x[[0, -1]], y[[0, -1]], color=MUTED, linewidth=1.2, dashes=(6, 4))
+            blind = [
+                factor * float(np.mean(cost)) for cost in (costs.small[axis], costs.large[axis]) if cost is not None
+            ]
+            axes.plot(blind, y[[0, -1]], color=MUTED, linewidth=1.2, dashes=(6, 4))
     axes.set_xlabel(LABELS[axis])
     axes.yaxis.set_major_formatter("{x:g} %")
     axes.set_title("accuracy of the whole system", pad=10, fontsize=13)

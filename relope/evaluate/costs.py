@@ -12,6 +12,7 @@ from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.metrics import Floats, Ints
 
 Axis = Literal["dollars", "latency"]
+EXAMPLE = Path(__file__).with_name("costs.example.yaml")
 
 
 class ModelCost(BaseModel):
@@ -35,21 +36,31 @@ class PriceList(BaseModel):
 
 @dataclass(frozen=True)
 class Costs:
-    """Mean costs of a query, by axis: ``[N]`` per sample for each model, None where unknown.
+    """Costs of a query, by axis: ``[N]`` per sample, None where unknown.
 
-    Choice: every query pays the small model in full, also when it is escalated; a router that stops
-    after block l saves a part of that, which is not counted here.
+    Choice: a query that is kept costs the small model's prompt and answer. One that is escalated
+    costs the large model's, and of the small model what the method had to see first: the prompt
+    alone, or the answer too. Not counted: what the small model does beside answering (sampled
+    traces, p(True): stores keep their text, not their tokens), the router's own arithmetic, and
+    what a router saves that stops after block l or reads the question's text alone.
+
+    Attributes:
+        small: the small model's prompt and answer.
+        prefill: its prompt alone.
+        large: the large model's prompt and answer.
     """
 
     small: dict[Axis, Floats | None]
+    prefill: dict[Axis, Floats | None]
     large: dict[Axis, Floats | None]
 
-    def along(self, axis: Axis, order: Ints) -> Floats | None:
+    def along(self, axis: Axis, order: Ints, reads_answer: bool) -> Floats | None:
         """Return ``[N + 1]`` mean cost of a query when the first k of a queue are escalated, None if unknown."""
         small, large = self.small[axis], self.large[axis]
-        if small is None or large is None:
+        seen = small if reads_answer else self.prefill[axis]
+        if small is None or large is None or seen is None:
             return None
-        added = np.concatenate([[0.0], np.cumsum(large[order])])
+        added = np.concatenate([[0.0], np.cumsum((seen + large - small)[order])])
         return np.asarray((small.sum() + added) / len(order))
 
 
@@ -61,7 +72,7 @@ def read_prices(path: Path) -> PriceList:
         InvalidInputError: it is no YAML of the documented form; file and key are named.
     """
     if not path.is_file():
-        raise NotFoundError(f"{path} does not exist; docs/costs.example.yaml shows the form of a price list")
+        raise NotFoundError(f"{path} does not exist; copy the example, {EXAMPLE}, and fill in your own prices")
     try:
         return PriceList.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:

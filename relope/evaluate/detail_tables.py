@@ -19,6 +19,10 @@ ROUTING = (
     ("tpr_at_fpr_1", "TPR at 1&nbsp;% FPR", wording.percent),
     ("tpr_at_fpr_5", "TPR at 5&nbsp;% FPR", wording.percent),
 )
+PAID = (
+    "A query that is kept costs the small model's prompt and answer. One that is escalated costs the large model's, "
+    "and the small model's prompt; a method that decides after the answer has paid that too."
+)
 SLICE_TITLES = {
     "kind": "kind of question",
     "dataset": "data set",
@@ -92,10 +96,24 @@ def price_table(report: Json) -> str:
             "".join(f'<td class="n">{factor * row["costs"][axis][mark_key(mark)]:.4g}</td>' for mark in marks)
             for row in report["methods"]
         ]
-        head: Head = [("method", False), *((f"{mark}{NARROW}% escalated", True) for mark in marks)]
-        caption = f"{unit}, the small model's own cost included for every query."
-        tables.append(table(caption, head, rows_of(report, cells)))
+        cells = [f"<td>{_decides(row)}</td>{cell}" for row, cell in zip(report["methods"], cells, strict=True)]
+        head: Head = [("method", False), ("decides", False), *((f"{mark}{NARROW}% escalated", True) for mark in marks)]
+        tables.append(table(f"{unit}. {PAID}{_not_counted(report)}", head, rows_of(report, cells)))
     return "".join(tables)
+
+
+def _decides(row: Json) -> str:
+    return "after the answer" if row["reads_answer"] else "before the answer"
+
+
+def _not_counted(report: Json) -> str:
+    asking = [row for row in report["methods"] if row["needs"]]
+    if not asking:
+        return ""
+    names = wording.listed([row["method"] for row in asking])
+    flags = wording.listed(sorted({row["needs"].split()[0] for row in asking}))
+    text = f" Not counted: what the small model does beside answering for {names} ({flags}), so those cost more."
+    return html.escape(text)
 
 
 def calibration_table(report: Json) -> str:

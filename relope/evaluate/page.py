@@ -149,8 +149,8 @@ def _slices(report: Json) -> str:
 def _routing(analysis: Analysis, report: Json) -> str:
     svg = cost_curves(analysis)
     text = (
-        "Dashed: blind escalation. Names stand in the order of accuracy at 50&nbsp;% escalated. The small model's own "
-        "cost counts for every query."
+        "Dashed: blind escalation. Names stand in the order of accuracy at 50&nbsp;% escalated. A router has paid "
+        "for the small model's prompt (and answer, if it reads that) before it escalates; blind escalation has not."
     )
     drawn = _figure(svg, text) if svg else ""
     numbers = f"{routing_table(report)}{budget_table(report)}"

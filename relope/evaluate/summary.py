@@ -64,6 +64,8 @@ def _method(analysis: Analysis, place: int) -> dict[str, Any]:
         "note": method.note,
         "is_control": method.is_control,
         "needs_training": method.needs_training,
+        "reads_answer": method.reads_answer,
+        "needs": method.needs,
         "seconds_fit": method.seconds_fit,
         "seconds_predict_each": method.seconds_predict_each,
         "bytes_read_fit": method.bytes_read_fit,
@@ -138,7 +140,7 @@ def _costs(analysis: Analysis, place: int) -> dict[str, dict[str, float] | None]
     order = escalation_order(analysis.inputs.scores[place], analysis.inputs.seed)
     found: dict[str, dict[str, float] | None] = {}
     for axis in costs.small:
-        line = costs.along(axis, order)
+        line = costs.along(axis, order, analysis.inputs.methods[place].reads_answer)
         marks = (0, *MARKS, 100)
         found[axis] = None if line is None else {mark_key(m): float(line[-(-m * len(order) // 100)]) for m in marks}
     return found

@@ -100,7 +100,8 @@ class Probe(Protocol):
     """A routing method, scikit-learn style.
 
     A class may also have ``needs`` (the flag of `relope extract` that adds what it reads),
-    ``reads_verdicts`` and ``reads_large`` (True when its scores, or its fit, depend on
+    ``reads_answer`` (False when it scores before the small model answers, so that an escalated query
+    costs no answer; True unless it says so), ``reads_verdicts`` and ``reads_large`` (True when its scores, or its fit, depend on
     ``Examples.verdicts`` or ``Examples.large_correct``), and an instance ``note``: what a reader of
     its scores should know. Each is looked up with a default.
     """

@@ -78,6 +78,7 @@ class Method:
     name: ClassVar[str] = "attention-probe"
     trains: ClassVar[bool] = True
     control: ClassVar[bool] = False
+    reads_answer: ClassVar[bool] = False
     Params: ClassVar[type[Settings]] = Settings
 
     def __init__(self, params: Settings) -> None:

@@ -28,6 +28,7 @@ class Method:
     name: ClassVar[str] = "probe"
     trains: ClassVar[bool] = True
     control: ClassVar[bool] = False
+    reads_answer: ClassVar[bool] = False
     Params: ClassVar[type[Settings]] = Settings
 
     def __init__(self, params: Settings) -> None:

@@ -12,6 +12,7 @@ class Method(TextLogistic):
 
     name: ClassVar[str] = "question-kind"
     control: ClassVar[bool] = True
+    reads_answer: ClassVar[bool] = False
 
     def fit(self, examples: Examples, *, seed: int, progress: Progress = no_progress) -> Self:
         self.learn(examples, seed)

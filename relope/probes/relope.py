@@ -85,6 +85,7 @@ class Method:
     name: ClassVar[str] = "relope"
     trains: ClassVar[bool] = True
     control: ClassVar[bool] = False
+    reads_answer: ClassVar[bool] = False
     Params: ClassVar[type[Settings]] = Settings
 
     def __init__(self, params: Settings) -> None:

@@ -42,6 +42,7 @@ class Method:
     name: ClassVar[str] = "routellm-sw"
     trains: ClassVar[bool] = True
     control: ClassVar[bool] = False
+    reads_answer: ClassVar[bool] = False
     reads_large: ClassVar[bool] = True
     Params: ClassVar[type[Settings]] = Settings
 

@@ -1,6 +1,8 @@
 """What every registered method must do; a new file in relope/probes/ is tested by being there."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -19,9 +21,7 @@ CONTROLS = [name for name in METHODS if method_class(name).control]
 NETWORKS = [name for name in TRAINED if "epochs" in method_class(name).Params.model_fields or name == "fusion"]
 NEEDY = [name for name in METHODS if getattr(method_class(name), "needs", "")]
 READS_CONFIDENCE_ALONE = {"cascade-logprob"}
-READS_ANSWERS = {
-    "cascade", "cascade-logprob", "entropy", "fusion", "logprob", "perplexity", "posthoc", "question-confidence",
-}  # fmt: skip
+BEFORE_THE_ANSWER = [name for name in METHODS if not getattr(method_class(name), "reads_answer", True)]
 
 
 def settings(name, epochs=2):
@@ -35,6 +35,12 @@ def fitted(request, training, fits):
     if request.param not in fits:
         fits[request.param] = make(request.param, settings(request.param)).fit(training, seed=3)
     return fits[request.param]
+
+
+@pytest.fixture
+def methods_page():
+    """The page that lists every method."""
+    return (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +152,16 @@ def test_a_store_of_states_alone_serves_those_who_read_no_answer(name, training,
     identity = {**manifest.identity, "generation": {"greedy": True, "max_new_tokens": 0}}
     monkeypatch.setattr(training.store, "manifest", dataclasses.replace(manifest, identity=identity))
     probe = make(name, settings(name))
-    if name in READS_ANSWERS:
+    if name in [*BEFORE_THE_ANSWER, *NEEDY]:
+        probe.fit(training, seed=0)
+    else:
         with pytest.raises(NotFoundError, match=rf"{name} needs the model's answers.*without --max-new-tokens 0 into"):
             probe.fit(training, seed=0)
-    else:
-        probe.fit(training, seed=0)
+
+
+def test_what_is_known_when_is_as_the_docs_say(methods_page):
+    said = dict(re.findall(r"^\| \[`([\w-]+)`\]\([^|]*\|[^|]*\| ([^|]*?) \|", methods_page, re.MULTILINE))
+    assert {name for name in METHODS if said[name].startswith("before")} == set(BEFORE_THE_ANSWER)
 
 
 @pytest.mark.parametrize("name", METHODS)
