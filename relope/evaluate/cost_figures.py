@@ -51,9 +51,8 @@ def _panel(axes: "Axes", analysis: Analysis, axis: Axis, pixels: int) -> None:
         name = analysis.inputs.methods[place].name
         ends.append((name, float(y[50]), SERIES[number], place == analysis.best))
         if place == analysis.best:
-            blind = [
-                factor * float(np.mean(cost)) for cost in (costs.small[axis], costs.large[axis]) if cost is not None
-            ]
+            both = (costs.small[axis], costs.large[axis])
+            blind = [factor * float(np.mean(cost)) for cost in both if cost is not None]
             axes.plot(blind, y[[0, -1]], color=MUTED, linewidth=1.2, dashes=(6, 4))
     axes.set_xlabel(LABELS[axis])
     axes.yaxis.set_major_formatter("{x:g} %")

@@ -101,9 +101,9 @@ class Probe(Protocol):
 
     A class may also have ``needs`` (the flag of `relope extract` that adds what it reads),
     ``reads_answer`` (False when it scores before the small model answers, so that an escalated query
-    costs no answer; True unless it says so), ``reads_verdicts`` and ``reads_large`` (True when its scores, or its fit, depend on
-    ``Examples.verdicts`` or ``Examples.large_correct``), and an instance ``note``: what a reader of
-    its scores should know. Each is looked up with a default.
+    costs no answer; True unless it says so), ``reads_verdicts`` and ``reads_large`` (True when its
+    scores, or its fit, depend on ``Examples.verdicts`` or ``Examples.large_correct``), and an
+    instance ``note``: what a reader of its scores should know. Each is looked up with a default.
     """
 
     name: ClassVar[str]
