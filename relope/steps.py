@@ -166,8 +166,7 @@ def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
     from relope.fits import check_launch, ensure_block
     from relope.grades import apart, labelled, verdicts_of
     from relope.probes import make
-    from relope.provenance import digest
-    from relope.sweeps import SharedStore, planned, shown, summarised
+    from relope.sweeps import SharedStore, data_digest, planned, shown, summarised
     from relope.sweeps import sweep as run_sweep
 
     check_launch(streamed=False)
@@ -187,7 +186,7 @@ def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
     first = examples_of(store, rows, correct, runs[0].layer, streams, spec.device, verdicts)
     path = spec.out or Path(f"{outputs_beside(spec.store)}.sweeps") / f"{spec.method}.parquet"
     with watch(f"sweep {spec.method}") as progress:
-        data = digest([store.recipe_id, known, correct.tolist()])
+        data = data_digest(store, known, correct)
         examples = [replace(first, layer=run.layer) for run in runs]
         table, computed = run_sweep(spec.method, runs, examples, path, data, progress)
     text, facts = shown(spec, summarised(runs, table), len(runs), computed, path)

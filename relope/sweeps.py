@@ -16,6 +16,8 @@ import polars as pl
 
 from relope import __version__
 from relope.errors import InvalidInputError, StoreError
+from relope.evaluate.draws import Drawn, mean
+from relope.evaluate.heldout import HELD, draw_runs, held_out
 from relope.probes import Examples, make, method_class
 from relope.provenance import digest, write_bytes
 from relope.spec import SweepSpec
@@ -24,6 +26,9 @@ from relope.types import Progress
 
 _INNER_SHARE = 0.15
 """Held out for methods that hold out nothing themselves."""
+FORMAT_VERSION = 2
+"""Of the table; 2 keeps what each run held out."""
+
 LAYER = "layer"
 """The grid key that is no setting of the method: the block l that is read."""
 
@@ -62,7 +67,12 @@ class Run:
 
     def key(self, method: str, data: str) -> str:
         """Return a digest of everything that decides the fit."""
-        return digest([method, data, self.settings, self.layer, self.seed, __version__])
+        return digest([method, data, self.settings, self.layer, self.seed])
+
+
+def data_digest(store: ActivationStore, samples: Sequence[tuple[str, str]], correct: npt.NDArray[np.bool_]) -> str:
+    """Return a digest of what all runs learn from (ids and contents of samples, verdicts) and of what fits them."""
+    return digest([FORMAT_VERSION, __version__, store.recipe_id, samples, correct.tolist()])
 
 
 def planned(spec: SweepSpec, layer: int) -> list[Run]:
@@ -101,7 +111,7 @@ def sweep(
         runs: all that is asked for.
         examples: labelled training samples, one object a run.
         path: the Parquet file with one row a run.
-        data: digest of samples and labels; rows of other data are dropped from the file.
+        data: from ``data_digest``; rows of other data are dropped from the file.
         progress: told the runs done and asked for.
 
     Returns:
@@ -113,7 +123,8 @@ def sweep(
     for number, (run, labelled) in enumerate(zip(runs, examples, strict=True)):
         progress(number, len(runs))
         if run.key(method, data) not in done:
-            row = pl.DataFrame([{**_fit(method, run, labelled), "key": run.key(method, data), "data": data}])
+            found = {**_fit(method, run, labelled), "key": run.key(method, data), "data": data}
+            row = pl.DataFrame([found], schema_overrides=HELD)
             table = pl.concat([table, row], how="diagonal_relaxed") if len(table) else row
             _write(path, table)
             computed += 1
@@ -123,24 +134,31 @@ def sweep(
 
 
 def _fit(method: str, run: Run, examples: Examples) -> dict[str, Any]:
-    """Return the row of one run: settings, inner validation AUC, epochs, seconds."""
+    """Return the row of one run: settings, inner validation AUC, epochs, seconds, and what was held out."""
     from relope.probes._train import Training, inner_split, rank_auc
 
-    probe = make(method, run.settings)
+    probe, truth, groups = make(method, run.settings), examples.labels > 0, examples.groups
+    params = probe.Params(**run.settings)
+    share = params.inner_share if isinstance(params, Training) else _INNER_SHARE
+    inner, held = inner_split(groups, truth, share, run.seed)
     begun = time.perf_counter()
-    if issubclass(probe.Params, Training):
+    if isinstance(params, Training):
         probe.fit(examples, seed=run.seed)
         history = probe.history_  # type: ignore[attr-defined]
         found = {"inner_auc": history.auc[history.best], "best_epoch": history.best + 1, "epochs": len(history.auc)}
     else:
-        truth = examples.labels > 0
-        inner, held = inner_split(examples.groups, truth, _INNER_SHARE, run.seed)
         probe.fit(examples.take(inner), seed=run.seed)
-        auc = rank_auc(truth[held], probe.predict_proba(examples.take(held)))
-        found = {"inner_auc": auc, "best_epoch": None, "epochs": None}
-    settings = probe.Params(**run.settings).model_dump()
+        found = {"inner_auc": None, "best_epoch": None, "epochs": None}
     seconds = time.perf_counter() - begun
-    return {"method": method, LAYER: run.layer, **settings, "seed": run.seed, **found, "seconds": seconds}
+    scores = probe.predict_proba(examples.take(held))
+    if found["inner_auc"] is None:
+        found["inner_auc"] = rank_auc(truth[held], scores)
+    recorded = examples.store.manifest.recorded
+    return {
+        "model": recorded["model"], "dataset": recorded["dataset"], "method": method, LAYER: run.layer,
+        **params.model_dump(), "seed": run.seed, **found, "seconds": seconds,
+        **held_out(groups, truth, held, scores),
+    }  # fmt: skip
 
 
 def _known(path: Path, data: str) -> pl.DataFrame:
@@ -160,32 +178,46 @@ def _write(path: Path, table: pl.DataFrame) -> None:
 
 @dataclass(frozen=True)
 class Setting:
-    """One combination of the grid over its seeds: mean and deviation of the inner AUC."""
+    """One combination of the grid over its seeds.
+
+    Attributes:
+        inner_auc: mean over the seeds.
+        ci95: of that mean, from draws of image groups that all settings share; None where undefined.
+        deviation: standard deviation over the seeds.
+        n_held: fewest and most samples that a run held out.
+    """
 
     chosen: dict[str, Any]
     inner_auc: float
+    ci95: tuple[float, float] | None
     deviation: float
+    n_held: tuple[int, int]
     best_epoch: float | None
     seconds: float
 
 
 def summarised(runs: Sequence[Run], table: pl.DataFrame) -> list[Setting]:
     """Return one entry a combination, in the order of the grid."""
-    return list(_settings(runs, table.to_dicts()))
+    drawn = draw_runs(table)
+    numbers = table.with_columns(n_held=pl.col("held_score").list.len()).drop(HELD)
+    return list(_settings(runs, numbers.to_dicts(), drawn))
 
 
-def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> Iterator[Setting]:
-    pairs = zip(runs, rows, strict=True)
-    for _, group in itertools.groupby(pairs, key=lambda pair: repr(pair[0].chosen)):
+def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]], drawn: Sequence[Drawn]) -> Iterator[Setting]:
+    parts = zip(runs, rows, drawn, strict=True)
+    for _, group in itertools.groupby(parts, key=lambda part: repr(part[0].chosen)):
         members = list(group)
-        aucs = np.array([row["inner_auc"] for _, row in members])
-        epochs = [row["best_epoch"] for _, row in members if row["best_epoch"] is not None]
+        aucs = np.array([row["inner_auc"] for _, row, _ in members])
+        epochs = [row["best_epoch"] for _, row, _ in members if row["best_epoch"] is not None]
+        n_held = [row["n_held"] for _, row, _ in members]
         yield Setting(
-            members[0][0].chosen,
-            float(aucs.mean()),
-            float(aucs.std(ddof=1)) if len(aucs) > 1 else 0.0,
-            float(np.median(epochs)) if epochs else None,
-            float(sum(row["seconds"] for _, row in members)),
+            chosen=members[0][0].chosen,
+            inner_auc=float(aucs.mean()),
+            ci95=mean([one for _, _, one in members]).ci95,
+            deviation=float(aucs.std(ddof=1)) if len(aucs) > 1 else 0.0,
+            n_held=(min(n_held), max(n_held)),
+            best_epoch=float(np.median(epochs)) if epochs else None,
+            seconds=float(sum(row["seconds"] for _, row, _ in members)),
         )
 
 
@@ -198,6 +230,7 @@ def shown(
         (
             *(str(value) for value in setting.chosen.values()),
             f"{setting.inner_auc:.4f}",
+            "—" if setting.ci95 is None else f"{setting.ci95[0]:.4f}–{setting.ci95[1]:.4f}",
             f"{setting.deviation:.4f}",
             "—" if setting.best_epoch is None else f"{setting.best_epoch:g}",
             f"{setting.seconds:.1f}",
@@ -205,12 +238,14 @@ def shown(
         )
         for setting in settings
     ]
-    columns = (*best.chosen, "inner AUC", "sd", "best epoch", "seconds", "")
+    columns = (*best.chosen, "inner AUC", "95 % interval", "sd", "best epoch", "seconds", "")
     picked = {key: value for key, value in best.chosen.items() if key != LAYER}
     layer = best.chosen.get(LAYER, spec.layer)
     flags = [f"--layer {layer}"] if layer else []
     flags += [f"--mode {spec.mode}"] if spec.mode else []
     flags += [f"--set {key}={value}" for key, value in {**spec.set, **picked}.items()]
+    fewest, most = (pick(one.n_held[at] for one in settings) for at, pick in enumerate((min, max)))
+    held = f"{fewest:,}" if fewest == most else f"{fewest:,}–{most:,}"
     command = " ".join([f"relope fit {spec.method} --store {spec.store}", *flags])
     facts = {
         "runs": n_runs,
@@ -219,6 +254,6 @@ def shown(
         "inner_auc": best.inner_auc,
         "settings": [dataclasses.asdict(setting) for setting in settings],
         "fit": command,
-        "table": (f"{spec.method}: inner validation AUC, mean of {spec.seeds} seeds", columns, rows),
+        "table": (f"{spec.method}: inner validation AUC, mean of {spec.seeds} seeds, n={held} a run", columns, rows),
     }
     return f"{n_runs} runs, {computed} fitted now → {path}\nfit what was selected: {command}", facts

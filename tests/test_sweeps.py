@@ -1,9 +1,11 @@
 """Sweeps: every run is the fit that `relope fit` makes, none is made twice, the best is selected."""
 
 import json
+from collections import Counter
 
 import polars as pl
 import pytest
+from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from relope import steps
@@ -45,6 +47,36 @@ def test_a_run_is_the_fit_with_that_seed_and_setting(swept, store):
     assert row["inner_auc"] == max(history.auc) and row["best_epoch"] == history.best + 1
 
 
+@pytest.mark.parametrize(
+    ("method", "grid"),
+    [("relope", {"lora_rank": (2,)}), ("probe", {}), ("attention-probe", {}), ("question-kind", {"c": (1,)})],
+)
+def test_a_run_keeps_the_samples_it_was_judged_on(method, grid, store_path, store, tmp_path):
+    few = {} if method == "question-kind" else {"epochs": 2}
+    spec = SweepSpec(method=method, store=store_path, grid=grid, seeds=2, set=few, out=tmp_path / "x", device="cpu")
+    (setting,) = steps.sweep(spec).facts["settings"]
+    rows = pl.read_parquet(spec.out).to_dicts()
+    labels, _ = labelled(store, ("train",), None)
+    groups = store.samples[labels]["group"].to_list()
+    for row in rows:
+        assert roc_auc_score(row["held_correct"], row["held_score"]) == pytest.approx(row["inner_auc"], abs=1e-9)
+        assert (row["model"], row["dataset"]) == ("tiny-vl", "tiny")
+        # No group is cut: as many samples are held out of each as there are.
+        held = Counter(sorted(set(groups))[number] for number in row["held_group"])
+        assert held == {name: groups.count(name) for name in held} and 20 <= held.total() <= 40
+    sizes = [len(row["held_group"]) for row in rows]
+    assert setting["n_held"] == (min(sizes), max(sizes))
+    low, high = setting["ci95"]
+    assert low < setting["inner_auc"] < high
+
+
+def test_the_table_of_an_older_version_is_swept_again(swept, store_path, tmp_path):
+    old = pl.read_parquet(swept[0].out).drop("held_group", "held_correct", "held_score")
+    old.with_columns(data=pl.lit("of version 1")).write_parquet(tmp_path / "old.parquet")
+    spec = swept[0].model_copy(update={"out": tmp_path / "old.parquet", "grid": {"lora_rank": (2,)}, "seeds": 1})
+    assert steps.sweep(spec).facts["computed"] == 1 and len(pl.read_parquet(tmp_path / "old.parquet")) == 1
+
+
 def test_the_best_mean_over_seeds_is_selected(swept):
     """Of equal ones the first of the grid, which a user writes from small to large."""
     spec, outcome = swept
@@ -54,6 +86,7 @@ def test_the_best_mean_over_seeds_is_selected(swept):
     assert outcome.facts["selected"] == {"lora_rank": best["lora_rank"], "beta": best["beta"]}
     assert f"--set lora_rank={best['lora_rank']}" in outcome.facts["fit"]
     _, columns, rows = outcome.facts["table"]
+    assert columns[2:5] == ("inner AUC", "95 % interval", "sd") and rows[0][3].count("–") == 1
     assert len(rows) == 4 and sum("selected" in row[-1] for row in rows) == 1 and len(columns) == len(rows[0])
 
 

@@ -113,7 +113,7 @@ def make_study(spec: StudySpec, out: Path) -> Json:
 
 
 def _makers() -> dict[str, Callable[[StudyInputs], Study]]:
-    from relope.evaluate import study_curves, study_tables
+    from relope.evaluate import study_ablation, study_curves, study_tables
 
     return {
         "table1": study_tables.table1,
@@ -121,6 +121,6 @@ def _makers() -> dict[str, Callable[[StudyInputs], Study]]:
         "table3": study_tables.table3,
         "table4": study_tables.table4,
         "figure2": study_curves.figure2,
-        "figure3": study_curves.figure3,
+        "figure3": study_ablation.figure3,
         "data-efficiency": study_curves.data_efficiency,
     }

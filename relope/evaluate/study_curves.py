@@ -1,23 +1,17 @@
-"""Figures 2 and 3 and the data-efficiency curve: their numbers as tables, drawn by `study_figures`."""
+"""Figure 2 and the data-efficiency curve: their numbers as tables, drawn by `study_figures`."""
 
 import re
-from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from relope.errors import InvalidInputError, NotFoundError
+from relope.errors import InvalidInputError
 from relope.evaluate import study_figures
 from relope.evaluate.draws import draw_aucs
 from relope.evaluate.export import Table, hundred
 from relope.evaluate.persample import Evaluated
 from relope.evaluate.routing import MARKS, mark_key
 from relope.evaluate.studies import Study, StudyInputs
-from relope.evaluate.study_tables import PAIRED, SEEDS, TINY, record, shows
-from relope.evaluate.wording import DASH, Json, fraction, percent
-
-NO_SETTING = ("method", "seed", "inner_auc", "best_epoch", "epochs", "seconds", "key", "data")
-"""Columns of a sweep that are no setting."""
+from relope.evaluate.study_tables import PAIRED, SEEDS, record, shows
+from relope.evaluate.wording import Json, fraction, percent
 
 
 def figure2(inputs: StudyInputs) -> Study:
@@ -66,70 +60,6 @@ def _metric(one: Evaluated, method: str, name: str, metric: Json) -> Json:
     label = {"model": one.model, "large_model": one.report["large_name"], "data": one.report["dataset"]}
     more = {"value": metric["value"], "ci95_low": low, "ci95_high": high, "null_reason": metric["null_reason"]}
     return {**label, "method": method, "n": len(one.correct), "metric": name, **more}
-
-
-def figure3(inputs: StudyInputs) -> Study:
-    """Figure 3: inner validation AUC against rank, layer and β, from sweeps."""
-    panels, rows, records = [], [], []
-    for path in inputs.spec.sweeps:
-        runs = _read_sweep(Path(path))
-        for setting in _varied(runs):
-            points = _points(runs, setting)
-            method = str(runs["method"][0])
-            panels.append((method, setting, points))
-            for point in points:
-                spread = DASH if point["sd"] is None else f"{100 * point['sd']:.1f}"
-                value = f"{point['value']:g}"
-                rows.append([method, setting, value, hundred(point["auc"]), spread, str(point["runs"])])
-                records.append({"method": method, "setting": setting, "sweep": path, **point})
-    if not panels:
-        raise InvalidInputError(
-            f"no setting varies in {', '.join(inputs.spec.sweeps)}; sweep one with --grid, e.g. --grid lora_rank=4,16"
-        )
-    columns = ["method", "setting", "value", "inner AUC × 100", "± over runs", "runs"]
-    table = Table("figure3", "Inner validation AUC by setting", columns, rows, records, 2)
-    about = (
-        "Each fit holds out a part of its training samples, and the AUC is on that part: nothing here has seen the "
-        "test split. ± is the standard deviation over runs (seeds, and other settings of the grid). A difference "
-        f"within it is not shown to be one.{TINY}"
-    )
-    figure = study_figures.ablation_panels(panels)
-    fits, methods = sum(int(row[-1]) for row in rows), sorted({panel[0] for panel in panels})
-    what = f"{len(panels)} settings of {', '.join(methods)}, {fits} fits."
-    return Study("Figure 3: ablation", what, about, [table], [(figure, "Bars: ± one standard deviation over runs.")])
-
-
-def _read_sweep(path: Path) -> pl.DataFrame:
-    if not path.is_file():
-        raise NotFoundError(f"{path} does not exist; make it with `relope sweep METHOD --store … --grid …`")
-    try:
-        table = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InvalidInputError(f"{path} is no readable Parquet file ({error}); sweep again") from error
-    if lacking := [name for name in ("method", "inner_auc") if name not in table.columns]:
-        raise InvalidInputError(f"{path} lacks the columns {', '.join(lacking)}; it is no table of `relope sweep`")
-    if table.is_empty():
-        raise InvalidInputError(f"{path} holds no runs; sweep again")
-    return table
-
-
-def _varied(table: pl.DataFrame) -> list[str]:
-    """Return the numeric settings with more than one value."""
-    return [
-        name
-        for name, dtype in table.schema.items()
-        if name not in NO_SETTING and dtype.is_numeric() and table[name].n_unique() > 1
-    ]
-
-
-def _points(table: pl.DataFrame, setting: str) -> list[dict[str, Any]]:
-    found = (
-        table.group_by(setting)
-        .agg(pl.col("inner_auc").mean().alias("auc"), pl.col("inner_auc").std().alias("sd"), pl.len().alias("runs"))
-        .sort(setting)
-        .rename({setting: "value"})
-    )
-    return found.to_dicts()
 
 
 def data_efficiency(inputs: StudyInputs) -> Study:

@@ -122,24 +122,32 @@ def _ranked(inputs: StudyInputs, reports: Sequence[Evaluated]) -> list[str]:
 TITLES = {"lora_rank": "LoRA rank", "layer": "layer that is read", "beta": "β, weight of the KL term"}
 
 
-def ablation_panels(found: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]]) -> str:
-    """Draw one panel a setting: inner AUC against its value."""
+def ablation_panels(found: Sequence[tuple[str, str, str, Sequence[Mapping[str, Any]]]]) -> str:
+    """Draw one panel a setting: inner AUC against its value.
+
+    Args:
+        found: method, setting, how many samples a run held out (or ""), and a record for each value.
+    """
 
     def paint(axes: "Axes", place: int, pixels: int) -> None:
-        method, setting, points = found[place]
+        method, setting, held, points = found[place]
         x = np.arange(len(points))
         y = np.array([point["auc"] for point in points], dtype=float)
-        bars = np.array([point["sd"] or 0.0 for point in points], dtype=float)
-        axes.errorbar(x, y, yerr=bars, color=SERIES[0], linewidth=2, marker="o", markersize=6, elinewidth=1.5)
+        low, high = (
+            np.array([np.nan if point[key] is None else point[key] for point in points])
+            for key in ("ci95_low", "ci95_high")
+        )
+        axes.vlines(x, low, high, color=SERIES[0], linewidth=1.5)
+        axes.plot(x, y, color=SERIES[0], linewidth=2, marker="o", markersize=6)
         best = int(np.nanargmax(y))
         axes.plot([best], [y[best]], marker="o", markersize=11, markerfacecolor="none", color=SERIES[0])
         axes.set_xticks(x, [f"{point['value']:g}" for point in points])
         axes.set_xlim(-0.4, len(points) - 0.6)
         axes.set_xlabel(TITLES.get(setting, setting))
         axes.yaxis.set_major_formatter("{x:.3f}")
-        axes.set_title(f"{method}: inner validation AUC", pad=10, fontsize=13)
+        axes.set_title(f"{method}: inner AUC{f', n={held}' if held else ''}", pad=10, fontsize=13)
 
-    settings = ", ".join(TITLES.get(setting, setting) for _, setting, _ in found)
+    settings = ", ".join(TITLES.get(setting, setting) for _, setting, _, _ in found)
     return panels("ablation", f"Inner validation AUC against {settings}.", len(found), 3, 16, paint)
 
 

@@ -11,6 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate import published
+from relope.evaluate.bootstrap import resample_weights
+from relope.evaluate.heldout import HELD
 from relope.evaluate.studies import make_study
 from relope.spec import StudySpec
 
@@ -155,11 +157,70 @@ def test_figure3_averages_runs(tmp_path):
     first, second = found["tables"][0]["records"]
     assert (first["setting"], first["value"], first["runs"]) == ("lora_rank", 2, 2)
     assert first["auc"] == pytest.approx(0.725) and second["auc"] == pytest.approx(0.785)
-    assert first["sd"] == pytest.approx(np.std([0.72, 0.73], ddof=1)) and "LoRA rank" in page
+    assert first["sd_over_seeds"] == pytest.approx(np.std([0.72, 0.73], ddof=1)) and "LoRA rank" in page
+    assert first["ci95_low"] is None and first["n"] is None and "an older sweep" in first["null_reason"]
+    assert "No interval: an older sweep" in page and found["tables"][0]["rows"][0][3] == "72.5"
     with pytest.raises(NotFoundError, match="relope sweep"):
         study(tmp_path, "figure3", sweeps=(str(tmp_path / "no.parquet"),))
     with pytest.raises(InvalidInputError, match="needs --sweeps"):
         study(tmp_path, "figure3", tmp_path)
+
+
+def made_sweep(path, sizes=(40, 44)):
+    """Two ranks by two alphas by two seeds; each seed holds out groups of its own, some of them in both."""
+    rng, rows = np.random.default_rng(3), []
+    for seed, size in enumerate(sizes):
+        groups = rng.integers(10 * seed, 10 * seed + 20, size)
+        correct = rng.random(size) < 0.5
+        for rank in (2, 8):
+            for alpha in (1.0, 2.0):
+                scores = np.round(rng.random(size) + 0.3 * correct * (rank == 8), 1).astype(np.float32)
+                rows.append({
+                    "model": "tiny-vl", "dataset": "d", "method": "relope", "lora_rank": rank, "lora_alpha": alpha,
+                    "seed": seed, "inner_auc": roc_auc_score(correct, scores), "held_group": groups.tolist(),
+                    "held_correct": correct.tolist(), "held_score": scores.tolist(),
+                })  # fmt: skip
+    pl.DataFrame(rows, schema_overrides=HELD).write_parquet(path)
+    return rows
+
+
+def test_figure3_draws_groups_once_for_all_runs(tmp_path):
+    """Against scikit-learn on samples that are really repeated."""
+    rows = made_sweep(tmp_path / "rank.parquet")
+    found, page = study(tmp_path, "figure3", sweeps=(str(tmp_path / "rank.parquet"),))
+    first, second = records(found, setting="lora_rank")
+    names = sorted({group for row in rows for group in row["held_group"]})
+    weights = [w for part in resample_weights(np.array(names).astype(str), 100, 0) for w in part.T]
+
+    def drawn(row, weight):
+        times = weight[np.searchsorted(names, row["held_group"])].astype(int)
+        return roc_auc_score(np.repeat(row["held_correct"], times), np.repeat(row["held_score"], times))
+
+    def means(rank):
+        return np.array([np.mean([drawn(row, w) for row in rows if row["lora_rank"] == rank]) for w in weights])
+
+    for row, rank in ((first, 2), (second, 8)):
+        mine = [one["inner_auc"] for one in rows if one["lora_rank"] == rank]
+        assert row["auc"] == pytest.approx(np.mean(mine), abs=1e-12)
+        assert [row["ci95_low"], row["ci95_high"]] == pytest.approx(np.percentile(means(rank), (2.5, 97.5)), abs=1e-12)
+        assert row["sd_over_seeds"] == pytest.approx(np.std([np.mean(mine[:2]), np.mean(mine[2:])], ddof=1))
+        assert (row["n"], row["n_most"], row["groups"], row["runs"], row["seeds"]) == (40, 44, len(names), 4, 2)
+        assert (row["model"], row["data"], row["null_reason"]) == ("tiny-vl", "d", None)
+    assert second["difference_to_best"] is None and first["difference_to_best"] == first["auc"] - second["auc"]
+    gap = np.percentile(means(2) - means(8), (2.5, 97.5))
+    assert [first["difference_low"], first["difference_high"]] == pytest.approx(gap, abs=1e-12)
+    assert "tiny-vl on d" in found["what"] and "40–44 samples" in found["what"] and "inner AUC, n=40–44" in page
+
+
+def test_figure3_of_one_class_has_no_interval_but_a_reason(tmp_path):
+    rows = made_sweep(tmp_path / "rank.parquet")
+    for row in rows:
+        row["held_correct"] = [True] * len(row["held_correct"])
+    pl.DataFrame(rows, schema_overrides=HELD).write_parquet(tmp_path / "rank.parquet")
+    found, _ = study(tmp_path, "figure3", sweeps=(str(tmp_path / "rank.parquet"),))
+    assert {(row["ci95_low"], row["null_reason"]) for row in records(found)} == {
+        (None, "a run held out right or wrong answers only")
+    }
 
 
 def test_data_efficiency_reads_n_from_the_name(tmp_path):
