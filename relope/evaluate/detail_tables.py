@@ -163,17 +163,20 @@ def _slice_table(report: Json, column: str) -> str:
     head += [("escalated", True), ("right of the kept", True)]
     head += [(f'<span class="apart">AUC of {html.escape(report["best"])}</span>', False), (strip.header(), False)]
     body = "".join(_slice_row(row, strip) for row in rows)
-    return table("The dashed line is the AUC over all samples.", head, f"<tbody>{body}</tbody>", strip)
+    caption = "Dashed: the AUC over all samples. Orange: the whole 95&nbsp;% interval lies below it."
+    return table(caption, head, f"<tbody>{body}</tbody>", strip)
 
 
 def _slice_row(row: Json, strip: Strip) -> str:
+    below = strip.reference is not None and row["ci95"] and row["ci95"][1] < strip.reference
     if row["auc"] is None:
         figure = f'{DASH}<div class="note">{html.escape(row["auc_null_reason"])}</div>'
     else:
         figure = f'{row["auc"]:.3f} <span class="muted">{wording.between(row["ci95"])}</span>'
+    drawn = strip.draw(row, "var(--s2)" if below else "var(--s1)")
     shares = (row["small_accuracy"], row["large_accuracy"], row["escalated"], row["kept_accuracy"])
     cells = "".join(f'<td class="n">{wording.percent(share)}</td>' for share in shares)
     return (
         f'<tr><td>{html.escape(row["value"])}</td><td class="n">{row["n"]:,}</td>{cells}'
-        f'<td class="apart">{figure}</td><td class="strip">{strip.draw(row, "var(--s1)")}</td></tr>'
+        f'<td class="apart">{figure}</td><td class="strip">{drawn}</td></tr>'
     )

@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from typing import Any
 from relope.evaluate import wording
 from relope.evaluate.wording import DASH, Json
 from relope.provenance import write_bytes
+
+HEADINGS = ("model", "backbone")
+"""First columns that become headings of groups of rows on a page."""
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -55,19 +59,27 @@ class Table:
         }
 
     def to_html(self) -> str:
-        """Return a table with its notes."""
-        head = "".join(f"<th{self._style(place)}>{html.escape(text)}</th>" for place, text in enumerate(self.columns))
-        body = "".join(f"<tr>{self._cells(row)}</tr>" for row in self.rows)
+        """Return a table with its notes; the model, where rows begin with it, is a heading above its rows."""
+        skipped = int(self.n_labels > 1 and self.columns[0] in HEADINGS)
+        head = "".join(
+            f"<th{self._style(place + skipped)}>{_heading(text)}</th>"
+            for place, text in enumerate(self.columns[skipped:])
+        )
+        bodies = ""
+        for name, rows in itertools.groupby(self.rows, key=lambda row: row[0] if skipped else ""):
+            above = f'<tr class="group"><th colspan="{len(self.columns) - 1}">{html.escape(name)}</th></tr>'
+            lines = "".join(f"<tr>{self._cells(row, skipped)}</tr>" for row in rows)
+            bodies += f"<tbody>{above if skipped else ''}{lines}</tbody>"
         notes = "".join(f'<p class="muted">{html.escape(note)}</p>' for note in self.notes)
         caption = f"<caption>{html.escape(self.title)}</caption>"
-        shown = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        return f'<div class="wide">{shown}</div>{notes}'
+        return f'<div class="wide"><table>{caption}<thead><tr>{head}</tr></thead>{bodies}</table></div>{notes}'
 
     def _style(self, place: int) -> str:
         return ' class="label"' if place < self.n_labels else ' class="n"'
 
-    def _cells(self, row: Sequence[str]) -> str:
-        return "".join(f"<td{self._style(place)}>{_two_lines(text)}</td>" for place, text in enumerate(row))
+    def _cells(self, row: Sequence[str], skipped: int) -> str:
+        cells = list(enumerate(row))[skipped:]
+        return "".join(f"<td{self._style(place)}>{_lines(text)}</td>" for place, text in cells)
 
     def to_markdown(self) -> str:
         """Return a table in GitHub's Markdown."""
@@ -112,12 +124,18 @@ def _pipes(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _two_lines(text: str) -> str:
-    """Put what stands in brackets at a cell's end below the number, smaller."""
-    found = re.fullmatch(r"(.+?) (\(.+\))", text)
+def _heading(text: str) -> str:
+    """Put the number of samples on a line of its own."""
+    return html.escape(text).replace(", n=", "<br>n=")
+
+
+def _lines(text: str) -> str:
+    """Put what stands in brackets at a cell's end below the number, smaller, one line a part."""
+    found = re.fullmatch(r"(.+?) \((.+)\)", text)
     if not found:
         return html.escape(text)
-    return f'{html.escape(found[1])}<div class="under">{html.escape(found[2][1:-1])}</div>'
+    under = "".join(f'<div class="under">{html.escape(part)}</div>' for part in found[2].split("; "))
+    return html.escape(found[1]) + under
 
 
 def hundred(value: float | None, bounds: Sequence[float] | None = None, digits: int = 1) -> str:

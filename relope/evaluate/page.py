@@ -1,7 +1,6 @@
 """The report as one HTML file: what happened first, how it was computed last."""
 
 import html
-import json
 from typing import Any
 
 from relope.evaluate import wording
@@ -17,10 +16,10 @@ from relope.evaluate.detail_tables import (
 )
 from relope.evaluate.gallery import gallery
 from relope.evaluate.routing_figures import all_curves, best_curve
-from relope.evaluate.score_figures import histograms, reliability_diagram
+from relope.evaluate.score_figures import histograms, reliability_diagrams
 from relope.evaluate.style import CSS
 from relope.evaluate.tables import methods_table
-from relope.evaluate.wording import DASH, NARROW, Json
+from relope.evaluate.wording import NARROW, Json
 
 
 def render(analysis: Analysis, report: Json) -> str:
@@ -133,8 +132,8 @@ def _scores(analysis: Analysis, report: Json) -> str:
     )
     return (
         f"<h2>Scores of right and wrong answers</h2>{_figure(histograms(analysis), apart)}"
-        f'<h2>Can a score be read as a probability?</h2><div class="halves">'
-        f"{_figure(reliability_diagram(analysis), reliable)}<div>{calibration_table(report)}</div></div>"
+        f"<h2>Can a score be read as a probability?</h2>"
+        f"{_figure(reliability_diagrams(analysis), reliable)}{calibration_table(report)}"
     )
 
 
@@ -183,15 +182,11 @@ def _how(report: Json) -> str:
         ("routing", "k = ⌈r·n⌉ lowest scores are escalated, equal scores in the order of a seeded permutation"),
         ("bars of the calibration", "Wilson intervals, samples taken as independent"),
         ("calibration error", "15 bins of equal mass, equal scores in one bin"),
-        ("versions", ", ".join(f"{name} {value}" for name, value in report["versions"].items())),
-        *((name, value) for name, value in report["provenance"].items() if name != "versions"),
+        ("versions", report["versions"]),
+        *((name.replace("_", " "), value) for name, value in report["provenance"].items() if name != "versions"),
     ]
-    listed = "".join(f"<dt>{html.escape(str(name))}</dt><dd>{html.escape(_plain(value))}</dd>" for name, value in rows)
-    note = "The numbers behind this page are in <code>report.json</code> beside it."
+    listed = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(wording.plain(value))}</dd>" for name, value in rows
+    )
+    note = "The numbers behind this page, and digests in full, are in <code>report.json</code> beside it."
     return f'<h2>How this was computed</h2><dl class="how">{listed}</dl><p class="muted">{note}</p>'
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return DASH
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)

@@ -75,22 +75,35 @@ def _histogram(axes: "Axes", both: Floats, cut: float) -> None:
     )  # fmt: skip
 
 
-def reliability_diagram(analysis: Analysis) -> str:
-    """Draw predicted against observed accuracy of the best method."""
-    filled = reliability(analysis.inputs.correct, analysis.inputs.scores[analysis.best])
+def reliability_diagrams(analysis: Analysis) -> str:
+    """Draw predicted against observed accuracy of the best method, before and after calibration."""
+    name = analysis.name_of_best
+    panels = [
+        (name, analysis.inputs.scores[analysis.best]),
+        (f"{name}, calibrated", analysis.calibrated[analysis.best]),
+    ]
 
     def paint(figure: "Figure") -> None:
-        axes = add_panel(figure, 62, 46, 16, 34)
-        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.5, dashes=(6, 4))
-        for one in filled:
-            low, high = wilson(one.accuracy, one.n)
-            axes.plot([one.score, one.score], [low, high], color=SERIES[0], linewidth=1.5)
-        axes.plot([one.score for one in filled], [one.accuracy for one in filled], color=SERIES[0], marker="o")
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="score: predicted P(correct)", ylabel="share answered rightly")
-        axes.set_title(analysis.name_of_best, pad=14, weight="bold")
-        axes.text(0.66, 0.56, "as predicted", color=MUTED)
+        width = WIDTH // len(panels)
+        for panel, (title, scores) in enumerate(panels):
+            axes = add_panel(figure, 62 + panel * width, 46, WIDTH - (panel + 1) * width + 20, 34)
+            _reliability(axes, analysis, scores)
+            axes.set_title(title, pad=14, weight="bold")
+            if panel == 0:
+                axes.set_ylabel("share answered rightly")
 
-    return draw("reliability", f"Predicted against observed accuracy of {analysis.name_of_best}.", 400, paint, 460)
+    return draw("reliability", f"Predicted against observed accuracy of {name}.", 380, paint)
+
+
+def _reliability(axes: "Axes", analysis: Analysis, scores: Floats) -> None:
+    filled = reliability(analysis.inputs.correct, scores)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.5, dashes=(6, 4))
+    for one in filled:
+        low, high = wilson(one.accuracy, one.n)
+        axes.plot([one.score, one.score], [low, high], color=SERIES[0], linewidth=1.5)
+    axes.plot([one.score for one in filled], [one.accuracy for one in filled], color=SERIES[0], marker="o")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="score: predicted P(correct)")
+    axes.text(0.98, 0.05, "dashed: as predicted", color=MUTED, horizontalalignment="right")
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:

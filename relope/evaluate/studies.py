@@ -104,6 +104,7 @@ def make_study(spec: StudySpec, out: Path) -> Json:
             {"folder": str(one.path), "fingerprint": one.report["provenance"].get("fingerprint")}
             for one in inputs.reports
         ],
+        "sweeps": list(spec.sweeps),
         "versions": versions(),
     }
     write_tables(out, found.tables)

@@ -91,7 +91,7 @@ def _table(panels: list[Panel]) -> Table:
         for one in panels for point in one.points
     ]  # fmt: skip
     records = [{"method": one.method, "setting": one.setting, **point} for one in panels for point in one.points]
-    columns = ["method", "setting", "value", "inner AUC × 100", "less the best", "sd over seeds", "n", "runs"]
+    columns = ["method", "setting", "value", "inner AUC × 100", "difference to best", "sd over seeds", "n", "runs"]
     reasons = sorted({str(point["null_reason"]) for one in panels for point in one.points if point["null_reason"]})
     notes = [
         f"{PAIRED} Whole groups are drawn once for all runs of a sweep.",

@@ -11,7 +11,7 @@ from relope.evaluate.persample import Evaluated
 from relope.evaluate.routing import MARKS, mark_key
 from relope.evaluate.studies import Study, StudyInputs
 from relope.evaluate.study_tables import PAIRED, SEEDS, record, shows
-from relope.evaluate.wording import Json, fraction, percent
+from relope.evaluate.wording import Json, between, between_percent, fraction, listed, percent
 
 
 def figure2(inputs: StudyInputs) -> Study:
@@ -27,9 +27,7 @@ def figure2(inputs: StudyInputs) -> Study:
                 continue
             metrics = by_name[method]["metrics"]
             names = [*(f"accuracy_at_{mark_key(mark)}" for mark in MARKS), "apgr", "cpt_50", "cpt_80", "qnc"]
-            shown = [fraction(metrics[name]["value"]) if name == "apgr" else percent(metrics[name]["value"])
-                     for name in names]  # fmt: skip
-            rows.append([one.model, one.dataset, method, *shown])
+            rows.append([one.model, one.dataset, method, *(_cell(name, metrics[name]) for name in names)])
             records += [_metric(one, method, name, metrics[name]) for name in names]
     columns = ["model", "data", "method", *(f"at {mark} %" for mark in MARKS)]
     columns += ["APGR", "CPT(50 %)", "CPT(80 %)", "QNC"]
@@ -46,13 +44,17 @@ def figure2(inputs: StudyInputs) -> Study:
         "The lowest-scored share of the questions goes to the large model. The dashed line is blind escalation, the "
         "dotted one an oracle that knows every verdict beforehand."
     )
-    figures = [
-        (
-            study_figures.routing_panels(inputs, hybrid),
-            "Accuracy of the system by share escalated; names stand in the order at 50 %.",
-        )
-    ]
+    plainly = study_figures.unnamed(inputs, hybrid)
+    grey = f" Thin grey lines, not named there: {listed(plainly)}." if plainly else ""
+    caption = f"Accuracy of the system by share escalated; names stand in the order at 50 %.{grey}"
+    figures = [(study_figures.routing_panels(inputs, hybrid), caption)]
     return Study("Figure 2: routing curves", inputs.described(), shows(inputs, about), [table], figures)
+
+
+def _cell(name: str, metric: Json) -> str:
+    write, spread = (fraction, between) if name == "apgr" else (percent, between_percent)
+    text = write(metric["value"])
+    return text if metric["ci95"] is None else f"{text} ({spread(metric['ci95'])})"
 
 
 def _metric(one: Evaluated, method: str, name: str, metric: Json) -> Json:

@@ -104,6 +104,11 @@ def routing_panels(inputs: StudyInputs, reports: Sequence[Evaluated]) -> str:
     return panels("routing", text, len(reports), 2, LABEL_ROOM, paint)
 
 
+def unnamed(inputs: StudyInputs, reports: Sequence[Evaluated]) -> list[str]:
+    """Return the methods that `routing_panels` has no colour left for."""
+    return [name for name, colour in colours(_ranked(inputs, reports)).items() if colour == GREY]
+
+
 def _percent(curve: Sequence[float | None]) -> Any:
     return 100 * np.array([np.nan if value is None else value for value in curve], dtype=float)
 
@@ -128,21 +133,22 @@ def ablation_panels(found: Sequence[tuple[str, str, str, Sequence[Mapping[str, A
     Args:
         found: method, setting, how many samples a run held out (or ""), and a record for each value.
     """
+    keys = ("auc", "ci95_low", "ci95_high")
+    every = [point[key] for *_, points in found for point in points for key in keys if point[key] is not None]
+    room = 0.06 * (max(every) - min(every)) or 0.01
 
     def paint(axes: "Axes", place: int, pixels: int) -> None:
         method, setting, held, points = found[place]
         x = np.arange(len(points))
         y = np.array([point["auc"] for point in points], dtype=float)
-        low, high = (
-            np.array([np.nan if point[key] is None else point[key] for point in points])
-            for key in ("ci95_low", "ci95_high")
-        )
+        low, high = (np.array([np.nan if point[key] is None else point[key] for point in points]) for key in keys[1:])
         axes.vlines(x, low, high, color=SERIES[0], linewidth=1.5)
         axes.plot(x, y, color=SERIES[0], linewidth=2, marker="o", markersize=6)
         best = int(np.nanargmax(y))
         axes.plot([best], [y[best]], marker="o", markersize=11, markerfacecolor="none", color=SERIES[0])
         axes.set_xticks(x, [f"{point['value']:g}" for point in points])
         axes.set_xlim(-0.4, len(points) - 0.6)
+        axes.set_ylim(min(every) - room, max(every) + room)
         axes.set_xlabel(TITLES.get(setting, setting))
         axes.yaxis.set_major_formatter("{x:.3f}")
         axes.set_title(f"{method}: inner AUC{f', n={held}' if held else ''}", pad=10, fontsize=13)

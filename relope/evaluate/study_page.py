@@ -1,11 +1,10 @@
 """A study as one HTML file, in the report's style."""
 
 import html
-import json
 
 from relope.evaluate.studies import Study
 from relope.evaluate.style import CSS
-from relope.evaluate.wording import Json
+from relope.evaluate.wording import Json, plain
 
 
 def render_study(study: Study, result: Json) -> str:
@@ -25,15 +24,17 @@ def render_study(study: Study, result: Json) -> str:
         *(table.to_html() for table in study.tables),
         _how(result),
     ]
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{chr(10).join(parts)}\n</body></html>\n'
+    body = f'<body class="study">\n{chr(10).join(parts)}\n</body>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n{body}</html>\n'
 
 
 def _how(result: Json) -> str:
+    folders = [one["folder"] for one in result["reports"]]
     rows = [
         ("intervals", f"95 % percentiles of {result['resamples']:,} bootstrap resamples of whole image groups"),
         ("seed", str(result["seed"])),
-        ("reports", ", ".join(one["folder"] for one in result["reports"]) or "none"),
-        ("versions", json.dumps(result["versions"], sort_keys=True, ensure_ascii=False)),
+        ("sweeps" if result["sweeps"] else "reports", plain(result["sweeps"] or folders)),
+        ("versions", plain(result["versions"])),
     ]
     listed = "".join(f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in rows)
     note = (

@@ -37,7 +37,7 @@ figcaption { font-size: .9rem; max-width: 46rem; }
 svg { display: block; }
 svg.figure { width: 100%; height: auto; }
 svg text { font-family: inherit; paint-order: stroke; stroke: var(--paper); stroke-width: 3px; stroke-linejoin: round; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; margin-bottom: 1.6rem; }
 table { border-collapse: collapse; width: 100%; font-size: .93rem; }
 caption { text-align: left; font-size: .9rem; padding-bottom: .5rem; }
 th, td { text-align: left; padding: .42rem .7rem .42rem 0; vertical-align: middle; }
@@ -59,7 +59,16 @@ tbody.controls tr.why td { color: var(--muted); font-size: .88rem; padding: .8re
 tbody.controls tr.why td { border-top: 6px solid var(--paper); }
 .higher { color: var(--s3); font-weight: 650; }
 .lower { color: var(--s2); font-weight: 650; }
-.halves { display: grid; grid-template-columns: 460px 1fr; gap: 2rem; align-items: start; }
+tr.group th { font-weight: 650; font-size: .93rem; color: var(--ink); padding-top: 1.1rem; }
+.study thead th { vertical-align: bottom; }
+.study table { width: auto; min-width: 34rem; font-size: .89rem; }
+.study caption { color: var(--ink); font-size: 1rem; font-weight: 650; padding-top: 1.6rem; }
+.study th, .study td { padding: .3rem .6rem; vertical-align: top; }
+.study p { font-size: .93rem; }
+.study .lead { font-size: 1.05rem; }
+.study .caveat { font-size: 1rem; }
+.study .wide + p { margin-top: .7rem; }
+.study p.muted { margin-bottom: .3rem; }
 .cards { display: grid; grid-template-columns: repeat(6, 1fr); gap: .9rem; margin: .6rem 0 1.4rem; }
 .card { font-size: .82rem; line-height: 1.35; overflow-wrap: anywhere; }
 .card img, .card .none { width: 96px; height: 96px; object-fit: contain; image-rendering: pixelated; display: block;
@@ -74,9 +83,8 @@ tbody.controls tr.why td { border-top: 6px solid var(--paper); }
 dl.how { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.4rem; font-size: .92rem; }
 dl.how dt { color: var(--muted); }
 dl.how dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 760px) {
+@media screen and (max-width: 760px) {
   .tiles { grid-template-columns: repeat(2, 1fr); }
-  .halves { grid-template-columns: 1fr; }
   .cards { grid-template-columns: repeat(3, 1fr); }
   .scroll svg.figure { min-width: 640px; }
   .scroll { overflow-x: auto; }
@@ -86,8 +94,10 @@ dl.how dd { margin: 0; overflow-wrap: anywhere; }
     --paper: #ffffff; --ink: #000000; --muted: #4d525c; --grid: #d9dce1; --soft: #f3f4f6; --grey: #9097a3;
     --s1: #0072b2; --s2: #d55e00; --s3: #009e73; --s4: #cc79a7; --s5: #e69f00; --s6: #56b4e9;
   }
-  body { max-width: none; padding: 0; font-size: 11pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  @page { size: A4; margin: 12mm; }
+  body { max-width: none; padding: 0; zoom: .71; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  .wide, .scroll { overflow: visible; }
   figure, .tiles, tr, .card { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
+  h2, h3, caption, tr.group { break-after: avoid; }
 }
 """

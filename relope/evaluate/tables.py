@@ -10,6 +10,9 @@ from relope.evaluate.wording import DASH, Json
 
 STRIP_WIDTH, STRIP_HEIGHT, STRIP_PAD = 184, 26, 16
 
+TICKS = ((0.05, 44), (0.1, 32), (0.2, 32))
+"""Steps of a scale, and the pixels that its numbers must stand apart to be read at a glance."""
+
 CONTROLS = (
     "Controls look at no hidden state: they know only the kind of question, or the kind and how confident the "
     "answer was; a router that does not beat them is not shown to read anything inside the model."
@@ -25,7 +28,9 @@ class Strip:
         self.low = math.floor((min(bounds) - 0.005) * 20) / 20
         self.high = min(math.ceil((max(bounds) + 0.005) * 20) / 20, 1.0)
         self.reference = reference
-        step = 0.05 if self.high - self.low <= 0.3 else 0.1 if self.high - self.low <= 0.6 else 0.2
+        span, room = self.high - self.low, STRIP_WIDTH - 2 * STRIP_PAD
+        step = next((step for step, apart in TICKS if step / span * room >= apart), 0.5)
+        self.digits = 2 if step < 0.1 else 1
         first = math.ceil(self.low / step - 1e-9)
         self.ticks = [step * place for place in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
@@ -37,7 +42,8 @@ class Strip:
     def header(self) -> str:
         """Draw the numbers of the scale."""
         texts = [
-            f'<text x="{self.x(tick)}" y="14" text-anchor="middle" font-size="12" fill="var(--muted)">{tick:.2f}</text>'
+            f'<text x="{self.x(tick)}" y="14" text-anchor="middle" font-size="12" fill="var(--muted)">'
+            f"{tick:.{self.digits}f}</text>"
             for tick in self.ticks
         ]
         return _strip("".join(texts), 18)

@@ -1,5 +1,6 @@
 """How numbers and findings are put into words; everything returned is plain text, not HTML."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +84,23 @@ def size(n_bytes: float | None) -> str:
 def listed(names: list[str]) -> str:
     """Join names as a sentence does."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def plain(value: Any) -> str:
+    """Write a setting or a digest as a person reads it; nested values stand in brackets."""
+    if value is None or isinstance(value, bool):
+        return DASH if value is None else "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{str(key).replace('_', ' ')} {_nested(inner)}" for key, inner in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_nested, value)) or "none"
+    return str(value)[:12] if re.fullmatch("[0-9a-f]{32,64}", str(value)) else str(value)
+
+
+def _nested(value: Any) -> str:
+    return (
+        f"({plain(value)})" if isinstance(value, dict) or (isinstance(value, list) and len(value) > 1) else plain(value)
+    )
 
 
 def verdict(method: Json) -> str:
