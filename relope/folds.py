@@ -52,8 +52,6 @@ def score_out_of_fold(spec: FitSpec, asked: int, watch: Watch) -> Outcome:
         seed=spec.seed,
         needs_training=probe.trains,
         is_control=probe.control,
-        reads_answer=getattr(probe, "reads_answer", True),
-        needs=getattr(probe, "needs", ""),
         fingerprint=fingerprint,
         note=f"out of fold: {n_folds} routers, each sample scored by the one that did not see its group",
         bytes_read_fit=bytes_fit,

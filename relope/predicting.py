@@ -45,8 +45,6 @@ def score_samples(spec: PredictSpec, watch: Watch) -> Outcome:
         seed=router.seed,
         needs_training=probe.trains,
         is_control=probe.control,
-        reads_answer=getattr(probe, "reads_answer", True),
-        needs=getattr(probe, "needs", ""),
         fingerprint=fingerprint,
         note="; ".join(text for text in (note, getattr(probe, "note", "")) if text),
         bytes_read_fit=router.bytes_read if probe.trains else None,

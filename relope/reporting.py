@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from relope import __version__
+from relope import __version__, registry
 from relope.errors import InvalidInputError, NotFoundError, unknown
 from relope.evaluate.costs import Costs, cost_of, read_prices
 from relope.evaluate.inputs import MethodScores, ReportInputs
@@ -18,6 +18,7 @@ from relope.evaluate.persample import perturbation_name
 from relope.evaluate.scores import Scores, align, read_scores
 from relope.extract.samples import read_skipped
 from relope.grades import correct_of, labelled, read_grades
+from relope.probes import method_class
 from relope.provenance import digest, versions
 from relope.routers import scores_path, split_name
 from relope.spec import EvaluateSpec
@@ -68,7 +69,7 @@ def report_inputs(spec: EvaluateSpec) -> ReportInputs:
         large_correct=large_correct,
         provenance=_provenance(spec, store, large, scored, correct, large_correct),
         caveat=TINY_CAVEAT if recorded["model"].startswith("tiny-vl") else CAVEAT,
-        costs=None if spec.costs is None else _costs(spec.costs, store, large, labels),
+        costs=None if spec.costs is None else _costs(spec.costs, store, large, labels, scored),
         pictures=_pictures(store, spec.split),
         resamples=spec.bootstrap,
         seed=spec.seed,
@@ -179,8 +180,6 @@ def _method(name: str, labels: pl.DataFrame, held: pl.DataFrame, seeds: list[Sco
         note="; ".join(note for note in notes if note),
         needs_training=meta.needs_training,
         is_control=meta.is_control,
-        reads_answer=meta.reads_answer,
-        needs=meta.needs,
         seeds=tuple(scores.meta.seed for scores in seeds),
         held=align(held, first) if scored else None,
         seconds_predict_each=meta.seconds_predict / n,
@@ -189,15 +188,31 @@ def _method(name: str, labels: pl.DataFrame, held: pl.DataFrame, seeds: list[Sco
     )
 
 
-def _costs(path: Path, store: ActivationStore, large: ActivationStore | None, labels: pl.DataFrame) -> Costs:
+def _costs(
+    path: Path,
+    store: ActivationStore,
+    large: ActivationStore | None,
+    labels: pl.DataFrame,
+    scored: dict[str, list[Scores]],
+) -> Costs:
     """Return what each sample costs on each model; without a store of the large model its costs are unknown."""
     models = read_prices(path).models
     own, (prompt, answer) = models.get(store.manifest.recorded["model"]), _tokens(labels)
     small, prefill = cost_of(own, prompt, answer), cost_of(own, prompt, np.zeros_like(answer))
-    if large is None:
-        return Costs(small, prefill, cost_of(None, prompt, answer))
-    theirs = labels.select("id").join(large.samples, on="id", how="left", maintain_order="left")
-    return Costs(small, prefill, cost_of(models.get(large.manifest.recorded["model"]), *_tokens(theirs)))
+    theirs, there = None, labels
+    if large is not None:
+        theirs = models.get(large.manifest.recorded["model"])
+        there = labels.select("id").join(large.samples, on="id", how="left", maintain_order="left")
+    known = set(registry.names("methods"))
+    classes = {name: method_class(one.meta.method) for name, (one, *_) in scored.items() if one.meta.method in known}
+    flags = {name: getattr(one, "needs", "") for name, one in classes.items()}
+    return Costs(
+        small,
+        prefill,
+        cost_of(theirs, *_tokens(there)),
+        before_answer=frozenset(name for name, one in classes.items() if not getattr(one, "reads_answer", True)),
+        needs={name: flag for name, flag in flags.items() if flag},
+    )
 
 
 def _tokens(samples: pl.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

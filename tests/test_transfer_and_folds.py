@@ -216,6 +216,13 @@ def test_prices_make_axes_and_unknown_ones_stay_null(store_path, tmp_path):
 
     assert row["costs"]["dollars"]["0"] == pytest.approx(dollars(store_path, 1, 2))
     assert row["costs"]["dollars"]["1"] == pytest.approx(dollars(store_path, 1, 2) + dollars(large, 10, 20))
+    assert (row["decides_before_answer"], row["not_counted"]) == (False, None)
+    step("fit", method="question-kind", store=store_path, out=tmp_path / "kind@c1")
+    step("predict", router=tmp_path / "kind@c1", store=store_path, out=tmp_path / "scores" / "kind@c1.parquet")
+    step("evaluate", **asked, large_store=large, costs=prices)
+    rows = {row["method"]: row for row in json.loads((tmp_path / "r/report.json").read_text())["methods"]}
+    assert rows["kind@c1"]["decides_before_answer"] and not rows["logprob"]["decides_before_answer"]
+    assert rows["kind@c1"]["costs"]["dollars"]["1"] == pytest.approx(dollars(store_path, 1, 0) + dollars(large, 10, 20))
     page = (tmp_path / "r/report.html").read_text()
     assert "$ per 1,000 queries" in page and "latency: a price or speed that it needs is unknown" in page
     prices.write_text("models:\n  tiny-vl: {dollars_per_token: 1}\n")

@@ -23,7 +23,7 @@ def cost_curves(analysis: Analysis) -> str:
     if costs is None or analysis.inputs.large_correct is None:
         return ""
     order = escalation_order(analysis.inputs.scores[analysis.best], analysis.inputs.seed)
-    known: list[Axis] = [axis for axis in LABELS if costs.along(axis, order, True) is not None]
+    known: list[Axis] = [axis for axis in LABELS if costs.along(axis, analysis.name_of_best, order) is not None]
     if not known:
         return ""
 
@@ -43,7 +43,7 @@ def _panel(axes: "Axes", analysis: Analysis, axis: Axis, pixels: int) -> None:
     ends = []
     for number, place in enumerate(emphasised(analysis)):
         order = escalation_order(analysis.inputs.scores[place], analysis.inputs.seed)
-        line = costs.along(axis, order, analysis.inputs.methods[place].reads_answer)
+        line = costs.along(axis, analysis.inputs.methods[place].name, order)
         if line is None:
             continue
         x, y = factor * line[places], 100 * analysis.curves[place].accuracy

@@ -1,6 +1,7 @@
 """What answers cost: prices and speeds that the user fills in; what is unknown stays unknown."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -48,16 +49,24 @@ class Costs:
         small: the small model's prompt and answer.
         prefill: its prompt alone.
         large: the large model's prompt and answer.
+        before_answer: rows of the report whose method scores before the small model answers.
+        needs: rows whose method has the small model do more than answer, and the flag of `relope
+            extract` that makes it.
     """
 
     small: dict[Axis, Floats | None]
     prefill: dict[Axis, Floats | None]
     large: dict[Axis, Floats | None]
+    before_answer: frozenset[str] = frozenset()
+    needs: Mapping[str, str] = field(default_factory=dict)
 
-    def along(self, axis: Axis, order: Ints, reads_answer: bool) -> Floats | None:
-        """Return ``[N + 1]`` mean cost of a query when the first k of a queue are escalated, None if unknown."""
+    def along(self, axis: Axis, method: str, order: Ints) -> Floats | None:
+        """Return ``[N + 1]`` mean cost of a query when the first k of a method's queue are escalated.
+
+        None if a price or speed that it needs is unknown.
+        """
         small, large = self.small[axis], self.large[axis]
-        seen = small if reads_answer else self.prefill[axis]
+        seen = self.prefill[axis] if method in self.before_answer else small
         if small is None or large is None or seen is None:
             return None
         added = np.concatenate([[0.0], np.cumsum((seen + large - small)[order])])

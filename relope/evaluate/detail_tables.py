@@ -103,15 +103,15 @@ def price_table(report: Json) -> str:
 
 
 def _decides(row: Json) -> str:
-    return "after the answer" if row["reads_answer"] else "before the answer"
+    return "before the answer" if row["decides_before_answer"] else "after the answer"
 
 
 def _not_counted(report: Json) -> str:
-    asking = [row for row in report["methods"] if row["needs"]]
+    asking = [row for row in report["methods"] if row["not_counted"]]
     if not asking:
         return ""
     names = wording.listed([row["method"] for row in asking])
-    flags = wording.listed(sorted({row["needs"].split()[0] for row in asking}))
+    flags = wording.listed(sorted({row["not_counted"].split()[0] for row in asking}))
     text = f" Not counted: what the small model does beside answering for {names} ({flags}), so those cost more."
     return html.escape(text)
 

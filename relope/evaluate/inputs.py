@@ -39,8 +39,6 @@ class MethodScores:
         needs_training: False for heuristics.
         is_control: True for methods that look at no hidden state and only show how far the
             question alone gets.
-        reads_answer: False for methods that score before the small model answers.
-        needs: what the small model does for it beside answering: a flag of `relope extract`, or "".
         seeds: one a row of ``scores``.
         held: ``[V]`` scores of the first seed on the validation split, where thresholds are set.
         seconds_predict_each: time to score one sample from the store.
@@ -54,8 +52,6 @@ class MethodScores:
     note: str = ""
     needs_training: bool = True
     is_control: bool = False
-    reads_answer: bool = True
-    needs: str = ""
     seeds: tuple[int, ...] = (0,)
     held: Floats | None = None
     seconds_predict_each: float | None = None

@@ -34,8 +34,6 @@ class ScoresMeta:
         seed: of the training.
         needs_training: False for heuristics.
         is_control: True for methods that look at no hidden state.
-        reads_answer: False for methods that score before the small model answers.
-        needs: flag of `relope extract` that makes the small model do more than answer, "" for none.
         fingerprint: digest of router and samples: the same means that nothing has to be done.
         note: what a reader of the report should know.
         bytes_read_fit: of states, read by the training.
@@ -54,8 +52,6 @@ class ScoresMeta:
     seed: int
     needs_training: bool
     is_control: bool = False
-    reads_answer: bool = True
-    needs: str = ""
     fingerprint: str = ""
     note: str = ""
     bytes_read_fit: int | None = None

@@ -50,7 +50,8 @@ def figure3(inputs: StudyInputs) -> Study:
             f"no setting varies in {', '.join(inputs.spec.sweeps)}; sweep one with --grid, e.g. --grid lora_rank=4,16"
         )
     figure = study_figures.ablation_panels([(one.method, one.setting, one.held, one.points) for one in panels])
-    caption = "Means over the runs of a value; bars: 95 % intervals. A ring marks the highest mean."
+    known = any(point["ci95_low"] is not None for one in panels for point in one.points)
+    caption = f"Means over the runs of a value{'; bars: 95 % intervals' * known}. A ring marks the highest mean."
     return Study("Figure 3: ablation", _what(panels), _shows(panels), [_table(panels)], [(figure, caption)])
 
 

@@ -64,8 +64,6 @@ def _method(analysis: Analysis, place: int) -> dict[str, Any]:
         "note": method.note,
         "is_control": method.is_control,
         "needs_training": method.needs_training,
-        "reads_answer": method.reads_answer,
-        "needs": method.needs,
         "seconds_fit": method.seconds_fit,
         "seconds_predict_each": method.seconds_predict_each,
         "bytes_read_fit": method.bytes_read_fit,
@@ -91,6 +89,8 @@ def _method(analysis: Analysis, place: int) -> dict[str, Any]:
         "budgets": _budgets(analysis, place),
         "budgets_set_on": "validation" if method.held is not None else "test",
         "costs": _costs(analysis, place),
+        "decides_before_answer": inputs.costs and method.name in inputs.costs.before_answer,
+        "not_counted": inputs.costs and inputs.costs.needs.get(method.name),
     }
 
 
@@ -140,7 +140,7 @@ def _costs(analysis: Analysis, place: int) -> dict[str, dict[str, float] | None]
     order = escalation_order(analysis.inputs.scores[place], analysis.inputs.seed)
     found: dict[str, dict[str, float] | None] = {}
     for axis in costs.small:
-        line = costs.along(axis, order, analysis.inputs.methods[place].reads_answer)
+        line = costs.along(axis, analysis.inputs.methods[place].name, order)
         marks = (0, *MARKS, 100)
         found[axis] = None if line is None else {mark_key(m): float(line[-(-m * len(order) // 100)]) for m in marks}
     return found

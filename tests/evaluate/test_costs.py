@@ -29,41 +29,41 @@ PROMPT, ANSWER, THEIRS = np.array([4, 6]), np.array([3, 1]), np.array([5, 2])
 
 def made(small=SMALL, large=LARGE):
     return Costs(
-        cost_of(small, PROMPT, ANSWER), cost_of(small, PROMPT, np.zeros_like(ANSWER)), cost_of(large, PROMPT, THEIRS)
+        cost_of(small, PROMPT, ANSWER),
+        cost_of(small, PROMPT, np.zeros_like(ANSWER)),
+        cost_of(large, PROMPT, THEIRS),
+        before_answer=frozenset({"probe"}),
+        needs={"mot": "--samples 5"},
     )
 
 
 @pytest.mark.parametrize(
-    ("axis", "reads_answer", "expected"),
+    ("axis", "method", "expected"),
     [
-        ("dollars", True, [(10 + 8) / 2, (10 + 8 + 100) / 2, (10 + 140 + 8 + 100) / 2]),
-        ("dollars", False, [(10 + 8) / 2, (10 + 6 + 100) / 2, (4 + 140 + 6 + 100) / 2]),
-        ("latency", True, [0.7, (0.8 + 0.6 + 5) / 2, (0.8 + 8 + 0.6 + 5) / 2]),
-        ("latency", False, [0.7, (0.8 + 0.5 + 5) / 2, (0.5 + 8 + 0.5 + 5) / 2]),
+        ("dollars", "posthoc", [(10 + 8) / 2, (10 + 8 + 100) / 2, (10 + 140 + 8 + 100) / 2]),
+        ("dollars", "probe", [(10 + 8) / 2, (10 + 6 + 100) / 2, (4 + 140 + 6 + 100) / 2]),
+        ("latency", "posthoc", [0.7, (0.8 + 0.6 + 5) / 2, (0.8 + 8 + 0.6 + 5) / 2]),
+        ("latency", "probe", [0.7, (0.8 + 0.5 + 5) / 2, (0.5 + 8 + 0.5 + 5) / 2]),
     ],
 )
-def test_an_escalated_query_costs_what_the_method_had_to_see(axis, reads_answer, expected):
+def test_an_escalated_query_costs_what_the_method_had_to_see(axis, method, expected):
     second_first = np.array([1, 0])
-    assert made().along(axis, second_first, reads_answer) == pytest.approx(expected, abs=1e-12)
+    assert made().along(axis, method, second_first) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("lacking", ModelCost.model_fields)
-@pytest.mark.parametrize("reads_answer", [True, False])
-def test_an_unknown_price_makes_its_axis_unknown(lacking, reads_answer):
+@pytest.mark.parametrize("method", ["posthoc", "probe"])
+def test_an_unknown_price_makes_its_axis_unknown(lacking, method):
     unknown = SMALL.model_copy(update={lacking: None})
     for costs in (made(small=unknown), made(large=unknown)):
-        known = {axis: costs.along(axis, np.array([0, 1]), reads_answer) is not None for axis in costs.small}
+        known = {axis: costs.along(axis, method, np.array([0, 1])) is not None for axis in costs.small}
         assert known == {"dollars": "seconds" in lacking, "latency": "dollars" in lacking}
 
 
 def test_the_report_says_when_a_method_decides_and_what_is_not_counted(tmp_path):
     correct = np.array([True, False])
     scores = np.array([0.9, 0.1])
-    methods = [
-        MethodScores("probe", scores, reads_answer=False),
-        MethodScores("posthoc", scores),
-        MethodScores("mot", scores, needs="--samples 5"),
-    ]
+    methods = [MethodScores(name, scores) for name in ("probe", "posthoc", "mot")]
     inputs = ReportInputs(
         title="t", what="w", small_name="s", large_name="l", dataset="d", labels=labels_of(correct), methods=methods,
         large_correct=np.array([True, True]), costs=made(), resamples=10,
