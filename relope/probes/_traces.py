@@ -1,6 +1,5 @@
 """Sampled reasoning traces: the answers that the grader read in each of them."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -11,7 +10,6 @@ from relope.probes._confidence import Untrained
 from relope.store import RowReader
 
 Style = Literal["direct", "chain"]
-_LEAD_IN = re.compile(r".*\banswer is\b[:\s]*", re.IGNORECASE | re.DOTALL)
 Answers = list[list[str]]
 """One list a sample: the parsed answer of each trace, ``""`` where none could be read."""
 
@@ -31,8 +29,6 @@ class FromTraces(Untrained):
     def answers(self, examples: Examples, style: Style) -> Answers:
         """Return the parsed answers of all traces of a style.
 
-        Choice: where a grader keeps a chain of thought whole, what follows its last "answer is" counts.
-
         Raises:
             NotFoundError: the store has no traces, or its verdicts do not cover them.
         """
@@ -46,7 +42,7 @@ class FromTraces(Untrained):
                 f"{self.name} needs a verdict on every sampled trace, which the verdicts of {path} lack; "
                 f"run `relope grade --store {path}` again"
             )
-        return [[_LEAD_IN.sub("", answer) for answer in traces] for traces in verdicts[column].to_list()]
+        return [list(traces) for traces in verdicts[column].to_list()]
 
 
 def lacking(store: RowReader, name: str, what: str, flag: str) -> NotFoundError:

@@ -10,6 +10,7 @@ import pytest
 from made_traces import drop_verdicts_on_traces
 
 from relope.errors import InvalidInputError, NotFoundError
+from relope.extract.graders import exact
 from relope.grades import labelled, verdicts_of
 from relope.probes import Examples, make
 from relope.store import ActivationStore
@@ -54,8 +55,9 @@ def test_semantic_entropy_is_that_of_scipy():
     assert np.allclose(make("semantic-entropy", {}).predict_proba(EXAMPLES), expected, atol=1e-7)
 
 
-def test_a_chain_of_thought_that_the_grader_kept_whole_counts_by_its_end():
-    chain = [["an answer is a word. the answer is a", "The answer is: a", "answers vary"]] * 5
+def test_a_chain_of_thought_counts_by_what_exact_reads_at_its_end():
+    chain = [["An answer is a word. The answer is a.", "So the answer is: a", "answers vary"]] * 5
+    chain = [[exact.grade(trace, ()).parsed for trace in traces] for traces in chain]
     verdicts = VERDICTS.with_columns(pl.Series("parsed_chain", chain))
     examples = dataclasses.replace(EXAMPLES, verdicts=verdicts)
     assert np.allclose(make("mot", {}).predict_proba(examples), [4 / 6, 3 / 6, 2 / 6, 3 / 6, 5 / 6])

@@ -13,7 +13,8 @@ MAX_CHARACTERS = 600
 """A longer answer is not read as a value but compared as text."""
 
 _SPACING = re.compile(
-    r"\\(?:left|right|displaystyle|[lL]arge|LARGE|[hH]uge|small|limits|bigl?|bigr?|Bigl?|Bigr?|quad|qquad)(?![A-Za-z])|\\[,;:! ()]|\\$|[~$`]"
+    r"\\(?:left|right|displaystyle|[lL]arge|LARGE|[hH]uge|small|limits|bigl?|bigr?|Bigl?|Bigr?|quad|qquad)"
+    r"(?![A-Za-z])|\\[,;:! ()]|\\$|[~$`]"
 )
 _WORDS = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf)|operatorname|mbox|boldsymbol|rm|bf)(?![A-Za-z]) ?"
@@ -29,7 +30,8 @@ _REPLACED = {
 }  # fmt: skip
 _COMMANDS = {"times": "*", "cdot": "*", "ast": "*", "div": "/", "approx": "=", "simeq": "=", "sim": "=",
              "lbrace": r"\{", "rbrace": r"\}", "infin": r"\infty ", "lbrack": "[", "rbrack": "]", "colon": ":",
-             "in": "=", "mu": "μ", "Omega": "Ω", "leq": "<=", "le": "<=", "geq": ">=", "ge": ">=", "lt": "<", "gt": ">"}  # fmt: skip
+             "in": "=", "mu": "μ", "Omega": "Ω",
+             "leq": "<=", "le": "<=", "geq": ">=", "ge": ">=", "lt": "<", "gt": ">"}  # fmt: skip
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _RAISED = re.compile(r"[⁺⁻⁰¹²³⁴-⁹]+")
 _EMPHASIS = re.compile(r"(?<![\w)])\*\*|\*\*(?![\w(])")

@@ -23,15 +23,19 @@ _LISTED = re.compile(r"[^\n]*\n[-*• ]{0,3}[(\[]?[Bb] ?[.):\]]")
 _DENIED_BEFORE = re.compile(
     r"(?:\bnot|n['’]t|\bneither|\bnor|\brather than|\binstead of|\bunlike|\bexcept|\bexclud\w{1,5}|\beliminat\w{1,5}"
     r"|\bcannot|\brul\w{1,3} out|\b(?:all|everything|anything|any) but"
-    r")(?: (?:be|is|it|the|option|choice|answer|think|believe|that|pick|choose|select|say|go|with|sure|if|correct|right)){0,6}"
+    r")(?: (?:be|is|it|it['’]s|that|that['’]s|the|correct|right|option|choice|answer|think|believe|sure|if|pick|choose"
+    r"|select|say|go|with)){0,6}"
     r"(?: [(\[]?[A-Z][)\]]? (?:or|nor))? ?[(\[\"']?$"
     r"|\b(?:none|neither|all|each) of\b[^.;:\n]{0,44}$",
     re.IGNORECASE,
 )
+_BEING = r"(?:,? (?:is|are|was|seems|would be|can be|must be)|(?:,? ?(?:and|or|,|&) ?[(\[]?[A-Z][)\]]?){1,9} are)"
+"""The verb behind a letter, or the rest of a list of letters and its verb."""
+
+_FULLY = r"(?: clearly| definitely| both| all| also){0,2}"
 _DENIED_AFTER = re.compile(
-    r"[)\]\"']{0,2}(?:,?(?: (?:is|are|was|seems|would be|can be|must be))?|(?:,? ?(?:and|or|,|&) ?[(\[]?[A-Z][)\]]?){1,9} are)"
-    r"(?:n['’]t|(?: clearly| definitely| both| all| also){0,2} "
-    r"(?:not|incorrect|wrong|false|isn['’]t|cannot|can['’]t|ruled out|eliminated|excluded)\b)",
+    rf"[)\]\"']{{0,2}}(?:{_BEING}(?:n['’]t|{_FULLY} not)\b|{_BEING}?{_FULLY} "
+    r"(?:not (?:correct|right|true|it|the|possible)|incorrect|wrong|false|isn['’]t|cannot|can['’]t|ruled out|eliminated|excluded)\b)",
     re.IGNORECASE,
 )
 _NEXT_LABEL = re.compile(r"(?:,|,? ?(?:or|and|/|&)) ?[(\[]?[A-Za-z](?:[)\].,]|$)")
@@ -76,8 +80,8 @@ def named(text: str, pattern: re.Pattern[str], choices: Sequence[str]) -> str:
     """Return the one letter that a pattern finds, when it is not denied and no other is found."""
     found = set()
     for match in itertools.islice(pattern.finditer(text), MENTIONS):
-        letter = _known(match[1], choices)
-        if letter and not _denied(text, match) and not (len(match[0]) == 1 and word(text, match[0], match.end(), choices)):
+        letter, bare = _known(match[1], choices), len(match[0]) == 1
+        if letter and not _denied(text, match) and not (bare and word(text, match[0], match.end(), choices)):
             found.add(letter)
     return found.pop() if len(found) == 1 else ""
 

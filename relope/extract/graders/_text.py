@@ -1,5 +1,6 @@
 r"""What graders share: boxed answers, "the answer is …", and marks that carry no meaning."""
 
+import functools
 import re
 import unicodedata
 
@@ -20,7 +21,7 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 _CONCLUDED = re.compile(
-    r"\b(?:is|are|was|be|equals|equal to|gives|giving|yields|get|approximately|about)\b:? ?|(?<=[A-Za-z]{3}): "
+    r"\b(?:(?:it|that)['’]s|is|are|was|be|equals|equal to|gives|giving|yields|get|approximately|about)\b:? ?|(?<=[A-Za-z]{3}): "
     r"|^[#> ]*(?:(?:so|thus|hence|therefore|then|finally)\b,? ?)?",
     re.IGNORECASE,
 )
@@ -30,16 +31,21 @@ _SENTENCE_END = re.compile(r"(?<=[^\s.])(?<!\b(?:St|Dr|Mt|Mr|Ms))(?<!\bMrs)[.!?]
 
 def unified(text: str) -> str:
     """Return text with plain letters, digits and signs for their full-width or styled forms; 10² stays 10²."""
-    return text if text.isascii() else unicodedata.normalize("NFC", _FOREIGN.sub(_plain_form, text))
+    return (
+        text
+        if text.isascii()
+        else unicodedata.normalize("NFC", _FOREIGN.sub(lambda match: _plain_form(match[0]), text))
+    )
 
 
-def _plain_form(match: re.Match[str]) -> str:
-    character = match[0]
+@functools.lru_cache(4096)
+def _plain_form(character: str) -> str:
     if unicodedata.category(character) == "Cf":  # zero-width
         return ""
     if unicodedata.decomposition(character).startswith(("<super>", "<fraction>")):
         return character
-    return "-" if character == "\N{MINUS SIGN}" else unicodedata.normalize("NFKC", character)
+    form = "-" if character == "\N{MINUS SIGN}" else unicodedata.normalize("NFKC", character)
+    return form if len(form) < 5 else character  # some stand for whole phrases
 
 
 def untagged(text: str) -> str:

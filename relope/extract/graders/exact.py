@@ -14,8 +14,8 @@ VERSION = "3"
 def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) -> Grade:
     """Judge an answer that must equal one of the gold answers; choices are not looked at."""
     text = bounded(response)
-    whole, parsed = fold(text), fold(_text.plain(_text.stated(text))) or fold(text)
-    said = {whole, fold(_text.plain(_text.tail(text))), parsed} - {""}
+    whole, tail, parsed = fold(text), fold(_text.tail(text)), fold(_text.stated(text)) or fold(text)
+    said = {whole, tail, parsed} - {""}
     return Grade(any(fold(answer) in said for answer in answers), parsed, "parsed" if parsed else "unparsed")
 
 

@@ -16,23 +16,26 @@ VERSION = "2"
 
 def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) -> Grade:
     """Judge an answer; with choices the gold answers are letters, and the option's text counts too."""
-    said = final(response)
     if choices:
-        letters = [LETTERS[place] for place, choice in enumerate(choices) if said and same(said, choice)]
-        letter = _letter(response, said, choices) or next(iter(letters), "")
-        right = (bool(letter) and letter in answers) or any(named in answers for named in letters)
-        return Grade(right, letter or canonical(said), "parsed" if letter else "unparsed")
+        return _chosen(response, answers, choices)
+    said = final(response)
     if not said:
         return Grade(False, "", "unparsed")
     right = any(same(text, _unboxed(answer)) for answer in answers for text in (said, response))
     return Grade(right, canonical(said), "parsed")
 
 
-def _letter(response: str, said: str, choices: Sequence[str]) -> str:
-    """Return the letter that the final answer names; only without a box is the whole text read."""
-    return multiple_choice.parse(said, choices) or (
-        "" if _text.boxed(bounded(response)) else multiple_choice.parse(response, choices)
-    )
+def _chosen(response: str, answers: Sequence[str], choices: Sequence[str]) -> Grade:
+    """Judge an answer to a question with options; only without a box is the whole text searched for a letter."""
+    text, said = _text.untagged(bounded(response)), final(response)
+    equal = [LETTERS[place] for place, choice in enumerate(choices) if said and same(said, choice)]
+    letter = multiple_choice.parse(said, choices)
+    if not letter and not _text.boxed(text):
+        letter = multiple_choice.parse(response, choices)
+    right = (bool(letter) and letter in answers) or any(named in answers for named in equal)
+    stated = said if _text.boxed(text) or _text.stated(text) else ""
+    parsed = letter or next(iter(equal), "") or canonical(stated)
+    return Grade(right, parsed, "parsed" if parsed else "unparsed")
 
 
 def final(response: str) -> str:

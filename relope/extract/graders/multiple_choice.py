@@ -3,7 +3,7 @@ r"""The option letter of a multiple-choice answer.
 The rules are tried in this order; the first that finds a letter decides:
 
 1. the last boxed letter, ``\boxed{B}``, or a boxed option text;
-2. an explicit "answer is B", "answer: B" or "B is correct";
+2. an explicit "answer is B", "answer: B", "B is correct", or "answer is" and an option's text;
 3. the whole response is a letter (``b``, ``**B**``, ``(B)``), or is the text of one option;
 4. it begins with ``B.``, ``B)`` or ``(B)``, or its first or last line is a letter;
 5. the single bracketed letter that is not negated;
@@ -44,6 +44,7 @@ _WORDLY = r"[^\W\u3040-\u9fff]"
 
 _BRACKETED = re.compile(r"(?<![A-Za-z0-9\\])[(\[]([A-Za-z])[)\]]")
 _STANDALONE = re.compile(rf"(?<!{_WORDLY}|[.'’°/+-])(?<!\d )([A-Z])(?!{_WORDLY}|['’°/+#-]|\.\w)")
+_ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _NONE = re.compile(r"\b(?:none|neither) of (?:the|these|them)\b", re.IGNORECASE)
 
 Rule = Callable[[str, Sequence[str]], str]
@@ -61,7 +62,7 @@ def parse(response: str, choices: Sequence[str]) -> str:
     if found := _boxed(text, choices):
         return found
     text = _unlisted(_text.plain(text), choices)
-    rules: tuple[Rule, ...] = (_explicit, whole, equal, leading, _bracketed, _standalone, _contained)
+    rules: tuple[Rule, ...] = (_explicit, _stated, whole, equal, leading, _bracketed, _standalone, _contained)
     for rule in rules:
         if found := rule(text, choices):
             return found
@@ -106,8 +107,13 @@ def _unlisted(text: str, choices: Sequence[str]) -> str:
     return re.sub(r"\W{1,6}".join(parts), "", text, flags=re.IGNORECASE).strip() if any(choices) else text
 
 
+def _stated(text: str, choices: Sequence[str]) -> str:
+    said = _text.stated(text)
+    return equal(said, choices) or equal(_ARTICLE.sub("", said), choices)
+
+
 def equal(text: str, choices: Sequence[str]) -> str:
-    """Return the letter of the one option whose text the whole response is."""
+    """Return the letter of the one option whose text a text is."""
     said = fold(text)
     places = [place for place, choice in enumerate(choices) if said and fold(_text.plain(choice)) == said]
     return LETTERS[places[0]] if len(places) == 1 else ""
@@ -136,4 +142,6 @@ def _mentions(said: str, option: str) -> bool:
     return any(not _DENIED.search(before) for before in found)
 
 
-_DENIED = re.compile(r"(?:\bnot|\bno|n['’]t|\bneither|\bnor|\brather than|\binstead of|\bunlike)(?: (?:be|a|an|the))? $")
+_DENIED = re.compile(
+    r"(?:\bnot|\bno|n['’]t|\bneither|\bnor|\brather than|\binstead of|\bunlike)(?: (?:be|a|an|the))? $"
+)
