@@ -35,7 +35,8 @@ _BEING = r"(?:,? (?:is|are|was|seems|would be|can be|must be)|(?:,? ?(?:and|or|,
 _FULLY = r"(?: clearly| definitely| both| all| also){0,2}"
 _DENIED_AFTER = re.compile(
     rf"[)\]\"']{{0,2}}(?:{_BEING}(?:n['’]t|{_FULLY} not)\b|{_BEING}?{_FULLY} "
-    r"(?:not (?:correct|right|true|it|the|possible)|incorrect|wrong|false|isn['’]t|cannot|can['’]t|ruled out|eliminated|excluded)\b)",
+    r"(?:not (?:correct|right|true|it|the|possible)|incorrect|wrong|false|isn['’]t|cannot|can['’]t"
+    r"|ruled out|eliminated|excluded)\b)",
     re.IGNORECASE,
 )
 _NEXT_LABEL = re.compile(r"(?:,|,? ?(?:or|and|/|&)) ?[(\[]?[A-Za-z](?:[)\].,]|$)")

@@ -12,7 +12,8 @@ _COMMANDS = re.compile(
 )
 _MARKS = re.compile(r"\\(?:f?boxed|fbox)(?![A-Za-z])|\\[()\[\]]|[*`$]|(?<![^\W_])_+|_+(?![^\W_])")
 _TAGS = re.compile(
-    r"</?(?:answer|think|thinking|final|final_answer|b|i|u|em|strong|p|br|s|bos|eos|end_of_turn) ?/?>|<\|[a-z_]{1,20}\|>"
+    r"</?(?:answer|think|thinking|final|final_answer|b|i|u|em|strong|p|br|s|bos|eos|end_of_turn) ?/?>"
+    r"|<\|[a-z_]{1,20}\|>"
 )
 _FOREIGN = re.compile(r"[^\x00-\x7f]")
 _STATED = re.compile(
@@ -21,8 +22,8 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 _CONCLUDED = re.compile(
-    r"\b(?:(?:it|that)['’]s|is|are|was|be|equals|equal to|gives|giving|yields|get|approximately|about)\b:? ?|(?<=[A-Za-z]{3}): "
-    r"|^[#> ]*(?:(?:so|thus|hence|therefore|then|finally)\b,? ?)?",
+    r"\b(?:(?:it|that)['’]s|is|are|was|be|equals|equal to|gives|giving|yields|get|approximately|about)\b:? ?"
+    r"|(?<=[A-Za-z]{3}): |^[#> ]*(?:(?:so|thus|hence|therefore|then|finally)\b,? ?)?",
     re.IGNORECASE,
 )
 _REASON = re.compile(r",? (?:since|because|as|which|where|so|given)\b|, not\b", re.IGNORECASE)

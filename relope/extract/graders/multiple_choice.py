@@ -10,7 +10,8 @@ The rules are tried in this order; the first that finds a letter decides:
 6. the single standalone capital that is neither negated nor the article "A";
 7. the one longest option text contained in the response, unless all options stand in it.
 
-A bare repetition of the options counts for nothing. Otherwise the answer is unparsed and wrong. Nothing is ever guessed.
+A bare repetition of the options counts for nothing. Otherwise the answer is unparsed and wrong.
+Nothing is ever guessed.
 """
 
 import re
@@ -33,7 +34,8 @@ _EXPLICIT = re.compile(
     + _SURELY
     + r"[\s:]{0,3}(?:(?:the )?(?:correct )?(?:option|choice|letter|answer)\b[\s:]{0,2})?"
     r"[\"'“‘(\[<]{0,3}([A-Za-z])(?![\w+#-]|['’]\w)"
-    r"|(?<![\w'’(\[-])(?P<option>(?:option|choice|answer|letter) )?[(\[]?(?P<correct>[A-Z])[)\]]? is (?:the )?(?:most |only )?(?:correct|right|best)\b",
+    r"|(?<![\w'’(\[-])(?P<option>(?:option|choice|answer|letter) )?"
+    r"[(\[]?(?P<correct>[A-Z])[)\]]? is (?:the )?(?:most |only )?(?:correct|right|best)\b",
     re.IGNORECASE,
 )
 _ANOTHER = re.compile(
