@@ -147,5 +147,5 @@ def _parsed(where: str, text: str) -> Any:
 
 def _object(where: str, item: Any) -> Mapping[str, Any]:
     if not isinstance(item, dict):
-        raise InvalidInputError(f"{where} must be an object with question and answer, not {type(item).__name__}")
+        raise InvalidInputError(f"{where} must be an object of columns and values, not {type(item).__name__}")
     return item

@@ -1,6 +1,7 @@
 """Graders: one file each, a ``grade`` function and a ``VERSION``; no model, no guessing."""
 
 import ast
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
@@ -67,6 +68,8 @@ def _listed(gold: Any) -> list[Any]:
 def _as_text(item: Any) -> str:
     if isinstance(item, bool) or not isinstance(item, (str, int, float)):
         raise InvalidInputError(f"answer {item!r} is {type(item).__name__}; give text, a number or a list of them")
+    if isinstance(item, float) and not math.isfinite(item):
+        raise InvalidInputError(f"answer {item!r} is no number that an answer could equal")
     return str(item)
 
 

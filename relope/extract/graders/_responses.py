@@ -6,6 +6,7 @@ from typing import Any
 from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.datasets._rows import Row, read_rows
 from relope.extract.graders import Grader, gold_answers
+from relope.extract.prompts import LETTERS
 
 Verdict = dict[str, Any]
 
@@ -15,9 +16,12 @@ def grade_file(path: Path, grader: Grader) -> list[Verdict]:
 
     Raises:
         NotFoundError: there is no such file, or a row lacks ``response`` or ``gold``.
-        InvalidInputError: a row is of the wrong shape; row and column are named.
+        InvalidInputError: the file is empty, or a row is of the wrong shape; row and column are named.
     """
-    return [_verdict(row, grader) for row in read_rows(path)]
+    verdicts = [_verdict(row, grader) for row in read_rows(path)]
+    if not verdicts:
+        raise InvalidInputError(f"{path} holds no rows; each needs the columns response and gold, and may have choices")
+    return verdicts
 
 
 def _verdict(row: Row, grader: Grader) -> Verdict:
@@ -25,15 +29,29 @@ def _verdict(row: Row, grader: Grader) -> Verdict:
         if column not in row.cells:
             has = ", ".join(map(str, row.cells)) or "nothing"
             raise NotFoundError(f"column {column!r} is missing in {row.where} (it has: {has})")
-    response, choices = row.cells["response"], row.cells.get("choices") or []
+    response = row.cells["response"]
     if response is not None and not isinstance(response, str):
         raise InvalidInputError(f"column 'response' in {row.where} holds {type(response).__name__}; it must be text")
-    if not isinstance(choices, (list, tuple)):
-        raise InvalidInputError(f"column 'choices' in {row.where} holds {type(choices).__name__}; it must be a list")
-    options = tuple(str(choice) for choice in choices)
+    choices = _choices(row)
     try:
-        answers = gold_answers(row.cells["gold"], options)
+        answers = gold_answers(row.cells["gold"], choices)
     except InvalidInputError as error:
         raise InvalidInputError(f"column 'gold' in {row.where}: {error}") from error
-    verdict = grader.grade(response or "", answers, options)
+    if not answers or not all(answer.strip() for answer in answers):
+        raise InvalidInputError(f"column 'gold' in {row.where} is empty; it must be the right answer, or a list of them")
+    verdict = grader.grade(response or "", answers, choices)
     return {"correct": verdict.correct, "parsed": verdict.parsed, "parse_status": verdict.parse_status}
+
+
+def _choices(row: Row) -> tuple[str, ...]:
+    choices = row.cells.get("choices")
+    if choices is None:
+        return ()
+    if not isinstance(choices, (list, tuple)):
+        raise InvalidInputError(f"column 'choices' in {row.where} holds {type(choices).__name__}; it must be a list")
+    plain = all(isinstance(choice, (str, int, float)) and not isinstance(choice, bool) for choice in choices)
+    if not plain or len(choices) > len(LETTERS):
+        raise InvalidInputError(
+            f"column 'choices' in {row.where} must hold at most {len(LETTERS)} texts or numbers, not {str(choices)[:60]}"
+        )
+    return tuple(str(choice) for choice in choices)

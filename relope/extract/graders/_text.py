@@ -32,16 +32,14 @@ _SENTENCE_END = re.compile(r"(?<=[^\s.])(?<!\b(?:St|Dr|Mt|Mr|Ms))(?<!\bMrs)[.!?]
 
 def unified(text: str) -> str:
     """Return text with plain letters, digits and signs for their full-width or styled forms; 10² stays 10²."""
-    return (
-        text
-        if text.isascii()
-        else unicodedata.normalize("NFC", _FOREIGN.sub(lambda match: _plain_form(match[0]), text))
-    )
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", _FOREIGN.sub(lambda match: _plain_form(match[0]), text))
 
 
 @functools.lru_cache(4096)
 def _plain_form(character: str) -> str:
-    if unicodedata.category(character) == "Cf":  # zero-width
+    if unicodedata.category(character) in ("Cf", "Cs"):  # zero-width, or half of a pair
         return ""
     if unicodedata.decomposition(character).startswith(("<super>", "<fraction>")):
         return character

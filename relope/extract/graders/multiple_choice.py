@@ -55,7 +55,8 @@ Rule = Callable[[str, Sequence[str]], str]
 def grade(response: str, answers: Sequence[str], choices: Sequence[str]) -> Grade:
     """Judge a multiple-choice answer; gold answers are letters. Unknown options may be A–J."""
     letter = parse(response, choices or UNKNOWN)
-    return Grade(bool(letter) and letter in answers, letter, "parsed" if letter else "unparsed")
+    gold = answers if choices else [whole(answer, UNKNOWN) for answer in answers]
+    return Grade(bool(letter) and letter in gold, letter, "parsed" if letter else "unparsed")
 
 
 def parse(response: str, choices: Sequence[str]) -> str:
