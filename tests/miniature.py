@@ -102,14 +102,20 @@ WRITERS = {"HuggingFaceM4/A-OKVQA": write_aokvqa, "lmms-lab/ScienceQA": write_sc
            "lmms-lab/MMMU": write_mmmu}  # fmt: skip
 
 
-def serve(setattr_, root, n=40):
+def serve(setattr_, root, n=40, shallow=True):
     """Put miniatures in the place of the hub's models and data sets.
 
     Args:
-        setattr_: pytest's ``monkeypatch.setattr``, or ``setattr``.
+        setattr_: pytest's ``monkeypatch.setattr``, or something like it.
         root: a folder that keeps them.
         n: questions of a split.
+        shallow: 4 blocks, read at 2, and not as many as the real models have.
     """
+    for module in BACKBONES.values():
+        depth = {"n_blocks": 4, "layer": 2} if shallow else {}
+        setattr_(module, "CARD", replace(module.CARD, pixels=(), adapter="", **depth))
+    for module in DATASETS:  # the first letter is the answer
+        setattr_(module, "DATASET", replace(module.DATASET, max_new_tokens=1))
     names = {module.CARD.source: name for name, module in BACKBONES.items()}
 
     def snapshot_download(repository, *, repo_type="model", **rest):
@@ -122,7 +128,3 @@ def serve(setattr_, root, n=40):
         return str(folder)
 
     setattr_("huggingface_hub.snapshot_download", snapshot_download)
-    for module in BACKBONES.values():
-        setattr_(module, "CARD", replace(module.CARD, pixels=(), adapter=""))
-    for module in DATASETS:  # the first letter is the answer
-        setattr_(module, "DATASET", replace(module.DATASET, max_new_tokens=1))
