@@ -1,6 +1,7 @@
 """The report's further tables: routing, budgets, prices, calibration, costs and parts of the data."""
 
 import html
+import math
 from collections.abc import Sequence
 
 from relope.evaluate import wording
@@ -92,14 +93,20 @@ def price_table(report: Json) -> str:
             tables.append(f"<p>{axis}: a price or speed that it needs is unknown, so it is not shown.</p>")
             continue
         factor = 1000 if axis == "dollars" else 1
+        costs = [[factor * row["costs"][axis][mark_key(mark)] for mark in marks] for row in report["methods"]]
+        digits = _digits(min(map(min, costs)))
         cells = [
-            "".join(f'<td class="n">{factor * row["costs"][axis][mark_key(mark)]:.4g}</td>' for mark in marks)
-            for row in report["methods"]
+            f'<td class="label">{_decides(row)}</td>' + "".join(f'<td class="n">{one:.{digits}f}</td>' for one in line)
+            for row, line in zip(report["methods"], costs, strict=True)
         ]
-        cells = [f"<td>{_decides(row)}</td>{cell}" for row, cell in zip(report["methods"], cells, strict=True)]
         head: Head = [("method", False), ("decides", False), *((f"{mark}{NARROW}% escalated", True) for mark in marks)]
-        tables.append(table(f"{unit}. {PAID}{_not_counted(report)}", head, rows_of(report, cells)))
-    return "".join(tables)
+        tables.append(table(f"Mean cost: {unit}.", head, rows_of(report, cells)))
+    return f"<p>{PAID}{_not_counted(report)}</p>{''.join(tables)}"
+
+
+def _digits(smallest: float) -> int:
+    """Return the decimals that show three digits of the smallest number."""
+    return max(0, 2 - math.floor(math.log10(smallest))) if smallest > 0 else 3
 
 
 def _decides(row: Json) -> str:

@@ -97,7 +97,7 @@ dl.how dd { margin: 0; overflow-wrap: anywhere; }
   @page { size: A4; margin: 12mm; }
   body { max-width: none; padding: 0; zoom: .71; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .wide, .scroll { overflow: visible; }
-  figure, .tiles, tr, .card { break-inside: avoid; }
-  h2, h3, caption, tr.group { break-after: avoid; }
+  figure, .tiles, tr, .card, caption { break-inside: avoid; }
+  h2, h3, h3 + p, caption, thead, tr.group { break-after: avoid; }
 }
 """
