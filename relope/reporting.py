@@ -50,11 +50,12 @@ def report_inputs(spec: EvaluateSpec) -> ReportInputs:
     rows, correct = labelled(store, spec.split, spec.grades if spec.labels_store is None else None)
     labels = store.samples[rows].with_columns(pl.Series("correct", correct))
     if spec.labels_store is not None:
-        correct = correct_of(ActivationStore.open(spec.labels_store), labels["id"].to_list(), spec.grades, "labels")
+        frozen = _of_same_model(store, ActivationStore.open(spec.labels_store))
+        correct = correct_of(frozen, labels["id"].to_list(), spec.grades, "labels")
         labels = labels.with_columns(pl.Series("correct", correct))
     scored = {name: [_checked(store, one) for one in seeds] for name, seeds in _read_all(spec).items()}
     held = store.samples.filter((pl.col("split") == "validation") & ~pl.col("split").is_in(list(spec.split)))
-    large = ActivationStore.open(spec.large_store) if spec.large_store else None
+    large = _of_another_model(store, ActivationStore.open(spec.large_store)) if spec.large_store else None
     recorded = store.manifest.recorded
     dataset = _dataset_name(store, spec)
     large_correct = None if large is None else correct_of(large, labels["id"].to_list())
@@ -99,6 +100,34 @@ def store_facts(path: Path | str) -> dict[str, Any]:
         return {**facts, "accuracy": None}
     means = graded.group_by("split").agg(pl.col("correct").mean()).sort("split")
     return {**facts, "accuracy": dict(zip(means["split"], means["correct"], strict=True))}
+
+
+def _of_same_model(store: ActivationStore, labels: ActivationStore) -> ActivationStore:
+    """Return the store that verdicts are taken from.
+
+    Raises:
+        InvalidInputError: its answers are another model's.
+    """
+    if labels.manifest.identity["model_files"] != store.manifest.identity["model_files"]:
+        raise InvalidInputError(
+            f"the verdicts of {labels.path} are on answers of {labels.manifest.recorded['model']}, {store.path} is "
+            f"of {store.manifest.recorded['model']}; --labels-store takes a store of the same model"
+        )
+    return labels
+
+
+def _of_another_model(store: ActivationStore, large: ActivationStore) -> ActivationStore:
+    """Return the large model's store.
+
+    Raises:
+        InvalidInputError: it holds the very answers of the small one.
+    """
+    if large.recipe_id == store.recipe_id:
+        raise InvalidInputError(
+            f"{large.path} and {store.path} both hold answers of {store.manifest.recorded['model']}, made the same "
+            "way; --large-store takes a store of the larger model"
+        )
+    return large
 
 
 def _dataset_name(store: ActivationStore, spec: EvaluateSpec) -> str:

@@ -230,6 +230,10 @@ def test_prices_make_axes_and_unknown_ones_stay_null(store_path, tmp_path):
         step("evaluate", **asked, costs=prices)
     with pytest.raises(NotFoundError, match=r"costs.example.yaml"):
         step("evaluate", **asked, costs=tmp_path / "none.yaml")
+    with pytest.raises(InvalidInputError, match=r"large.zarr are on answers of tiny-vl-large, .*\.zarr is of tiny-vl;"):
+        step("evaluate", **asked, labels_store=large)
+    with pytest.raises(InvalidInputError, match=r"both hold answers of tiny-vl, made the same way"):
+        step("evaluate", **asked, large_store=store_path)
 
 
 def test_scores_of_other_samples_are_refused_with_both_sides_named(store_path, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 from relope.errors import InvalidInputError
 from relope.evaluate.draws import align_reports, draw_aucs
 from relope.evaluate.export import hundred, signed_hundred
+from relope.evaluate.metrics import auc_null_reason
 from relope.evaluate.persample import Evaluated, read_report
 from relope.evaluate.testing import ALPHA, holm
 from relope.evaluate.wording import DASH, Json
@@ -46,6 +47,7 @@ def compare_reports(first: Path, second: Path, resamples: int, seed: int) -> Jso
             "method": name, "first": before.known, "second": after.known, "change": changes[name].known,
             "ci95": None if test is None else [test.low, test.high], "p": None if test is None else test.p,
             "p_holm": p, "verdict": verdict,
+            "null_reason": auc_null_reason(one.correct) or auc_null_reason(two.correct),
         })  # fmt: skip
     return {
         "title": "AUC × 100: change from first to second",
@@ -84,6 +86,8 @@ def _what(one: Evaluated, two: Evaluated, paired: bool, only: dict[str, list[str
         if names
     )
     changed = _settings(one, two)
+    undefined = {str(report.path): auc_null_reason(report.correct) for report in (one, two)}
+    lone += "".join(f"\nno AUC in {path}: {reason}" for path, reason in undefined.items() if reason)
     settings = f"\nchanged between the runs: {', '.join(changed)}" if changed else ""
     return f"{one.path} and {two.path}: {how}{verdicts}{lone}{settings}"
 

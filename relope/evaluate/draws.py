@@ -36,11 +36,16 @@ class Drawn:
         return difference(self.value, 0.0, self.resampled, np.zeros_like(self.resampled))
 
 
+UNKNOWN = Drawn(float("nan"), np.full(1, np.nan))
+"""What was not run; its one resample goes with any number of others."""
+
+
 def mean(drawn: list[Drawn]) -> Drawn:
     """Return the mean of several AUCs; undefined when one of them is."""
-    value = float(np.mean([one.value for one in drawn])) if drawn else float("nan")
-    resampled = np.mean([one.resampled for one in drawn], axis=0) if drawn else np.empty(0)
-    return Drawn(value, resampled)
+    if not drawn:
+        return UNKNOWN
+    value = float(np.mean([one.value for one in drawn]))
+    return Drawn(value, np.mean(np.broadcast_arrays(*(one.resampled for one in drawn)), axis=0))
 
 
 def draw_aucs(one: Evaluated, resamples: int, seed: int) -> dict[str, Drawn]:

@@ -15,6 +15,9 @@ from relope.evaluate.metrics import Bools, Floats
 
 SCORES = "scores.parquet"
 KEPT = ("id", "group", "dataset", "split", "correct")
+REPORTED = {"small_name", "large_name", "dataset", "provenance", "accuracy_at_is"}
+"""What studies and comparisons read of ``report.json``."""
+
 PREFIX = "score "
 """Before the name of each column of scores: ``score probe``, ``score probe@seed1``."""
 
@@ -103,8 +106,12 @@ def read_report(folder: Path) -> Evaluated:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         samples = pl.read_parquet(folder / SCORES)
         n, methods = report["n"], [row["method"] for row in report["methods"]]
+        if lacking := REPORTED - set(report):
+            raise ValueError(f"report.json lacks {', '.join(sorted(lacking))}")
+        samples.select("id", "group", "correct")
     except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError, OSError) as error:
         raise InvalidInputError(f"the report in {folder} cannot be read ({error}); make it again") from error
+    _check_samples(folder / SCORES, samples)
     scores: dict[str, list[Floats]] = {}
     for column in samples.columns:
         if column.startswith(PREFIX):
@@ -115,6 +122,35 @@ def read_report(folder: Path) -> Evaluated:
             f"{len(samples):,} and {len(scores)}; they belong to different runs, make the report again"
         )
     return Evaluated(folder, report, samples, {name: np.stack(rows) for name, rows in scores.items()})
+
+
+def _check_samples(path: Path, samples: pl.DataFrame) -> None:
+    """Refuse samples that nothing could be computed from, or not rightly.
+
+    Raises:
+        InvalidInputError: ids that come twice, missing verdicts, scores that are not in [0, 1].
+    """
+    n = len(samples)
+    repeated = samples.filter(pl.col("id").is_duplicated() | pl.col("id").is_null())
+    if len(repeated):
+        raise InvalidInputError(
+            f"{path}: {len(repeated):,} of {n:,} rows have an id that is repeated or null "
+            f"(first: {repeated['id'][0]}); make the report again"
+        )
+    for column in samples.iter_columns():
+        if column.name in ("correct", "large_correct") and (column.dtype != pl.Boolean or column.null_count()):
+            raise InvalidInputError(
+                f"{path}: {column.name} is {column.dtype} with {column.null_count():,} of {n:,} missing; "
+                "verdicts are true or false, make the report again"
+            )
+        if column.name.startswith(PREFIX):
+            numbers = column.dtype.is_float()
+            bad = samples.filter(~column.is_between(0, 1).fill_null(value=False)) if numbers else samples
+            if len(bad):
+                raise InvalidInputError(
+                    f"{path}: {len(bad):,} of {n:,} scores of {column.name.removeprefix(PREFIX)} are not in [0, 1] "
+                    f"(first: {bad['id'][0]} has {bad[column.name][0]!r}); a score is P(correct), make the report again"
+                )
 
 
 def perturbation_name(perturbation: Any) -> str:

@@ -6,9 +6,10 @@ import numpy as np
 
 from relope.errors import InvalidInputError
 from relope.evaluate import published
-from relope.evaluate.draws import Drawn, align_reports, draw_aucs, mean
+from relope.evaluate.draws import UNKNOWN, Drawn, align_reports, draw_aucs, mean
 from relope.evaluate.export import Table, hundred, signed_hundred
 from relope.evaluate.inputs import BASELINE
+from relope.evaluate.metrics import auc_null_reason
 from relope.evaluate.persample import Evaluated, perturbation_name
 from relope.evaluate.studies import Study, StudyInputs
 from relope.evaluate.testing import ALPHA, holm
@@ -51,11 +52,17 @@ def record(one: Evaluated, method: str, drawn: Drawn, paper: float | None = None
 
 def _reason(one: Evaluated, method: str) -> str:
     if method not in one.scores:
-        return "the method was not run"
-    return "one class is absent: AUC needs right and wrong answers"
+        return f"{method} was not run"
+    return auc_null_reason(one.correct) or "one of its parts is undefined"
 
 
-UNKNOWN = Drawn(float("nan"), np.empty(0))
+def unknown_notes(records: Sequence[Json]) -> list[str]:
+    """Say in a note why numbers are missing."""
+    found: dict[str, set[str]] = {}
+    for row in records:
+        if row["null_reason"]:
+            found.setdefault(row["null_reason"], set()).add(str(row["data"]))
+    return [f"{DASH} ({', '.join(sorted(data))}): {reason}." for reason, data in found.items()]
 
 
 def cell(drawn: Drawn, paper: float | None) -> str:
@@ -102,7 +109,7 @@ def grid(inputs: StudyInputs, reports: Sequence[Evaluated], name: str, title: st
             average = mean([cells[model, one.dataset].get(method, UNKNOWN) for one in mine])
             rows.append([model, method, *texts.values(), hundred(average.known, average.ci95)])
     columns = ["model", "method", *(f"{name_of(dataset, reports)}" for dataset in datasets), "average"]
-    main = Table(name, title, columns, rows, records, n_labels=2, notes=[PAIRED, SEEDS])
+    main = Table(name, title, columns, rows, records, n_labels=2, notes=[PAIRED, SEEDS, *unknown_notes(records)])
     return [main, *_against_baseline(cells, models, methods, name), *published_tables(name)]
 
 
@@ -192,6 +199,7 @@ def table1(inputs: StudyInputs) -> Study:
     ]
     notes = [PAIRED, SEEDS] + ([f"Not paired, other samples: {', '.join(others)}."] if others else [])
     notes.append("question-kind looks at the question's words alone: what it reaches is not read from hidden states.")
+    notes += unknown_notes(records)
     main = Table("table1", "AUC × 100 on text alone and with pictures", columns, rows, records, 2, notes)
     about = "Each condition has answers, labels and routers of its own, so its questions differ in difficulty too."
     return Study(
@@ -303,6 +311,7 @@ def _robustness(inputs: StudyInputs, clean: Evaluated, frozen: bool) -> Table:
     accuracy = ", ".join(f"{name} {100 * one.correct.mean():.1f} %" for one, name in zip(aligned, names, strict=True))
     kind = _labels(frozen)
     notes = [f"The small model is right on: {accuracy}.", PAIRED if same else "Not paired: the samples differ.", SEEDS]
+    notes += unknown_notes(records)
     title = f"{clean.model} on {clean.dataset}, n={len(clean.correct):,}, {kind} labels: AUC × 100"
     key = f"table3_{kind}" if len({one.dataset for one in inputs.reports}) == 1 else f"table3_{clean.dataset}_{kind}"
     return Table(key, title, ["method", *names, "ΔAUC"], rows, records, 1, notes)

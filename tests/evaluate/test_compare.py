@@ -1,6 +1,9 @@
 """Two reports compared: paired where the samples are the same, with differences recomputed."""
 
+import json
+
 import numpy as np
+import polars as pl
 import pytest
 from made_reports import make_report
 from sklearn.metrics import roc_auc_score
@@ -49,3 +52,53 @@ def test_mistakes_are_refused_with_both_sides_named(tmp_path):
         compare_reports(tmp_path / "a", tmp_path / "b", 100, 0)
     with pytest.raises(NotFoundError, match=r"has no report.json"):
         compare_reports(tmp_path / "a", tmp_path / "none", 100, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda t: pl.concat([t.head(len(t) - 1), t.head(1)]),
+            r"2 of 160 rows have .* repeated .*first: s0",
+        ),
+        (
+            lambda t: t.with_columns(pl.lit(float("nan")).alias("score probe@seed1")),
+            r"160 of 160 scores of probe@seed1",
+        ),
+        (lambda t: t.with_columns(pl.col("score probe@seed0") + 1), r"s0 has 1\.\d+\); a score is P\(correct\)"),
+        (lambda t: t.with_columns(pl.col("score probe@seed0").cast(pl.String)), r"are not in \[0, 1\]"),
+        (
+            lambda t: t.with_columns(correct=pl.col("correct").replace(True, None)),
+            r"correct is Boolean with \d+",
+        ),
+        (lambda t: t.drop("group"), r"b cannot be read .*group"),
+        (lambda t: t.head(100), r"about 160 samples and 2 methods, scores.parquet about 100 and 2"),
+    ],
+)
+def test_damaged_samples_are_refused(change, message, tmp_path):
+    for name in ("a", "b"):
+        make_report(tmp_path / name)
+    path = tmp_path / "b" / "scores.parquet"
+    change(pl.read_parquet(path)).write_parquet(path)
+    with pytest.raises(InvalidInputError, match=message):
+        compare_reports(tmp_path / "a", tmp_path / "b", 100, 0)
+
+
+def test_a_report_that_lacks_something_is_refused(tmp_path):
+    make_report(tmp_path / "a")
+    path = tmp_path / "a" / "report.json"
+    path.write_text(
+        json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "provenance"})
+    )
+    with pytest.raises(InvalidInputError, match=r"a cannot be read \(report.json lacks provenance\)"):
+        compare_reports(tmp_path / "a", tmp_path / "a", 100, 0)
+
+
+def test_one_class_has_no_change_but_a_reason(tmp_path):
+    make_report(tmp_path / "a")
+    make_report(tmp_path / "b", correct=np.ones(160, bool))
+    found = compare_reports(tmp_path / "a", tmp_path / "b", 100, 0)
+    assert "b: all 160 answers are right: AUC needs both kinds" in found["what"]
+    for row in found["records"]:
+        assert row["first"] is not None and row["second"] is None and row["change"] is None and row["ci95"] is None
+        assert row["null_reason"] == "all 160 answers are right: AUC needs both kinds"

@@ -75,9 +75,7 @@ def test_the_report_says_when_a_method_decides_and_what_is_not_counted(tmp_path)
     assert found["probe"]["costs"]["dollars"]["0"] == found["posthoc"]["costs"]["dollars"]["0"] == 9
     page = (tmp_path / "report.html").read_text()
     assert page.count(">before the answer</td>") == 2 and page.count(">after the answer</td>") == 4
-    assert (
-        '<td class="n">9000</td>' in page and '<td class="n">0.700</td>' in page
-    )  # $ of 1,000 queries; seconds of one
+    assert '<td class="n">9000</td>' in page and '<td class="n">0.700</td>' in page
     assert "Not counted: what the small model does beside answering for mot (--samples)" in page
 
 

@@ -15,7 +15,9 @@ from relope.errors import InvalidInputError
 from relope.evaluate.export import latex
 from relope.evaluate.report import MethodScores, ReportInputs, build_report, terminal_rows
 from relope.evaluate.routing import escalation_order
+from relope.evaluate.tables import Strip
 from relope.evaluate.testing import delong, holm
+from relope.evaluate.wording import plain
 
 N = 240
 VOID = {"meta", "img", "br"}
@@ -322,3 +324,34 @@ def test_every_table_is_exported(tmp_path):
     text = (folder / "methods.tex").read_text()
     assert text.count("\\begin{tabular}") == 1 and "\\toprule" in text
     assert latex("50 % & a_b − c") == "50 \\% \\& a\\_b $-$ c"
+
+
+@pytest.mark.parametrize("span", [(0.5, 0.53), (0.48, 0.97), (0.61, 0.84), (0.0, 1.0), (0.7, 0.8)])
+def test_the_numbers_of_a_scale_stand_apart(span):
+    """A digit is about 7 pixels wide at this size."""
+    strip = Strip([{"ci95": span}], None)
+    places = [float(x) for x in re.findall(r'<text x="([\d.]+)"', strip.header())]
+    texts = re.findall(r">([\d.]+)</text>", strip.header())
+    assert len(places) >= 2
+    assert min(np.diff(places)) >= 7 * len(texts[0]) + 9
+    assert all(strip.low - 1e-9 <= float(text) <= strip.high + 1e-9 for text in texts)
+
+
+def test_slices_below_the_whole_are_marked(tmp_path):
+    labels = synthetic().labels.with_columns(
+        kind=pl.when(pl.int_range(N) % 3 == 0).then(pl.lit("hard")).otherwise(pl.lit("easy"))
+    )
+    good = np.where(labels["kind"] == "easy", labels["correct"], np.random.default_rng(1).random(N))
+    _, report, page = build(tmp_path, labels=labels, methods=[MethodScores("relope", good)])
+    part = page[page.index("<h2>Parts of the data</h2>") : page.index("<h2>What the methods cost</h2>")]
+    hard = next(row for row in report["slices"] if row["value"] == "hard")
+    assert hard["ci95"][1] < report["methods"][0]["auc"] and part.count('stroke="var(--s2)"') == 1
+    assert part.index("<td>hard</td>") < part.index('stroke="var(--s2)"')
+
+
+def test_settings_are_written_as_a_person_reads_them():
+    digest = "0123456789abcdef" * 4
+    assert [plain(one) for one in (None, True, False, [], {}, 3)] == ["—", "yes", "no", "none", "none", "3"]
+    assert plain(digest) == digest[:12] and plain(["a", "b"]) == "a, b"
+    assert plain({"x_y": ["a"], "z": ["a", "b"]}) == "x y a, z (a, b)"
+    assert plain({"m": {"price": 1.5, "speed": None}}) == "m (price 1.5, speed —)"

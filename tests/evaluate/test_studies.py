@@ -146,6 +146,37 @@ def test_figure2_draws_every_method_and_keeps_the_numbers(tmp_path):
         study(tmp_path, "figure2", tmp_path / "b")
 
 
+def test_what_is_missing_is_said_below_the_table(tmp_path):
+    make_report(tmp_path / "r/a", dataset="one", correct=np.ones(N, bool))
+    make_report(tmp_path / "r/b", dataset="two", methods={"probe": 0.1})
+    found, page = study(tmp_path, "table2", tmp_path / "r")
+    assert found["tables"][0]["rows"][1][2:] == ["—", "—", "—"]
+    for note in (f"— (one): all {N} answers are right: AUC needs both kinds.", "— (two): relope was not run."):
+        assert note in found["tables"][0]["notes"] and note in page
+
+
+def test_pages_are_written_for_people(tmp_path):
+    make_report(tmp_path / "r/a", model="small-1", dataset="one")
+    make_report(tmp_path / "r/b", model="small-2", dataset="one", seed=1)
+    found, page = study(tmp_path, "table2", tmp_path / "r")
+    assert f"one<br>n={N}" in page and page.count('<tr class="group">') >= 4 and ">small-2</th>" in page
+    assert f"relope {found['versions']['relope']}, python" in page and "{&quot;" not in page
+    assert f"{tmp_path}/r/a, {tmp_path}/r/b" in page and "\n| small-1 | probe |" in "".join(
+        (tmp_path / "study/tables/table2.md").read_text()
+    )
+
+
+def test_figure2_names_the_methods_without_a_colour(tmp_path):
+    methods = {f"m{place}": 0.9 - place / 10 for place in range(8)}
+    make_report(tmp_path / "a", methods={**methods, "question-kind": 0.01})
+    found, page = study(tmp_path, "figure2", tmp_path / "a")
+    assert "Thin grey lines, not named there: m6, m7." in page.replace(" and ", ", ")
+    (row,) = [row for row in found["tables"][0]["rows"] if row[2] == "m0"]
+    assert row[3].count("(") == 1 and row[6].count("–") == 1
+    make_report(tmp_path / "b", methods={"m0": 0.5})
+    assert "Thin grey" not in study(tmp_path, "figure2", tmp_path / "b")[1]
+
+
 def test_figure3_averages_runs(tmp_path):
     rows = [
         {"method": "relope", "lora_rank": rank, "layer": 4, "seed": seed, "inner_auc": 0.7 + rank / 100 + seed / 100}
@@ -234,7 +265,7 @@ def test_undefined_is_null_with_a_reason(tmp_path):
     make_report(tmp_path / "a", correct=np.ones(N, bool), large=False)
     found, _ = study(tmp_path, "table2", tmp_path / "a")
     (row,) = records(found, method="relope")
-    assert row["value"] is None and row["null_reason"].startswith("one class is absent")
+    assert row["value"] is None and row["null_reason"].startswith(f"all {N} answers are right")
     with (tmp_path / "study/tables/table2.csv").open() as file:
         assert next(csv.DictReader(file))["value"] == ""
 
