@@ -155,6 +155,19 @@ def test_what_is_missing_is_said_below_the_table(tmp_path):
         assert note in found["tables"][0]["notes"] and note in page
 
 
+def test_a_method_of_one_side_alone_has_no_difference(tmp_path):
+    make_report(tmp_path / "r/a", methods={"probe": 0.1})
+    make_report(tmp_path / "r/b", text_only=True)
+    found, _ = study(tmp_path, "table1", tmp_path / "r", methods=("probe", "relope"))
+    (gap,) = records(found, method="relope", condition="difference")
+    assert gap["value"] is None and gap["null_reason"] == "relope was not run"
+    assert records(found, method="probe", condition="difference")[0]["value"] is not None
+    make_report(tmp_path / "p/a")
+    make_report(tmp_path / "p/b", methods={"probe": 0.1}, perturbation="noise")
+    found, _ = study(tmp_path, "table3", tmp_path / "p")
+    assert records(found, method="relope", pictures="clean − mean")[0]["value"] is None
+
+
 def test_pages_are_written_for_people(tmp_path):
     make_report(tmp_path / "r/a", model="small-1", dataset="one")
     make_report(tmp_path / "r/b", model="small-2", dataset="one", seed=1)
