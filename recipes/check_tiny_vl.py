@@ -62,7 +62,8 @@ def followed(
     right = 0
     tokenizer = backbone.processor.tokenizer
     for sample in asked:
-        text = backbone._render(prompts.build(sample.question, sample.choices), 1) + " " + suffix(sample)
+        asked_for = [None, prompts.build(sample.question, sample.choices)]
+        text = backbone.chat.render([("user", asked_for)]) + " " + suffix(sample)
         inputs = backbone.processor(text=[text], images=[[sample.pictures[0].open()]], return_tensors="pt")
         with torch.inference_mode():
             ids = backbone.model.generate(**inputs, max_new_tokens=16, do_sample=False)

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from relope.errors import InvalidInputError, UnsupportedError
 from relope.extract import prompts
 from relope.extract.backbones import Card, locate, open_card
+from relope.extract.chat import Chat
 from relope.extract.load import Loading, check_quantize, load, pick_device, pick_dtype
 from relope.provenance import folder_digest
 from relope.types import Sample
@@ -69,6 +71,11 @@ class Backbone:
         """The tokenizer within the processor, or the processor itself."""
         return getattr(self.processor, "tokenizer", self.processor)
 
+    @cached_property
+    def chat(self) -> Chat:
+        """Its chat template."""
+        return Chat(self.name, self.processor)
+
     @property
     def image_id(self) -> int | None:
         """Token id of a picture's places in a prompt; None for a text-only model."""
@@ -103,14 +110,16 @@ class Backbone:
         texts, images = [], []
         for sample in samples:
             pictures = () if text_only else sample.pictures
-            texts.append(self._render(prompt_text(sample, text_only), len(pictures)))
+            if pictures and not self.chat.sees:
+                raise UnsupportedError(f"model {self.name} is text-only but the samples have pictures; add --text-only")
+            texts.append(self.chat.render([("user", self.chat.parts(prompt_text(sample, text_only), len(pictures)))]))
             images.append([_open(sample, place) for place in range(len(pictures))])
-        if not any(images):
-            batch = self._tokenize(texts)
-        elif not hasattr(self.processor, "image_processor"):
-            raise UnsupportedError(f"model {self.name} is text-only but the samples have pictures; add --text-only")
-        else:
-            batch = self.processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt")
+        given = {"images": images} if any(images) else {}
+        batch = self.processor(
+            text=texts, padding=True, padding_side="left", return_tensors="pt",
+            add_special_tokens=not self._begun(texts), **given,
+        )  # fmt: skip
+        if given:
             self._check_types(batch)
         return self._checked(dict(batch), samples)
 
@@ -119,20 +128,10 @@ class Backbone:
         moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
         return {name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor for name, tensor in moved.items()}
 
-    def _tokenize(self, texts: list[str]) -> Any:
-        return self.processor(text=texts, padding=True, padding_side="left", return_tensors="pt")
-
-    def _render(self, text: str, n_pictures: int) -> str:
-        return self._chat([self._message("user", text, n_pictures)])
-
-    def _message(self, role: str, text: str, n_pictures: int) -> dict[str, Any]:
-        if not hasattr(self.processor, "image_processor"):
-            return {"role": role, "content": text}
-        return {"role": role, "content": [{"type": "image"}] * n_pictures + [{"type": "text", "text": text}]}
-
-    def _chat(self, messages: list[dict[str, Any]]) -> str:
-        rendered: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return rendered
+    def _begun(self, texts: Sequence[str]) -> bool:
+        """Return whether the chat template wrote the token that begins a text, which must not stand there twice."""
+        begin = self.tokenizer.bos_token
+        return bool(begin) and all(text.startswith(begin) for text in texts)
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a piece of a prompt."""
@@ -147,7 +146,7 @@ class Backbone:
         """
         answer = "0123456789"
         turns = [("user", "?"), ("assistant", answer), ("user", question)]
-        rendered = self._chat([self._message(role, text, 0) for role, text in turns])
+        rendered = self.chat.render([(role, [text]) for role, text in turns])
         _, found, after = rendered.rpartition(answer)
         if not found or question.strip() not in after:
             raise UnsupportedError(f"the chat template of {self.name} shows no earlier turns; drop --p-true")

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
-from relope.errors import InvalidInputError, NotFoundError, UnsupportedError
+from relope.errors import InvalidInputError, NotFoundError, RelopeError, UnsupportedError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 REFUSED = {"Gemma3nForConditionalGeneration": "its hidden states have a fourth dimension",
@@ -47,24 +48,34 @@ def load(name: str, folder: Path, how: Loading) -> tuple[Any, Any]:
 
     Raises:
         UnsupportedError: a class whose states would be captured wrongly, or files that do not load.
-        InvalidInputError: quantization without bitsandbytes or CUDA.
+        InvalidInputError: quantization without bitsandbytes or CUDA, or weights that do not fit into memory.
         NotFoundError: the checkpoint lacks the adapter that it needs.
     """
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     check_quantize(how)
     try:
-        config = transformers.AutoConfig.from_pretrained(folder)
-        _check_config(name, config)
-        multimodal = type(config) in transformers.AutoModelForMultimodalLM._model_mapping
-        model = _build(folder, config, how, multimodal)
-        processor = _processor(folder, how.pixels, multimodal)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        if isinstance(error, UnsupportedError):
+        return _load(name, folder, how)
+    except torch.cuda.OutOfMemoryError as error:
+        raise InvalidInputError(
+            f"model {name} does not fit into the memory of {how.device}; "
+            "use --dtype bfloat16, --quantize 4bit or --device-map auto"
+        ) from error
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, RelopeError):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsupportedError(f"cannot load model {name} from {folder}: {reason}") from error
+
+
+def _load(name: str, folder: Path, how: Loading) -> tuple[Any, Any]:
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    config = transformers.AutoConfig.from_pretrained(folder)
+    _check_config(name, config)
+    multimodal = type(config) in transformers.AutoModelForMultimodalLM._model_mapping
+    model = _build(name, folder, config, how, multimodal)
+    processor = _processor(folder, how.pixels, multimodal)
+    _prepare(name, processor)
     model = _merged(model, folder, how.adapter) if how.adapter and how.weights else model
     _check_structure(name, model)
     _mend(model)
@@ -73,7 +84,7 @@ def load(name: str, folder: Path, how: Loading) -> tuple[Any, Any]:
     return model.eval().requires_grad_(False), processor
 
 
-def _build(folder: Path, config: Any, how: Loading, multimodal: bool) -> Any:
+def _build(name: str, folder: Path, config: Any, how: Loading, multimodal: bool) -> Any:
     import transformers
 
     factory: Any = transformers.AutoModelForMultimodalLM if multimodal else transformers.AutoModelForCausalLM
@@ -89,7 +100,28 @@ def _build(folder: Path, config: Any, how: Loading, multimodal: bool) -> Any:
         )
     if how.spread or how.quantize:
         placed["device_map"] = "auto" if how.spread else {"": how.device}
-    return factory.from_pretrained(folder, dtype=how.dtype, attn_implementation=how.attention, **placed)
+    model, report = factory.from_pretrained(
+        folder, dtype=how.dtype, attn_implementation=how.attention, output_loading_info=True, **placed
+    )  # fmt: skip
+    _check_complete(name, model, {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    return model
+
+
+def _check_complete(name: str, model: Any, missing: set[str]) -> None:
+    """Refuse a checkpoint without all of its decoder's weights: transformers fills such gaps with random numbers.
+
+    Elsewhere a gap may be meant (a vision tower's unused head), and transformers warns of it.
+
+    Raises:
+        UnsupportedError: weights are missing, or are of another shape.
+    """
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    own = {name for name, tensor in model.named_parameters() if any(tensor is other for other in decoder.parameters())}
+    if gaps := sorted(own & missing):
+        raise UnsupportedError(
+            f"the files of model {name} lack {len(gaps)} weights of its decoder, or have them in another shape "
+            f"(first: {gaps[0]}); get the whole checkpoint"
+        )
 
 
 def _processor(folder: Path, pixels: tuple[int, ...], multimodal: bool) -> Any:
@@ -103,6 +135,23 @@ def _processor(folder: Path, pixels: tuple[int, ...], multimodal: bool) -> Any:
     if not processor.chat_template:
         processor.chat_template = processor.tokenizer.chat_template  # Phi-4's processor drops it
     return processor
+
+
+def _prepare(name: str, processor: Any) -> None:
+    """Make a tokenizer fit for batches of conversations.
+
+    Raises:
+        UnsupportedError: the checkpoint has no chat template.
+    """
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if not processor.chat_template:
+        raise UnsupportedError(
+            f"model {name} has no chat template, so it was not taught to answer; give its instruction-tuned version"
+        )
+    if tokenizer.pad_token is None:  # as in Llama's checkpoints; padding is masked, so any token will do
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    # Prompts that are too long are skipped and named by us; transformers would warn of them too.
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
 
 
 def check_quantize(how: Loading) -> None:

@@ -23,7 +23,7 @@ DIRECT = "The answer is"
 CHAIN_OF_THOUGHT = "Let us think step by step."
 """MoT's second style: fed after the generation prompt; the answer follows ``DIRECT``."""
 
-VERSION = "1"
+VERSION = "2"
 
 
 def multiple_choice(question: str, choices: Sequence[str], hint: str = "", instruction: str = SELECT) -> str:

@@ -1,5 +1,6 @@
 """Every class: what is captured equals an independent pass, and what is asked further equals asking it anew."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -89,6 +90,34 @@ def test_pictures_change_what_is_captured_and_are_marked(case):
     kinds = one.tokens[:, 1]
     assert 0 < kinds.sum() < len(kinds) and (np.diff(np.flatnonzero(kinds)) >= 1).all()
     assert not captured(case.backbone, [case.samples[3]])[0].tokens[:, 1].any()
+
+
+@pytest.mark.parametrize("case", [name for name in CLASSES if name not in TEXT_ONLY], indirect=True)
+def test_pictures_stand_where_the_text_first_mentions_them(case):
+    backbone, (first, second) = case.backbone, (case.samples[0], case.samples[1])
+    said = ("Is ", " like ", ", or <image 1> larger?")
+    sample = replace(first, question=f"{said[0]}<image 1>{said[1]}<image 2>{said[2]}", choices=(), hint="",
+                     instruction="", pictures=(*first.pictures, *second.pictures))  # fmt: skip
+    (capture,) = captured(backbone, [sample])
+    ids, kinds = capture.tokens[:, 0], capture.tokens[:, 1]
+    places = np.flatnonzero(kinds)
+    between = backbone.tokenizer.decode(ids[places[0] : places[-1]][kinds[places[0] : places[-1]] == 0])
+    assert "like" in between and "Is" not in between and "larger" not in between
+    content = [{"type": "text", "text": said[0]}, {"type": "image"}, {"type": "text", "text": said[1]},
+               {"type": "image"}, {"type": "text", "text": said[2]}]  # fmt: skip
+    shown = [picture.open() for picture in sample.pictures]
+    prompt = backbone.processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+    )
+    own = dict(backbone.processor(text=[prompt], images=[shown], return_tensors="pt"))
+    assert ids.tolist() == own["input_ids"][0].tolist()
+    blocks = backbone.decoder.layers
+    seen = []
+    hook = blocks[3].register_forward_hook(lambda m, args, out: seen.append(out[0] if isinstance(out, tuple) else out))
+    with torch.inference_mode():
+        backbone.model.generate(**own, max_new_tokens=1, do_sample=False)
+    hook.remove()
+    assert torch.equal(torch.from_numpy(capture.hidden[4]), seen[0].reshape(len(ids), -1))
 
 
 def test_without_answers_the_states_are_the_same_and_deeper_blocks_stay_idle(case):

@@ -7,6 +7,7 @@ import huggingface_hub
 import pytest
 import torch
 from checkpoints import make
+from safetensors.torch import load_file, save_file
 from torch import nn
 from typer.testing import CliRunner
 
@@ -111,6 +112,36 @@ def config_only(folder, **config):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     return str(folder)
+
+
+def test_names_and_layers_are_looked_at_before_anything_is_fetched(hub, tmp_path):
+    for wrong, says in ((("--layers", "49"), "has 48 blocks"), (("--grader", "exactly"), "unknown grader")):
+        result = extract("--model", "gemma3-12b", *wrong, "--out", tmp_path / "x.zarr")
+        assert result.exit_code == 2 and says in result.output and not hub.asked
+    assert not (tmp_path / "x.zarr").exists()
+
+
+def test_incomplete_checkpoints_are_refused(tmp_path):
+    folder = make("qwen2.5-vl", tmp_path / "q")
+    whole = (folder / "model.safetensors").read_bytes()
+    weights = load_file(folder / "model.safetensors")
+    lost = next(name for name in weights if name.endswith("layers.2.mlp.up_proj.weight"))
+    save_file({name: held for name, held in weights.items() if name != lost}, folder / "model.safetensors",
+              metadata={"format": "pt"})  # fmt: skip
+    with pytest.raises(UnsupportedError, match=r"lack 1 weights of its decoder.*layers\.2\.mlp\.up_proj"):
+        open_backbone(str(folder), "cpu")
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UnsupportedError, match="cannot load model"):
+        open_backbone(str(folder), "cpu")
+
+
+def test_weights_that_do_not_fit_into_memory(monkeypatch):
+    def full(self, *args, **rest):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(nn.Module, "to", full)
+    with pytest.raises(InvalidInputError, match=r"does not fit into the memory of cpu; use .*--quantize 4bit"):
+        open_backbone("tiny-vl", "cpu")
 
 
 def test_what_is_refused(tmp_path):
