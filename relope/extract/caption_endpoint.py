@@ -17,7 +17,13 @@ ATTEMPTS = 4
 TIMEOUT_S = 120.0
 LONGEST_WAIT_S = 60.0
 _AGAIN = (408, 429, 500, 502, 503, 504)
+_REFUSED = (400, 413, 415, 422)
 _ANSWER_BYTES = 4 << 20
+_KEPT = "what was captioned is kept; the same command goes on from there"
+
+
+class Refused(OutputError):
+    """The server does not take a request: perhaps this picture alone, perhaps any."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ def ask(endpoint: Endpoint, picture: Picture, prompt: str, max_new_tokens: int) 
     """Return the caption of one picture; busy servers are asked again, a few times, after a pause.
 
     Raises:
+        Refused: the server does not take this picture.
         OutputError: the server cannot be reached, refuses, or says something that is no answer.
     """
     body = json.dumps(_question(endpoint.model, picture, prompt, max_new_tokens)).encode()
@@ -65,16 +72,20 @@ def ask(endpoint: Endpoint, picture: Picture, prompt: str, max_new_tokens: int) 
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with _opener().open(request, timeout=TIMEOUT_S) as response:
-                return _caption(endpoint, response.read(_ANSWER_BYTES))
+                said = response.read(_ANSWER_BYTES)
         except urllib.error.HTTPError as error:
-            reason = _reason(endpoint, error)
+            reason = f"{endpoint.url} answered {_reason(endpoint, error)}"
+            if error.code in _REFUSED:
+                raise Refused(reason) from error
             if error.code not in _AGAIN or attempt == ATTEMPTS:
-                raise OutputError(f"{endpoint.url} answered {reason}\nwhat was captioned is kept") from error
+                raise OutputError(f"{reason}\n{_KEPT}") from error
             _pause(attempt, error.headers.get("Retry-After", ""))
         except (OSError, ValueError) as error:
             if attempt == ATTEMPTS:
-                raise OutputError(f"{endpoint.url} cannot be reached: {error}\nwhat was captioned is kept") from error
+                raise OutputError(f"{endpoint.url} cannot be reached: {error}\n{_KEPT}") from error
             _pause(attempt, "")
+        else:
+            return _caption(endpoint, said)
     raise AssertionError  # the last attempt returns or raises
 
 
@@ -114,7 +125,8 @@ def _reason(endpoint: Endpoint, error: urllib.error.HTTPError) -> str:
 
 def _caption(endpoint: Endpoint, body: bytes) -> str:
     try:
-        text = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise OutputError(f"{endpoint.url} sent no chat completion: {body[:200]!r}") from error
-    return text.strip() if isinstance(text, str) else ""
+        said = json.loads(body)["choices"][0]["message"]["content"] or ""
+        text = said if isinstance(said, str) else "".join(part.get("text", "") for part in said)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise OutputError(f"{endpoint.url} sent no chat completion: {body[:200]!r}\n{_KEPT}") from error
+    return text.strip()

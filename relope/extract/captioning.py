@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from relope.errors import InvalidInputError
+from relope.errors import InvalidInputError, OutputError, UnsupportedError
 from relope.extract import caption_endpoint
 from relope.extract.captions import PROMPT, CaptionLog, known_captions
 from relope.extract.datasets import DataSet, check_splits, load_samples
@@ -14,7 +14,11 @@ from relope.extract.samples import distinct_pictures, look_at
 from relope.spec import CaptionSpec
 from relope.types import Picture, Progress
 
-Captioned = tuple[Picture, str]
+Captioned = tuple[Picture, str, str]
+"""Picture, its caption, and why it has none."""
+
+REFUSALS = 3
+"""So many pictures in a row from the first that the server refuses: then it is not about the pictures."""
 
 
 def caption_file(dataset: DataSet, spec: CaptionSpec) -> Path:
@@ -49,15 +53,17 @@ def _describe_all(
 ) -> dict[str, str]:
     """Append a caption for each picture; return digest → reason of those that got none."""
     describe = _endpoint(spec, prompt) if spec.endpoint else _local(spec, prompt)
-    empty = {}
+    without: dict[str, str] = {}
     with closing(CaptionLog(path, spec.model, prompt)) as log:
-        for done, (picture, text) in enumerate(describe(pictures), 1):
+        for done, (picture, text, fault) in enumerate(describe(pictures), 1):
             if text:
                 log.add(picture.digest, text)
             else:
-                empty[picture.digest] = "the model gave an empty caption"
+                without[picture.digest] = fault or "the model gave an empty caption; try a larger --max-new-tokens"
+            if fault and done == len(without) >= min(REFUSALS, len(pictures)):
+                raise OutputError(f"{fault}\nit refused every picture so far; nothing was captioned in this run")
             progress(done, len(pictures))
-    return empty
+    return without
 
 
 Describe = Callable[[Sequence[Picture]], Iterator[Captioned]]
@@ -67,7 +73,10 @@ def _endpoint(spec: CaptionSpec, prompt: str) -> Describe:
     endpoint = caption_endpoint.open_endpoint(spec.endpoint or "", spec.model, spec.api_key_env)
 
     def one(picture: Picture) -> Captioned:
-        return picture, caption_endpoint.ask(endpoint, picture, prompt, spec.max_new_tokens)
+        try:
+            return picture, caption_endpoint.ask(endpoint, picture, prompt, spec.max_new_tokens), ""
+        except caption_endpoint.Refused as error:
+            return picture, "", str(error)
 
     def describe(pictures: Sequence[Picture]) -> Iterator[Captioned]:
         with ThreadPoolExecutor(spec.workers) as threads:
@@ -84,11 +93,13 @@ def _local(spec: CaptionSpec, prompt: str) -> Describe:
     from relope.extract.backbone import open_backbone
 
     backbone = open_backbone(spec.model, spec.device, spec.dtype)
+    if not hasattr(backbone.processor, "image_processor"):
+        raise UnsupportedError(f"model {spec.model} is text-only: it cannot describe pictures; give one that sees them")
 
     def describe(pictures: Sequence[Picture]) -> Iterator[Captioned]:
         for start in range(0, len(pictures), spec.workers):
             batch = pictures[start : start + spec.workers]
             said = caption_local.describe(backbone, batch, prompt, spec.max_new_tokens)
-            yield from zip(batch, said, strict=True)
+            yield from ((picture, text, "") for picture, text in zip(batch, said, strict=True))
 
     return describe

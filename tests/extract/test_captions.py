@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from checkpoints import make
 from mini_hub import png
 from PIL import Image
 
 from relope import steps
-from relope.errors import InvalidInputError, NotFoundError, OutputError
+from relope.errors import InvalidInputError, NotFoundError, OutputError, UnsupportedError
 from relope.extract import caption_endpoint
 from relope.extract.captions import read_captions
 from relope.spec import CaptionSpec, ExtractSpec
@@ -152,10 +153,48 @@ def test_the_key_follows_no_redirect_and_is_never_shown(data, monkeypatch):
         assert stolen == [] and KEY not in str(error.value)
 
 
-@pytest.mark.parametrize("reply", [{"x": 1}, {"choices": []}, "text"])
+@pytest.mark.parametrize("reply", [{"x": 1}, {"choices": []}, "text", answer(3), answer([3])])
 def test_what_is_no_answer(data, reply):
-    with server(lambda n, body: (200, {}, reply)) as (url, _), pytest.raises(OutputError, match="no chat completion"):
-        steps.caption(asked(data, url))
+    with server(lambda n, body: (200, {}, reply)) as (url, seen):
+        with pytest.raises(
+            OutputError, match=r"/chat/completions sent no chat completion: .*\nwhat was captioned is kept"
+        ):
+            steps.caption(asked(data, url, workers=1))
+        assert len(seen) <= 2, "a server that speaks another language is not asked for it again"
+
+
+def test_an_answer_in_pieces(data):
+    pieces = answer([{"type": "text", "text": " a red"}, {"type": "text", "text": " square"}])
+    with server(lambda n, body: (200, {}, pieces)) as (url, _):
+        outcome = steps.caption(asked(data, url))
+    assert set(read_captions(outcome.path).by_image.values()) == {"a red square"}
+
+
+def test_a_picture_that_the_server_refuses_is_skipped_and_named(data):
+    def picky(number, body):
+        return (400, {}, {"error": "content policy"}) if color_of(body)[0] == 0 else honest(number, body)
+
+    with server(picky) as (url, seen):
+        outcome = steps.caption(asked(data, url, workers=1))
+        assert len(seen) == 3 and len(read_captions(outcome.path).by_image) == 2
+    (reason,) = outcome.facts["skipped"].values()
+    assert "answered 400" in reason and "content policy" in reason and "1 skipped" in outcome.text
+
+
+def test_a_server_that_refuses_every_picture_is_an_error(data):
+    def closed(number, body):
+        return 400, {}, {"error": "no such parameter"}
+
+    with server(closed) as (url, seen):
+        with pytest.raises(OutputError, match=r"no such parameter.*\nit refused every picture"):
+            steps.caption(asked(data, url, workers=1))
+        assert len(seen) <= 4
+
+
+def test_a_text_only_model_cannot_describe(data, tmp_path):
+    folder = make("llama", tmp_path / "llama")
+    with pytest.raises(UnsupportedError, match="cannot describe pictures"):
+        steps.caption(asked(data, None, model=str(folder), device="cpu"))
 
 
 def test_mistakes(data):
