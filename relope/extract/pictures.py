@@ -35,7 +35,7 @@ def decode(encoded: bytes) -> "Image":
     Raises:
         InvalidInputError: it is empty, of no known format, truncated, or larger than Pillow's bound.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not encoded:
         raise InvalidInputError("the picture is empty (0 bytes)")
@@ -48,6 +48,8 @@ def decode(encoded: bytes) -> "Image":
         return _on_white(ImageOps.exif_transpose(opened))
     except InvalidInputError:
         raise
+    except UnidentifiedImageError as error:
+        raise InvalidInputError("the picture cannot be decoded: it is of no format that Pillow knows") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"{(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels"
         raise InvalidInputError(f"the picture has more than {limit}; make it smaller") from error

@@ -200,6 +200,22 @@ def test_rows_that_cannot_be_used_are_flaws(tmp_path):
     assert "no data URI" in reasons["garbled"] and "0 bytes" in reasons["nothing"]
 
 
+def test_what_pandas_makes_of_missing_cells_and_whole_numbers(tmp_path):
+    hole = float("nan")
+    rows = [
+        {"question": "a?", "answer": 1.0, "choices": ["x", "y"], "id": 7.0, "hint": hole, "image": hole},
+        {"question": "b?", "answer": 12.0, "choices": hole, "id": 8.0, "hint": "h", "image": hole},
+        {"question": "c?", "answer": 2.5, "choices": hole, "id": 9.0, "hint": hole, "image": uri("red")},
+        {"question": "d?", "answer": hole, "choices": hole, "id": 10.0, "hint": hole, "image": hole},
+    ]
+    samples = every(lines(tmp_path / "q.jsonl", rows))
+    assert {name: sample.answers for name, sample in samples.items()} == {
+        "7": ("B",), "8": ("12",), "9": ("2.5",), "10": ()
+    }  # fmt: skip
+    assert [len(samples[name].pictures) for name in ("8", "9")] == [0, 1] and samples["8"].hint == "h"
+    assert [flaw.reason for flaw in find_flaws(list(samples.values()), text_only=False)[0]] == ["it has no answer"]
+
+
 def questions(n, start=0):
     """Return rows with and without choices, each about a picture of its own."""
     return [{"id": f"q{k}", "question": "what color is it ?", "answer": "red", "image": uri(f"#{k * 999:06x}"),

@@ -47,7 +47,7 @@ BROKEN = {
 def test_broken_pictures_say_what_is_wrong(name):
     with pytest.raises(InvalidInputError, match="the picture") as error:
         decode(BROKEN[name])
-    assert len(str(error.value).splitlines()) == 1 and "<class" not in str(error.value)
+    assert len(str(error.value).splitlines()) == 1 and "<" not in str(error.value)
     assert ("million pixels" in str(error.value)) is ("bomb" in name)
 
 

@@ -7,6 +7,7 @@ flaw, which extraction skips and counts.
 
 import base64
 import binascii
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,7 @@ def _samples(rows: Iterable[Row], name: str) -> list[Sample]:
 
 
 def _sample(row: Row, name: str) -> Sample:
+    row = replace(row, cells={column: _unpanda(cell) for column, cell in row.cells.items()})
     question, choices = _question(row), _choices(row)
     answers, flaw = gold_or_flaw(_answer(row), choices) if _answer(row) is not None else ((), {})
     pictures, hint, caption = _pictures(row), _text(row, "hint"), _text(row, "caption")
@@ -94,6 +96,13 @@ def _sample(row: Row, name: str) -> Sample:
         meta={**flaw, "kind": _text(row, "kind")},
     )
     return replace(made, id=made.id or input_digest(made)[:16], caption=caption)
+
+
+def _unpanda(cell: Any) -> Any:
+    """Return a cell as it was before pandas stored it: no value as NaN, whole numbers beside one as 7.0."""
+    if not isinstance(cell, float) or math.isinf(cell):
+        return cell
+    return None if math.isnan(cell) else int(cell) if cell.is_integer() else cell
 
 
 def _wrong(row: Row, column: str, allowed: str) -> InvalidInputError:
