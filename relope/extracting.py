@@ -11,6 +11,7 @@ from relope.extract.backbones import open_card
 from relope.extract.batches import Batches
 from relope.extract.bill import draw_up, warn_if_full
 from relope.extract.datasets import DataSet, check_splits, load_samples, open_dataset
+from relope.extract.graders import open_grader
 from relope.extract.intake import Intake, additions, take_in
 from relope.extract.loop import run_units
 from relope.extract.plan import halvings, make_plan, note_halving, read_plan
@@ -25,8 +26,7 @@ from relope.types import Sample
 
 def extract_store(spec: ExtractSpec, watch: Watch) -> Outcome:
     """Run a model once over a data set into a store, then grade its answers."""
-    open_card(spec.model)  # a misspelt name is told before any data is fetched
-    additions(spec)
+    _check_names(spec)
     dataset = open_dataset(spec.dataset)
     samples = _read(dataset, spec, watch)
     backbone = _open(spec)
@@ -48,6 +48,16 @@ def extract_store(spec: ExtractSpec, watch: Watch) -> Outcome:
         return outcome
     text = f"{n_reused} samples taken from {spec.reuse}; {outcome.text}"
     return replace(outcome, text=text, facts={**outcome.facts, "reused": n_reused})
+
+
+def _check_names(spec: ExtractSpec) -> None:
+    """Tell a misspelt name or a layer that is not there before anything is fetched."""
+    card = open_card(spec.model)
+    if card.n_blocks:
+        parse_layers(spec.layers, card.n_blocks, card.layer)
+    if spec.grader:
+        open_grader(spec.grader)
+    additions(spec)
 
 
 def _reuse(spec: ExtractSpec, writer: StoreWriter, samples: Sequence[Sample], watch: Watch) -> int:
@@ -100,7 +110,7 @@ def _halved_note(halved: Sequence[Any]) -> str:
 
 def plan_store(spec: PlanSpec, watch: Watch) -> Outcome:
     """Say what an extraction will cost on disk and, if some samples may be run, in time."""
-    open_card(spec.model)
+    _check_names(spec)
     dataset = open_dataset(spec.dataset)
     samples = _read(dataset, spec, watch)
     backbone = _open(spec) if spec.measure else open_skeleton(spec.model, spec.device, spec.dtype)

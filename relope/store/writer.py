@@ -130,7 +130,8 @@ def differences(old: StoreManifest, new: StoreManifest) -> str:
         before, after = getattr(old, name), getattr(new, name)
         if before != after and not any(change.startswith(f"{name} ") for change in changes):
             changes.append(f"{name} was {before}, now {after}")
-    more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+    rest = ", ".join(change.partition(" was ")[0] for change in changes[_SHOWN:])
+    more = f"; and {len(changes) - _SHOWN} more ({rest})" if rest else ""
     return f"{'; '.join(changes[:_SHOWN])}{more}"
 
 
