@@ -4,6 +4,8 @@ import hashlib
 import io
 import sys
 
+import datasets
+import numpy as np
 import pytest
 from mini_hub import REVISION, TEXT, png, serve, write
 from PIL import Image
@@ -110,6 +112,71 @@ def test_mathvision(hub):
     assert prompt_text(without, False).startswith("How big?\n")
 
 
+def test_mmmu_rows_that_make_no_sense_are_flaws(monkeypatch, tmp_path):
+    import mini_hub
+
+    def odd(folder):
+        mini_hub.mmmu(folder)
+        names = ("id", "question", "options", "explanation", "img_type", "answer", "topic_difficulty",
+                 "question_type", "subfield")  # fmt: skip
+        features = {**dict.fromkeys(names, TEXT), **{f"image_{n}": datasets.Image() for n in range(1, 8)}}
+        row = {"question": "What is in <image 1>?", "options": "['a', 'b']", "question_type": "multiple-choice",
+               "answer": "B", "image_1": mini_hub.cell("red")}  # fmt: skip
+        changes = {"ok": {}, "listless": {"options": "a or b"}, "nothing": {"options": None}, "none": {"options": "[]"},
+                   "withheld": {"answer": "?"}, "unseen": {"image_1": None}, "ninth": {"question": "Is <image 9> it?"},
+                   "mute": {"answer": None, "question_type": "open"}, "empty": {"question": None}}  # fmt: skip
+        write(folder, "data/dev", [{**row, "id": name, **change} for name, change in changes.items()], features)
+
+    serve(monkeypatch, tmp_path, mmmu=odd)
+    _, samples = every("mmmu")
+    reasons = {flaw.id: flaw.reason for flaw in find_flaws(samples, text_only=False)[0]}
+    assert "no list: 'a or b'" in reasons.pop("listless") and "no list: '[]'" in reasons.pop("none")
+    assert "'?' is none of the choices" in reasons.pop("withheld") and "no list: ''" in reasons.pop("nothing")
+    assert "mentions <image 1>, which it does not have" in reasons.pop("unseen")
+    assert "mentions <image 9>" in reasons.pop("ninth") and "no answer" in reasons.pop("mute")
+    assert reasons == {"empty": "the question is empty"}
+
+
+def test_rows_without_labels_or_options_are_flaws(monkeypatch, tmp_path):
+    import mini_hub
+
+    def unlabelled(folder):
+        mini_hub.aokvqa(folder)
+        features = {"image": datasets.Image(), "question_id": TEXT, "question": TEXT, "choices": datasets.List(TEXT),
+                    "correct_choice_idx": datasets.Value("int8")}  # fmt: skip
+        row = {"question": "What?", "choices": ["a", "b"], "correct_choice_idx": 1}
+        rows = [{**row, "question_id": "ok"}, {**row, "question_id": "no label", "correct_choice_idx": None},
+                {**row, "question_id": "no options", "choices": None}]  # fmt: skip
+        write(folder, "data/train", rows, features)
+
+    def bare(folder):
+        features = {"image": datasets.Image(), "query": TEXT, "label": datasets.List(TEXT)}
+        rows = [{"query": "How many?", "label": label} for label in (["1"], [], None, [None])]
+        write(folder, "data/train", rows, features)
+
+    serve(monkeypatch, tmp_path, aokvqa=unlabelled, chartqa=bare)
+    flaws = {name: {flaw.id: flaw.reason for flaw in find_flaws(open_dataset(name).load("train", None), False)[0]}
+             for name in ("aokvqa", "chartqa")}  # fmt: skip
+    assert flaws["aokvqa"].keys() == {"no label", "no options"} and flaws["chartqa"].keys() == {
+        f"train-{n}" for n in (1, 2, 3)
+    }
+
+
+def test_testmini_of_mathvision_is_apart_only_where_it_is_asked_for(hub, tmp_path):
+    dataset = open_dataset("mathvision")
+    assert "testmini" not in dataset.splits and check_splits(dataset, ("testmini",)) == ("testmini",)
+    (mini,) = dataset.load("testmini", None)
+    own = {sample.id: sample for split in dataset.splits for sample in dataset.load(split, None)}["1"]
+    assert (mini.id, mini.split, mini.group, mini.answers) == ("testmini-1", "testmini", own.group, own.answers)
+    out = tmp_path / "m.zarr"
+    steps.extract(ExtractSpec(model="tiny-vl", dataset="mathvision", split=("train", "test", "testmini"), out=out,
+                              device="cpu", max_new_tokens=0))  # fmt: skip
+    with ActivationStore.open(out) as store:
+        rows = np.flatnonzero(store.samples["split"] != "testmini")
+        assert sorted(store.samples[rows]["id"]) == ["1", "2"]
+        assert store.samples[rows[apart(store, rows)]]["id"].to_list() == ["2"], "a fit leaves out what testmini asks"
+
+
 def test_mmmu_pictures_go_by_tag(hub):
     _, samples = every("mmmu")
     by_id = {sample.id: sample for sample in samples}
@@ -178,7 +245,6 @@ def test_an_offline_hub_is_said_in_two_lines(monkeypatch, tmp_path):
 
 
 def test_labels_that_make_no_sense_are_flaws(monkeypatch, tmp_path):
-    import datasets
     from mini_hub import aokvqa
 
     def broken(folder):

@@ -82,6 +82,11 @@ def gold_or_flaw(gold: Any, choices: Sequence[str] = ()) -> tuple[tuple[str, ...
         return (), {"flaw": str(error).partition("; give")[0]}
 
 
+def choice_or_flaw(gold: Any, choices: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the same where a question without choices makes no sense."""
+    return gold_or_flaw(gold, choices) if choices else ((), {"flaw": "it has no choices"})
+
+
 def letter_or_flaw(gold: str, choices: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the same where a gold answer with choices is always a letter."""
     return gold_or_flaw(LETTERS.index(gold) if choices and gold in tuple(LETTERS) else gold, choices)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from relope.extract.datasets import DataSet, _tables, gold_or_flaw
+from relope.extract.datasets import DataSet, _tables, choice_or_flaw
 from relope.types import Sample
 
 REPOSITORY = "lmms-lab/ScienceQA"
@@ -40,14 +40,14 @@ def dataset(name: str, config: str, text_only_rows: bool = False) -> DataSet:
 
 def _sample(table: Any, row: int, split: str, name: str) -> Sample:
     cells = table[row]
-    choices = tuple(cells["choices"])
-    answers, flaw = gold_or_flaw(cells["answer"], choices)
+    choices = tuple(cells["choices"] or ())
+    answers, flaw = choice_or_flaw(cells["answer"], choices)
     shown = _tables.cell_picture(table, row, "image")
     return Sample(
         id=f"{split}-{row}",
         dataset=name,
         split=split,
-        question=cells["question"],
+        question=cells["question"] or "",
         answers=answers,
         choices=choices,
         pictures=(shown,) if shown else (),

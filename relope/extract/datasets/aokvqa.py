@@ -5,7 +5,7 @@ The test labels are withheld: the official validation split is what is tested on
 
 from typing import Any
 
-from relope.extract.datasets import DataSet, _tables, gold_or_flaw
+from relope.extract.datasets import DataSet, _tables, choice_or_flaw
 from relope.types import Sample
 
 REPOSITORY = "HuggingFaceM4/A-OKVQA"
@@ -22,14 +22,14 @@ def load(split: str, limit: int | None) -> list[Sample]:
 
 def _sample(table: Any, row: int, split: str) -> Sample:
     cells = table[row]
-    choices = tuple(cells["choices"])
-    answers, flaw = gold_or_flaw(cells["correct_choice_idx"], choices)
+    choices = tuple(cells["choices"] or ())
+    answers, flaw = choice_or_flaw(cells["correct_choice_idx"], choices)
     shown = _tables.cell_picture(table, row, "image")
     return Sample(
         id=cells["question_id"],
         dataset="aokvqa",
         split=split,
-        question=cells["question"],
+        question=cells["question"] or "",
         answers=answers,
         choices=choices,
         pictures=(shown,) if shown else (),

@@ -1,14 +1,19 @@
 """MATH-Vision: competition mathematics with pictures (test 3,040, in 5 folds).
 
 There is no training split, and testmini is part of test, so that test is cut into folds: ``train``
-stands for folds 1–4, ``test`` for fold 0. Nothing is ever learned from what is tested on.
+stands for folds 1–4, ``test`` for fold 0. Nothing is ever learned from what is tested on. testmini is
+there for whoever asks for it; its questions are in the folds too, with the same pictures but other
+ids, so that a fit on the folds of a store that holds testmini leaves them out.
 """
 
 import functools
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from relope.errors import InvalidInputError
 from relope.extract.datasets import DataSet, _tables, letter_or_flaw
 from relope.extract.datasets._groups import FOLD_ALIASES, FOLDS, in_folds
 from relope.extract.prompts import BOXED
@@ -16,12 +21,25 @@ from relope.types import Sample
 
 REPOSITORY = "MathLLMs/MathVision"
 COLUMNS = {"id": "text", "question": "text", "options": "list", "decoded_image": "image", "answer": "text"}
+MINI = "testmini"
 _TAG = re.compile(r"<image\d*>\s?")
 
 
 def load(split: str, limit: int | None) -> list[Sample]:
-    """Return the questions of a fold."""
-    return [sample for sample in _all(_tables.hub_folder(REPOSITORY)) if sample.split == split][:limit]
+    """Return the questions of a fold, or of testmini."""
+    samples = _all(_tables.hub_folder(REPOSITORY))
+    return _mini(samples)[:limit] if split == MINI else [sample for sample in samples if sample.split == split][:limit]
+
+
+def _mini(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the questions of testmini: those of test that it names, in the same groups."""
+    by_id = {sample.id: sample for sample in samples}
+    names = [str(name) for name in _tables.hub_table(REPOSITORY, "data", MINI, {"id": "text"})["id"]]
+    if strange := [name for name in names if name not in by_id]:
+        raise InvalidInputError(
+            f"testmini of {REPOSITORY} has question {strange[0]!r}, which is not in test; its layout has changed"
+        )
+    return [replace(by_id[name], id=f"{MINI}-{name}", split=MINI) for name in names]
 
 
 @functools.lru_cache(maxsize=1)
@@ -33,13 +51,13 @@ def _all(folder: Path) -> list[Sample]:
 def _sample(table: Any, row: int) -> Sample:
     cells = table[row]
     choices = tuple(cells["options"] or ())
-    answers, flaw = letter_or_flaw(cells["answer"], choices)
+    answers, flaw = letter_or_flaw((cells["answer"] or "").strip(), choices)
     shown = _tables.cell_picture(table, row, "decoded_image")
     return Sample(
         id=str(cells["id"]),
         dataset="mathvision",
         split="",
-        question=_TAG.sub("", cells["question"]).strip(),
+        question=_TAG.sub("", cells["question"] or "").strip(),
         answers=answers,
         choices=choices,
         pictures=(shown,) if shown else (),
@@ -56,5 +74,5 @@ DATASET = DataSet(
     resolve=lambda: _tables.hub_revision(REPOSITORY),
     grader="mathvision",
     max_new_tokens=2048,
-    aliases=FOLD_ALIASES,
+    aliases={**FOLD_ALIASES, MINI: (MINI,)},
 )

@@ -40,11 +40,14 @@ def _all(folder: Path) -> list[Sample]:
 
 def _sample(table: Any, row: int) -> Sample:
     cells = table[row]
-    choices = parse_options(cells["options"], cells["id"])
-    if cells["question_type"] == "open":
-        choices = ()
-    (question, *shown), pictures = by_tag([cells["question"], *choices], table, row)
-    answers, flaw = letter_or_flaw(cells["answer"], choices)
+    try:
+        choices = () if cells["question_type"] == "open" else parse_options(cells["options"])
+        answers, flaw = letter_or_flaw(cells["answer"] or "", choices)
+    except InvalidInputError as error:
+        choices, answers, flaw = (), (), {"flaw": str(error)}
+    (question, *shown), pictures, missing = by_tag([cells["question"] or "", *choices], table, row)
+    if missing:
+        flaw = {"flaw": f"it mentions {missing}, which it does not have"}
     subject = _SUBJECT.match(cells["id"])
     return Sample(
         id=cells["id"],
@@ -58,39 +61,36 @@ def _sample(table: Any, row: int) -> Sample:
     )
 
 
-def parse_options(text: str, where: str) -> tuple[str, ...]:
+def parse_options(text: str | None) -> tuple[str, ...]:
     """Return the options, which MMMU keeps as the text of a Python list.
 
     Raises:
-        InvalidInputError: it is no list of texts.
+        InvalidInputError: it is no list, or an empty one.
     """
     try:
-        read = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise InvalidInputError(f"options of MMMU question {where} are no list: {text[:80]!r}") from error
-    if not isinstance(read, list):
-        raise InvalidInputError(f"options of MMMU question {where} are no list: {text[:80]!r}")
+        read = ast.literal_eval(text or "")
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        read = None
+    if not isinstance(read, list) or not read:
+        raise InvalidInputError(f"its options are no list: {(text or '')[:80]!r}")
     return tuple(str(option) for option in read)
 
 
-def by_tag(texts: list[str], table: Any, row: int) -> tuple[list[str], tuple[Picture, ...]]:
-    """Return texts and the pictures that their tags name, in the order in which they first appear.
+def by_tag(texts: list[str], table: Any, row: int) -> tuple[list[str], tuple[Picture, ...], str]:
+    """Return texts, the pictures that their tags name in the order of first mention, and a tag without a picture.
 
     ``<image 3>`` names the column ``image_3``. Tags are numbered anew so that ``<image 1>`` is the
     first picture that the model sees; a picture named twice is shown once. Where no text has a
     tag, every picture of the row is shown, in the order of the columns.
     """
-    pictures: dict[str, Picture] = {}
-    for column in [f"image_{number}" for text in texts for number in _TAG.findall(text)] or IMAGES:
-        if column in IMAGES and column not in pictures and (found := _tables.cell_picture(table, row, column)):
-            pictures[column] = found
-    places = {column: place for place, column in enumerate(pictures, 1)}
-
-    def renumbered(match: re.Match[str]) -> str:
-        place = places.get(f"image_{match[1]}")
-        return f"<image {place}>" if place else ""
-
-    return [_TAG.sub(renumbered, text).strip() for text in texts], tuple(pictures.values())
+    named = dict.fromkeys(number for text in texts for number in _TAG.findall(text))
+    held = {number: _tables.cell_picture(table, row, f"image_{number}") for number in named or range(1, len(IMAGES) + 1)
+            if f"image_{number}" in IMAGES}  # fmt: skip
+    pictures = {number: found for number, found in held.items() if found}
+    places = {number: place for place, number in enumerate(pictures, 1)}
+    missing = next((f"<image {number}>" for number in named if number not in pictures), "")
+    shown = [_TAG.sub(lambda tag: f"<image {places.get(tag[1], tag[1])}>", text).strip() for text in texts]
+    return shown, tuple(pictures.values()), missing
 
 
 DATASET = DataSet(
