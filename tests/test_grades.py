@@ -97,11 +97,24 @@ def test_the_command_prints_a_list(tmp_path):
         ([{"response": 3, "gold": "x"}], "column 'response' in line 1 of r.jsonl holds int"),
         ([{"response": "x", "gold": "Q", "choices": ["a", "b"]}], "column 'gold' in line 1 of r.jsonl: answer 'Q'"),
         ([{"response": "x", "gold": "a", "choices": "ab"}], "column 'choices'"),
+        ([{"response": "x", "gold": "A", "choices": ["w"] * 27}], "at most 26 texts or numbers"),
+        ([{"response": "x", "gold": "A", "choices": ["a", None]}], "at most 26 texts or numbers, not ['a', None]"),
+        ([{"response": "x", "gold": " "}], "column 'gold' in line 1 of r.jsonl is empty"),
+        ([{"response": "x", "gold": []}], "column 'gold' in line 1 of r.jsonl is empty"),
+        ([{"response": "x", "gold": float("nan")}], "answer nan"),
+        ([["x", "y"]], "line 1 of r.jsonl must be an object"),
+        ([], "r.jsonl holds no rows"),
     ],
 )
 def test_mistakes_in_a_file_of_responses(tmp_path, entries, says):
     result = relope("grade", "--responses", rows(tmp_path / "r.jsonl", entries), "--grader", "multiple-choice")
     assert result.exit_code == 2 and says in result.stderr and "Traceback" not in result.output
+
+
+def test_half_a_surrogate_pair_is_printed_as_nothing(tmp_path):
+    path = rows(tmp_path / "r.jsonl", [{"response": "\ud800x", "gold": "x"}])
+    verdicts = json.loads(relope("grade", "--responses", path, "--grader", "exact", "--json").stdout)
+    assert verdicts == [{"correct": True, "parsed": "x", "parse_status": "parsed"}]
 
 
 def test_either_a_store_or_a_file(tmp_path):

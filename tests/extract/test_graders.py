@@ -4,6 +4,7 @@ import csv
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from relope import registry
@@ -55,7 +56,7 @@ def test_the_cases_that_public_suites_disagree_on(case):
 
 
 def test_cases_are_there():
-    assert len(LETTERS) >= 180 and len(VALUES) >= 200 and len(PUBLISHED) >= 50
+    assert len(LETTERS) >= 230 and len(VALUES) >= 300 and len(PUBLISHED) >= 50
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,24 @@ def test_cases_are_there():
 )
 def test_exact(response, right):
     assert exact.grade(response, ("blue",)).correct is right
+
+
+def test_exact_parses_what_the_last_answer_is():
+    parsed = [exact.grade(text, ()).parsed for text in ("So the answer is: **Blue**, since x.", "Blue.", "The sky is.")]
+    assert parsed == ["blue", "blue", "the sky is"]
+
+
+def test_with_options_a_stated_value_is_parsed_and_a_chain_without_one_is_not():
+    judge, choices = open_grader("mathvision").grade, ("10", "12")
+    parsed = {
+        text: judge(text, ("B",), choices).parsed for text in ("\\boxed{20.0}", "so it is (B)", "12", "We add them.")
+    }
+    assert parsed == {"\\boxed{20.0}": "20", "so it is (B)": "B", "12": "B", "We add them.": ""}
+
+
+def test_without_options_the_gold_letter_may_be_spelled_in_any_way():
+    assert all(multiple_choice.grade("**B**", (gold,), ()).correct for gold in ("B", "b", "(B)", "B."))
+    assert not multiple_choice.grade("A", ("a cat",), ()).correct
 
 
 @pytest.mark.parametrize("name", registry.names("graders"))
@@ -111,7 +130,7 @@ def test_gold_answers(gold, choices, answers):
     assert gold_answers(gold, list(choices)) == answers
 
 
-@pytest.mark.parametrize("gold", ["D", 3, -1, "q", "", None, True, {"a": 1}])
+@pytest.mark.parametrize("gold", ["D", 3, -1, "q", "", None, True, {"a": 1}, float("nan")])
 def test_a_gold_answer_that_is_no_option_is_refused(gold):
     with pytest.raises(InvalidInputError, match="answer"):
         gold_answers(gold, ["x", "y", "z"])
@@ -128,7 +147,7 @@ def test_long_answers_keep_their_beginning_and_their_end():
     assert len(bounded("x" * 1_000_000)) <= 20_001
 
 
-WORDS = ("answer is ", "A", "A ", " ", "\n", "not ", "'", "=", ". ", "(A", "is ", "$")
+WORDS = ("answer is ", "A", "A ", " ", "\n", "not ", "'", "=", ". ", "(A", "is ", "$", "A or ", "A, ", "e+", "^", "ﷺ")
 MATHS = ("\\boxed{", "\\frac{", "\\sqrt{", "(", "1", "1,", "1 ", "9^", "-", "\\text{", "1/")
 HOSTILE = [
     *(unit * (1_000_000 // len(unit)) for unit in WORDS + MATHS),
@@ -146,3 +165,24 @@ def test_a_megabyte_or_a_hostile_answer_is_graded_within_a_second(name):
         grader.grade(answer, ("A", "[Red, Blue]", "\\frac{1}{3}"), ("x", "y", "a" * 2_000))
         grader.grade(answer, ("\\frac{1}{3}", answer[:100]), ())
         assert time.perf_counter() - begun < 2.0, answer[:40]  # two answers
+
+
+FRAGMENTS = [
+    *WORDS, *MATHS, "((((", "^^^^", "1,1,1,", "e+", "1e9", "}", "**", "A or ", "A, ", "B and ", "(A) ", "none of ", "<think>",
+    "<|a", "red fox ", "A. cat B. dog", "Vitamin C", "million ", "\\in ", "\\mathrm{m", "\\pm", "Thus, ", "it's ", "-", "₹",
+    "²", "½", "ﷺ", "\u200b", "\u0301", "\ud800", "是", "Ｂ", "\x00",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", registry.names("graders"))
+def test_any_text_is_graded_and_what_is_parsed_is_not_empty(name):
+    grader, random = open_grader(name), np.random.default_rng(0)
+    for turn in range(80):
+        pieces = random.choice(FRAGMENTS, size=random.integers(1, 5)).tolist()
+        text = "".join(pieces) * int(random.choice([1, 3, 40]))
+        text += "".join(map(chr, random.integers(0, 0xD800, size=5))) if turn % 2 else ""
+        for choices in ((), ("cat", "dog", "cow", "red fox"), ("Vitamin C", "1,1,1", "A only", "((((")):
+            for answer in (text, f"\\boxed{{{text}}}"):
+                verdict = grader.grade(answer, ("A", "1e999") if choices else (text,), choices)
+                assert verdict.parse_status == ("parsed" if verdict.parsed else "unparsed"), answer
+                assert not verdict.correct or verdict.parsed, answer
