@@ -168,9 +168,9 @@ def test_a_megabyte_or_a_hostile_answer_is_graded_within_a_second(name):
 
 
 FRAGMENTS = [
-    *WORDS, *MATHS, "((((", "^^^^", "1,1,1,", "e+", "1e9", "}", "**", "A or ", "A, ", "B and ", "(A) ", "none of ", "<think>",
-    "<|a", "red fox ", "A. cat B. dog", "Vitamin C", "million ", "\\in ", "\\mathrm{m", "\\pm", "Thus, ", "it's ", "-", "₹",
-    "²", "½", "ﷺ", "\u200b", "\u0301", "\ud800", "是", "Ｂ", "\x00",
+    *WORDS, *MATHS, "((((", "^^^^", "1,1,1,", "1e9", "}", "**", "B and ", "(A) ", "none of ", "<think>", "<|a",
+    "red fox ", "A. cat B. dog", "Vitamin C", "million ", "\\in ", "\\mathrm{m", "\\pm", "Thus, ", "it's ", "₹", "²",
+    "½", "\u200b", "\u0301", "\ud800", "是", "Ｂ", "\x00",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ MAX_CHARACTERS = 600
 
 _SPACING = re.compile(
     r"\\(?:left|right|displaystyle|[lL]arge|LARGE|[hH]uge|small|limits|bigl?|bigr?|Bigl?|Bigr?|quad|qquad)"
-    r"(?![A-Za-z])|\\[,;:! ()]|\\$|[~$`]"
+    r"(?![A-Za-z])|\\[,;:! ()\[\]]|\\$|[~$`]"
 )
 _WORDS = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf)|operatorname|mbox|boldsymbol|rm|bf)(?![A-Za-z]) ?"
@@ -25,7 +25,7 @@ _MONEY = re.compile(r"\\?\$|[€£¥₹]|\b(?:USD|EUR|GBP)\b|\bUS(?=\$)|\\(?:pou
 _PERCENT = re.compile(r"\\?%|\b(?:percent|per cent)\b")
 _REPLACED = {
     "−": "-", "–": "-", "—": "-", "×": "*", "·": "*", "⋅": "*", "÷": "/", "⁄": "/", "π": r"\pi ", "√": r"\sqrt ",
-    "∞": r"\infty ", "∪": r"\cup ", "∈": "=", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}",
+    "∞": r"\infty ", "∪": r"\cup ", "∈": "=", "≥": ">=", "≤": "<=", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}",
     "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "≈": "=", "{,}": ",",
 }  # fmt: skip
 _COMMANDS = {"times": "*", "cdot": "*", "ast": "*", "div": "/", "approx": "=", "simeq": "=", "sim": "=",

@@ -73,8 +73,13 @@ def leading(text: str, choices: Sequence[str]) -> str:
 def _sole(text: str, match: re.Match[str]) -> bool:
     """Return whether a leading label is neither denied, nor one of several, nor the first of a list."""
     end = match.end()
-    listed = "A" in match[0].upper() and _LISTED.match(text, end)
-    return not (_DENIED_AFTER.match(text, end) or _NEXT_LABEL.match(text, end) or listed)
+    first = "A" in match[0].upper() and listed(text, end)
+    return not (first or _DENIED_AFTER.match(text, end) or _NEXT_LABEL.match(text, end))
+
+
+def listed(text: str, end: int) -> bool:
+    """Return whether the line after a place is labelled B, so that an A there begins a list of the options."""
+    return bool(_LISTED.match(text, end))
 
 
 def named(text: str, pattern: re.Pattern[str], choices: Sequence[str]) -> str:

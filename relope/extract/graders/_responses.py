@@ -38,7 +38,9 @@ def _verdict(row: Row, grader: Grader) -> Verdict:
     except InvalidInputError as error:
         raise InvalidInputError(f"column 'gold' in {row.where}: {error}") from error
     if not answers or not all(answer.strip() for answer in answers):
-        raise InvalidInputError(f"column 'gold' in {row.where} is empty; it must be the right answer, or a list of them")
+        raise InvalidInputError(
+            f"column 'gold' in {row.where} is empty; it must be the right answer, or a list of them"
+        )
     verdict = grader.grade(response or "", answers, choices)
     return {"correct": verdict.correct, "parsed": verdict.parsed, "parse_status": verdict.parse_status}
 
@@ -52,6 +54,7 @@ def _choices(row: Row) -> tuple[str, ...]:
     plain = all(isinstance(choice, (str, int, float)) and not isinstance(choice, bool) for choice in choices)
     if not plain or len(choices) > len(LETTERS):
         raise InvalidInputError(
-            f"column 'choices' in {row.where} must hold at most {len(LETTERS)} texts or numbers, not {str(choices)[:60]}"
+            f"column 'choices' in {row.where} must hold at most {len(LETTERS)} texts or numbers, "
+            f"not {str(choices)[:60]}"
         )
     return tuple(str(choice) for choice in choices)

@@ -15,6 +15,7 @@ _TAGS = re.compile(
     r"</?(?:answer|think|thinking|final|final_answer|b|i|u|em|strong|p|br|s|bos|eos|end_of_turn) ?/?>"
     r"|<\|[a-z_]{1,20}\|>"
 )
+_SIGNS = {"\N{MINUS SIGN}": "-", "‘": "'", "’": "'", "“": '"', "”": '"'}
 _FOREIGN = re.compile(r"[^\x00-\x7f]")
 _STATED = re.compile(
     r"\b(?:answers?|results?|ans)\b(?: (?!not\b|never\b|isn)[A-Za-z']{1,20}){0,6}? ?"
@@ -43,7 +44,7 @@ def _plain_form(character: str) -> str:
         return ""
     if unicodedata.decomposition(character).startswith(("<super>", "<fraction>")):
         return character
-    form = "-" if character == "\N{MINUS SIGN}" else unicodedata.normalize("NFKC", character)
+    form = _SIGNS.get(character) or unicodedata.normalize("NFKC", character)
     return form if len(form) < 5 else character  # some stand for whole phrases
 
 
@@ -92,7 +93,7 @@ def tail(text: str) -> str:
     """Return the rest of the line after the last "answer is" (or the next line), or ``""``."""
     ends = [match.end() for match in _STATED.finditer(text)]
     lines = text[ends[-1] :].lstrip(" :*_\n").splitlines() if ends else []
-    return lines[0].strip(" :") if lines else ""
+    return next((line.strip(" :") for line in lines if plain(line)), "")
 
 
 def concluded(text: str) -> str:

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from relope.extract.graders import _text, bounded
-from relope.extract.graders._letters import doubted, leading, named, whole, word
+from relope.extract.graders._letters import doubted, leading, listed, named, whole, word
 from relope.extract.graders.exact import fold
 from relope.extract.prompts import LETTERS
 from relope.types import Grade
@@ -84,10 +84,11 @@ def _explicit(text: str, choices: Sequence[str]) -> str:
     for match in _EXPLICIT.finditer(text):
         place = 1 if match[1] else "correct"
         letter, end = match[place], match.end(place)
-        if word(text, letter, end, choices) or (place != 1 and letter.islower() and not match["option"]):
+        loose = place != 1 and letter.islower() and not match["option"]
+        begun = letter in "aA" and listed(text, end)
+        if loose or begun or word(text, letter, end, choices) or letter.upper() not in LETTERS[: len(choices)]:
             continue
-        known = letter.upper() in LETTERS[: len(choices)]
-        if known and not doubted(text, match.start()) and not _ANOTHER.match(text, end):
+        if not doubted(text, match.start()) and not _ANOTHER.match(text, end):
             found = letter.upper()
     return found
 
