@@ -49,12 +49,12 @@ def clean(text: str) -> str:
     text = _RAISED.sub(lambda match: f"^{{{unicodedata.normalize('NFKC', match[0])}}} ", text)
     for old, new in _REPLACED.items():
         text = text.replace(old, new)
-    text = _ABOUT.sub("", _EMPHASIS.sub("", text).strip(" *_`"))
+    text = _EMPHASIS.sub("", text).strip(" *_`")
     text = _MONEY.sub("", _DEGREE.sub(" ", text))
     text = _FRACTION.sub(r"\\frac", _SPACING.sub(" ", text))
     text = _TIMES.sub("*", _PER.sub(r" \1/\2", _unwrapped_words(text)))
     text = _COMMAND.sub(lambda match: _COMMANDS.get(match[1], match[0]), text)
-    return " ".join(_PERCENT.sub(" ", text).split()).rstrip(".,;: ")
+    return _ABOUT.sub("", " ".join(_PERCENT.sub(" ", text).split())).rstrip(".,;: ")
 
 
 def _unwrapped_words(text: str) -> str:

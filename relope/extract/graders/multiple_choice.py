@@ -45,7 +45,7 @@ _WORDLY = r"[^\W\u3040-\u9fff]"
 """A letter or digit, but none of Chinese or Japanese, where words are not spaced."""
 
 _BRACKETED = re.compile(r"(?<![A-Za-z0-9\\])[(\[]([A-Za-z])[)\]]")
-_STANDALONE = re.compile(rf"(?<!{_WORDLY}|[.'’°/+-])(?<!\d )([A-Z])(?!{_WORDLY}|['’°/+#-]|\.\w)")
+_STANDALONE = re.compile(rf"(?<!{_WORDLY}|[.'’°/+-])(?<!\d )([A-Z])(?!{_WORDLY}|['’°/+#-]| ?=|\.\w)")
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _NONE = re.compile(r"\b(?:none|neither) of (?:the|these|them)\b", re.IGNORECASE)
 
