@@ -147,7 +147,26 @@ def test_long_answers_keep_their_beginning_and_their_end():
     assert len(bounded("x" * 1_000_000)) <= 20_001
 
 
-WORDS = ("answer is ", "A", "A ", " ", "\n", "not ", "'", "=", ". ", "(A", "is ", "$", "A or ", "A, ", "e+", "^", "ﷺ")
+WORDS = (
+    "answer is ",
+    "A",
+    "A ",
+    " ",
+    "\n",
+    "not ",
+    "'",
+    "=",
+    ". ",
+    "(A",
+    "is ",
+    "$",
+    "A or ",
+    "A, ",
+    "e+",
+    "^",
+    "ﷺ",
+    "\u0301\u0316",
+)
 MATHS = ("\\boxed{", "\\frac{", "\\sqrt{", "(", "1", "1,", "1 ", "9^", "-", "\\text{", "1/")
 HOSTILE = [
     *(unit * (1_000_000 // len(unit)) for unit in WORDS + MATHS),

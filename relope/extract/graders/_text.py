@@ -17,6 +17,9 @@ _TAGS = re.compile(
 )
 _SIGNS = {"\N{MINUS SIGN}": "-", "‘": "'", "’": "'", "“": '"', "”": '"'}
 _FOREIGN = re.compile(r"[^\x00-\x7f]")
+_PIECE = re.compile(r"\S{1,100}")
+"""Accents are joined to their letters piece by piece: sorting a long run of accents takes quadratic time."""
+
 _STATED = re.compile(
     r"\b(?:answers?|results?|ans)\b(?: (?!not\b|never\b|isn)[A-Za-z']{1,20}){0,6}? ?"
     r"(?::|=|\b(?:is|are|was|be|equals)\b(?! not\b|n't))",
@@ -35,7 +38,8 @@ def unified(text: str) -> str:
     """Return text with plain letters, digits and signs for their full-width or styled forms; 10² stays 10²."""
     if text.isascii():
         return text
-    return unicodedata.normalize("NFC", _FOREIGN.sub(lambda match: _plain_form(match[0]), text))
+    text = _FOREIGN.sub(lambda match: _plain_form(match[0]), text)
+    return _PIECE.sub(lambda match: unicodedata.normalize("NFC", match[0]), text)
 
 
 @functools.lru_cache(4096)
