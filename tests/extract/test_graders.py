@@ -200,7 +200,12 @@ def test_any_text_is_graded_and_what_is_parsed_is_not_empty(name):
         pieces = random.choice(FRAGMENTS, size=random.integers(1, 5)).tolist()
         text = "".join(pieces) * int(random.choice([1, 3, 40]))
         text += "".join(map(chr, random.integers(0, 0xD800, size=5))) if turn % 2 else ""
-        for choices in ((), ("cat", "dog", "cow", "red fox"), ("Vitamin C", "1,1,1", "A only", "((((")):
+        for choices in (
+            (),
+            ("", "red fox"),
+            ("cat", "dog", "cow", "red fox"),
+            ("Vitamin C", "1,1,1", "A only", "(((("),
+        ):
             for answer in (text, f"\\boxed{{{text}}}"):
                 verdict = grader.grade(answer, ("A", "1e999") if choices else (text,), choices)
                 assert verdict.parse_status == ("parsed" if verdict.parsed else "unparsed"), answer

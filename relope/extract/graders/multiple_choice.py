@@ -133,9 +133,11 @@ def _contained(text: str, choices: Sequence[str]) -> str:
     if not longest or lengths.count(longest) > 1:
         return ""
     place = lengths.index(longest)
-    others = said.replace(options[place], " ")
-    listed = len(options) > 1 and all(_mentions(others, option) for option in options if option != options[place])
-    return "" if listed else LETTERS[place]
+    rest, others = (
+        said.replace(options[place], " "),
+        [option for option in options if option not in ("", options[place])],
+    )
+    return "" if others and all(_mentions(rest, option) for option in others) else LETTERS[place]
 
 
 def _mentions(said: str, option: str) -> bool:
