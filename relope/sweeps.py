@@ -183,14 +183,14 @@ class Setting:
     Attributes:
         inner_auc: mean over the seeds.
         ci95: of that mean, from draws of image groups that all settings share; None where undefined.
-        deviation: standard deviation over the seeds.
+        deviation: standard deviation over the seeds; None for one seed, which shows nothing.
         n_held: fewest and most samples that a run held out.
     """
 
     chosen: dict[str, Any]
     inner_auc: float
     ci95: tuple[float, float] | None
-    deviation: float
+    deviation: float | None
     n_held: tuple[int, int]
     best_epoch: float | None
     seconds: float
@@ -214,7 +214,7 @@ def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]], drawn: Sequen
             chosen=members[0][0].chosen,
             inner_auc=float(aucs.mean()),
             ci95=mean([one for _, _, one in members]).ci95,
-            deviation=float(aucs.std(ddof=1)) if len(aucs) > 1 else 0.0,
+            deviation=float(aucs.std(ddof=1)) if len(aucs) > 1 else None,
             n_held=(min(n_held), max(n_held)),
             best_epoch=float(np.median(epochs)) if epochs else None,
             seconds=float(sum(row["seconds"] for _, row, _ in members)),
@@ -231,7 +231,7 @@ def shown(
             *(str(value) for value in setting.chosen.values()),
             f"{setting.inner_auc:.4f}",
             "—" if setting.ci95 is None else f"{setting.ci95[0]:.4f}–{setting.ci95[1]:.4f}",
-            f"{setting.deviation:.4f}",
+            "—" if setting.deviation is None else f"{setting.deviation:.4f}",
             "—" if setting.best_epoch is None else f"{setting.best_epoch:g}",
             f"{setting.seconds:.1f}",
             "← selected" if setting is best else "",

@@ -126,14 +126,14 @@ def _varied(table: pl.DataFrame) -> list[str]:
     return [
         name
         for name, dtype in table.schema.items()
-        if name not in NO_SETTING and dtype.is_numeric() and table[name].n_unique() > 1
+        if name not in NO_SETTING and dtype.is_numeric() and table[name].drop_nulls().n_unique() > 1
     ]
 
 
 def _points(table: pl.DataFrame, setting: str, drawn: list[Drawn] | None, path: str) -> list[Json]:
     """Return a record for each value of a setting, smallest first; means over all runs that have it."""
     table = table.with_row_index("place")
-    parts = [table.filter(pl.col(setting) == value) for value in table[setting].unique().sort()]
+    parts = [table.filter(pl.col(setting) == value) for value in table[setting].drop_nulls().unique().sort()]
     means = None if drawn is None else [mean([drawn[place] for place in part["place"]]) for part in parts]
     aucs = [float(part["inner_auc"].to_numpy().mean()) for part in parts]
     best = aucs.index(max(aucs))

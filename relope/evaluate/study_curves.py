@@ -22,7 +22,7 @@ def figure2(inputs: StudyInputs) -> Study:
     rows, records = [], []
     for one in hybrid:
         by_name = {row["method"]: row for row in one.report["methods"]}
-        for method in inputs.methods([one]):
+        for method in inputs.methods(hybrid):
             if method not in by_name:
                 continue
             metrics = by_name[method]["metrics"]
@@ -31,24 +31,25 @@ def figure2(inputs: StudyInputs) -> Study:
             records += [_metric(one, method, name, metrics[name]) for name in names]
     columns = ["model", "data", "method", *(f"at {mark} %" for mark in MARKS)]
     columns += ["APGR", "CPT(50 %)", "CPT(80 %)", "QNC"]
-    table = Table(
-        "figure2",
-        "Accuracy of the whole system at 10, 20 and 50 % escalated, and routing metrics",
-        columns,
-        rows,
-        records,
-        3,
-        [PAIRED],
-    )
+    title = "Accuracy of the whole system at 10, 20 and 50 % escalated, and routing metrics"
+    table = Table("figure2", title, columns, rows, records, 3, [PAIRED])
     about = (
         "The lowest-scored share of the questions goes to the large model. The dashed line is blind escalation, the "
         "dotted one an oracle that knows every verdict beforehand."
     )
-    plainly = study_figures.unnamed(inputs, hybrid)
-    grey = f" Thin grey lines, not named there: {listed(plainly)}." if plainly else ""
-    caption = f"Accuracy of the system by share escalated; names stand in the order at 50 %.{grey}"
-    figures = [(study_figures.routing_panels(inputs, hybrid), caption)]
+    text = f"accuracy of the system by share escalated; names stand in the order at 50 %.{_unnamed(inputs, hybrid)}"
+    drawn = study_figures.routing_figures(inputs, hybrid)
+    figures = [(svg, f"{model}: {text}") for model, svg in drawn.items()]
     return Study("Figure 2: routing curves", inputs.described(), shows(inputs, about), [table], figures)
+
+
+def _unnamed(inputs: StudyInputs, reports: list[Evaluated]) -> str:
+    """Say which methods have no name in the pictures, or are in none."""
+    grey = study_figures.unnamed(inputs, reports)
+    controls = {row["method"] for one in reports for row in one.report["methods"] if row["is_control"]}
+    left_out = sorted(controls & set(inputs.methods(reports)))
+    said = f" Thin grey lines without a name: {listed(grey)}." if grey else ""
+    return said + (f" Not drawn, since they are controls: {listed(left_out)}." if left_out else "")
 
 
 def _cell(name: str, metric: Json) -> str:

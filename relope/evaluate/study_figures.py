@@ -73,9 +73,18 @@ def colours(names: Sequence[str], controls: Sequence[str] = ()) -> dict[str, str
     return found
 
 
-def routing_panels(inputs: StudyInputs, reports: Sequence[Evaluated]) -> str:
-    """Draw one panel a report: accuracy of the system against the share escalated."""
+def routing_figures(inputs: StudyInputs, reports: Sequence[Evaluated]) -> dict[str, str]:
+    """Draw a figure a small model, one panel a report; a method has the same colour in all."""
     shown = _ranked(inputs, reports)
+    models = list(dict.fromkeys(one.model for one in reports))
+    return {
+        model: _routing_panels(f"routing{place}", [one for one in reports if one.model == model], shown)
+        for place, model in enumerate(models)
+    }
+
+
+def _routing_panels(name: str, reports: Sequence[Evaluated], shown: Sequence[str]) -> str:
+    """Draw accuracy of the system against the share escalated."""
     tint = colours(shown)
 
     def paint(axes: "Axes", place: int, pixels: int) -> None:
@@ -101,11 +110,11 @@ def routing_panels(inputs: StudyInputs, reports: Sequence[Evaluated]) -> str:
         end_labels(axes, ends, pixels, leaders=False)
 
     text = f"Routing curves of {', '.join(shown)}: accuracy of the whole system by share escalated."
-    return panels("routing", text, len(reports), 2, LABEL_ROOM, paint)
+    return panels(name, text, len(reports), 2, LABEL_ROOM, paint)
 
 
 def unnamed(inputs: StudyInputs, reports: Sequence[Evaluated]) -> list[str]:
-    """Return the methods that `routing_panels` has no colour left for."""
+    """Return the methods that `routing_figures` has no colour left for."""
     return [name for name, colour in colours(_ranked(inputs, reports)).items() if colour == GREY]
 
 

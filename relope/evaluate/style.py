@@ -60,6 +60,8 @@ tbody.controls tr.why td { border-top: 6px solid var(--paper); }
 .higher { color: var(--s3); font-weight: 650; }
 .lower { color: var(--s2); font-weight: 650; }
 tr.group th { font-weight: 650; font-size: .93rem; color: var(--ink); padding-top: 1.1rem; }
+.study { max-width: 1110px; }
+.study figure { max-width: 960px; }
 .study thead th { vertical-align: bottom; }
 .study table { width: auto; min-width: 34rem; font-size: .89rem; }
 .study caption { color: var(--ink); font-size: 1rem; font-weight: 650; padding-top: 1.6rem; }
@@ -96,6 +98,7 @@ dl.how dd { margin: 0; overflow-wrap: anywhere; }
   }
   @page { size: A4; margin: 12mm; }
   body { max-width: none; padding: 0; zoom: .71; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  .study { zoom: .65; }
   .wide, .scroll { overflow: visible; }
   figure, .tiles, tr, .card, caption { break-inside: avoid; }
   h2, h3, h3 + p, caption, thead, tr.group { break-after: avoid; }

@@ -183,11 +183,13 @@ def test_figure2_names_the_methods_without_a_colour(tmp_path):
     methods = {f"m{place}": 0.9 - place / 10 for place in range(8)}
     make_report(tmp_path / "a", methods={**methods, "question-kind": 0.01})
     found, page = study(tmp_path, "figure2", tmp_path / "a")
-    assert "Thin grey lines, not named there: m6, m7." in page.replace(" and ", ", ")
+    assert "Thin grey lines without a name: m6 and m7. Not drawn, since they are controls: question-kind." in page
     (row,) = [row for row in found["tables"][0]["rows"] if row[2] == "m0"]
     assert row[3].count("(") == 1 and row[6].count("–") == 1
     make_report(tmp_path / "b", methods={"m0": 0.5})
-    assert "Thin grey" not in study(tmp_path, "figure2", tmp_path / "b")[1]
+    make_report(tmp_path / "c", methods={"m0": 0.5}, model="another")
+    _, page = study(tmp_path, "figure2", tmp_path / "b", tmp_path / "c")
+    assert "Thin grey" not in page and "Not drawn" not in page and page.count('class="figure"') == 2
 
 
 def test_figure3_averages_runs(tmp_path):
