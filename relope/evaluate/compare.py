@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from relope.errors import InvalidInputError
-from relope.evaluate.draws import align_reports, draw_aucs
+from relope.evaluate.draws import Drawn, align_reports, draw_aucs
 from relope.evaluate.export import hundred, signed_hundred
 from relope.evaluate.metrics import auc_null_reason
 from relope.evaluate.persample import Evaluated, read_report
@@ -29,37 +29,49 @@ def compare_reports(first: Path, second: Path, resamples: int, seed: int) -> Jso
         "only_in_first": [name for name in one.scores if name not in two.scores],
         "only_in_second": [name for name in two.scores if name not in one.scores],
     }
-    changes = {name: drawn[1][name].minus(drawn[0][name]) for name in methods}
-    tests = {name: change.test() for name, change in changes.items()}
-    known = {name: test for name, test in tests.items() if test is not None}
-    adjusted = dict(zip(known, holm([test.p for test in known.values()]), strict=True))
-    rows, records = [], []
-    for name in methods:
-        before, after, test = drawn[0][name], drawn[1][name], tests[name]
-        p = adjusted.get(name)
-        verdict = (
-            DASH if p is None else "no change shown" if p >= ALPHA else "higher" if changes[name].value > 0 else "lower"
-        )
-        change = DASH if test is None else signed_hundred(test.value, (test.low, test.high))
-        rows.append([name, hundred(before.known, before.ci95), hundred(after.known, after.ci95), change,
-                     DASH if p is None else f"{p:.3f}", verdict])  # fmt: skip
-        records.append({
-            "method": name, "first": before.known, "second": after.known, "change": changes[name].known,
-            "ci95": None if test is None else [test.low, test.high], "p": None if test is None else test.p,
-            "p_holm": p, "verdict": verdict,
-            "null_reason": auc_null_reason(one.correct) or auc_null_reason(two.correct),
-        })  # fmt: skip
+    records = _changes(drawn[0], drawn[1], methods)
+    reason = auc_null_reason(one.correct) or auc_null_reason(two.correct)
+    sizes = {"n_first": len(one.correct), "n_second": len(two.correct), "null_reason": reason}
     return {
         "title": "AUC × 100: change from first to second",
         "what": _what(one, two, paired, only),
         "paired": paired,
         "columns": COLUMNS,
-        "rows": rows,
-        "records": records,
+        "rows": [_row(record) for record in records],
+        "records": [{**record, **sizes} for record in records],
         **only,
         "accuracy": [float(one.correct.mean()), float(two.correct.mean())],
         "settings_changed": _settings(one, two),
     }
+
+
+def _changes(first: dict[str, Drawn], second: dict[str, Drawn], methods: list[str]) -> list[Json]:
+    """Return a record a method: both AUCs and the change, its p-value corrected for all methods."""
+    changes = {name: second[name].minus(first[name]) for name in methods}
+    tests = {name: change.test() for name, change in changes.items()}
+    known = {name: test for name, test in tests.items() if test is not None}
+    adjusted = dict(zip(known, holm([test.p for test in known.values()]), strict=True))
+    found = []
+    for name in methods:
+        test, p = tests[name], adjusted.get(name)
+        verdict = (
+            DASH if p is None else "no change shown" if p >= ALPHA else "higher" if changes[name].value > 0 else "lower"
+        )
+        found.append({
+            "method": name, "first": first[name].known, "first_ci95": first[name].ci95, "second": second[name].known,
+            "second_ci95": second[name].ci95, "change": changes[name].known,
+            "ci95": None if test is None else [test.low, test.high], "p": None if test is None else test.p,
+            "p_holm": p, "verdict": verdict,
+        })  # fmt: skip
+    return found
+
+
+def _row(record: Json) -> list[str]:
+    return [
+        record["method"], hundred(record["first"], record["first_ci95"]),
+        hundred(record["second"], record["second_ci95"]), signed_hundred(record["change"], record["ci95"]),
+        DASH if record["p_holm"] is None else f"{record['p_holm']:.3f}", record["verdict"],
+    ]  # fmt: skip
 
 
 def _aligned(first: Evaluated, second: Evaluated) -> tuple[list[Evaluated], bool]:

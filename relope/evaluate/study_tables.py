@@ -172,25 +172,12 @@ def table1(inputs: StudyInputs) -> Study:
         )
     rows, records = [], []
     pairs = _pairs(pictures, text)
-    methods = inputs.methods()
     drawn = [_conditions(inputs, pair, place) for place, pair in enumerate(pairs)]
-    for method in methods:
+    for method in inputs.methods():
         for condition in ("text only", "multimodal", "difference"):
-            row = [method, condition]
-            for (one, other), (both, _) in zip(pairs, drawn, strict=True):
-                shown = {"text only": both[1], "multimodal": both[0]}
-                key = condition.replace(" ", "_")
-                if condition == "difference":
-                    value = both[0].get(method, UNKNOWN).minus(both[1].get(method, UNKNOWN))
-                    row.append(signed_hundred(value.known, value.ci95))
-                    records.append(record(one, method, value, condition=condition))
-                    continue
-                value = shown[condition].get(method, UNKNOWN)
-                paper = published.value("table1", one.model, method, one.dataset, condition=key)
-                row.append(cell(value, paper))
-                owner = other if condition == "text only" else one
-                records.append(record(owner, method, value, paper, condition=condition))
-            rows.append(row)
+            cells = [_condition(pair, both, method, condition) for pair, (both, _) in zip(pairs, drawn, strict=True)]
+            rows.append([method, condition, *(shown for shown, _ in cells)])
+            records += [found for _, found in cells]
     columns = ["method", "condition", *(f"{one.dataset}, n={len(one.correct):,}" for one, _ in pairs)]
     others = [
         f"{one.dataset} (text only: {other.dataset}, n={len(other.correct):,})"
@@ -206,6 +193,20 @@ def table1(inputs: StudyInputs) -> Study:
         "Table 1: text only against multimodal", inputs.described(), shows(inputs, about),
         [main, *published_tables("table1")],
     )  # fmt: skip
+
+
+def _condition(
+    pair: tuple[Evaluated, Evaluated], both: list[dict[str, Drawn]], method: str, condition: str
+) -> tuple[str, Json]:
+    """Return the cell and the record of a method in one condition; both come with pictures first."""
+    pictures, text = (drawn.get(method, UNKNOWN) for drawn in both)
+    if condition == "difference":
+        value, owner = pictures.minus(text), next((one for one in pair if method not in one.scores), pair[0])
+        return signed_hundred(value.known, value.ci95), record(owner, method, value, condition=condition)
+    value, owner = (text, pair[1]) if condition == "text only" else (pictures, pair[0])
+    key = condition.replace(" ", "_")
+    paper = published.value("table1", pair[0].model, method, pair[0].dataset, condition=key)
+    return cell(value, paper), record(owner, method, value, paper, condition=condition)
 
 
 def _without_pictures(one: Evaluated) -> bool:
