@@ -101,7 +101,9 @@ def price_table(report: Json) -> str:
         ]
         head: Head = [("method", False), ("decides", False), *((f"{mark}{NARROW}% escalated", True) for mark in marks)]
         tables.append(table(f"Mean cost: {unit}.", head, rows_of(report, cells)))
-    return f"<p>{PAID}{_not_counted(report)}</p>{''.join(tables)}"
+    known = any(report["methods"][0]["costs"].values())
+    paid = f"<p>{PAID}{_not_counted(report)}</p>" if known else ""
+    return paid + "".join(tables)
 
 
 def _digits(smallest: float) -> int:

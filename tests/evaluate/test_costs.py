@@ -79,6 +79,16 @@ def test_the_report_says_when_a_method_decides_and_what_is_not_counted(tmp_path)
     assert "Not counted: what the small model does beside answering for mot (--samples)" in page
 
 
+def test_nothing_is_said_of_costs_that_are_unknown(tmp_path):
+    inputs = ReportInputs(
+        title="t", what="w", small_name="s", large_name="", dataset="d", labels=labels_of(np.array([True, False])),
+        methods=[MethodScores("probe", np.array([0.9, 0.1]))], costs=made(large=None), resamples=10,
+    )  # fmt: skip
+    build_report(inputs, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("is unknown, so it is not shown") == 2 and "A query that is kept" not in page
+
+
 def test_the_example_can_be_read_and_is_pointed_at(tmp_path):
     models = read_prices(EXAMPLE).models
     assert models["tiny-vl-large"].seconds_per_answer_token is None
