@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from relope.places import outputs_beside
+from relope.places import is_uri, outputs_beside
 from relope.provenance import digest, file_digest
 from relope.routers import folds_path, router_folder, router_name, scores_path
 from relope.spec import Spec
@@ -52,6 +52,14 @@ def inputs_of(step: str, spec: Spec) -> list[Path]:
     if step == "evaluate" and not given["scores"]:
         found.append(scores_path(given["store"], "x").parent)
     return found
+
+
+def given_of(spec: Spec) -> list[Path]:
+    """Return the files, stores and folders that must be there when a step begins; not those of a URI."""
+    given: Any = spec.model_dump()
+    named = [given.get(name) for name in INPUTS if name != "router"]  # which may also name a method
+    listed = [one for value in named for one in (value if isinstance(value, (tuple, list)) else [value]) if one]
+    return [Path(one) for one in listed if not is_uri(one)]
 
 
 def related(first: Path, second: Path) -> bool:

@@ -1,7 +1,7 @@
 """pipelines.yaml → an ordered list of steps with checked specifications, and what each waits for."""
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import yaml
 
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, unknown
-from relope.lineage import inputs_of, output_of, related
+from relope.lineage import given_of, inputs_of, output_of, related
 from relope.references import Made, combinations, resolve
 from relope.spec import SPECS, Spec, build
 
@@ -49,6 +49,7 @@ class PlannedStep:
         spec: its specification.
         output: where it puts what it makes.
         needs: places in the plan of the steps that it reads from.
+        lacks: what it reads that neither is there nor is made by an earlier step.
     """
 
     stage: str
@@ -57,6 +58,7 @@ class PlannedStep:
     spec: Spec
     output: Path
     needs: frozenset[int] = frozenset()
+    lacks: tuple[Path, ...] = ()
 
     @property
     def title(self) -> str:
@@ -157,7 +159,9 @@ def _linked(step: PlannedStep, before: list[PlannedStep]) -> PlannedStep:
     if step.step == "extract":
         reads.append(step.output)
     needs = frozenset(place for place, other in enumerate(before) if any(related(path, other.output) for path in reads))
-    return PlannedStep(step.stage, step.step, step.variant, step.spec, step.output, needs)
+    made = [other.output for other in before]
+    lacks = [path for path in given_of(step.spec) if not any(related(path, one) for one in made) and not path.exists()]
+    return replace(step, needs=needs, lacks=tuple(lacks))
 
 
 def _check_mapping(where: str, value: Any) -> None:

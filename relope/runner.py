@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from relope.errors import InvalidInputError, RelopeError
+from relope.errors import InvalidInputError, NotFoundError, RelopeError
 from relope.ledger import Decision, Ledger
 from relope.pipeline import PlannedStep
 from relope.spec import FitSpec, Spec
@@ -82,7 +82,9 @@ def decisions(steps: list[PlannedStep], ledger: Ledger) -> list[Decision]:
     found: list[Decision] = []
     for step in steps:
         upstream = sorted(place for place in step.needs if found[place].run)
-        if upstream:
+        if step.lacks:
+            found.append(Decision(True, f"cannot: {step.lacks[0]} is not there, and no step before makes it"))
+        elif upstream:
             found.append(Decision(True, f"follows {steps[upstream[0]].title}"))
         else:
             found.append(ledger.decide(step.step, step.spec))
@@ -93,9 +95,10 @@ def run_pipeline(steps: list[PlannedStep], ledger: Ledger, jobs: int, board: Boa
     """Run every step that is not up to date; return what each did, in the plan's order.
 
     Raises:
-        RelopeError: a step's own; what ran beside it is finished and recorded first.
+        RelopeError: a step's own; what ran beside it is finished and recorded first. Or, before
+            anything has run, what `_check` finds.
     """
-    _check_settings(steps)
+    _check(steps)
     state = _Run(steps, ledger, board)
     with _Pool(jobs if jobs > 1 and _worth_a_pool(steps) else 0) as pool:
         while len(state.outcomes) < len(steps):
@@ -104,9 +107,16 @@ def run_pipeline(steps: list[PlannedStep], ledger: Ledger, jobs: int, board: Boa
     return [state.outcomes[place] for place in range(len(steps))]
 
 
-def _check_settings(steps: list[PlannedStep]) -> None:
-    """Refuse settings that a method does not have now, and not after the extractions that come first."""
+def _check(steps: list[PlannedStep]) -> None:
+    """Refuse what cannot work now, and not after the extractions that come first.
+
+    Raises:
+        NotFoundError: a step reads what nothing makes.
+        InvalidInputError: a setting that a method does not have.
+    """
     for step in steps:
+        if step.lacks:
+            raise NotFoundError(f"{step.title} needs {step.lacks[0]}, which is not there, and no step before makes it")
         if isinstance(step.spec, FitSpec) and (step.spec.set or step.spec.mode):
             from relope.fitting import settings_of
             from relope.probes import make

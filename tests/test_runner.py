@@ -133,6 +133,16 @@ def test_a_wrong_setting_stops_the_run_before_its_first_step(pipeline, tmp_path)
     assert not board.begun
 
 
+def test_what_nothing_makes_stops_the_run_before_its_first_step(pipeline, tmp_path):
+    pipeline.write_text(pipeline.read_text().replace("bootstrap: 100,", "bootstrap: 100, large_store: none.zarr,"))
+    board, steps = Recorder(), plan(pipeline, "mine", tmp_path)
+    why = "cannot: none.zarr is not there, and no step before makes it"
+    assert whys(steps, tmp_path)["report"] == (True, why)
+    with pytest.raises(NotFoundError, match=r"^report needs none.zarr, which is not there, and no step before makes"):
+        run_pipeline(steps, Ledger.open(tmp_path), 1, board)
+    assert not board.begun
+
+
 def test_two_runs_at_once_keep_each_others_records(pipeline, tmp_path):
     steps = plan(pipeline, "mine", tmp_path)
     one, other = Ledger.open(tmp_path), Ledger.open(tmp_path)
