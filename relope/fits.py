@@ -49,8 +49,8 @@ def check_launch(streamed: bool) -> None:
 
     if launched() > 1 and not streamed:
         raise InvalidInputError(
-            f"torchrun started {launched()} processes, but a fit from the cache, or out of fold, runs in one; start it without "
-            "torchrun, or stream with --mode truncated or full"
+            f"torchrun started {launched()} processes, but a fit from the cache, or out of fold, runs in one; start it "
+            "without torchrun, or stream with --mode truncated or full"
         )
 
 

@@ -45,7 +45,7 @@ class Lesson:
     @property
     def streamed(self) -> bool:
         """Whether samples run through the backbone again."""
-        return self.settings.get("mode", "cached") != "cached"
+        return bool(self.settings.get("mode", "cached") != "cached")
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -68,7 +68,9 @@ class Lesson:
         """
         spec, store, rows = self.spec, self.training.store, self.training.rows
         if self.streamed and spec.also:
-            raise InvalidInputError(f"--mode {self.settings['mode']} streams one store; drop --also, or use --mode cached")
+            raise InvalidInputError(
+                f"--mode {self.settings['mode']} streams one store; drop --also, or use --mode cached"
+            )
         check_launch(self.streamed and spec.folds is None)
         ensure_block(store, self.make(), self.layer)
         streams = open_streams(store, device_here(spec.device)) if self.streamed else None

@@ -1,7 +1,6 @@
 """Out-of-fold scores: every sample scored by a router that never saw its group, for sets too small to split."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 

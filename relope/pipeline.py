@@ -13,6 +13,7 @@ from relope.lineage import given_of, inputs_of, output_of, related
 from relope.references import Made, combinations, resolve
 from relope.spec import SPECS, Spec, build
 
+
 class _Reader(yaml.SafeLoader):
     """YAML whose keys are text, each once: a stage that is written twice is a mistake, not a wish."""
 

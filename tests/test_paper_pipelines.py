@@ -78,6 +78,23 @@ def test_table1(run):
                                        "question-kind, relope.") is folded  # fmt: skip
 
 
+def test_table3(run):
+    study, _ = run("table3")
+    assert [table["name"] for table in study["tables"]] == ["table3_regenerated", "table3_frozen", "table3_published"]
+    (shown, *_) = study["tables"]
+    assert shown["columns"] == ["method", "clean", "noise", "jpeg", "blur", "ΔAUC"] and len(shown["records"]) == 3 * 5
+
+
+def test_table4(run):
+    study, out = run("table4")
+    records = study["tables"][0]["records"]
+    assert len(records) == 6 * 5 and all(record["n"] == N and record["value"] is not None for record in records)
+    for name in ("mmmu", "chartqa"):
+        report = read_report(out / "table4/reports" / name).report
+        assert set(report["provenance"]["transferred"]) == {row["method"] for row in report["methods"]}
+        assert not report["provenance"]["out_of_fold"]  # the routers learned from the other data sets alone
+
+
 def test_table2_and_figure2(run):
     study, out = run("table2")
     columns = [f"{name}, n={N}" for name in ("mmmu", "mathvision", "aokvqa", "scienceqa", "chartqa")]

@@ -66,10 +66,10 @@ class StudyInputs:
         size = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
         plural = "s" if len(sizes) > 1 else ""
         said = f"{', '.join(models)} on {', '.join(datasets)}: {len(sizes)} report{plural} of {size} test samples."
-        folded = [one.dataset for one in self.reports if one.report["provenance"].get("out_of_fold")]
+        folded = dict.fromkeys(one.dataset for one in self.reports if one.report["provenance"].get("out_of_fold"))
         if not folded:
             return said
-        return f"{said} Out of fold, by routers that did not see a question's group: {', '.join(dict.fromkeys(folded))}."
+        return f"{said} Out of fold, by routers that did not see a question's group: {', '.join(folded)}."
 
 
 def make_study(spec: StudySpec, out: Path) -> Json:
