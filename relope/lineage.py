@@ -10,7 +10,10 @@ from relope.provenance import digest, file_digest
 from relope.routers import folds_path, router_folder, router_name, scores_path
 from relope.spec import Spec
 
-INPUTS = ("store", "also", "captions", "large_store", "labels_store", "scores", "router", "costs", "reports", "sweeps")
+INPUTS = (
+    "store", "also", "reuse", "captions", "large_store", "labels_store", "scores", "router", "costs", "reports", "sweeps",
+    "folder", "first", "second",
+)  # fmt: skip
 """Fields of specifications that may name something an earlier step made."""
 
 EXTERNAL = ("model", "dataset")
@@ -36,6 +39,8 @@ def output_of(step: str, spec: Spec) -> Path:
         return scores_path(given["store"], Path(given["router"]).name)
     if step == "sweep":
         return Path(f"{outputs_beside(given['store'])}.sweeps") / f"{given['method']}.parquet"
+    if step == "explain":
+        return Path(f"{outputs_beside(given['store'])}.explained") / str(given["sample"])
     if step == "study":
         return Path("runs") / str(given["study"])
     return Path(f"{outputs_beside(given['store'])}.report") if given.get("store") else Path("runs") / step

@@ -113,6 +113,31 @@ def test_the_demo_fits_every_trained_method_and_scores_all_that_a_plain_store_se
     assert {Path(s.spec.router).name for s in steps if s.step == "predict"} == served
 
 
+def test_every_step_waits_for_what_it_reads(tmp_path):
+    text = """
+mine:
+  stages:
+    data: {run: extract, with: {model: tiny-vl, dataset: tiny, out: a.zarr}}
+    more: {run: extract, with: {model: tiny-vl, dataset: tiny, out: b.zarr, reuse: "${data.out}"}}
+    judged: {run: grade, with: {store: "${data.out}"}}
+    fit: {run: fit, with: {method: attention-probe, store: "${data.out}"}}
+    lora: {run: fit, with: {method: relope, store: "${data.out}"}}
+    folds: {run: fit, with: {method: probe, store: "${data.out}", folds: 5}}
+    heat: {run: explain, with: {router: "${fit.out}", store: "${data.out}", sample: x}}
+    peft: {run: export, with: {folder: "${lora.out}", out: peft}}
+    one: {run: evaluate, with: {store: "${data.out}", out: one}}
+    two: {run: evaluate, with: {store: "${data.out}", out: two, bootstrap: 100}}
+    both: {run: compare, with: {first: "${one.out}", second: "${two.out}"}}
+"""
+    steps = {step.stage: step for step in plan(written(tmp_path, text), "mine", tmp_path)}
+    places = list(steps)
+    needs = {name: {places[place] for place in step.needs} - {"data", "judged"} for name, step in steps.items()}
+    assert needs["more"] == set() and steps["more"].needs == {0} and needs["peft"] == {"lora"}
+    assert needs["heat"] == {"fit"} and needs["one"] == needs["two"] == {"folds"} and needs["both"] == {"one", "two"}
+    assert not any(step.lacks for step in steps.values())
+    assert steps["heat"].output == Path("a.zarr.explained/x")
+
+
 def test_specifications_have_help_for_every_field_and_a_stable_fingerprint():
     for spec in SPECS.values():
         assert all(info.description for info in spec.model_fields.values())
