@@ -14,10 +14,9 @@ import numpy.typing as npt
 from relope import registry
 from relope.errors import InvalidInputError, RelopeError, unknown
 from relope.evaluate.attention_figure import Patches, Word, draw, page
-from relope.places import outputs_beside
 from relope.probes import Examples, method_class
-from relope.provenance import digest, write_bytes
-from relope.routers import open_router
+from relope.provenance import write_bytes
+from relope.routers import explained_folder, open_router
 from relope.spec import ExplainSpec
 from relope.store import ActivationStore
 
@@ -56,7 +55,7 @@ def _write(
     spec: ExplainSpec, store: ActivationStore, sample: dict[str, Any], score: float,
     words: list[Word], patches: list[Patches], weights: npt.NDArray[np.float32],
 ) -> tuple[Path, bool, str, dict[str, Any]]:  # fmt: skip
-    out = spec.out or Path(f"{outputs_beside(spec.store)}.explained") / _file_name(spec.sample)
+    out = spec.out or explained_folder(spec.store, spec.sample)
     pictures, why = _pictures(store, sample["split"], spec.sample)
     if len(pictures) != len(patches):
         pictures = [None] * len(patches)
@@ -82,11 +81,6 @@ def _write(
     write_bytes(out / "weights.json", (json.dumps(facts, indent=1) + "\n").encode())
     text = f"{spec.sample}: P(correct) {score:.3f}, {on_images:.1%} of the weight on the image"
     return out / "attention.html", False, f"{text} → {out / 'attention.html'}", facts
-
-
-def _file_name(sample: str) -> str:
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in sample).lstrip(".")
-    return safe if safe == sample else f"{safe[:80]}-{digest(sample)[:8]}"
 
 
 def _facts(words: Sequence[Word], patches: Sequence[Patches], n_tokens: int) -> list[dict[str, Any]]:

@@ -7,12 +7,12 @@ from typing import Any
 
 from relope.places import is_uri, outputs_beside
 from relope.provenance import digest, file_digest
-from relope.routers import folds_path, router_folder, router_name, scores_path
+from relope.routers import explained_folder, folds_path, router_folder, router_name, scores_path
 from relope.spec import Spec
 
 INPUTS = (
-    "store", "also", "reuse", "captions", "large_store", "labels_store", "scores", "router", "costs", "reports", "sweeps",
-    "folder", "first", "second",
+    "store", "also", "reuse", "captions", "large_store", "labels_store", "scores", "router", "costs", "reports",
+    "sweeps", "folder", "first", "second",
 )  # fmt: skip
 """Fields of specifications that may name something an earlier step made."""
 
@@ -40,7 +40,7 @@ def output_of(step: str, spec: Spec) -> Path:
     if step == "sweep":
         return Path(f"{outputs_beside(given['store'])}.sweeps") / f"{given['method']}.parquet"
     if step == "explain":
-        return Path(f"{outputs_beside(given['store'])}.explained") / str(given["sample"])
+        return explained_folder(given["store"], given["sample"])
     if step == "study":
         return Path("runs") / str(given["study"])
     return Path(f"{outputs_beside(given['store'])}.report") if given.get("store") else Path("runs") / step

@@ -11,7 +11,7 @@ from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, StoreError, unknown
 from relope.places import outputs_beside
 from relope.probes import Probe, make, method_class
-from relope.provenance import versions, write_json
+from relope.provenance import digest, versions, write_json
 from relope.store import FREE, ActivationStore
 
 
@@ -68,6 +68,13 @@ def scores_path(store: Path | str, name: str) -> Path:
 def folds_path(store: Path | str, method: str, folds: int, seed: int) -> Path:
     """Return the default place of a method's out-of-fold scores."""
     return scores_path(store, router_name(f"{method}@folds{folds}", seed))
+
+
+def explained_folder(store: Path | str, sample: str) -> Path:
+    """Return the default place of what explains a sample; an id that is no file name is made one."""
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in sample).lstrip(".")
+    name = safe if safe == sample else f"{safe[:80]}-{digest(sample)[:8]}"
+    return Path(f"{outputs_beside(store)}.explained") / name
 
 
 def write_router(folder: Path, router: Router, probe: Probe) -> None:
