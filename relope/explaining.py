@@ -150,10 +150,10 @@ def _tokenizer(store: ActivationStore) -> Any:
     """Open the recorded model's tokenizer, or return None where the model is not at hand."""
     from transformers import AutoTokenizer
 
-    from relope.extract.backbones import locate, open_card
+    from relope.extract.backbones import locate, open_card, recorded_model
 
     try:
-        folder, _ = locate(open_card(store.manifest.recorded.get("model", "")))
+        folder, _ = locate(open_card(recorded_model(store.manifest.recorded)), weights=False)
         return AutoTokenizer.from_pretrained(folder)
     except (RelopeError, OSError, ValueError, KeyError):
         return None

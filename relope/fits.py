@@ -66,11 +66,12 @@ def ensure_block(store: "RowReader", probe: Any, layer: int) -> None:
     if store.manifest.identity.get("quantize"):
         return  # quantized blocks are not kept: the fit says so, and what to do
     from relope.extract.backbone import open_backbone
+    from relope.extract.backbones import recorded_model
     from relope.extract.recipe import save_block
 
     if str(store.path) in MIRRORS:
         return  # a store that is read where it is, is not written to: the fit says what is missing
-    identity, model = store.manifest.identity, store.manifest.recorded.get("model", "")
+    identity, model = store.manifest.identity, recorded_model(store.manifest.recorded)
     missing = f"{store.path} keeps no weights of block {layer}"
     try:
         backbone = open_backbone(model, "cpu", identity["compute_dtype"], identity["attention"])

@@ -334,12 +334,13 @@ def examples_of(
 def open_streams(store: "RowReader", device: str = "auto") -> Any:
     """Open the backbone and the data that a store was made from, to stream samples through it."""
     from relope.extract.backbone import open_backbone
+    from relope.extract.backbones import recorded_model
     from relope.extract.intake import load_for
     from relope.extract.streams import Streams
 
     identity, recorded = store.manifest.identity, store.manifest.recorded
     backbone: Backbone = open_backbone(
-        recorded["model"], device, identity["compute_dtype"], identity["attention"],
+        recorded_model(recorded), device, identity["compute_dtype"], identity["attention"],
         spread=recorded.get("device") == "all", quantize=identity.get("quantize"),
     )  # fmt: skip
     splits = store.samples["split"].unique().to_list()

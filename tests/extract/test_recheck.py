@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from checkpoints import make
 from typer.testing import CliRunner
 
 from relope import steps
@@ -102,3 +103,15 @@ def test_traces_reach_the_store_and_key_the_recipe(tmp_path):
             shutil.rmtree(out)
         recipes.add(store.recipe_id)
     assert len(recipes) == 4
+
+
+def test_a_model_that_was_given_by_a_relative_folder_is_found_from_elsewhere(tmp_path, monkeypatch):
+    make("qwen2.5-vl", tmp_path / "ck")
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "s.zarr"
+    steps.extract(ExtractSpec(model="ck", dataset="tiny", split=("test",), limit=2, out=out, device="cpu",
+                              max_new_tokens=0))  # fmt: skip
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    said = verify(out, "--against-model", "2")
+    assert said.exit_code == 0, said.output

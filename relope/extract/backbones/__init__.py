@@ -3,8 +3,10 @@
 Any other checkpoint folder or hub id goes the same generic way; ``open_card`` gives it a card.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, unknown
@@ -55,6 +57,12 @@ def open_card(name: str) -> Card:
         return next((card for card in named if card.source == name), Card(source=name))
     hint = "--model also takes a checkpoint folder or a hub id like Qwen/Qwen2.5-VL-7B-Instruct"
     raise unknown("model", name, registry.names("backbones"), hint)
+
+
+def recorded_model(recorded: Mapping[str, Any]) -> str:
+    """Return what to open the model of a store by: a folder is found from everywhere, not only where the run began."""
+    source = Path(str(recorded.get("source", "")))
+    return str(source) if source.is_absolute() and source.is_dir() else str(recorded.get("model", ""))
 
 
 def locate(card: Card, *, weights: bool = True) -> tuple[Path, str]:
