@@ -16,6 +16,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 REFUSED = {"Gemma3nForConditionalGeneration": "its hidden states have a fourth dimension",
            "Gemma3nForCausalLM": "its hidden states have a fourth dimension"}  # fmt: skip
 QUANTIZATIONS = ("4bit", "8bit")
+_DEVICES = "auto, cpu, cuda or cuda:0"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def _build(name: str, folder: Path, config: Any, how: Loading, multimodal: bool)
     if how.spread or how.quantize:
         placed["device_map"] = "auto" if how.spread else {"": how.device}
     model, report = factory.from_pretrained(
-        folder, dtype=how.dtype, attn_implementation=how.attention, output_loading_info=True, **placed
+        folder, dtype=how.dtype, attn_implementation=how.attention, use_safetensors=True, output_loading_info=True,
+        **placed,
     )  # fmt: skip
     _check_complete(name, model, {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     return model
@@ -242,7 +244,9 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InvalidInputError(f"unknown device {name!r}; give auto, cpu, cuda or cuda:0") from error
+        raise InvalidInputError(f"unknown device {name!r}; give {_DEVICES}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidInputError(f"device {name!r} is of a kind that relope does not run on; give {_DEVICES}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InvalidInputError(
             f"device {name!r} is not here ({torch.cuda.device_count()} CUDA devices); try --device cpu"

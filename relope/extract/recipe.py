@@ -120,12 +120,15 @@ def _generation(spec: ExtractSpec, n_tokens: int) -> dict[str, Any]:
 def save_block(backbone: Backbone, store: Path, layers: Sequence[int]) -> None:
     """Keep block l's weights in the store, so that ReLope needs no checkpoint.
 
-    Nothing is written when layer l-1 is not stored, when the block is there already, or when its
-    weights are quantized.
+    Nothing is written when layer l-1 is not stored, when the block is there already, when its weights
+    are quantized, or when accelerate keeps them on the disk or the host for want of device memory.
     """
     layer = max(layers)
     folder = block_folder(store, layer)
-    if backbone.identity.get("quantize") or layer - 1 not in layers or (folder / "replay.json").exists():
+    if layer - 1 not in layers or (folder / "replay.json").exists():
+        return
+    quantized = bool(backbone.identity.get("quantize")) or getattr(backbone.model, "is_quantized", False)
+    if quantized or any(parameter.is_meta for parameter in backbone.blocks[layer - 1].parameters()):
         return
     write_bytes(folder / "block.safetensors", save_tensors(block_tensors(backbone, layer)))
     config = json.loads(backbone.model.config.to_json_string(use_diff=False))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
 from checkpoints import make
 from mini_hub import png
 from PIL import Image
@@ -229,6 +230,15 @@ def test_a_local_model_describes_too(data):
     outcome = steps.caption(spec)
     assert len(read_captions(outcome.path).by_image) == 3
     assert all(text and "<" not in text for text in read_captions(outcome.path).by_image.values())
+
+
+def test_a_batch_of_pictures_that_does_not_fit(data, monkeypatch, backbone):
+    def full(*args, **rest):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(type(backbone.model), "generate", full)
+    with pytest.raises(InvalidInputError, match=r"2 pictures at a time do not fit .* fewer --workers"):
+        steps.caption(asked(data, None, model="tiny-vl", device="cpu"))
 
 
 def test_text_only_reads_the_captions(data, tmp_path):

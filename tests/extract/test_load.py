@@ -18,6 +18,7 @@ from relope.extract import load as loading
 from relope.extract.backbone import Backbone, open_backbone, open_skeleton
 from relope.extract.backbones import open_card
 from relope.extract.generate import answer_batch, captures
+from relope.extract.recipe import save_block
 from relope.extract.selfcheck import check_padding
 from relope.store import ActivationStore
 
@@ -133,6 +134,28 @@ def test_incomplete_checkpoints_are_refused(tmp_path):
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UnsupportedError, match="cannot load model"):
         open_backbone(str(folder), "cpu")
+
+
+def test_weights_that_are_no_safetensors_are_refused(tmp_path):
+    folder = make("llama", tmp_path / "l")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UnsupportedError, match=r"cannot load model .*no file named model\.safetensors"):
+        open_backbone(str(folder), "cpu")
+
+
+def test_other_kinds_of_devices_are_refused():
+    for name in ("mps", "meta", "xla:0"):
+        with pytest.raises(InvalidInputError, match="give auto, cpu, cuda or cuda:0"):
+            open_backbone("tiny-vl", name)
+
+
+def test_a_block_that_is_not_in_memory_is_not_kept(backbone, tmp_path):
+    skeleton = open_skeleton("tiny-vl", "cpu")
+    save_block(skeleton, tmp_path, (3, 4))
+    assert not list(tmp_path.iterdir())
+    save_block(backbone, tmp_path, (3, 4))
+    assert (tmp_path / "block_4" / "replay.json").is_file()
 
 
 def test_weights_that_do_not_fit_into_memory(monkeypatch):
