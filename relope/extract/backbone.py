@@ -167,8 +167,8 @@ class Backbone:
         longest = batch["input_ids"].shape[1]
         if limit and longest > limit:
             raise InvalidInputError(
-                f"a prompt of {longest} tokens is longer than the {limit} of {self.name}; its batch begins with "
-                f"sample {samples[0].id!r}. Shorten the question or use smaller pictures"
+                f"a prompt of {longest} tokens is longer than the {limit} of {self.name}; shorten the question or use "
+                f"smaller pictures (the batch begins with sample {samples[0].id!r})"
             )
         return batch
 

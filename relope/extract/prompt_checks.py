@@ -18,7 +18,7 @@ NARROWEST, THINNEST = 28, 20.0
 class _Limit:
     context: int
     per_picture: int
-    image_token: str
+    media_tokens: tuple[str, ...]
 
 
 def unreadable_prompts(backbone: Backbone, samples: Sequence[Sample], sizes: Sizes, text_only: bool) -> list[Flaw]:
@@ -39,8 +39,9 @@ def unreadable_prompts(backbone: Backbone, samples: Sequence[Sample], sizes: Siz
     found = []
     for sample in samples:
         text = prompt_text(sample, text_only)
-        if limit.image_token and limit.image_token in text:
-            found.append(Flaw(sample.id, sample.split, f"its text holds the model's picture token {limit.image_token}"))
+        if token := next((token for token in limit.media_tokens if token in text), ""):
+            reason = f"its text holds {token}, by which the model marks a picture, video or sound"
+            found.append(Flaw(sample.id, sample.split, reason))
         elif _suspicious(sample, text, limit, sizes, text_only) and (reason := _refusal(backbone, sample, text_only)):
             found.append(Flaw(sample.id, sample.split, reason))
     return found
@@ -52,9 +53,18 @@ def _limit(backbone: Backbone, samples: Sequence[Sample], sizes: Sizes, text_onl
         return -max(areas, default=0) if not text_only else 0, len(prompt_text(sample, text_only))
 
     context = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", 0) or 0
-    token = str(getattr(backbone.processor, "image_token", "") or "")
     largest = min(samples, key=size)
-    return _Limit(context, _n_tokens(backbone, largest, text_only) or context, token)
+    return _Limit(context, _n_tokens(backbone, largest, text_only) or context, _media_tokens(backbone))
+
+
+def _media_tokens(backbone: Backbone) -> tuple[str, ...]:
+    """Return the tokens that a processor takes for a picture, video or sound wherever they stand."""
+    if not backbone.chat.sees:
+        return ()
+    named = [getattr(backbone.processor, name, None) for name in ("image_token", "video_token", "audio_token")]
+    number = backbone.image_id
+    own = backbone.tokenizer.convert_ids_to_tokens(number) if number is not None else None
+    return tuple(dict.fromkeys(token for token in (*named, own) if isinstance(token, str) and token))
 
 
 def _suspicious(sample: Sample, text: str, limit: _Limit, sizes: Sizes, text_only: bool) -> bool:
@@ -76,5 +86,5 @@ def _refusal(backbone: Backbone, sample: Sample, text_only: bool) -> str:
     try:
         backbone.inputs([sample], text_only)
     except (ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
-        return str(error).splitlines()[0].replace(f"its batch begins with sample {sample.id!r}. ", "")
+        return str(error).splitlines()[0].removesuffix(f" (the batch begins with sample {sample.id!r})")
     return ""

@@ -99,7 +99,9 @@ def _size_or_fault(picture: Picture) -> tuple[int, int] | str:
         return picture.open().size
     except FileNotFoundError as error:
         return f"there is no file {error.filename}"
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        return f"{error.filename} cannot be read: {error.strerror}" if error.filename else str(error)
+    except ValueError as error:
         return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

@@ -5,6 +5,7 @@ import json
 import zlib
 
 import pytest
+from checkpoints import make
 from mini_hub import png
 from PIL import Image
 
@@ -153,6 +154,20 @@ def test_text_that_holds_the_models_picture_token_is_a_flaw(tmp_path, backbone):
     path.write_text(path.read_text().replace("what color is it ?", f"what {backbone.processor.image_token} ?", 1))
     outcome = steps.extract(spec(path, tmp_path / "s.zarr"))
     assert [flaw["id"] for flaw in outcome.facts["skipped"]] == ["q0"] and outcome.facts["computed"] == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "token"),
+    [("gemma3", "<image_soft_token>"), ("gemma3", "<start_of_image>"), ("qwen2.5-vl", "<|video_pad|>"),
+     ("internvl", "<video>"), ("phi4-multimodal", "<|audio|>")],
+)  # fmt: skip
+def test_so_is_text_that_holds_another_token_of_media(tmp_path, name, token):
+    path = data_file(tmp_path / "data", bad=False)
+    path.write_text(path.read_text().replace("what color is it ?", f"what {token} ?", 1))
+    folder = make(name, tmp_path / "model")
+    outcome = steps.extract(spec(path, tmp_path / "s.zarr").model_copy(update={"model": str(folder)}))
+    assert [flaw["reason"].split(",")[0] for flaw in outcome.facts["skipped"]] == [f"its text holds {token}"]
+    assert outcome.facts["computed"] == 9
 
 
 def test_a_picture_that_the_processor_refuses_is_a_flaw(tmp_path):
