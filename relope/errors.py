@@ -55,3 +55,13 @@ def unknown(what: str, given: str, known: Iterable[str], hint: str = "") -> NotF
     guess = f"; did you mean {near[0]!r}?" if near else ""
     message = f"unknown {what} {given!r} (there is: {', '.join(names) or 'nothing'}){guess}"
     return NotFoundError(f"{message}\n{hint}" if hint else message)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return one line that says what another library's error was about.
+
+    The hub's errors begin with a status and a request's number; what happened stands in the next line.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    status, numbered, _ = lines[0].partition(" (Request ID")
+    return f"{status.rstrip('.')}: {lines[1]}" if numbered and len(lines) > 1 else lines[0]

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from relope.errors import InvalidInputError, NotFoundError, RelopeError, UnsupportedError
+from relope.errors import InvalidInputError, NotFoundError, RelopeError, UnsupportedError, reason_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 REFUSED = {"Gemma3nForConditionalGeneration": "its hidden states have a fourth dimension",
@@ -63,8 +63,7 @@ def load(name: str, folder: Path, how: Loading) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         if isinstance(error, RelopeError):
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UnsupportedError(f"cannot load model {name} from {folder}: {reason}") from error
+        raise UnsupportedError(f"cannot load model {name} from {folder}: {reason_of(error)}") from error
 
 
 def _load(name: str, folder: Path, how: Loading) -> tuple[Any, Any]:

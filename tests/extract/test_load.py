@@ -115,6 +115,28 @@ def config_only(folder, **config):
     return str(folder)
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("403 Client Error. (Request ID: Root=1-2)\n\nCannot access gated repo for url https://x.\nAsk for access.",
+         "403 Client Error: Cannot access gated repo for url https://x."),
+        ("404 Client Error. (Request ID: Root=1-2)\n\nRepository Not Found for url: https://x.",
+         "404 Client Error: Repository Not Found for url: https://x."),
+        ("offline\nmore", "offline"),
+        ("", "OSError"),
+    ],
+)  # fmt: skip
+def test_a_gated_model_and_an_absent_one_are_told_apart(monkeypatch, said, shown):
+    def refuse(*args, **how):
+        raise OSError(said)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(NotFoundError) as error:
+        open_backbone("gemma3-12b", "cpu")
+    first, second = str(error.value).split("\n")
+    assert first == f"cannot fetch model 'google/gemma-3-12b-it': {shown}" and "accept its licence" in second
+
+
 def test_names_and_layers_are_looked_at_before_anything_is_fetched(hub, tmp_path):
     for wrong, says in ((("--layers", "49"), "has 48 blocks"), (("--grader", "exactly"), "unknown grader")):
         result = extract("--model", "gemma3-12b", *wrong, "--out", tmp_path / "x.zarr")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from relope import registry
-from relope.errors import InvalidInputError, NotFoundError, unknown
+from relope.errors import InvalidInputError, NotFoundError, reason_of, unknown
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,8 @@ def locate(card: Card, *, weights: bool = True) -> tuple[Path, str]:
             ignore_patterns=["speech-lora/*", "original/*", "onnx/*"],
         )
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NotFoundError(
-            f"cannot fetch model {card.source!r}: {reason}\n"
+            f"cannot fetch model {card.source!r}: {reason_of(error)}\n"
             "check the name, accept its licence on the hub and log in, or give a local checkpoint folder"
         ) from error
     return Path(folder), Path(folder).name

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relope.errors import InvalidInputError, NotFoundError
+from relope.errors import InvalidInputError, NotFoundError, reason_of
 from relope.extract.pictures import picture
 from relope.types import Picture
 
@@ -36,9 +36,8 @@ def _fetched(download: Callable[..., str], repository: str, pattern: str, revisi
     try:
         folder = download(repository, repo_type="dataset", revision=revision or None, allow_patterns=patterns)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NotFoundError(
-            f"cannot fetch data set {repository}: {reason}\n"
+            f"cannot fetch data set {repository}: {reason_of(error)}\n"
             "check the network, accept its terms on the hub and log in, or give your own file: --dataset FILE.parquet"
         ) from error
     return Path(folder)
