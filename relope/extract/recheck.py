@@ -1,6 +1,7 @@
 """Run samples of a store again and compare: is this what the model gives?"""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.generate import answer_batch, captures
+from relope.extract.samples import check_unchanged
 from relope.extract.streams import Streams
 from relope.store import ActivationStore, to_float32
 
@@ -46,7 +48,7 @@ def recheck(store: ActivationStore, streams: Streams, n_samples: int) -> Recheck
 
     Raises:
         NotFoundError: the data set has none of the store's samples.
-        InvalidInputError: the model's files are not those that the store was made with.
+        InvalidInputError: the model's files, or the samples' questions, are not those that the store was made with.
     """
     _check_same_model(store, streams)
     manifest = store.manifest
@@ -54,6 +56,7 @@ def recheck(store: ActivationStore, streams: Streams, n_samples: int) -> Recheck
     if not known:
         raise NotFoundError(f"none of the samples of {store.path} is in the data set now; nothing can be compared")
     rows = sorted({known[round(place)] for place in np.linspace(0, len(known) - 1, min(n_samples, len(known)))})
+    _check_same_questions(store, streams, rows)
     coarse = "bfloat16" if "bfloat16" in (manifest.dtype, manifest.identity["compute_dtype"]) else "float32"
     worst = dict.fromkeys(manifest.layers, 0.0)
     off, ids = [], store.samples["id"].to_list()
@@ -83,6 +86,14 @@ def _difference(store: ActivationStore, layer: int, row: int, found: Any) -> flo
         return float("inf")
     off = (kept - states).norm(dim=-1) / states.norm(dim=-1).clamp(min=1e-6)
     return float(off.nan_to_num(float("inf")).max())
+
+
+def _check_same_questions(store: ActivationStore, streams: Streams, rows: Sequence[int]) -> None:
+    if "input" not in store.samples.columns:
+        return
+    asked = [streams.samples[name] for name in store.samples[list(rows)]["id"]]
+    known = dict(store.samples[list(rows)].select("id", "input").iter_rows())
+    check_unchanged(known, asked if streams.text_only else [replace(sample, caption="") for sample in asked])
 
 
 def _check_same_model(store: ActivationStore, streams: Streams) -> None:

@@ -115,3 +115,16 @@ def test_a_model_that_was_given_by_a_relative_folder_is_found_from_elsewhere(tmp
     monkeypatch.chdir(tmp_path / "elsewhere")
     said = verify(out, "--against-model", "2")
     assert said.exit_code == 0, said.output
+
+
+def test_a_question_that_has_changed_is_not_blamed_on_the_model(tmp_path):
+    path, out = tmp_path / "q.jsonl", tmp_path / "s.zarr"
+    rows = [
+        {"id": f"q{n}", "question": f"what is {n} ?", "answer": "x", "caption": "c", "split": "test"} for n in range(3)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    steps.extract(ExtractSpec(model="tiny-vl", dataset=str(path), out=out, device="cpu", max_new_tokens=1))
+    assert verify(out, "--against-model", "3").exit_code == 0
+    path.write_text(path.read_text().replace("what is 1 ?", "why ?"))
+    said = verify(out, "--against-model", "3")
+    assert said.exit_code == 2 and "1 samples have changed since they were extracted (first: q1)" in said.output
