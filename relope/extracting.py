@@ -1,11 +1,13 @@
 """The steps ``extract`` and ``plan``: from a data set and a model to a graded store, or to its price."""
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from relope.errors import InvalidInputError
 from relope.extract.backbone import Backbone, open_backbone, open_skeleton
 from relope.extract.backbones import open_card
 from relope.extract.batches import Batches
@@ -33,13 +35,19 @@ def extract_store(spec: ExtractSpec, watch: Watch) -> Outcome:
     manifest = make_manifest(backbone, dataset, spec)
     if not backbone.card.source.startswith("package:"):
         check_padding(backbone, manifest.layers)
+    existed = _out(spec, dataset).exists()
     writer = create_or_open(_out(spec, dataset), manifest, codec=spec.codec)
     writer.sweep()
     save_block(backbone, writer.path, manifest.layers)
     n_reused = _reuse(spec, writer, samples, watch)
     committed = writer.committed()
-    with watch("check samples") as progress:
-        intake = take_in(backbone, samples, writer, committed, spec, progress)
+    try:
+        with watch("check samples") as progress:
+            intake = take_in(backbone, samples, writer, committed, spec, progress)
+    except InvalidInputError:
+        if not existed and not committed:  # an empty store would stand in the way of a mended recipe
+            shutil.rmtree(writer.path)
+        raise
     missing = [sample for sample in intake.samples if sample.id not in committed]
     bill = draw_up(backbone, missing, manifest.layers, manifest.dtype, writer.path, spec.text_only)
     warn_if_full(bill, spec.tokens, writer.path)

@@ -136,6 +136,7 @@ def test_nothing_left_is_an_error(tmp_path):
     path.write_text("".join(line for line in path.read_text().splitlines(True) if '"q3"' in line or '"q7"' in line))
     with pytest.raises(InvalidInputError, match="2 of 2 samples cannot be used"):
         steps.extract(spec(path, tmp_path / "s.zarr"))
+    assert not (tmp_path / "s.zarr").exists(), "the name is free for a mended recipe"
 
 
 def test_each_distinct_picture_is_decoded_once(monkeypatch, tmp_path):
