@@ -145,10 +145,10 @@ def _fit(method: str, run: Run, examples: Examples) -> dict[str, Any]:
     if isinstance(params, Training):
         probe.fit(examples, seed=run.seed)
         history = probe.history_  # type: ignore[attr-defined]
-        found = {"inner_auc": history.auc[history.best], "best_epoch": history.best + 1, "epochs": len(history.auc)}
+        found = {"inner_auc": history.auc[history.best], "best_epoch": history.best + 1, "n_epochs": len(history.auc)}
     else:
         probe.fit(examples.take(inner), seed=run.seed)
-        found = {"inner_auc": None, "best_epoch": None, "epochs": None}
+        found = {"inner_auc": None, "best_epoch": None, "n_epochs": None}
     seconds = time.perf_counter() - begun
     scores = probe.predict_proba(examples.take(held))
     if found["inner_auc"] is None:

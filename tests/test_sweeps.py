@@ -45,6 +45,7 @@ def test_a_run_is_the_fit_with_that_seed_and_setting(swept, store):
     history = make("relope", settings).fit(Examples(store, rows, correct, 4), seed=1).history_
     row = pl.read_parquet(swept[0].out).filter(lora_rank=4, beta=0.1, seed=1).to_dicts()[0]
     assert row["inner_auc"] == max(history.auc) and row["best_epoch"] == history.best + 1
+    assert row["n_epochs"] == len(history.auc) and row["epochs"] == 2
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from relope.evaluate.studies import Study, StudyInputs
 from relope.evaluate.study_tables import PAIRED, TINY
 from relope.evaluate.wording import DASH, Json
 
-NO_SETTING = ("method", "seed", "inner_auc", "best_epoch", "epochs", "seconds", "key", "data")
+NO_SETTING = ("method", "seed", "inner_auc", "best_epoch", "n_epochs", "seconds", "key", "data")
 """Columns of a sweep that are no setting."""
 
 NOT_KEPT = "an older sweep, whose runs do not say what they held out; sweep again"
@@ -123,10 +123,11 @@ def _read_sweep(path: Path) -> pl.DataFrame:
 
 def _varied(table: pl.DataFrame) -> list[str]:
     """Return the numeric settings with more than one value."""
+    other = NO_SETTING if "n_epochs" in table.columns else (*NO_SETTING, "epochs")  # once the epochs that were run
     return [
         name
         for name, dtype in table.schema.items()
-        if name not in NO_SETTING and dtype.is_numeric() and table[name].drop_nulls().n_unique() > 1
+        if name not in other and dtype.is_numeric() and table[name].drop_nulls().n_unique() > 1
     ]
 
 

@@ -1,7 +1,9 @@
 """An opened model with its processor: questions in, model inputs and modules out."""
 
 import inspect
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +25,10 @@ PROCESSOR_FILES = (
     "preprocessor_config.json", "processor_config.json", "tokenizer*", "special_tokens_map.json", "vocab.*",
     "merges.txt", "chat_template*",
 )  # fmt: skip
+
+
+_decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "relope-decode")
+"""Pillow decodes without the interpreter's lock; a batch's pictures are decoded side by side."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,12 @@ class Backbone:
         """
         texts, images = [], []
         for sample in samples:
-            pictures = () if text_only else sample.pictures
-            if pictures and not self.chat.sees:
+            n_pictures = 0 if text_only else len(sample.pictures)
+            if n_pictures and not self.chat.sees:
                 raise UnsupportedError(f"model {self.name} is text-only but the samples have pictures; add --text-only")
-            texts.append(self.chat.render([("user", self.chat.parts(prompt_text(sample, text_only), len(pictures)))]))
-            images.append([_open(sample, place) for place in range(len(pictures))])
+            texts.append(self.chat.render([("user", self.chat.parts(prompt_text(sample, text_only), n_pictures))]))
+            images.append([_decoders.submit(_open, sample, place) for place in range(n_pictures)])
+        images = [[decoding.result() for decoding in mine] for mine in images]
         given = {"images": images} if any(images) else {}
         batch = self.processor(
             text=texts, padding=True, padding_side="left", return_tensors="pt",
