@@ -1,6 +1,8 @@
 """A head on one fixed feature vector a sample: what ``probe`` and ``posthoc`` share."""
 
-from typing import Literal, Self
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -8,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from relope.probes import Examples
+from relope.probes import Examples, check_trainable
+from relope.probes._files import load_state, save_state
 from relope.probes._heads import MLP_WIDTHS, Standardize, from_numpy, initialize, mlp, place, seeded, to_numpy
 from relope.probes._resume import History
 from relope.probes._train import Training, inner_split, minibatches, rank_auc, train
-from relope.types import Progress
+from relope.types import Progress, no_progress
 
 Head = Literal["mlp", "logistic"]
 
@@ -75,3 +78,41 @@ class FeatureNet:
     def tensors(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return what ``restore`` needs."""
         return to_numpy(self.module)
+
+
+class OnFeatures(ABC):
+    """Base of the methods that put such a head on ``features``."""
+
+    name: ClassVar[str]
+    trains: ClassVar[bool] = True
+    control: ClassVar[bool] = False
+    Params: ClassVar[type[Any]]
+    head: Head = "mlp"
+
+    def __init__(self, params: Any) -> None:
+        self.params = params
+
+    @abstractmethod
+    def features(self, examples: Examples) -> npt.NDArray[np.float32]:
+        """Return ``[N, width]``, finite."""
+
+    def fit(self, examples: Examples, *, seed: int, progress: Progress = no_progress) -> Self:
+        check_trainable(examples, self.name)
+        features = self.features(examples)
+        self.net_ = FeatureNet(features.shape[1], self.head, seed)
+        self.history_ = self.net_.fit(features, examples, self.params, seed, progress)
+        return self
+
+    def predict_proba(self, examples: Examples) -> npt.NDArray[np.float32]:
+        return self.net_.predict(self.features(examples))
+
+    def save(self, folder: Path) -> None:
+        settings: dict[str, Any] = {"method": self.name, "params": self.params.model_dump(), "width": self.net_.width}
+        save_state(folder, settings, self.net_.tensors())
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        settings, tensors = load_state(folder)
+        found = cls(cls.Params(**settings["params"]))
+        found.net_ = FeatureNet.restore(settings["width"], found.head, tensors)
+        return found
