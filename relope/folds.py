@@ -5,6 +5,7 @@ import time
 import numpy as np
 
 from relope import __version__
+from relope.errors import InvalidInputError
 from relope.evaluate.calibration import fold_of_groups
 from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
 from relope.fitting import lesson_of
@@ -19,9 +20,14 @@ def score_out_of_fold(spec: FitSpec, asked: int, watch: Watch) -> Outcome:
     """Fit one router a fold on the other folds, and score the fold with it; no router is kept.
 
     Choice: folds are cut by groups with the seed of the fit, so that all methods of a seed have the same.
+
+    Raises:
+        InvalidInputError: the output is meant to be a router.
     """
-    lesson = lesson_of(spec)
     out = spec.out or folds_path(spec.store, spec.method, asked, spec.seed)
+    if out.suffix != ".parquet":
+        raise InvalidInputError(f"--folds leaves scores and no router: --out {out} must end in .parquet")
+    lesson = lesson_of(spec)
     store, rows = lesson.training.store, lesson.training.rows
     fingerprint = digest([lesson.fingerprint, asked, __version__])
     if out.exists() and read_scores(out).meta.fingerprint == fingerprint:
