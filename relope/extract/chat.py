@@ -13,6 +13,9 @@ from relope.errors import UnsupportedError
 Part = str | None
 """A piece of a turn: text, or None where a picture stands."""
 
+_DAY = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro -%}"
+"""Put before a template that writes today's date (Llama 3's), so that prompts last. Choice: the template's default."""
+
 _TAG = re.compile(r"<image (\d{1,3})>")
 _BEFORE, _AFTER = "0123456789", "9876543210"
 
@@ -97,7 +100,11 @@ class Chat:
         return "".join(str(token) if part is None else part for part in parts)
 
     def _apply(self, messages: list[dict[str, Any]]) -> str:
-        rendered: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        template = getattr(self.processor, "chat_template", None)
+        dated = {"chat_template": _DAY + template} if isinstance(template, str) and "strftime_now" in template else {}
+        rendered: str = self.processor.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False, **dated
+        )
         return rendered
 
 

@@ -141,3 +141,17 @@ def test_phi4_with_the_template_of_its_own_repository(tmp_path, questions):
     assert (listed.chat.style, plain.chat.style) == ("parts", "text")
     one, two = (backbone.inputs(questions[:2]) for backbone in (listed, plain))
     assert torch.equal(one["input_ids"], two["input_ids"]) and plain.follow_up("Sure?") == listed.follow_up("Sure?")
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2.5-vl"])
+def test_a_template_that_writes_the_date_writes_the_same_on_every_day(name, tmp_path, questions):
+    folder = make(name, tmp_path / name)
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }}" + template)
+    backbone = open_backbone(str(folder), "cpu")
+    inputs = (
+        backbone.inputs(questions[:1], text_only=False)
+        if name != "llama"
+        else backbone.inputs([replace(questions[0], pictures=())])
+    )
+    assert backbone.tokenizer.decode(inputs["input_ids"][0]).startswith("26 Jul 2024")
