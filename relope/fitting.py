@@ -124,6 +124,7 @@ def _fit(lesson: Lesson, probe: Probe, examples: Examples, out: Path, watch: Wat
             settings=lesson.settings,
             bytes_read=store.bytes_read - bytes_before,
             identity=store.manifest.identity,
+            splits=list(spec.split),
         )
         if world.rank == 0 and not _stands(out, lesson):  # another run may have made it meanwhile
             write_router(out, done, probe)

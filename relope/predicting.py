@@ -51,6 +51,7 @@ def score_samples(spec: PredictSpec, watch: Watch) -> Outcome:
         bytes_read=store.bytes_read - bytes_before,
         fitted_on=router.recipe_id or None,
         identity=store.manifest.identity,
+        learned=router.splits if router.recipe_id == store.recipe_id else [],
     )
     write_scores(out, ids, scores, meta)
     return Outcome(out, False, f"{len(ids)} samples scored by {router.method} → {out}", {"samples": len(ids)})

@@ -66,7 +66,7 @@ def report_inputs(spec: EvaluateSpec) -> ReportInputs:
         large_name=large.manifest.recorded["model"] if large else "",
         dataset=dataset,
         labels=labels,
-        methods=[_method(name, labels, held, seeds) for name, seeds in scored.items()],
+        methods=[_method(name, labels, held, seeds, spec.split) for name, seeds in scored.items()],
         large_correct=large_correct,
         provenance=_provenance(spec, store, large, scored, correct, large_correct),
         caveat=TINY_CAVEAT if recorded["model"].startswith("tiny-vl") else CAVEAT,
@@ -197,10 +197,17 @@ def _without_samples(identity: dict[str, Any]) -> dict[str, Any]:
     return {**identity, "generation": {key: generation.get(key) for key in ("greedy", "max_new_tokens")}}
 
 
-def _method(name: str, labels: pl.DataFrame, held: pl.DataFrame, seeds: list[Scores]) -> MethodScores:
+def _method(
+    name: str, labels: pl.DataFrame, held: pl.DataFrame, seeds: list[Scores], splits: Sequence[str]
+) -> MethodScores:
     first = seeds[0]
     meta, n = first.meta, len(first.ids)
-    notes = [meta.note, "" if meta.method == name else f"method {meta.method}"]
+    seen = ", ".join(split for split in meta.learned if split in splits)
+    notes = [
+        meta.note,
+        "" if meta.method == name else f"method {meta.method}",
+        f"learned from {seen}: its figures are of samples that it has seen" if seen else "",
+    ]
     scored = len(held) > 0 and set(held["id"].to_list()) <= set(first.ids)
     return MethodScores(
         name,

@@ -30,6 +30,7 @@ class Router:
         settings: the method's settings that were given.
         bytes_read: of states, read from the store by the fit.
         identity: of the store it was fitted on.
+        splits: of that store, that it learned from.
     """
 
     method: str
@@ -42,6 +43,7 @@ class Router:
     settings: dict[str, Any] = field(default_factory=dict)
     bytes_read: int = 0
     identity: dict[str, Any] = field(default_factory=dict)
+    splits: list[str] = field(default_factory=list)
 
 
 def router_name(method: str, seed: int) -> str:

@@ -251,3 +251,16 @@ def test_scores_of_another_method_are_not_taken_for_up_to_date(store_path, tmp_p
     one, two = (step("predict", router=name, store=store_path, out=out) for name in ("logprob", "entropy"))
     assert not one.reused and not two.reused and read_scores(out).meta.method == "entropy"
     assert step("predict", router="entropy", store=store_path, out=out).reused
+
+
+def test_a_report_says_when_it_is_of_samples_that_a_router_has_seen(store_path, tmp_path):
+    router, folder = tmp_path / "kind", tmp_path / "scores"
+    step("fit", method="question-kind", store=store_path, out=router)
+    step("predict", router=router, store=store_path, split="train,test", out=folder / "kind.parquet")
+    step("predict", router="logprob", store=store_path, split="train,test", out=folder / "logprob.parquet")
+    for split, seen in (("test", False), ("train", True)):
+        step("evaluate", store=store_path, scores=folder, split=split, bootstrap=100, out=tmp_path / split)
+        rows = json.loads((tmp_path / split / "report.json").read_text())["methods"]
+        notes = {row["method"]: row["note"] for row in rows}
+        assert ("learned from train" in notes["kind"]) is seen
+        assert "learned" not in notes["logprob"]

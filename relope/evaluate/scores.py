@@ -41,6 +41,7 @@ class ScoresMeta:
         fitted_on: recipe of the store that the router learned from.
         identity: of the store that was scored; ``{}`` when it is not known.
         folds: routers, each of which scored what the others learned from; None for one router.
+        learned: splits of the scored store that the router learned from.
     """
 
     method: str
@@ -59,6 +60,7 @@ class ScoresMeta:
     fitted_on: str | None = None
     identity: dict[str, Any] = dataclasses.field(default_factory=dict)
     folds: int | None = None
+    learned: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclass(frozen=True)
