@@ -4,6 +4,8 @@ transformers' ``DynamicLayer`` copies every key and value it holds for each new 
 """
 
 import copy
+import functools
+import inspect
 from typing import Any
 
 from torch import Tensor
@@ -59,6 +61,17 @@ class RoomyLayer(DynamicLayer):
 def _begins_with(buffer: Tensor, held: Tensor) -> bool:
     """Return whether a buffer still holds these states: a reordering or a repetition puts others in their place."""
     return held.data_ptr() == buffer.data_ptr() and len(held) == len(buffer)
+
+
+def cache_name(model: Any) -> str:
+    """Return what a model's class calls its cache, as an argument and in its output: transformers 5.24 renamed it."""
+    kind: Any = type(model)
+    return _cache_name(kind)
+
+
+@functools.cache
+def _cache_name(kind: Any) -> str:
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
 def roomy_cache(model: Any, room: int) -> DynamicCache | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import StoppingCriteria
 
 from relope.errors import UnsupportedError
-from relope.extract.cache import share
+from relope.extract.cache import cache_name, share
 from relope.extract.continuation import Read
 
 
@@ -111,7 +111,7 @@ class Tap(StoppingCriteria):
     def _on_logits(self, module: Any, args: Any, output: Any) -> None:
         self._logits = output.logits[:, -1].float().to(self.model.device)
         if self.keep and not self._prefilled:
-            self.cache = share(output.past_key_values)
+            self.cache = share(getattr(output, cache_name(self.model)))
         self._prefilled = True
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:

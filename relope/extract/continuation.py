@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from relope.errors import UnsupportedError
-from relope.extract.cache import repeated, share
+from relope.extract.cache import cache_name, repeated, share
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ def feed(model: Any, read: Read, ids: Tensor, lengths: Tensor | None = None) -> 
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions if len(positions) > 1 else positions[0],
-        past_key_values=grown.cache,
         use_cache=True,
         logits_to_keep=1 if lengths is None else columns,
+        **{cache_name(model): grown.cache},
     )
     logits: Tensor = out.logits[torch.arange(rows, device=out.logits.device), chosen.to(out.logits.device)]
     return logits.float().to(ids.device), grown

@@ -12,7 +12,7 @@ from transformers import StoppingCriteriaList
 
 from relope.extract import prompts
 from relope.extract.backbone import Backbone
-from relope.extract.cache import roomy_cache
+from relope.extract.cache import cache_name, roomy_cache
 from relope.extract.capture import Stop, Tap
 from relope.extract.continuation import Extras, ask_whether_true, draws, sample_traces, truth_ids
 from relope.extract.transfer import HostCopy
@@ -90,8 +90,8 @@ def answer_batch(
             **on_device,
             max_new_tokens=max(max_new_tokens, 1),
             do_sample=False,
-            past_key_values=roomy_cache(backbone.model, max_new_tokens),
             stopping_criteria=StoppingCriteriaList([tap]),
+            **{cache_name(backbone.model): roomy_cache(backbone.model, max_new_tokens)},
         )
     mask = on_device["attention_mask"].bool()
     tap.check((*mask.shape, backbone.hidden_size))

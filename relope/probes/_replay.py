@@ -138,18 +138,13 @@ class BlockReplay:
         from transformers.masking_utils import create_masks_for_generate
 
         make: Any = create_masks_for_generate
-        given: dict[str, Any] = {
-            "inputs_embeds": batch.hidden,
-            "attention_mask": batch.mask,
-            "past_key_values": None,
-            "position_ids": text,
-        }
+        given = batch.hidden, batch.mask, None, text  # by place: transformers 5.24 renamed the third, the cache
         own = getattr(self.skeleton, "create_masks_for_generate", make)
         if own is make:
-            masks = make(config=self.text_config, **given)
+            masks = make(self.text_config, *given)
         else:
             types = "token_type_ids" if type(self.skeleton).__name__.startswith("Gemma3") else "mm_token_type_ids"
-            masks = own(config=self.skeleton.config, **given, **{types: batch.types})
+            masks = own(self.skeleton.config, *given, **{types: batch.types})
         return masks[self.kind] if isinstance(masks, dict) else masks
 
     def last_states(self, batch: PaddedBatch, block: nn.Module | None = None, *, fast: bool = True) -> Tensor:

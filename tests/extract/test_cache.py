@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
 from relope.extract.backbone import open_backbone
-from relope.extract.cache import RoomyLayer, repeated, roomy_cache, share
+from relope.extract.cache import RoomyLayer, cache_name, repeated, roomy_cache, share
 
 
 def states(*shape):
@@ -79,7 +79,7 @@ def test_generate_answers_the_same_with_it(tmp_path):
     mask = torch.ones_like(ids)
     mask[0, :7] = 0
     said = [
-        model.generate(ids, attention_mask=mask, max_new_tokens=12, do_sample=False, past_key_values=cache)
+        model.generate(ids, attention_mask=mask, max_new_tokens=12, do_sample=False, **{cache_name(model): cache})
         for cache in (None, roomy_cache(model, 12), roomy_cache(model, 3))
     ]
     assert torch.equal(said[0], said[1]) and torch.equal(said[0], said[2])
@@ -91,4 +91,4 @@ def test_a_checkpoint_that_asks_for_a_static_cache_gets_ours(tmp_path):
     model = open_backbone(str(folder), "cpu", "float32").model
     assert model.generation_config.cache_implementation is None
     ids = torch.randint(5, 200, (1, 6))
-    model.generate(ids, max_new_tokens=2, do_sample=False, past_key_values=roomy_cache(model, 2))
+    model.generate(ids, max_new_tokens=2, do_sample=False, **{cache_name(model): roomy_cache(model, 2)})

@@ -44,7 +44,7 @@ def opened(name, model, path):
         model=str(model), dataset="tiny", split=("test",), limit=N, batch_size=N, layers=("3", "4"), out=path,
         device="cpu", max_new_tokens=2, text_only=text_only,
     )  # fmt: skip
-    with mock.patch("relope.extract.backbone.open_backbone", return_value=backbone):
+    with mock.patch("relope.extracting.open_backbone", return_value=backbone):
         steps.extract(spec)
     store = ActivationStore.open(path)
     samples = {sample.id: sample for sample in open_dataset("tiny").load("test", N)}
@@ -190,9 +190,8 @@ def gemma4():
         model=model.requires_grad_(False),
         blocks=model.get_decoder().layers,
         identity={"attention": "sdpa"},
-        inputs=lambda samples, text_only: tokens,
-        device=torch.device("cpu"),
-        dtype=torch.float32,
+        inputs=lambda samples, text_only: dict(tokens),
+        place=lambda inputs: inputs,
     )
 
 
