@@ -75,7 +75,11 @@ def test_fit_and_evaluate_in_place_read_only_last_tokens(local, s3, read, tmp_pa
     here = json.loads(ok("evaluate", "--store", local, "--bootstrap", "100", "--json").stdout)
     assert [m["auc"] for m in there["methods"]] == [m["auc"] for m in here["methods"]]
     assert there["path"] == "runs/tiny.zarr.report" and read == []
-    hybrid = ok("evaluate", "--store", local, "--large-store", uri, "--bootstrap", "100", "--out", "hybrid", "--json")
+    asked = ("--dataset", "tiny", "--split", "test", "--limit", "80", "--tokens", "lean", "--device", "cpu")
+    ok("extract", "--model", "tiny-vl-large", *asked, "--out", "tiny-large.zarr")
+    ok("store", "push", "tiny-large.zarr", f"{s3}/large.zarr")
+    large = ("--large-store", f"{s3}/large.zarr")
+    hybrid = ok("evaluate", "--store", local, *large, "--bootstrap", "100", "--out", "hybrid", "--json")
     assert json.loads(hybrid.stdout)["methods"][0]["n"] == 80
     assert sorted(path.name for path in tmp_path.iterdir() if "tiny" not in path.name) == ["hybrid", "runs"]
 

@@ -28,8 +28,8 @@ steps.extract(ExtractSpec(model="tiny-vl", dataset="tiny", split=("test",), limi
 
 def start(out):
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(out)], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+        [sys.executable, "-c", RUN, str(out)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, text=True, start_new_session=True,
     )  # fmt: skip
 
 
