@@ -1,8 +1,8 @@
-"""What extraction costs beside plain scripts: ``python benchmarks/bench_extract.py [--json]``.
+"""What extraction costs beside plain scripts: ``python benchmarks/bench_extract.py [--json]``, six minutes.
 
-A randomly initialised Llama and Qwen2.5-VL of 20 M parameters or more answer 250 prompts of 40 to 400 tokens
-(log-uniform; every second one with a picture, for Qwen) on the CPU in float32, two layers captured, batches of 16,
-answers of 8 tokens.
+A randomly initialised Llama and Qwen2.5-VL of 20 M parameters or more answer 250 prompts of 50 to 400 tokens
+(log-uniform, many short and few long; every second one with a picture, for Qwen) on the CPU in float32, two layers
+captured, batches of 16, answers of 8 tokens.
 
 - ``vs_sorted_generate``: seconds of `extract` (capture and store included) over those of a plain script that sorts the
   prompts by length and calls `generate()`; ``vs_hidden_states_script``: how many times faster than the usual script,
