@@ -214,6 +214,7 @@ def test_a_profile_of_the_aws_tool_is_enough(local, s3, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "keys"))
     monkeypatch.setenv("AWS_PROFILE", "team")
     ok("store", "push", local, f"{s3}/x.zarr")
+    assert ActivationStore.open(f"{s3}/x.zarr").content_id == ActivationStore.open(local).content_id
 
 
 def test_without_the_extra(local, s3, monkeypatch):

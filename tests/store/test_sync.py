@@ -9,16 +9,14 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
-from made_stores import PARTS, make_capture, make_manifest, make_store, tree_bytes, write_part
+from made_stores import PARTS, make_capture, make_manifest, tree_bytes, write_part
 
-from relope.errors import InvalidInputError, NotFoundError, OutputError, StoreError
+from relope.errors import NotFoundError, OutputError, StoreError
 from relope.places import as_place
 from relope.store import ActivationStore, verify
 from relope.store import mirror as mirror_module
 from relope.store import transfer as transfer_module
-from relope.store.claims import claim
 from relope.store.gc import gc
 from relope.store.listing import listing
 from relope.store.pull import merge, pull
@@ -322,41 +320,6 @@ def test_another_recipe_is_refused(small, build, uri):
     with pytest.raises(StoreError, match=r"another recipe than .*: .*model\.digest was"):
         merge([small.path, other.path], other.path.with_name("m.zarr"))
     assert not other.path.with_name("m.zarr").exists()
-
-
-def test_merge(build, tmp_path):
-    one, two = build("a.zarr", parts=["abc", "d"]), build("b.zarr", parts=["efg", "dc"])
-    merge([one.path, two.path], tmp_path / "m.zarr")
-    store = ActivationStore.open(tmp_path / "m.zarr")
-    assert store.samples["id"].to_list() == list("abcdefg") and store.excluded == ["d", "c"]
-    everything = make_store(tmp_path / "all.zarr").path
-    assert store.content_id == ActivationStore.open(everything).content_id
-    assert verify(tmp_path / "m.zarr", deep=True) == []
-    np.testing.assert_array_equal(store.last(3), ActivationStore.open(everything).last(3))
-    merge([one.path, two.path], one.path)
-    assert ActivationStore.open(one.path).content_id == store.content_id
-    with pytest.raises(InvalidInputError, match="two or more"):
-        merge([one.path], tmp_path / "z.zarr")
-
-
-def test_gc_lists_first_and_removes_only_what_nobody_needs(made, tmp_path):
-    dead = made.path / "parts" / ".tmp-dead"
-    dead.mkdir()
-    (dead / "half").write_bytes(b"123")
-    live, lock = claim(made.path, "0" * 32)
-    extra = write_part(made.writer, "ag", made.captures)
-    made.writer.publish()
-    size = (made.path / "catalog" / "1.json").stat().st_size
-    try:
-        assert {item.name: item.n_bytes for item in gc(made.path)} == {"parts/.tmp-dead": 3, "catalog/1.json": size}
-        assert dead.exists() and (made.path / "catalog" / "1.json").exists()
-        gc(made.path, delete=True)
-        assert not dead.exists() and live.exists()
-    finally:
-        os.close(lock)
-    assert ActivationStore.open(made.path).parts == (*made.parts, extra)
-    assert [item.name for item in gc(made.path, delete=True)] == [f"parts/{live.name}"]
-    assert gc(made.path) == [] and verify(made.path) == []
 
 
 def test_nothing_there(team, tmp_path):
