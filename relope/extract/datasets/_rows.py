@@ -47,9 +47,7 @@ def read_rows(path: Path) -> Iterator[Row]:
             yield from _read(file, name)
         return
     if not path.is_file():
-        raise NotFoundError(
-            f"there is no data file at {path}\ngive a file, a folder, or a name that `relope list datasets` shows"
-        )
+        raise NotFoundError(f"there is no data file at {path}\ngive a file ({', '.join(SUFFIXES)}) or a folder of such")
     yield from _read(path, "")
 
 
