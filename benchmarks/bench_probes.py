@@ -172,7 +172,7 @@ def relope_figures(folder: Path) -> dict[str, Figure]:
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     backbone: Any = SimpleNamespace(
         model=model, blocks=model.get_decoder().layers, identity={"attention": "sdpa"}, inputs=lambda *_: inputs,
-        device=torch.device("cpu"), dtype=torch.float32,
+        place=dict,
     )  # fmt: skip
     states = model(**inputs, output_hidden_states=True).hidden_states
     path = folder / "steps.zarr"
