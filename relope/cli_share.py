@@ -18,7 +18,7 @@ Uri = Annotated[
 
 def push(store: Annotated[Path, typer.Argument(help="A store.")], uri: Uri, as_json: Json = False) -> None:
     """Share a store: upload what is not there yet. The same command goes on after an interruption."""
-    from relope.store.push import push as run
+    from relope.store.share.push import push as run
 
     with console.progress("push (MiB)") as progress:
         done = run(store, uri, progress)
@@ -45,7 +45,7 @@ def pull(
     as_json: Json = False,
 ) -> None:
     """Take a shared store, or some of it. The same command goes on after an interruption."""
-    from relope.store.pull import pull as run
+    from relope.store.share.pull import pull as run
 
     with console.progress("pull (MiB)") as progress:
         done = run(
@@ -56,7 +56,7 @@ def pull(
 
 def ls(uri: Uri, as_json: Json = False) -> None:
     """Show what is at a URI: the parts of a store, or the stores of a folder."""
-    from relope.store.listing import listing
+    from relope.store.share.listing import listing
 
     found = listing(uri)
     if as_json:
@@ -86,7 +86,7 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Unite stores of one recipe; of a sample that is in several, the first one given counts."""
-    from relope.store.pull import merge as run
+    from relope.store.share.pull import merge as run
 
     with console.progress("merge (MiB)") as progress:
         done = run(stores, out, progress)
@@ -100,7 +100,7 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """List what no reader needs: leftovers of dead processes, given-up pushes, replaced catalogs."""
-    from relope.store.gc import gc as run
+    from relope.store.share.gc import gc as run
 
     found = run(store, delete=not dry_run, hours=hours)
     if as_json:

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.errors import InvalidInputError, unknown
-from relope.grades import apart, labelled, verdicts_of
 from relope.places import store_ref
 from relope.spec import FitSpec
 from relope.store import ActivationStore, RowReader, StoreUnion
+from relope.store.grades import apart, labelled, verdicts_of
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def _reuse(spec: ExtractSpec, writer: StoreWriter, samples: Sequence[Sample], wa
     """Take what a teammate computed already; return the number of samples."""
     if not spec.reuse:
         return 0
-    from relope.store.pull import reuse
+    from relope.store.share.pull import reuse
 
     with watch("reuse (MiB)") as progress:
         return reuse(spec.reuse, writer, [sample.id for sample in samples], progress).n_samples

@@ -104,8 +104,8 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
     import polars as pl
 
     from relope.extract.graders import open_grader
-    from relope.grades import write_grades
     from relope.store import ActivationStore
+    from relope.store.grades import write_grades
 
     if spec.responses is not None and spec.store is None:
         return _grade_responses(spec.responses, spec.grader or "auto")
@@ -164,8 +164,8 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
 def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
     """Fit every combination of a grid and select one on inner validation."""
     from relope.fits import check_launch, ensure_block
-    from relope.grades import apart, labelled, verdicts_of
     from relope.probes import make
+    from relope.store.grades import apart, labelled, verdicts_of
     from relope.sweeps import SharedStore, data_digest, planned, shown, summarised
     from relope.sweeps import sweep as run_sweep
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from relope.cli import app
 from relope.store import ActivationStore, verify
-from relope.store.push import push
-from relope.store.remote_objects import ObjectRemote
+from relope.store.share.push import push
+from relope.store.share.remote_objects import ObjectRemote
 
 
 def relope(*arguments):

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from relope import steps
 from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError, StoreError
-from relope.grades import labelled
 from relope.probes import Examples, make
 from relope.spec import SweepSpec
 from relope.store import ActivationStore
+from relope.store.grades import labelled
 from relope.sweeps import SharedStore
 
 GRID = {"lora_rank": (2, 4), "beta": (0.0, 0.1)}

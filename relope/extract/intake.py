@@ -21,7 +21,7 @@ from relope.extract.samples import (
 )
 from relope.spec import ExtractSpec
 from relope.store import StoreWriter
-from relope.store.samples import read_samples
+from relope.store.format.samples import read_samples
 from relope.types import Progress, Sample
 
 

@@ -3,17 +3,25 @@
 `create_or_open` writes, `ActivationStore.open` reads, `verify` looks for damage.
 """
 
-from relope.store.batches import PaddedBatch, RaggedBatch
-from relope.store.catalog import Catalog
-from relope.store.codec import CODECS
-from relope.store.content import content_id, sample_content
 from relope.store.convert import convert
-from relope.store.dtypes import from_float32, stored_dtype, to_float32
-from relope.store.index import Rows
+from relope.store.format.batches import PaddedBatch, RaggedBatch
+from relope.store.format.catalog import Catalog
+from relope.store.format.codec import CODECS
+from relope.store.format.content import content_id, sample_content
+from relope.store.format.dtypes import from_float32, stored_dtype, to_float32
+from relope.store.format.index import Rows
+from relope.store.format.layout import (
+    block_folder,
+    catalog_folder,
+    grades_path,
+    part_folder,
+    part_id,
+    plan_path,
+    sealed_parts,
+)
+from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, read_manifest
+from relope.store.format.part import PartWriter
 from relope.store.info import human_bytes, info, info_rows
-from relope.store.layout import block_folder, catalog_folder, grades_path, part_folder, part_id, plan_path, sealed_parts
-from relope.store.manifest import FORMAT_VERSION, StoreManifest, read_manifest
-from relope.store.part import PartWriter
 from relope.store.reader import ActivationStore
 from relope.store.rows import RowReader
 from relope.store.union import FREE, StoreUnion, differences

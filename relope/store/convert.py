@@ -10,15 +10,15 @@ import numpy as np
 
 from relope.errors import InvalidInputError, NotFoundError, StoreError
 from relope.provenance import write_bytes
-from relope.store.arrays import open_array, part_codec
-from relope.store.catalog import Catalog
-from relope.store.codec import CODECS
-from relope.store.layout import block_folder, plan_path, temporary_beside, writing
-from relope.store.manifest import StoreManifest, array_specs
-from relope.store.part import PartWriter
+from relope.store.format.arrays import open_array, part_codec
+from relope.store.format.catalog import Catalog
+from relope.store.format.codec import CODECS
+from relope.store.format.layout import block_folder, plan_path, temporary_beside, writing
+from relope.store.format.manifest import StoreManifest, array_specs
+from relope.store.format.part import PartWriter
+from relope.store.format.samples import OURS, read_samples
+from relope.store.format.shard import Encoding
 from relope.store.reader import ActivationStore
-from relope.store.samples import OURS, read_samples
-from relope.store.shard import Encoding
 from relope.store.writer import create_or_open
 from relope.types import Capture, Progress, no_progress
 

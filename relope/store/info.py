@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relope.store.arrays import part_codec
-from relope.store.layout import part_folder
-from relope.store.manifest import array_specs
+from relope.store.format.arrays import part_codec
+from relope.store.format.layout import part_folder
+from relope.store.format.manifest import array_specs
 from relope.store.reader import ActivationStore
 
 IMAGE, TEXT = 1, 0

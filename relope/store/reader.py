@@ -9,12 +9,12 @@ from typing import Self, cast
 
 from relope.errors import StoreError
 from relope.places import is_uri, parse_uri
-from relope.store.arrays import ArrayReader, open_array
-from relope.store.catalog import Catalog, newest_catalog, parts_content_id
-from relope.store.codec import Scratch
-from relope.store.index import SampleIndex, build_index
-from relope.store.layout import COMMIT, block_folder, part_folder
-from relope.store.manifest import ArraySpec, StoreManifest, array_specs, read_manifest
+from relope.store.format.arrays import ArrayReader, open_array
+from relope.store.format.catalog import Catalog, newest_catalog, parts_content_id
+from relope.store.format.codec import Scratch
+from relope.store.format.index import SampleIndex, build_index
+from relope.store.format.layout import COMMIT, block_folder, part_folder
+from relope.store.format.manifest import ArraySpec, StoreManifest, array_specs, read_manifest
 from relope.store.rows import RowReader
 
 _MAPPED_ARRAYS = 256
@@ -61,7 +61,7 @@ class ActivationStore(RowReader):
         if is_uri(path):
             place = parse_uri(str(path))
             if place.scheme != "file":
-                from relope.store.ranged import RemoteStore
+                from relope.store.share.remote_reader import RemoteStore
 
                 return cast(Self, RemoteStore.open_uri(place.uri, verify=verify))
             path = place.key

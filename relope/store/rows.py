@@ -11,11 +11,11 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.store.arrays import ArrayReader
-from relope.store.batches import Buffers, PaddedBatch, Piece, RaggedBatch, check_out, cut, offsets_of, stream
-from relope.store.dtypes import stored_dtype, to_float32
-from relope.store.index import Rows, SampleIndex
-from relope.store.manifest import StoreManifest
+from relope.store.format.arrays import ArrayReader
+from relope.store.format.batches import Buffers, PaddedBatch, Piece, RaggedBatch, check_out, cut, offsets_of, stream
+from relope.store.format.dtypes import stored_dtype, to_float32
+from relope.store.format.index import Rows, SampleIndex
+from relope.store.format.manifest import StoreManifest
 
 _BLOCK_ROWS = 256
 """Rows that are gathered at a time: as many as a chunk has."""

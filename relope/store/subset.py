@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from relope.errors import NotFoundError
-from relope.store.arrays import ArrayReader, open_array, part_codec
-from relope.store.codec import CODECS
-from relope.store.manifest import StoreManifest, array_specs
-from relope.store.part import PartWriter
-from relope.store.samples import RESERVED, read_samples
-from relope.store.shard import Encoding
+from relope.store.format.arrays import ArrayReader, open_array, part_codec
+from relope.store.format.codec import CODECS
+from relope.store.format.manifest import StoreManifest, array_specs
+from relope.store.format.part import PartWriter
+from relope.store.format.samples import RESERVED, read_samples
+from relope.store.format.shard import Encoding
 from relope.types import Capture
 
 

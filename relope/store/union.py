@@ -11,9 +11,9 @@ import polars as pl
 
 from relope.errors import InvalidInputError
 from relope.provenance import digest
-from relope.store.arrays import ArrayReader
-from relope.store.index import Rows, SampleIndex
-from relope.store.manifest import StoreManifest
+from relope.store.format.arrays import ArrayReader
+from relope.store.format.index import Rows, SampleIndex
+from relope.store.format.manifest import StoreManifest
 from relope.store.reader import ActivationStore
 from relope.store.rows import RowReader
 

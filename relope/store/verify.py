@@ -12,10 +12,10 @@ import polars as pl
 
 from relope.errors import StoreError
 from relope.provenance import digest, file_digest
-from relope.store.arrays import ArrayReader, open_array
-from relope.store.catalog import catalog_numbers, parts_content_id, read_catalog
-from relope.store.content import sample_content
-from relope.store.layout import (
+from relope.store.format.arrays import ArrayReader, open_array
+from relope.store.format.catalog import catalog_numbers, parts_content_id, read_catalog
+from relope.store.format.content import sample_content
+from relope.store.format.layout import (
     COMMIT,
     LOCK,
     META,
@@ -28,8 +28,8 @@ from relope.store.layout import (
     parts_folder,
     read_json,
 )
-from relope.store.manifest import FORMAT_VERSION, StoreManifest, array_specs, read_manifest
-from relope.store.samples import read_samples
+from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, array_specs, read_manifest
+from relope.store.format.samples import read_samples
 
 _COMMIT_KEYS = {"format_version", "part", "n_samples", "n_tokens", "samples", "files"}
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from relope.errors import StoreError
 from relope.provenance import sync_folder, write_json
-from relope.store import catalog, claims
-from relope.store.catalog import Catalog
-from relope.store.codec import check_codec
-from relope.store.layout import (
+from relope.store.format import catalog, claims
+from relope.store.format.catalog import Catalog
+from relope.store.format.codec import check_codec
+from relope.store.format.layout import (
     GROUP,
     META,
     catalog_folder,
@@ -19,10 +19,10 @@ from relope.store.layout import (
     temporary_beside,
     writing,
 )
-from relope.store.manifest import StoreManifest, identity_changes, manifest_document, read_manifest
-from relope.store.part import PartWriter
-from relope.store.samples import read_samples
-from relope.store.shard import PLAIN, Encoding
+from relope.store.format.manifest import StoreManifest, identity_changes, manifest_document, read_manifest
+from relope.store.format.part import PartWriter
+from relope.store.format.samples import read_samples
+from relope.store.format.shard import PLAIN, Encoding
 
 _FIXED = ("layers", "hidden_size", "dtype", "tokens", "token_layers", "token_columns")
 _SHOWN = 5

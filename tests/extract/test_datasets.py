@@ -16,9 +16,9 @@ from relope.extract.backbone import prompt_text
 from relope.extract.datasets import check_splits, load_samples, open_dataset
 from relope.extract.datasets._groups import FOLDS
 from relope.extract.samples import find_flaws
-from relope.grades import apart, rows_of
 from relope.spec import ExtractSpec
 from relope.store import ActivationStore
+from relope.store.grades import apart, rows_of
 
 NAMES = ("aokvqa", "scienceqa", "scienceqa-text", "scienceqa-full", "chartqa", "mathvision", "mmmu")
 

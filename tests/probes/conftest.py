@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from made_traces import add_traces
 
-from relope.grades import labelled, verdicts_of
 from relope.probes import Examples
 from relope.store import ActivationStore
+from relope.store.grades import labelled, verdicts_of
 
 
 @pytest.fixture(scope="session")

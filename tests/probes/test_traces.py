@@ -11,9 +11,9 @@ from made_traces import drop_verdicts_on_traces
 
 from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.graders import exact
-from relope.grades import labelled, verdicts_of
 from relope.probes import Examples, make
 from relope.store import ActivationStore
+from relope.store.grades import labelled, verdicts_of
 
 DIRECT = [["a", "a", "b"], ["a", "", ""], ["", "", ""], ["b", "a", "c"], ["a", "a", "a"]]
 CHAIN = [["b", "b", "b"], ["a", "b", ""], ["", "", ""], ["b", "b", "a"], ["a", "a", "a"]]

@@ -8,9 +8,9 @@ from made_stores import make_store, write_part
 
 from relope.errors import InvalidInputError
 from relope.store import ActivationStore, verify
-from relope.store.claims import claim
-from relope.store.gc import gc
-from relope.store.pull import merge
+from relope.store.format.claims import claim
+from relope.store.share.gc import gc
+from relope.store.share.pull import merge
 
 
 def test_merge(build, tmp_path):

@@ -13,7 +13,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 
 from relope.errors import InvalidInputError, NotFoundError, StoreError
 from relope.store import ActivationStore, to_float32
-from relope.store.shard import CHUNK_ROWS
+from relope.store.format.shard import CHUNK_ROWS
 
 
 def test_samples_are_the_rows_in_catalog_order(kept: Made) -> None:

@@ -6,13 +6,13 @@ from made_stores import PARTS, as_float, make_manifest, make_row
 
 from relope.errors import NotFoundError, StoreError
 from relope.store import ActivationStore, verify
-from relope.store import ranged as ranged_module
-from relope.store.arrays import part_codec
 from relope.store.convert import convert
-from relope.store.listing import listing
-from relope.store.manifest import array_specs
-from relope.store.pull import pull
-from relope.store.push import push
+from relope.store.format.arrays import part_codec
+from relope.store.format.manifest import array_specs
+from relope.store.share import remote_reader as ranged_module
+from relope.store.share.listing import listing
+from relope.store.share.pull import pull
+from relope.store.share.push import push
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from made_stores import Made
 from relope.errors import NotFoundError, StoreError
 from relope.provenance import digest, file_digest, write_json
 from relope.store import ActivationStore, Problem, part_id, verify
-from relope.store.shard import ShardWriter, array_document, crc32c
+from relope.store.format.shard import ShardWriter, array_document, crc32c
 
 FILES = [
     f"{name}/{file}"

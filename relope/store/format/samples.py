@@ -1,0 +1,81 @@
+"""``samples.parquet``: one row a sample, as the caller gave it, plus three columns of ours.
+
+``first_token`` and ``n_tokens`` (first token row within the part, number of rows) and ``content``
+(sha256 of the sample's rows, see `relope.store.format.content`).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from relope.errors import InvalidInputError, StoreError
+from relope.store.format.layout import SAMPLES, check_ratio, guard, part_folder
+
+OURS = {"first_token": pl.Int64, "n_tokens": pl.Int64, "content": pl.String}
+"""Columns that the writer adds."""
+
+RESERVED = frozenset({*OURS, "row", "part"})
+_MAX_TOKENS = 1 << 40
+_ROW_BYTES = 64
+"""What a row takes in memory at least, to hold the claimed number of rows against the file's size."""
+
+
+def samples_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Return a part's rows as the table that is saved.
+
+    Raises:
+        InvalidInputError: a column mixes types or is nested: keep such values as JSON text.
+    """
+    advice = "a column holds text, numbers, booleans or lists of one of them; keep the rest as JSON text"
+    try:
+        frame = pl.DataFrame(rows, infer_schema_length=None, schema_overrides=OURS)
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise InvalidInputError(f"sample rows do not fit a table: {error}\n{advice}") from error
+    for name, dtype in frame.schema.items():
+        innermost: Any = dtype
+        while isinstance(innermost, pl.List):
+            innermost = innermost.inner
+        if innermost in (pl.Struct, pl.Object):
+            raise InvalidInputError(f"sample column {name!r} holds {dtype}\n{advice}")
+    return frame
+
+
+def write_samples(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a part's samples; the same rows give the same bytes."""
+    samples_frame(rows).write_parquet(
+        folder / SAMPLES, compression="zstd", compression_level=3, statistics=True, row_group_size=65_536
+    )
+
+
+def read_samples(store: Path, part: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Return a part's samples, after checking the columns that say where the rows lie.
+
+    Raises:
+        StoreError: the file is missing or damaged, or its offsets are not what a writer would write.
+    """
+    path = guard(store, part_folder(store, part) / SAMPLES)
+    damaged = f"{path.relative_to(store)} in {store} is damaged"
+    try:
+        n_rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+        check_ratio(f"{path.relative_to(store)} in {store}", n_rows * _ROW_BYTES, path.stat().st_size)
+        frame = pl.read_parquet(path, columns=list(columns) if columns else None)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise StoreError(f"{damaged}: {error}") from error
+    for name, dtype in {"id": pl.String, **OURS}.items():
+        if columns is not None and name not in columns:
+            continue
+        if frame.schema.get(name) != dtype or frame[name].null_count():
+            raise StoreError(f"{damaged}: column {name!r} is absent, holds nulls or is no {dtype}")
+    if frame.is_empty() or (columns is None and not _offsets_agree(frame)):
+        raise StoreError(f"{damaged}: first_token and n_tokens do not follow one another")
+    return frame
+
+
+def _offsets_agree(frame: pl.DataFrame) -> bool:
+    n_tokens = frame["n_tokens"].to_numpy()
+    if n_tokens.min() < 1 or n_tokens.max() > _MAX_TOKENS // len(frame):
+        return False
+    return np.array_equal(frame["first_token"].to_numpy(), np.cumsum(n_tokens) - n_tokens)

@@ -1,0 +1,112 @@
+"""Find and remove what no reader needs: leftovers of dead processes, and catalogs that newer ones replace."""
+
+import contextlib
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from relope.places import Place, as_place
+from relope.store.format.claims import sweep
+from relope.store.format.layout import COMMIT, LOCK, TEMPORARY, parts_folder, writing
+from relope.store.format.manifest import read_manifest
+from relope.store.share.remote import open_remote
+from relope.store.share.snapshot import Mirror, mirrored
+
+_PARTIAL = re.compile(r"\..+\.partial")
+PARTIAL_AGE_S = 3600.0
+"""A file is written under its temporary name for seconds; an hour later its writer is gone."""
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Something to remove: its name below the store, its bytes, and why nobody needs it."""
+
+    name: str
+    n_bytes: int
+    why: str
+
+
+def gc(ref: Path | str, *, delete: bool = False, hours: float = 24.0) -> list[Garbage]:
+    """Return what can go from a store, and remove it if asked to.
+
+    Sealed parts are never removed, listed or not: the next `relope extract` or push lists them.
+
+    Args:
+        ref: a local store, or a URI.
+        delete: remove it; otherwise nothing is touched.
+        hours: of a remote store, parts that are not finished go after so many hours without a new file.
+
+    Raises:
+        NotFoundError: no store is there.
+    """
+    place = as_place(ref)
+    found = list(_local(Path(place.key))) if place.scheme == "file" else []
+    with mirrored(open_remote(place)) as mirror:
+        mirror.manifest  # noqa: B018 (says that there is no store)
+        mirror.refresh()
+        found += _shared(mirror, time.time() - hours * 3600)
+        if delete:
+            _remove(place, mirror, found)
+    return sorted(found, key=lambda item: item.name)
+
+
+def _shared(mirror: Mirror, before: float) -> Iterator[Garbage]:
+    for file in mirror.remote.files("catalog"):
+        number = file.name.removeprefix("catalog/").removesuffix(".json")
+        if number.isdecimal() and int(number) < mirror.catalog.number:
+            yield Garbage(file.name, file.n_bytes, "a newer catalog replaces it")
+    for files in mirror.files.values():
+        if COMMIT in files:
+            if LOCK in files and files[LOCK].n_bytes:
+                yield Garbage(files[LOCK].name, files[LOCK].n_bytes, "claim of a push that is finished")
+        elif max(file.modified for file in files.values()) < before:
+            # The claim comes last: until then the part still belongs to who began it.
+            names = sorted(files, key=lambda name: (name == LOCK, name))
+            for name in names:
+                yield Garbage(files[name].name, files[name].n_bytes, "of a part whose push was given up")
+
+
+def _local(store: Path) -> Iterator[Garbage]:
+    read_manifest(store)
+    for path in (*store.glob(f"{TEMPORARY}*"), *parts_folder(store).glob(f"{TEMPORARY}*")):
+        if not path.is_symlink() and _free(path / LOCK if path.is_dir() else path):
+            files = [file for file in path.rglob("*") if not file.is_dir()] if path.is_dir() else [path]
+            size = sum(file.lstat().st_size for file in files)
+            yield Garbage(path.relative_to(store).as_posix(), size, "left by a process that is gone")
+    old = time.time() - PARTIAL_AGE_S
+    for path in (*store.glob(".*.partial"), *store.glob("*/.*.partial")):
+        if _PARTIAL.fullmatch(path.name) and path.lstat().st_mtime < old:
+            yield Garbage(path.relative_to(store).as_posix(), path.lstat().st_size, "left by a process that is gone")
+
+
+def _free(path: Path) -> bool:
+    """Return whether nobody holds the lock of a file; without the file nobody does."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return not path.exists()
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _remove(place: Place, mirror: Mirror, found: list[Garbage]) -> None:
+    names = [item.name for item in found]
+    if place.scheme == "file":
+        store = Path(place.key)
+        sweep(store)  # takes the lock of each folder first
+        for name in names:
+            if TEMPORARY in name or name.endswith(".partial"):
+                with writing(store / name), contextlib.suppress(IsADirectoryError):
+                    (store / name).unlink(missing_ok=True)
+        names = [name for name in names if (store / name).exists()]
+    if names:
+        mirror.remote.delete(names)

@@ -1,0 +1,136 @@
+"""``file://``: a store on a shared mount, with the same guarantees as an object store."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from relope.errors import NotFoundError
+from relope.places import Place
+from relope.provenance import sync_folder
+from relope.store.format.layout import TEMPORARY, guard, link, writing
+from relope.store.share.remote import SMALL_BYTES, Found, RemoteFile, Sent, cut_short, too_large
+
+_BLOCK_BYTES = 8 << 20
+_SWAP_LOCK = ".swap.lock"
+
+
+class FolderRemote:
+    """A folder that several people write to.
+
+    New files are staged at the store's top as ``.tmp-…``, locked by their writer, and then linked or
+    renamed to their names. Symbolic links are refused.
+    """
+
+    commits = False
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.root = Path(place.key)
+
+    def files(self, folder: str) -> list[RemoteFile]:
+        if not self.root.parent.is_dir():
+            raise NotFoundError(f"there is no folder {self.root.parent} for {self.place.uri}; is the share mounted?")
+        return sorted(self._walk(self.root / folder), key=lambda file: file.name)
+
+    def _walk(self, folder: Path) -> Iterator[RemoteFile]:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._walk(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False):
+                    found = entry.stat(follow_symlinks=False)
+                    name = Path(entry.path).relative_to(self.root).as_posix()
+                    yield RemoteFile(name, found.st_size, found.st_mtime)
+
+    def folders(self) -> list[str]:
+        if not self.root.is_dir():
+            return []
+        return sorted(path.name for path in self.root.iterdir() if path.is_dir() and not path.is_symlink())
+
+    def read(self, name: str, limit: int = SMALL_BYTES) -> Found | None:
+        if not os.path.lexists(self.root / name):
+            return None
+        with self._open(name) as file:
+            status = os.fstat(file.fileno())
+            if status.st_size > limit:
+                raise too_large(self.place, name, status.st_size, limit)
+            content = file.read()
+        return Found(content, hashlib.sha256(content).hexdigest(), status.st_mtime)
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        with self._open(name) as file:
+            file.seek(start)
+            content = file.read(stop - start)
+        if len(content) != stop - start:
+            raise cut_short(self.place, name, len(content), stop - start)
+        return content
+
+    def swap(self, name: str, content: bytes, tag: str | None) -> bool:
+        path = self.root / name
+        with writing(path), self._staged(path) as (file, staged):
+            file.write(content)
+            _finish(file)
+            if tag is None:
+                try:
+                    link(staged, path)
+                except FileExistsError:
+                    return False
+            else:
+                with self._alone():
+                    found = self.read(name)
+                    if found is None or found.tag != tag:
+                        return False
+                    staged.replace(path)
+            sync_folder(path.parent)
+            return True
+
+    def upload(self, files: Mapping[str, Path], sent: Sent) -> None:
+        for name, source in files.items():
+            path = self.root / name
+            with writing(path), self._staged(path) as (file, staged), source.open("rb") as given:
+                while block := given.read(_BLOCK_BYTES):
+                    file.write(block)
+                    sent(len(block))
+                _finish(file)
+                staged.replace(path)
+                sync_folder(path.parent)
+
+    def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            with writing(self.root / name):
+                (self.root / name).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    for folder in (self.root / name).relative_to(self.root).parents[:-1]:
+                        (self.root / folder).rmdir()  # as far as they are empty
+
+    def _open(self, name: str) -> BinaryIO:
+        path = guard(self.root, self.root / name)
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+
+    @contextlib.contextmanager
+    def _staged(self, path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+        """Give a locked file at the store's top; a lock that is free says that its writer is gone."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = self.root / f"{TEMPORARY}{uuid.uuid4().hex}"
+        try:
+            with staged.open("xb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield file, staged
+        finally:
+            staged.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with (self.root / _SWAP_LOCK).open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _finish(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,162 @@
+"""``s3://``, ``gs://`` and ``az://`` through obstore."""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore import exceptions
+
+from relope.errors import NotFoundError, OutputError, RelopeError
+from relope.places import Place
+from relope.store.share.aws import aws_settings
+from relope.store.share.remote import SMALL_BYTES, Found, RemoteFile, Sent, cut_short, too_large
+
+_SINGLE_BYTES = 8 << 20
+"""Larger files go up in pieces of this size; those of an interrupted one are never seen under the name."""
+
+_RETRIES: Any = {"max_retries": 4, "retry_timeout": timedelta(minutes=2)}
+_ANSWER = re.compile(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", re.DOTALL)
+_CAUSE = re.compile(r'message: "([^"]+)"')
+_NO_CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "metadata.google", "Account must be specified")
+"""The last thing that is asked for credentials is the host of a virtual machine; elsewhere there is none."""
+
+_REFUSED = ("403 Forbidden", "401 Unauthorized", "ExpiredToken", "InvalidToken")
+_SIGN_IN = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`",
+    "gs": "run `gcloud auth application-default login`, or set GOOGLE_SERVICE_ACCOUNT to a key file",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or _SAS_TOKEN), or run `az login`",
+}
+
+
+class ObjectRemote:
+    """A prefix of a bucket. Every put appears whole; conditional puts decide who is first."""
+
+    commits = False
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._prefix = f"{place.key}/" if place.key else ""
+        settings: dict[str, Any] = dict(aws_settings()) if place.scheme == "s3" else {}
+        plain = str(settings.get("endpoint", "")).startswith("http://")
+        client: Any = {"timeout": "5m", "connect_timeout": "10s", "allow_http": plain}
+        with self._asking():
+            self._store: Any = obstore.store.from_url(
+                f"{place.scheme}://{place.root}", client_options=client, retry_config=_RETRIES, **settings
+            )
+
+    def files(self, folder: str) -> list[RemoteFile]:
+        prefix = f"{self._prefix}{folder}".rstrip("/")
+        found = []
+        with self._asking():
+            for batch in obstore.list(self._store, f"{prefix}/" if prefix else None):
+                for entry in batch:
+                    name = entry["path"].removeprefix(self._prefix)
+                    found.append(RemoteFile(name, entry["size"], entry["last_modified"].timestamp()))
+        return sorted(found, key=lambda file: file.name)
+
+    def folders(self) -> list[str]:
+        with self._asking():
+            found = obstore.list_with_delimiter(self._store, self._prefix or None)
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
+
+    def read(self, name: str, limit: int = SMALL_BYTES) -> Found | None:
+        with self._asking():
+            try:
+                found = obstore.get(self._store, self._prefix + name)
+            except (exceptions.NotFoundError, FileNotFoundError) as error:
+                if "NoSuchBucket" in str(error):
+                    raise
+                return None
+            if found.meta["size"] > limit:
+                raise too_large(self.place, name, found.meta["size"], limit)
+            # Which of the two decides is the service's own affair: Google looks at versions, the others at e_tags.
+            tag = json.dumps({key: found.meta[key] for key in ("e_tag", "version") if found.meta.get(key)})
+            return Found(bytes(found.bytes()), tag, found.meta["last_modified"].timestamp())
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        if start == stop:
+            return b""
+        with self._asking():
+            content = bytes(obstore.get_range(self._store, self._prefix + name, start=start, end=stop))
+        if len(content) != stop - start:
+            raise cut_short(self.place, name, len(content), stop - start)
+        return content
+
+    def swap(self, name: str, content: bytes, tag: str | None) -> bool:
+        mode: Any = "create" if tag is None else json.loads(tag)
+        with self._asking():
+            try:
+                obstore.put(self._store, self._prefix + name, content, mode=mode)
+            except (exceptions.AlreadyExistsError, exceptions.PreconditionError, FileExistsError):
+                # A put whose answer was lost is sent again, and then meets itself.
+                found = self.read(name)
+                return found is not None and found.content == content
+        return True
+
+    def upload(self, files: Mapping[str, Path], sent: Sent) -> None:
+        for name, path in files.items():
+            with self._asking():
+                content: Any = path.read_bytes() if path.stat().st_size <= _SINGLE_BYTES else _pieces(path, sent)
+                obstore.put(self._store, self._prefix + name, content, chunk_size=_SINGLE_BYTES, max_concurrency=2)
+                if isinstance(content, bytes):
+                    sent(len(content))
+
+    def delete(self, names: Sequence[str]) -> None:
+        with self._asking():
+            for name in names:
+                with contextlib.suppress(exceptions.NotFoundError, FileNotFoundError):  # somebody else was faster
+                    obstore.delete(self._store, self._prefix + name)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Turn what obstore raises into one or two lines."""
+        try:
+            yield
+        except RelopeError:
+            raise
+        except (exceptions.BaseError, FileNotFoundError, PermissionError) as error:
+            raise self._plain(error) from error
+
+    def _plain(self, error: Exception) -> RelopeError:
+        text, uri = str(error), self.place.uri
+        sign_in = _SIGN_IN[self.place.scheme]
+        if "NoSuchBucket" in text or "ContainerNotFound" in text or "bucket does not exist" in text:
+            return NotFoundError(f"there is no bucket {self.place.root!r} for {uri}; make it, or correct the name")
+        if isinstance(error, (exceptions.NotFoundError, FileNotFoundError)):
+            return NotFoundError(f"{uri} lacks a file that was there a moment ago: {_reason(text)}")
+        if any(
+            mark in text
+            for mark in ("/latest/api/token", "/latest/meta-data", "metadata.google", "Account must be specified")
+        ):
+            return NotFoundError(f"no credentials for {uri}\n{sign_in}")
+        denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError)
+        if isinstance(error, denied) or any(mark in text for mark in _REFUSED):
+            return OutputError(f"{uri} refuses these credentials: {_reason(text)}\n{sign_in}")
+        if "NotImplemented" in text or isinstance(error, exceptions.NotSupportedError):
+            return OutputError(f"{uri}: this server lacks conditional writes (If-None-Match), which sharing needs")
+        if "redirect" in text.lower():
+            return OutputError(f"{uri} lies in another region\nset AWS_REGION to the region of the bucket")
+        return OutputError(
+            f"{uri} cannot be reached: {_reason(text)}\ncheck the network and the endpoint, then run it again"
+        )
+
+
+def _pieces(path: Path, sent: Sent) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_SINGLE_BYTES):
+            yield block
+            sent(len(block))
+
+
+def _reason(text: str) -> str:
+    """Return what matters of an error of obstore, which dumps all its internals."""
+    if said := _ANSWER.search(text):
+        return f"{said[1]}: {said[2]}"
+    line = text.strip().partition("\n")[0].rpartition(" - ")[2]
+    cause = _CAUSE.search(text)
+    return f"{line[:160]} ({cause[1]})" if cause else line[:160]

@@ -1,0 +1,255 @@
+"""Move parts: up under a claim, COMMIT.json last; down into a ``.tmp-`` folder that is renamed."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from relope.errors import OutputError, StoreError
+from relope.provenance import file_digest, sync_folder, write_bytes
+from relope.store.format.claims import adopt
+from relope.store.format.commit import Commit, FileRecord, read_commit
+from relope.store.format.layout import (
+    COMMIT,
+    LOCK,
+    META,
+    TEMPORARY,
+    guard,
+    part_folder,
+    parts_folder,
+    temporary_beside,
+    writing,
+)
+from relope.store.share.remote import Remote, Sent
+from relope.store.share.snapshot import Mirror, in_threads
+from relope.types import Progress
+
+_BLOCK_BYTES = 16 << 20
+MIB = 1 << 20
+
+
+class Meter:
+    """Adds up bytes from many threads and reports MiB; once halted, it ends the threads that report to it."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.done = 0
+        self._progress, self._total, self._lock = progress, total, threading.Lock()
+        self._halted = False
+
+    def halt(self) -> None:
+        """End every transfer at its next block."""
+        self._halted = True
+
+    def __call__(self, n_bytes: int) -> None:
+        if self._halted:
+            raise OutputError("another transfer failed; this one was ended")
+        with self._lock:
+            self.done += n_bytes
+            self._progress(self.done // MIB, -(-self._total // MIB))
+
+
+def push_part(store: Path, part: str, mirror: Mirror, meter: Meter) -> bool:
+    """Upload a part; False when a teammate shared one of this id in the meantime.
+
+    Two people whose machines computed the same part may differ in the last bit. So nobody writes
+    into a part before its claim, a small file made only where none is, says that all of it will be
+    theirs: files of two origins are never mixed.
+
+    Raises:
+        StoreError: the part is damaged here, or somebody else's is half there.
+    """
+    remote = mirror.remote
+    commit = checked(store, part)
+    folder = part_folder(store, part)
+    names = {f"parts/{part}/{name}": folder / name for name in commit.files}
+    commit_name, claim_name = f"parts/{part}/{COMMIT}", f"parts/{part}/{LOCK}"
+    if remote.commits:
+        remote.upload({**names, commit_name: folder / COMMIT}, meter)
+        return True
+    mine = file_digest(folder / COMMIT).encode()
+    if not _claim(mirror, part, mine):
+        return False
+    if remote.read(commit_name) is not None:
+        remote.delete([claim_name])
+        return False
+    # Whatever has come up under this claim is ours, and whole.
+    there = {file.name: file.n_bytes for file in remote.files(f"parts/{part}")}
+    missing = [name for name, path in names.items() if there.get(name) != path.stat().st_size]
+    meter(sum(names[name].stat().st_size for name in names.keys() - set(missing)))
+    in_threads(lambda name: remote.upload({name: names[name]}, meter), missing, meter.halt)
+    _check_arrived(mirror, part, names, mine)
+    created = remote.swap(commit_name, (folder / COMMIT).read_bytes(), None)
+    remote.delete([claim_name])
+    return created
+
+
+def _claim(mirror: Mirror, part: str, mine: bytes) -> bool:
+    """Claim a part, or find our claim of a push that was interrupted; False when another version is complete there.
+
+    Raises:
+        StoreError: another version is half there.
+    """
+    remote, name = mirror.remote, f"parts/{part}/{LOCK}"
+    while not remote.swap(name, mine, None):
+        held = remote.read(name)
+        if held is None:
+            continue  # given back a moment ago
+        if held.content == mine:
+            return True
+        if remote.read(f"parts/{part}/{COMMIT}") is not None:
+            return False
+        raise StoreError(
+            f"somebody began to push another part {part} to {mirror.uri} and has not finished; try again when they "
+            f"have,\nor, if nobody is pushing, remove what is left: relope store gc {mirror.uri} --delete"
+        )
+    return True
+
+
+def _check_arrived(mirror: Mirror, part: str, names: Mapping[str, Path], mine: bytes) -> None:
+    """Make sure that nobody took a push that was slow for one that was given up.
+
+    Raises:
+        OutputError: the claim or a file is gone.
+    """
+    held = mirror.remote.read(f"parts/{part}/{LOCK}")
+    there = {file.name: file.n_bytes for file in mirror.remote.files(f"parts/{part}")}
+    arrived = all(there.get(name) == path.stat().st_size for name, path in names.items())
+    sealed = f"parts/{part}/{COMMIT}" in there
+    if not (arrived and (sealed or (held is not None and held.content == mine))):
+        raise OutputError(f"somebody removed what was pushed of part {part} to {mirror.uri}; run the command again")
+
+
+def checked(store: Path, part: str) -> Commit:
+    """Return the commit of a local part after holding every file against it.
+
+    Raises:
+        StoreError: a file is missing or is not what was written: it is not shared.
+    """
+    commit = read_commit(store, part)
+    for name, record in commit.files.items():
+        path = guard(store, part_folder(store, part) / name)
+        if path.stat().st_size != record.n_bytes or file_digest(path) != record.sha256:
+            raise StoreError(
+                f"{name} of part {part} in {store} is damaged, so it is not shared\n"
+                "delete the part's folder and extract again: only that part is made anew"
+            )
+    return commit
+
+
+@contextlib.contextmanager
+def staging(out: Path, part: str) -> Iterator[Path]:
+    """Give the ``.tmp-`` folder of a part that is being pulled, with what an interrupted pull left in it.
+
+    It is laid out as a store of its own, which has the part under ``parts/``; it stays when the block fails.
+
+    Raises:
+        OutputError: another process is pulling the same part.
+    """
+    folder = parts_folder(out) / f"{TEMPORARY}{part}-pull"
+    with writing(folder):
+        lock = adopt(folder)
+    if lock is None:
+        raise OutputError(f"another process is pulling part {part} into {out}; wait for it")
+    try:
+        with writing(folder):
+            parts_folder(folder).mkdir(exist_ok=True)
+            yield folder
+            shutil.rmtree(folder)
+    finally:
+        os.close(lock)
+
+
+def download(mirror: Mirror, commit: Commit, names: Collection[str], staged: Path, verify: bool, meter: Meter) -> None:
+    """Download files of a part; what is there already is kept and counted.
+
+    Raises:
+        StoreError: a file is missing, has another size than it was pushed with, or another sha256.
+    """
+    there = mirror.files.get(commit.part, {})
+    for name in names:
+        size = there[name].n_bytes if name in there else None
+        if size != commit.files[name].n_bytes:
+            has = (
+                "is missing" if size is None else f"has {size:,} bytes, was pushed with {commit.files[name].n_bytes:,}"
+            )
+            raise StoreError(f"{name} of part {commit.part} {has} at {mirror.uri}; nothing of it was read")
+    in_threads(lambda name: _download(mirror.remote, commit, name, staged, verify, meter), sorted(names), meter.halt)
+    record = (part_folder(mirror.folder, commit.part) / COMMIT).read_bytes()
+    write_bytes(part_folder(staged, commit.part) / COMMIT, record)
+
+
+def _download(remote: Remote, commit: Commit, name: str, staged: Path, verify: bool, meter: Meter) -> None:
+    path = part_folder(staged, commit.part) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent.resolve() != staged.resolve() / path.parent.relative_to(staged):
+        raise StoreError(f"{path.parent} lies behind a symbolic link; delete {staged} and pull again")
+    _fill(remote, f"parts/{commit.part}/{name}", commit.files[name], path, verify, meter)
+
+
+def fetch_to(remote: Remote, name: str, record: FileRecord, path: Path) -> None:
+    """Download one file under a temporary name, check its sha256 and rename it.
+
+    Raises:
+        StoreError: it is not what was pushed.
+        OutputError: the system refuses to write.
+    """
+    partial = temporary_beside(path)
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _fill(remote, name, record, partial, True, lambda n_bytes: None)
+            partial.replace(path)
+            sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _fill(remote: Remote, name: str, record: FileRecord, path: Path, verify: bool, received: Sent) -> None:
+    """Download a file from where an earlier attempt stopped."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    with os.fdopen(descriptor, "r+b") as file:
+        file.truncate(min(os.fstat(descriptor).st_size, record.n_bytes))
+        total = hashlib.sha256()
+        while block := file.read(_BLOCK_BYTES):
+            total.update(block)
+            received(len(block))
+        while (start := file.tell()) < record.n_bytes:
+            block = remote.read_range(name, start, min(start + _BLOCK_BYTES, record.n_bytes))
+            file.write(block)
+            total.update(block)
+            received(len(block))
+        file.flush()
+        os.fsync(descriptor)
+    if verify and total.hexdigest() != record.sha256:
+        path.unlink()
+        raise StoreError(f"{name} at {remote.place.uri} is not what was pushed: its sha256 differs; it was not kept")
+
+
+def seal_whole(out: Path, staged: Path, commit: Commit) -> None:
+    """Rename a downloaded part into its place in a store."""
+    folder = part_folder(staged, commit.part)
+    wanted = {*commit.files, COMMIT}
+    for path in sorted(folder.rglob("*"), reverse=True):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and name not in wanted:
+            path.unlink()  # left by a pull of an earlier version of the part
+    for inner in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        sync_folder(inner)
+    with contextlib.suppress(FileExistsError):
+        if not part_folder(out, commit.part).exists():
+            folder.rename(part_folder(out, commit.part))
+    sync_folder(parts_folder(out))
+
+
+def files_of(commit: Commit, arrays: Sequence[str]) -> dict[str, FileRecord]:
+    """Return the files that make up some arrays of a part, and everything that is in no array."""
+    kept = {}
+    for name, record in commit.files.items():
+        head, _, rest = name.partition("/")
+        array = f"{head}/{rest.partition('/')[0]}" if head in ("hidden", "last") else head
+        if "/" not in name or array == f"{head}/{META}" or array in arrays:
+            kept[name] = record
+    return kept
