@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from figures import Figure, at_least, at_most, main
 
-from relope.probes import Examples, make
+from relope.probes.protocol import Examples, make
 from relope.store import ActivationStore, RaggedBatch, StoreManifest, create_or_open
 from relope.types import Capture
 
@@ -210,7 +210,7 @@ def write_steps(path: Path, each: Iterator[dict[int, Any]]) -> None:
 
 def step(store: ActivationStore, streams: Any, mode: str) -> Any:
     """Return a function that makes one training step in a mode."""
-    from relope.probes._parallel import World
+    from relope.probes.parallel import World
 
     probe: Any = make("relope", {"mode": mode, "batch": BATCH})
     examples = Examples(store, np.arange(BATCH), np.arange(BATCH) % 2 > 0, LAYER, streams)

@@ -26,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 
 from relope import registry, steps
 from relope.evaluate.bootstrap import bootstrap_auc
-from relope.probes import Examples, make, method_class
+from relope.probes.protocol import Examples, make, method_class
 from relope.spec import ExtractSpec
 from relope.store import ActivationStore
 from relope.store.grades import labelled, verdicts_of

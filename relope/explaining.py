@@ -14,9 +14,9 @@ import numpy.typing as npt
 from relope import registry
 from relope.errors import InvalidInputError, RelopeError, unknown
 from relope.evaluate.attention_figure import Patches, Word, draw, page
-from relope.probes import Examples, method_class
+from relope.probes.protocol import Examples, method_class
+from relope.probes.router import explained_folder, open_router
 from relope.provenance import write_bytes
-from relope.routers import explained_folder, open_router
 from relope.spec import ExplainSpec
 from relope.store import ActivationStore
 

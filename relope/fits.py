@@ -45,7 +45,7 @@ def check_launch(streamed: bool) -> None:
     Raises:
         InvalidInputError: several processes, and no samples are streamed.
     """
-    from relope.probes._parallel import launched
+    from relope.probes.parallel import launched
 
     if launched() > 1 and not streamed:
         raise InvalidInputError(

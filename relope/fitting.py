@@ -10,10 +10,10 @@ from relope import __version__
 from relope.errors import InvalidInputError
 from relope.examples import Training, training_samples, training_verdicts
 from relope.fits import check_launch, device_here, ensure_block, remove_state, state_file
-from relope.probes import Examples, Probe, make, method_class
-from relope.probes._parallel import process_group
+from relope.probes.parallel import process_group
+from relope.probes.protocol import Examples, Probe, make, method_class
+from relope.probes.router import Router, read_router, router_folder, router_name, write_router
 from relope.provenance import digest
-from relope.routers import Router, read_router, router_folder, router_name, write_router
 from relope.spec import FitSpec
 from relope.steps import Outcome, Watch, examples_of, open_streams, pick_layer
 from relope.store import ActivationStore

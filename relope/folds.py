@@ -9,8 +9,8 @@ from relope.errors import InvalidInputError
 from relope.evaluate.calibration import fold_of_groups
 from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
 from relope.fitting import lesson_of
+from relope.probes.router import folds_path
 from relope.provenance import digest
-from relope.routers import folds_path
 from relope.spec import FitSpec
 from relope.steps import Outcome, Watch
 from relope.types import no_progress

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from relope.places import is_uri, outputs_beside
+from relope.probes.router import explained_folder, folds_path, router_folder, router_name, scores_path
 from relope.provenance import digest, file_digest
-from relope.routers import explained_folder, folds_path, router_folder, router_name, scores_path
 from relope.spec import Spec
 
 INPUTS = (

@@ -6,8 +6,8 @@ from pathlib import Path
 from relope import __version__
 from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
 from relope.fits import device_here, ensure_block
+from relope.probes.router import check_recipe, open_router, scores_path
 from relope.provenance import digest
-from relope.routers import check_recipe, open_router, scores_path
 from relope.spec import PredictSpec
 from relope.steps import Outcome, Watch, examples_of, open_streams, pick_layer
 from relope.store import ActivationStore

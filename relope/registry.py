@@ -19,7 +19,7 @@ FOLDERS = {
     "backbones": ("model", "extract/backbones"),
     "datasets": ("data set", "extract/datasets"),
     "graders": ("grader", "extract/graders"),
-    "methods": ("method", "probes"),
+    "methods": ("method", "probes/methods"),
 }
 """Kind → (what messages call it, its folder in the package)."""
 

@@ -17,9 +17,9 @@ from relope.evaluate.inputs import MethodScores, ReportInputs
 from relope.evaluate.persample import perturbation_name
 from relope.evaluate.scores import Scores, align, read_scores
 from relope.extract.samples import read_skipped
-from relope.probes import method_class
+from relope.probes.protocol import method_class
+from relope.probes.router import scores_path, split_name
 from relope.provenance import digest, versions
-from relope.routers import scores_path, split_name
 from relope.spec import EvaluateSpec
 from relope.store import ActivationStore, info
 from relope.store.grades import correct_of, labelled, read_grades

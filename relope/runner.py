@@ -119,7 +119,7 @@ def _check(steps: list[PlannedStep]) -> None:
             raise NotFoundError(f"{step.title} needs {step.lacks[0]}, which is not there, and no step before makes it")
         if isinstance(step.spec, FitSpec) and (step.spec.set or step.spec.mode):
             from relope.fitting import settings_of
-            from relope.probes import make
+            from relope.probes.protocol import make
 
             try:
                 make(step.spec.method, settings_of(step.spec))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from relope.extract.backbone import Backbone
     from relope.extract.datasets import DataSet
     from relope.extract.recheck import Recheck
-    from relope.probes import Examples
+    from relope.probes.protocol import Examples
     from relope.store import RowReader
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
@@ -164,7 +164,7 @@ def predict(spec: PredictSpec, watch: Watch = silent) -> Outcome:
 def sweep(spec: SweepSpec, watch: Watch = silent) -> Outcome:
     """Fit every combination of a grid and select one on inner validation."""
     from relope.fits import check_launch, ensure_block
-    from relope.probes import make
+    from relope.probes.protocol import make
     from relope.store.grades import apart, labelled, verdicts_of
     from relope.sweeps import SharedStore, data_digest, planned, shown, summarised
     from relope.sweeps import sweep as run_sweep
@@ -202,7 +202,7 @@ def explain(spec: ExplainSpec, watch: Watch = silent) -> Outcome:
 
 def export(spec: ExportSpec, watch: Watch = silent) -> Outcome:
     """Write a relope router as a PEFT adapter folder."""
-    from relope.routers import open_router
+    from relope.probes.router import open_router
 
     router, probe = open_router(str(spec.folder))
     if not hasattr(probe, "export"):
@@ -258,8 +258,8 @@ def compare(spec: CompareSpec, watch: Watch = silent) -> Outcome:
 def _score_untrained(spec: EvaluateSpec, watch: Watch) -> None:
     """Score the methods that are asked for by name, train nothing and have no scores yet."""
     from relope import registry
-    from relope.probes import method_class
-    from relope.routers import scores_path
+    from relope.probes.protocol import method_class
+    from relope.probes.router import scores_path
 
     for name in spec.methods:
         known = name in registry.names("methods") and not method_class(name).trains
@@ -326,7 +326,7 @@ def examples_of(
     large_correct: Any = None,
 ) -> "Examples":
     from relope.fits import device_here
-    from relope.probes import Examples
+    from relope.probes.protocol import Examples
 
     return Examples(store, rows, correct, layer, streams, device_here(device), verdicts, large_correct)
 

@@ -18,7 +18,7 @@ from relope import __version__
 from relope.errors import InvalidInputError, StoreError
 from relope.evaluate.draws import Drawn, mean
 from relope.evaluate.heldout import HELD, draw_runs, held_out
-from relope.probes import Examples, make, method_class
+from relope.probes.protocol import Examples, make, method_class
 from relope.provenance import digest, write_bytes
 from relope.spec import SweepSpec
 from relope.store import ActivationStore
@@ -135,7 +135,7 @@ def sweep(
 
 def _fit(method: str, run: Run, examples: Examples) -> dict[str, Any]:
     """Return the row of one run: settings, inner validation AUC, epochs, seconds, and what was held out."""
-    from relope.probes._train import Training, inner_split, rank_auc
+    from relope.probes.train import Training, inner_split, rank_auc
 
     probe, truth, groups = make(method, run.settings), examples.labels > 0, examples.groups
     params = probe.Params(**run.settings)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from relope import registry
 from relope.cli import STEPS, app
-from relope.probes import method_class
+from relope.probes.protocol import method_class
 
 RELOPE = [sys.executable, "-c", "from relope.cli import main; main()"]
 

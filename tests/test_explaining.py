@@ -38,7 +38,7 @@ def facts(router, store_path, sample, tmp_path_factory):
 
 
 def test_every_token_is_there_once_with_its_weight(facts, store, sample, router):
-    from relope.probes.attention_probe import Method
+    from relope.probes.methods.attention_probe import Method
 
     tokens = facts[0]["tokens"]
     row = store.samples.filter(id=sample)["row"][0]

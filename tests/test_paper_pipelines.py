@@ -9,7 +9,7 @@ from relope import registry, steps
 from relope.evaluate.persample import read_report
 from relope.ledger import Ledger
 from relope.pipeline import packaged_file, plan
-from relope.probes import method_class
+from relope.probes.protocol import method_class
 from relope.runner import run_pipeline
 from relope.spec import build
 

@@ -104,7 +104,7 @@ def test_every_packaged_pipeline_plans(name):
 
 def test_the_demo_fits_every_trained_method_and_scores_all_that_a_plain_store_serves():
     from relope import registry
-    from relope.probes import method_class
+    from relope.probes.protocol import method_class
 
     steps = plan(packaged_file(), "demo", Path("x"))
     trained = {name for name in registry.names("methods") if method_class(name).trains}

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from relope import steps
 from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError, StoreError
-from relope.probes import Examples, make
+from relope.probes.protocol import Examples, make
 from relope.spec import SweepSpec
 from relope.store import ActivationStore
 from relope.store.grades import labelled

@@ -12,7 +12,7 @@ from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.calibration import fold_of_groups
 from relope.evaluate.scores import read_scores
 from relope.examples import capped, training_samples
-from relope.probes import Examples, make
+from relope.probes.protocol import Examples, make
 from relope.spec import build
 from relope.store import ActivationStore, StoreUnion
 from relope.store.grades import verdicts_of

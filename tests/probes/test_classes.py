@@ -16,10 +16,10 @@ from relope.extract.backbone import open_backbone
 from relope.extract.datasets import open_dataset
 from relope.extract.recipe import save_block
 from relope.extract.streams import Streams
-from relope.probes import Examples, make
-from relope.probes._heads import seeded
-from relope.probes._lora import Adapter, attach, module_name, target_shapes
-from relope.probes._replay import BlockReplay, read_batch
+from relope.probes.heads import seeded
+from relope.probes.lora import Adapter, attach, module_name, target_shapes
+from relope.probes.protocol import Examples, make
+from relope.probes.replay import BlockReplay, read_batch
 from relope.spec import ExtractSpec
 from relope.store import ActivationStore, block_folder
 

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from relope.probes import Examples, make
-from relope.probes._confidence import answer_odds, confidence_features
+from relope.probes.confidence import answer_odds, confidence_features
+from relope.probes.protocol import Examples, make
 
 TABLE = pl.DataFrame({
     "logprobs": [[-0.1, -0.3], [-2.0], []],

@@ -1,4 +1,4 @@
-"""What every registered method must do; a new file in relope/probes/ is tested by being there."""
+"""What every registered method must do; a new file in relope/probes/methods/ is tested by being there."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError
-from relope.probes import Examples, make, method_class
+from relope.probes.protocol import Examples, make, method_class
 from relope.steps import pick_layer
 
 METHODS = registry.names("methods")

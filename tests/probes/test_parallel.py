@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from relope import steps
 from relope.errors import InvalidInputError
-from relope.probes._parallel import World, process_group, world
+from relope.probes.parallel import World, process_group, world
 from relope.spec import FitSpec
 
 SETTINGS = {"epochs": 2, "batch": 9, "lora_dropout": 0.0}

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from relope import registry
 from relope.evaluate.bootstrap import bootstrap_auc
 from relope.extract.recipe import save_block
-from relope.probes import make
+from relope.probes.protocol import make
 
 METHODS = registry.names("methods")
 TOKENS, HIDDEN = 150, 16

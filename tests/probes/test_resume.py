@@ -12,8 +12,8 @@ import pytest
 
 from relope import steps
 from relope.errors import InvalidInputError
-from relope.probes import _resume as resume
-from relope.probes import make
+from relope.probes import resume
+from relope.probes.protocol import make
 from relope.spec import FitSpec
 from relope.types import no_progress
 

@@ -11,7 +11,7 @@ from made_traces import drop_verdicts_on_traces
 
 from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.graders import exact
-from relope.probes import Examples, make
+from relope.probes.protocol import Examples, make
 from relope.store import ActivationStore
 from relope.store.grades import labelled, verdicts_of
 

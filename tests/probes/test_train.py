@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from relope.probes._heads import MLP_WIDTHS, Standardize, mlp
-from relope.probes._train import inner_split, minibatches, rank_auc
+from relope.probes.heads import MLP_WIDTHS, Standardize, mlp
+from relope.probes.train import inner_split, minibatches, rank_auc
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,0 +1,75 @@
+"""L2-regularised logistic regression kept as plain arrays: what every method on words and numbers shares."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from relope.probes.files import Tensors
+
+Floats = npt.NDArray[np.float64]
+Matrix = Any
+"""``[N, F]``: a scipy sparse matrix or an array."""
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Weights ``[F + 1] float64``; the last one is the intercept."""
+
+    weights: Floats
+
+    @classmethod
+    def fit(cls, features: Matrix, labels: npt.NDArray[np.float32], c: float, seed: int) -> Self:
+        """Fit to labels 0 and 1; ``c`` is the inverse strength of the penalty."""
+        from sklearn.linear_model import LogisticRegression
+
+        model = LogisticRegression(C=c, max_iter=2000, random_state=seed)
+        model.fit(features, labels > 0)
+        return cls(np.concatenate([model.coef_[0], model.intercept_]))
+
+    def logits(self, features: Matrix) -> Floats:
+        """Return ``[N] float64``."""
+        found: Floats = features @ self.weights[:-1] + self.weights[-1]
+        return found
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Centres and scales columns ``[F]`` with statistics of the training split."""
+
+    mean: Floats
+    deviation: Floats
+
+    @classmethod
+    def learn(cls, numbers: Floats) -> Self:
+        """Take mean and standard deviation over ``[N, F]``; a constant column is centred only."""
+        deviation = numbers.std(axis=0)
+        return cls(numbers.mean(axis=0), np.where(deviation < 1e-9, 1.0, deviation))
+
+    def __call__(self, numbers: Floats) -> Floats:
+        """Return the standardised numbers ``[N, F]``."""
+        return (numbers - self.mean) / self.deviation
+
+    def tensors(self) -> Tensors:
+        """Return what ``restore`` needs."""
+        return {"mean": self.mean, "deviation": self.deviation}
+
+    @classmethod
+    def restore(cls, tensors: Tensors) -> Self:
+        """Rebuild from ``tensors``."""
+        return cls(tensors["mean"], tensors["deviation"])
+
+
+def beside(*blocks: Matrix) -> Matrix:
+    """Return blocks of columns, sparse or not, as one sparse matrix."""
+    from scipy.sparse import csr_matrix, hstack
+
+    return hstack([csr_matrix(block) for block in blocks], format="csr")
+
+
+def sigmoid(logits: Floats) -> npt.NDArray[np.float32]:
+    """Return probabilities ``[N] float32``."""
+    from scipy.special import expit
+
+    return np.asarray(expit(logits), dtype=np.float32)

@@ -1,0 +1,193 @@
+"""Attention Probe: a learned query pools all prompt tokens of layer l-1."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from relope.errors import InvalidInputError
+from relope.probes.files import load_state, save_state
+from relope.probes.heads import Standardize, from_numpy, initialize, mlp, place, seeded, to_numpy
+from relope.probes.pool import Pool, sample_weights
+from relope.probes.protocol import Examples, check_finite, check_trainable
+from relope.probes.train import Training, inner_split, rank_auc, train
+from relope.store import RaggedBatch
+from relope.types import Progress, no_progress
+
+_KINDS = {"image": 1, "text": 0}
+_STATISTICS_SAMPLES = 2048
+
+
+class Settings(Training):
+    """Settings of ``attention-probe``."""
+
+    pool: Literal["all", "text", "image"] = "all"
+    norm: Literal["none", "rms"] = "none"
+
+
+class Net(nn.Module):
+    """The pooling query and the MLP on what it pools.
+
+    The tokens themselves are never standardised: scaling the query and the pooled vector with
+    the training split's statistics is the same and touches B rows instead of ΣT.
+    """
+
+    def __init__(self, width: int, norm: Literal["none", "rms"] = "none") -> None:
+        super().__init__()
+        self.rms = norm == "rms"
+        self.query = nn.Parameter(torch.zeros(width))
+        self.standardize = Standardize(width)
+        self.head = mlp(width)
+
+    def forward(self, tokens: Tensor, bounds: list[int], keep: Tensor | None = None) -> Tensor:
+        """Return logits ``[B]`` of ragged tokens ``[ΣT, H]``, as `Pool.forward` takes them."""
+        logits: Tensor = self.head(self.standardize(self.pooled(tokens, bounds, keep)))[:, 0]
+        return logits
+
+    def pooled(self, tokens: Tensor, bounds: list[int], keep: Tensor | None = None) -> Tensor:
+        """Return ``[B, H]``: the weighted mean of each sample's tokens."""
+        found: Tensor = Pool.apply(self._scaled(), tokens, bounds, keep, self.rms)
+        return found
+
+    def weights(self, states: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return the attention weights ``[T]`` of one sample's tokens ``[T, H]``; they sum to 1."""
+        query = self._scaled()
+        return sample_weights(query, states.to(query.dtype), keep, self.rms)[0]
+
+    def _scaled(self) -> Tensor:
+        found: Tensor = self.query * self.standardize.scale / len(self.query) ** 0.5
+        return found
+
+
+class Method:
+    """P(correct) = σ(MLP(Σ α_t h_t)), α = softmax(q·h_t / √d) over the prompt tokens of layer l-1.
+
+    ``pool=image`` or ``text`` gives weight to one kind of token only; ``norm=rms`` divides each
+    token by its root mean square, so that the few tokens of enormous norm that some models have
+    do not drown the others.
+
+    Source: ReLope §4.1 (learnable query, all tokens of layer l-1); the √d scaling is inferred.
+    Choice: q starts at 0, which is mean pooling; ``pool`` and ``norm``.
+    """
+
+    name: ClassVar[str] = "attention-probe"
+    trains: ClassVar[bool] = True
+    control: ClassVar[bool] = False
+    reads_answer: ClassVar[bool] = False
+    Params: ClassVar[type[Settings]] = Settings
+
+    def __init__(self, params: Settings) -> None:
+        self.params = params
+
+    def layers(self, layer: int) -> tuple[int, ...]:
+        return (layer - 1,)
+
+    def fit(self, examples: Examples, *, seed: int, progress: Progress = no_progress) -> Self:
+        check_trainable(examples, self.name)
+        labels = examples.labels
+        inner, held = inner_split(examples.groups, labels > 0, self.params.inner_share, seed)
+        fitted, validation = examples.take(inner), examples.take(held)
+        self.net_ = Net(examples.store.manifest.hidden_size, self.params.norm)
+        initialize(self.net_, seeded(seed))
+        self.net_.to(examples.device)
+        self.net_.standardize.learn(self._pooled_start(fitted))
+        truth = np.zeros(len(examples.store), dtype=np.float32)
+        truth[examples.rows] = labels
+
+        def loss(batch: RaggedBatch) -> Tensor:
+            logits = self._logits(fitted, batch)
+            target = place(torch.from_numpy(truth[batch.rows]), logits.device)
+            return F.binary_cross_entropy_with_logits(logits, target)
+
+        self.history_ = train(
+            self.net_,
+            [{"params": list(self.net_.parameters())}],
+            lambda rng: self._batches(fitted, rng),
+            loss,
+            lambda: rank_auc(labels[held] > 0, self.predict_proba(validation)),
+            self.params,
+            seed,
+            progress,
+            examples.state,
+        )
+        return self
+
+    @torch.no_grad()
+    def predict_proba(self, examples: Examples) -> npt.NDArray[np.float32]:
+        self.net_.to(examples.device).eval()
+        found = [self._logits(examples, batch).sigmoid().cpu().numpy() for batch in self._batches(examples)]
+        return np.concatenate(found) if found else np.zeros(0, np.float32)
+
+    @torch.no_grad()
+    def token_weights(self, examples: Examples) -> list[npt.NDArray[np.float32]]:
+        """Return the attention weights ``[T]`` of every prompt token, one array a sample.
+
+        They sum to 1; tokens that ``pool`` leaves out have 0.
+        """
+        self.net_.cpu().eval()
+        found = []
+        for batch in examples.store.batches(examples.layer - 1, examples.rows, size=1):
+            keep = self._keep(examples, batch)
+            found.append(self.net_.weights(_tokens(batch), keep).numpy())
+        return found
+
+    def save(self, folder: Path) -> None:
+        width = len(self.net_.query)
+        settings: dict[str, Any] = {"method": self.name, "params": self.params.model_dump(), "width": width}
+        save_state(folder, settings, to_numpy(self.net_))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        settings, tensors = load_state(folder)
+        found = cls(cls.Params(**settings["params"]))
+        found.net_ = Net(settings["width"], found.params.norm)
+        from_numpy(found.net_, tensors)
+        return found
+
+    def _batches(self, examples: Examples, rng: np.random.Generator | None = None) -> Iterator[RaggedBatch]:
+        return examples.store.batches(examples.layer - 1, examples.rows, size=self.params.batch, rng=rng)
+
+    def _logits(self, examples: Examples, batch: RaggedBatch) -> Tensor:
+        logits: Tensor = self.net_(*self._inputs(examples, batch))
+        return logits
+
+    def _inputs(self, examples: Examples, batch: RaggedBatch) -> tuple[Tensor, list[int], Tensor | None]:
+        """Return what `Net.forward` takes, on the device."""
+        keep = self._keep(examples, batch)
+        on_device = None if keep is None else place(keep, examples.device)
+        return place(_tokens(batch), examples.device), batch.offsets.tolist(), on_device
+
+    def _keep(self, examples: Examples, batch: RaggedBatch) -> Tensor | None:
+        """Return which tokens may have weight ``[ΣT] bool``, or None for all."""
+        if self.params.pool == "all":
+            return None
+        keep = self._kinds(examples, batch.rows) == _KINDS[self.params.pool]
+        if not np.logical_or.reduceat(keep, batch.offsets[:-1]).all():
+            raise InvalidInputError(
+                f"pool={self.params.pool}: a sample has no {self.params.pool} tokens; use --set pool=all"
+            )
+        return torch.from_numpy(keep)
+
+    def _kinds(self, examples: Examples, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        column = examples.store.manifest.token_columns.index("kind")
+        return examples.store.token_batch(rows)[0][:, column]
+
+    @torch.no_grad()
+    def _pooled_start(self, examples: Examples) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield what some training samples give before training; its statistics standardise later ones."""
+        some = examples.take(np.arange(min(len(examples), _STATISTICS_SAMPLES)))
+        for batch in self._batches(some):
+            pooled = self.net_.pooled(*self._inputs(some, batch)).cpu().numpy()
+            check_finite(pooled, self.name, f"token states of layer {examples.layer - 1}")
+            yield pooled
+
+
+def _tokens(batch: RaggedBatch) -> Tensor:
+    """Return the tokens ``[ΣT, H]`` in their logical dtype, without a copy."""
+    values = torch.from_numpy(batch.values)
+    return values.view(torch.bfloat16) if batch.dtype == "bfloat16" else values

@@ -1,0 +1,18 @@
+"""Probability of the whole answer: exp(Σ log p) over its tokens. Trains nothing."""
+
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from relope.probes.confidence import Untrained, answer_values
+from relope.probes.protocol import Examples
+
+
+class Method(Untrained):
+    """Maximum sequence probability; the order is that of −Σ log p. An empty answer scores 0."""
+
+    name: ClassVar[str] = "logprob"
+
+    def score(self, examples: Examples) -> npt.NDArray[np.float64]:
+        return np.array([np.exp(v.sum()) if len(v) else 0.0 for v in answer_values(examples, "logprobs", self.name)])

@@ -1,0 +1,34 @@
+"""P(True): does the model call its own answer true? Trains nothing; needs --p-true."""
+
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from relope.errors import InvalidInputError
+from relope.probes.confidence import Untrained
+from relope.probes.protocol import Examples
+from relope.probes.traces import lacking
+
+
+class Method(Untrained):
+    """P(True) / (P(True) + P(False)) of the follow-up that shows the model its own answer.
+
+    Source: Kadavath et al. 2022, as cited by ReLope §5.
+    """
+
+    name: ClassVar[str] = "p-true"
+    needs: ClassVar[str] = "--p-true"
+
+    def score(self, examples: Examples) -> npt.NDArray[np.float64]:
+        if "p_true" not in examples.store.samples.columns:
+            raise lacking(examples.store, self.name, "the answers of the true-or-false follow-up", self.needs)
+        found = examples.table["p_true"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        bad = int((~((found >= 0) & (found <= 1))).sum())
+        if bad:
+            raise InvalidInputError(
+                f"p-true: {bad} of {len(found)} samples of {examples.store.path} have no probability in 0–1; "
+                "extract again with --p-true into a new --out"
+            )
+        return found

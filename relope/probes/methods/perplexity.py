@@ -1,0 +1,18 @@
+"""Inverse perplexity of the answer: exp(mean log p) over its tokens. Trains nothing."""
+
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from relope.probes.confidence import Untrained, answer_values
+from relope.probes.protocol import Examples
+
+
+class Method(Untrained):
+    """1 / perplexity; the order is that of the mean log p. An empty answer scores 0."""
+
+    name: ClassVar[str] = "perplexity"
+
+    def score(self, examples: Examples) -> npt.NDArray[np.float64]:
+        return np.array([np.exp(v.mean()) if len(v) else 0.0 for v in answer_values(examples, "logprobs", self.name)])

@@ -1,0 +1,27 @@
+"""Control: the question's words crossed with the answer's probability."""
+
+from typing import ClassVar, Self
+
+from relope.probes.confidence import answer_odds
+from relope.probes.logistic import Matrix, beside
+from relope.probes.protocol import Examples
+from relope.probes.text import TextLogistic
+from relope.types import Progress, no_progress
+
+
+class Method(TextLogistic):
+    """Lets every kind of question have its own slope on the answer's log-odds.
+
+    A probe that does not beat it knows no more than the question and the model's own confidence.
+    """
+
+    name: ClassVar[str] = "question-confidence"
+    control: ClassVar[bool] = True
+
+    def fit(self, examples: Examples, *, seed: int, progress: Progress = no_progress) -> Self:
+        self.learn(examples, seed)
+        return self
+
+    def features(self, examples: Examples) -> Matrix:
+        words, odds = super().features(examples), answer_odds(examples, self.name)
+        return beside(words, odds, words.multiply(odds))

@@ -1,0 +1,19 @@
+"""Control: logistic regression on the question's words alone, without looking at the model."""
+
+from typing import ClassVar, Self
+
+from relope.probes.protocol import Examples
+from relope.probes.text import TextLogistic
+from relope.types import Progress, no_progress
+
+
+class Method(TextLogistic):
+    """What can be known before the model is asked. A probe that does not beat it reads nothing."""
+
+    name: ClassVar[str] = "question-kind"
+    control: ClassVar[bool] = True
+    reads_answer: ClassVar[bool] = False
+
+    def fit(self, examples: Examples, *, seed: int, progress: Progress = no_progress) -> Self:
+        self.learn(examples, seed)
+        return self

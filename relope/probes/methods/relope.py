@@ -1,0 +1,260 @@
+"""ReLope: LoRA in block l and a KL-regularised bottleneck on its last-token output."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from relope.errors import InvalidInputError
+from relope.probes.bottleneck import Bottleneck, Learned
+from relope.probes.export import write_peft
+from relope.probes.files import load_state, save_state
+from relope.probes.heads import from_numpy, place, seeded, to_numpy
+from relope.probes.lora import Adapter, attach, module_name, target_shapes
+from relope.probes.parallel import World, world
+from relope.probes.protocol import Examples, check_finite, check_trainable
+from relope.probes.replay import BlockReplay, PaddedBatch, read_batch
+from relope.probes.train import Training, inner_split, rank_auc, train
+from relope.types import Progress, no_progress
+
+_PIECE = 4096
+"""Rows of the store that are looked at together for statistics."""
+
+
+class Settings(Training):
+    """Settings of ``relope``. Choice: all values; the paper does not state them.
+
+    ``lora=false`` leaves the bottleneck alone, on the cached layer l; ``fast=false`` computes the
+    whole block in place of its last token; ``frozen`` is the number type that the replayed block
+    is computed in (``auto``: as the store was made). Batches that are streamed have 16 samples
+    unless ``batch`` says otherwise.
+    """
+
+    lora: bool = True
+    lora_rank: int = Field(16, ge=1)
+    lora_alpha: float = Field(32.0, gt=0)
+    lora_dropout: float = Field(0.05, ge=0, lt=1)
+    lora_lr: float = Field(1e-4, gt=0)
+    beta: float = Field(1e-3, ge=0)
+    z: int = Field(256, ge=1)
+    mode: Literal["cached", "truncated", "full"] = "cached"
+    fast: bool = True
+    frozen: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _small_streamed_batches(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {"batch": 16, **given} if given.get("mode", "cached") != "cached" else given
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of the store and the input of block l for them.
+
+    Attributes:
+        rows: ``[b]`` this process's rows.
+        of: B, the rows of the whole batch over all processes.
+        mine: ``[b]`` which of the B they are.
+        states: padded layer l-1 where block l is replayed, ``[b, H]`` of layer l where nothing
+            is put in block l, None where samples are streamed.
+    """
+
+    rows: npt.NDArray[np.int64]
+    of: int
+    mine: npt.NDArray[np.int64]
+    states: PaddedBatch | Tensor | None
+
+
+class Method:
+    """P(correct) = σ(MLP(μ(h̃_T))), h̃ = block l with LoRA on h^(l-1); loss BCE + β·KL.
+
+    ``mode=cached`` replays block l from the store, ``truncated`` streams samples through blocks
+    1…l, ``full`` through the whole backbone as the paper does. All three give the same loss and
+    gradients. The adapter is a sidecar: answers always come from the unadapted model.
+
+    Source: ReLope §4.2.
+    """
+
+    name: ClassVar[str] = "relope"
+    trains: ClassVar[bool] = True
+    control: ClassVar[bool] = False
+    reads_answer: ClassVar[bool] = False
+    Params: ClassVar[type[Settings]] = Settings
+
+    def __init__(self, params: Settings) -> None:
+        self.params = params
+
+    @property
+    def replays(self) -> bool:
+        """Whether the weights of block l must lie in the store."""
+        return self.params.lora and self.params.mode == "cached"
+
+    def layers(self, layer: int) -> tuple[int, ...]:
+        return (layer - 1, layer) if self.params.lora else (layer,)
+
+    def fit(self, examples: Examples, *, seed: int, progress: Progress = no_progress) -> Self:
+        check_trainable(examples, self.name)
+        labels = examples.labels
+        inner, held = inner_split(examples.groups, labels > 0, self.params.inner_share, seed)
+        fitted, validation = examples.take(inner), examples.take(held)
+        self._build(examples, seed)
+        self.learned_.bottleneck.standardize.learn(self._pieces(fitted))
+        truth = np.zeros(len(examples.store), dtype=np.float32)
+        truth[examples.rows] = labels
+        noise = torch.Generator()
+
+        def epoch(rng: np.random.Generator) -> Iterator[Batch]:
+            noise.manual_seed(int(rng.integers(2**62)))
+            return self._batches(fitted, rng.permutation(len(fitted)), world())
+
+        def loss(batch: Batch) -> Tensor:
+            drawn = torch.randn(batch.of, self.params.z, generator=noise)[batch.mine]
+            return self._loss(fitted, batch, drawn, truth[batch.rows])
+
+        self.history_ = train(
+            self.learned_,
+            [
+                {"params": list(self.learned_.bottleneck.parameters())},
+                {"params": list(self.learned_.adapters.parameters()), "lr": self.params.lora_lr},
+            ],
+            epoch,
+            loss,
+            lambda: rank_auc(labels[held] > 0, self.predict_proba(validation)),
+            self.params,
+            seed,
+            progress,
+            examples.state,
+        )
+        return self
+
+    @torch.no_grad()
+    def predict_proba(self, examples: Examples) -> npt.NDArray[np.float32]:
+        if not hasattr(self, "adapted_"):
+            self._open(examples)
+        self.learned_.eval()
+        together, found, start = world(), np.zeros(len(examples), np.float32), 0
+        for batch in self._batches(examples, np.arange(len(examples)), together):
+            if len(batch.rows):
+                logits, _ = self.learned_.bottleneck(self._states(examples, batch), None)
+                found[start + batch.mine] = logits.sigmoid().cpu().numpy()
+            start += batch.of
+        return together.sum(found, examples.device)
+
+    def save(self, folder: Path) -> None:
+        settings: dict[str, Any] = {"method": self.name, "params": self.params.model_dump(), **self.shape_}
+        save_state(folder, settings, to_numpy(self.learned_))
+
+    def export(self, folder: Path) -> int:
+        """Write a PEFT adapter folder with the head beside it; return its number of adapter tensors."""
+        return write_peft(self.learned_, self.params, self.shape_, folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        settings, tensors = load_state(folder)
+        found = cls(cls.Params(**settings["params"]))
+        found.shape_ = {name: settings[name] for name in ("width", "layer", "linears", "module", "base")}
+        found._assemble(seed=0)
+        from_numpy(found.learned_, tensors)
+        return found
+
+    def _loss(self, examples: Examples, batch: Batch, noise: Tensor, truth: npt.NDArray[np.float32]) -> Tensor:
+        """Return BCE + β·KL, this process's part of the mean over the whole batch."""
+        if not len(batch.rows):
+            return torch.zeros((), requires_grad=True)
+        states = self._states(examples, batch)
+        logits, divergence = self.learned_.bottleneck(states, place(noise, states.device))
+        target = place(torch.from_numpy(truth), states.device)
+        found: Tensor = F.binary_cross_entropy_with_logits(logits, target) + self.params.beta * divergence.mean()
+        return found * (len(batch.rows) / batch.of)
+
+    def _pieces(self, examples: Examples) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield layer l at the last token of every sample, some at a time."""
+        for start in range(0, len(examples), _PIECE):
+            states = examples.store.last(examples.layer, examples.rows[start : start + _PIECE])
+            check_finite(states, self.name, f"states of layer {examples.layer}")
+            yield states
+
+    def _build(self, examples: Examples, seed: int) -> None:
+        """Read the block's shape and draw the parameters."""
+        recorded = examples.store.manifest.recorded
+        self.shape_: dict[str, Any] = {
+            "width": examples.store.manifest.hidden_size,
+            "layer": examples.layer,
+            "linears": {},
+            "module": "",
+            "base": {"source": recorded.get("source", ""), "revision": recorded.get("revision", "")},
+        }
+        if self.params.lora:
+            model, block = self._block(examples)
+            self.shape_ |= {"linears": target_shapes(block), "module": module_name(model, examples.layer)}
+        self._assemble(seed)
+        self._open(examples)
+
+    def _assemble(self, seed: int) -> None:
+        generator, p = seeded(seed), self.params
+        bottleneck = Bottleneck(self.shape_["width"], p.z)
+        bottleneck.start(generator)
+        adapters = {
+            name: Adapter(width_in, width_out, p.lora_rank, p.lora_alpha, p.lora_dropout, generator)
+            for name, (width_in, width_out) in self.shape_["linears"].items()
+        }
+        self.learned_ = Learned(bottleneck, adapters)
+
+    def _open(self, examples: Examples) -> None:
+        """Put the adapters beside the store's block, or the streamed model's."""
+        if examples.layer != self.shape_["layer"]:
+            raise InvalidInputError(
+                f"this router was fitted at layer {self.shape_['layer']}, not {examples.layer}; give --layer "
+                f"{self.shape_['layer']}"
+            )
+        self.learned_.to(examples.device)
+        self.adapted_: nn.Module | None = None
+        if self.params.lora:
+            self.adapted_ = attach(self._block(examples)[1], self.learned_.named_adapters())
+
+    def _block(self, examples: Examples) -> tuple[Any, nn.Module]:
+        """Return the model (without weights, when replayed) and its frozen block l."""
+        if self.params.mode == "cached":
+            self.replay_ = BlockReplay.open(examples.store, examples.layer, examples.device, self.params.frozen)
+            return self.replay_.skeleton, self.replay_.block
+        if examples.streams is None:
+            raise InvalidInputError(f"mode={self.params.mode} needs the backbone; run it through `relope fit`")
+        model = examples.streams.model
+        return model, model.get_decoder().layers[examples.layer - 1]
+
+    def _batches(self, examples: Examples, order: npt.NDArray[np.int64], together: World) -> Iterator[Batch]:
+        """Yield this process's share of each batch of examples, in an order."""
+        rows, size = examples.rows[order], self.params.batch
+        if self.adapted_ is not None and self.params.mode == "cached":
+            for ragged in examples.store.batches(examples.layer - 1, rows, size=size):
+                padded = read_batch(examples.store, ragged, examples.device, self.replay_.dtype)
+                yield Batch(ragged.rows, len(ragged.rows), np.arange(len(ragged.rows)), padded)
+            return
+        for start in range(0, len(rows), size):
+            whole = rows[start : start + size]
+            mine = together.share(len(whole))
+            states = None
+            if self.adapted_ is None:
+                last = examples.store.last(examples.layer, whole[mine])
+                states = place(torch.from_numpy(last), examples.device)
+            yield Batch(whole[mine], len(whole), mine, states)
+
+    def _states(self, examples: Examples, batch: Batch) -> Tensor:
+        """Return h̃_T ``[b, H]``: replayed from the cache, or streamed through the backbone."""
+        if isinstance(batch.states, Tensor):
+            return batch.states
+        if batch.states is not None:
+            return self.replay_.last_states(batch.states, self.adapted_, fast=self.params.fast)
+        if examples.streams is None:
+            raise InvalidInputError(f"mode={self.params.mode} needs the backbone; run it through `relope predict`")
+        ids = examples.store.samples[batch.rows]["id"].to_list()
+        stop = self.params.mode == "truncated"
+        found: Tensor = examples.streams.last_states(ids, self.adapted_, examples.layer, stop=stop)
+        return found

@@ -1,0 +1,281 @@
+"""Block l run again from the cached layer l-1: exactly what the backbone would give, far cheaper.
+
+What a decoder block receives besides its input (mask, rotary embedding, positions) follows from
+the prompt's token types, its positions and the configuration, so a store that keeps those and the
+block's weights needs no checkpoint.
+"""
+
+import functools
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from relope.errors import NotFoundError, UnsupportedError
+from relope.probes.heads import place
+from relope.store import RaggedBatch, RowReader
+
+SHARES_STATE = ("gemma4", "gemma3n")
+"""Model types whose blocks take more than hidden states: refused until proved equal."""
+
+
+@dataclass(frozen=True)
+class PaddedBatch:
+    """Left-padded input of block l: states ``[B, T, H]``, mask ``[B, T]``, positions ``[R, B, T]``,
+    token types ``[B, T]`` (None where the model has none)."""
+
+    hidden: Tensor
+    mask: Tensor
+    positions: Tensor
+    types: Tensor | None
+
+    def take(self, rows: Tensor) -> "PaddedBatch":
+        """Return some rows of the batch."""
+        types = None if self.types is None else self.types[rows]
+        return PaddedBatch(self.hidden[rows], self.mask[rows], self.positions[:, rows], types)
+
+
+def read_batch(store: RowReader, batch: RaggedBatch, device: str, dtype: torch.dtype) -> PaddedBatch:
+    """Pad a ragged batch of layer l-1 on the left, in the block's dtype, and add what its tokens say."""
+    values = torch.from_numpy(batch.values)
+    states = values.view(torch.bfloat16) if batch.dtype == "bfloat16" else values
+    columns = store.manifest.token_columns
+    tokens, _ = store.token_batch(batch.rows)
+    lengths = np.diff(batch.offsets)
+    longest = int(lengths.max())
+    where = _left_padded(lengths, longest)
+    table = _pad(torch.from_numpy(tokens).long(), where, len(lengths), longest)
+    places = [columns.index(name) for name in columns if name.startswith("position_")]
+    return PaddedBatch(
+        hidden=place(_pad(states, where, len(lengths), longest), device).to(dtype),
+        mask=place(_pad(torch.ones(len(values), dtype=torch.long), where, len(lengths), longest), device),
+        positions=place(table[..., places].permute(2, 0, 1).contiguous(), device),
+        types=place(table[..., columns.index("type")].contiguous(), device),
+    )
+
+
+def _left_padded(lengths: npt.NDArray[np.int64], longest: int) -> Tensor:
+    """Return for every token its place in the flattened ``[B · longest]`` batch."""
+    starts = np.arange(1, len(lengths) + 1) * longest - lengths
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return torch.from_numpy(np.repeat(starts, lengths) + within)
+
+
+def _pad(flat: Tensor, where: Tensor, rows: int, longest: int) -> Tensor:
+    padded = flat.new_zeros(rows * longest, *flat.shape[1:])
+    padded[where] = flat
+    return padded.view(rows, longest, *flat.shape[1:])
+
+
+class BlockReplay:
+    """Decoder block l alone, with everything that its inputs are derived from.
+
+    Attributes:
+        skeleton: the model without weights, for its configuration and its way to build masks.
+        block: the frozen decoder block.
+        layer: its 1-based number.
+        dtype: number type of the block's weights.
+        reach: longest prompt for which the rotary embedding is as it is for short ones, or None
+            where length does not change it.
+    """
+
+    def __init__(self, skeleton: Any, block: nn.Module, layer: int) -> None:
+        decoder = skeleton.get_decoder()
+        self.skeleton, self.block, self.layer = skeleton, block, layer
+        self.text_config = decoder.config
+        kinds = getattr(self.text_config, "layer_types", None)
+        self.kind = kinds[layer - 1] if kinds else "full_attention"
+        weight = next(block.parameters())
+        self.dtype = weight.dtype
+        self.rotary = type(decoder.rotary_emb)(config=self.text_config).to(weight.device)
+        self.rotary_by_kind = isinstance(getattr(self.rotary, "rope_type", None), dict)
+        self.reach = _reach(self.text_config)
+
+    @classmethod
+    def open(cls, store: RowReader, layer: int, device: str, dtype: str = "auto") -> "BlockReplay":
+        """Build the block from the ``block_<l>`` folder of a store.
+
+        Args:
+            store: the opened store.
+            layer: l.
+            device: where the block is run.
+            dtype: number type it is run in; ``auto`` = as the store was made.
+
+        Raises:
+            NotFoundError: the store keeps no weights of block l.
+            UnsupportedError: a model type whose blocks cannot be replayed.
+        """
+        folder = store.block_folder(layer)
+        if not (folder / "replay.json").is_file():
+            raise NotFoundError(
+                f"{store.path} keeps no weights of block {layer}; extract with --layers {layer - 1},{layer} into a new "
+                "--out, or fit with --mode full"
+            )
+        return _opened(folder, (folder / "replay.json").stat().st_mtime_ns, layer, device, dtype)
+
+    def arguments(self, batch: PaddedBatch) -> dict[str, Any]:
+        """Return what block l is called with besides its hidden states."""
+        rows = len(batch.positions)
+        text = batch.positions[0]
+        rotary = batch.positions[1:] if rows == 4 else batch.positions if rows == 3 else text
+        with torch.no_grad():
+            if self.rotary_by_kind:
+                embedded = self.rotary(batch.hidden, rotary, self.kind)
+            else:
+                embedded = self.rotary(batch.hidden, position_ids=rotary)
+            mask = self._mask(batch, text)
+        return {"attention_mask": mask, "position_embeddings": embedded, "position_ids": text}
+
+    def _mask(self, batch: PaddedBatch, text: Tensor) -> Any:
+        from transformers.masking_utils import create_masks_for_generate
+
+        make: Any = create_masks_for_generate
+        given = batch.hidden, batch.mask, None, text  # by place: transformers 5.24 renamed the third, the cache
+        own = getattr(self.skeleton, "create_masks_for_generate", make)
+        if own is make:
+            masks = make(self.text_config, *given)
+        else:
+            types = "token_type_ids" if type(self.skeleton).__name__.startswith("Gemma3") else "mm_token_type_ids"
+            masks = own(self.skeleton.config, *given, **{types: batch.types})
+        return masks[self.kind] if isinstance(masks, dict) else masks
+
+    def last_states(self, batch: PaddedBatch, block: nn.Module | None = None, *, fast: bool = True) -> Tensor:
+        """Return ``[B, H]``: the output of block l at the last prompt token.
+
+        Args:
+            batch: input of the block, from ``read_batch``.
+            block: what to run in the block's place (the block with LoRA); None = the block itself.
+            fast: compute query, attention, output projection and MLP for the last token only;
+                equal to the whole block within 1e-5 in float32.
+        """
+        run = self.block if block is None else block
+        found = None
+        for rows in self._of_one_kind(batch):
+            part = batch if rows is None else batch.take(rows)
+            with last_token_only(run) if fast else nullcontext():
+                states = last_of(run(part.hidden, **self.arguments(part)))
+            if rows is None:
+                return states
+            found = states.new_zeros(len(batch.mask), states.shape[1]) if found is None else found
+            found = found.index_copy(0, rows, states)
+        assert found is not None
+        return found
+
+    def _of_one_kind(self, batch: PaddedBatch) -> list[Tensor | None]:
+        """Return the rows to run together: prompts beyond `reach` apart from the others, None = all."""
+        if self.reach is None:
+            return [None]
+        long = batch.mask.sum(1) > self.reach
+        if long.all() or not long.any():
+            return [None]
+        return [torch.nonzero(~long)[:, 0], torch.nonzero(long)[:, 0]]
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(folder: Path, changed_ns: int, layer: int, device: str, dtype: str) -> BlockReplay:
+    """Build a block, or return the one built last: the fits of a sweep share it, and none changes it."""
+    import transformers
+    from transformers import AutoConfig
+
+    settings = json.loads((folder / "replay.json").read_text(encoding="utf-8"))
+    config = AutoConfig.from_pretrained(folder)
+    if config.model_type.startswith(SHARES_STATE):
+        raise UnsupportedError(
+            f"ReLope cannot replay blocks of {config.model_type} from the cache: they share keys and values with "
+            "other blocks; fit with --mode truncated or full"
+        )
+    factory = getattr(transformers, settings["class"])
+    # A flash kernel may be missing where the fit runs; sdpa computes the same.
+    attention = "sdpa" if settings["attention"].startswith("flash") else settings["attention"]
+    with torch.device("meta"):
+        skeleton = factory._from_config(config, attn_implementation=attention)
+    block = skeleton.get_decoder().layers[layer - 1]
+    block.load_state_dict(load_file(folder / "block.safetensors"), assign=True, strict=True)
+    wanted = None if dtype == "auto" else getattr(torch, dtype)
+    return BlockReplay(skeleton, block.to(device, wanted).eval().requires_grad_(False), layer)
+
+
+def _reach(config: Any) -> int | None:
+    """Return up to which length longrope (Phi) uses its factors for short prompts."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") != "longrope":
+        return None
+    reach = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+    return int(reach) if reach else None
+
+
+def last_of(output: Any) -> Tensor:
+    """Return the last position ``[B, H]`` of a block's output."""
+    states: Tensor = output[0] if isinstance(output, tuple) else output
+    return states[:, -1]
+
+
+@contextmanager
+def last_token_only(block: nn.Module) -> Iterator[None]:
+    """Within the context a block computes k and v for all tokens and the rest for the last one.
+
+    Valid because only its last output is read and LoRA is confined to it. The query is computed
+    for one token and expanded without a copy, so that the library's reshapes still fit; our
+    attention function reads its last row.
+    """
+    attention: Any = block.self_attn
+    mlp: Any = block.mlp
+    config, hooks = attention.config, []
+    before = config._attn_implementation
+    if hasattr(attention, "q_proj"):
+        lengths: list[int] = []
+
+        def shorten(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            lengths.append(args[0].shape[1])
+            return (args[0][:, -1:], *args[1:])
+
+        hooks.append(attention.q_proj.register_forward_pre_hook(shorten))
+        hooks.append(attention.q_proj.register_forward_hook(lambda m, a, out: out.expand(-1, lengths.pop(), -1)))
+    for part in (attention.o_proj, mlp):
+        hooks.append(part.register_forward_pre_hook(lambda m, args: (args[0][:, -1:], *args[1:])))
+    config._attn_implementation_internal = _last_token_attention_name()
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        config._attn_implementation_internal = before
+
+
+def _last_token_attention_name() -> str:
+    """Register our attention function with transformers once and return its name."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    name = "relope_last_token"
+    AttentionInterface.register(name, _last_token_attention)
+    AttentionMaskInterface.register(name, sdpa_mask)
+    return name
+
+
+def _last_token_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend from the last token only: query ``[B, N, T, D]`` → ``[B, T, N, D]`` (a broadcast view)."""
+    length = query.shape[2]
+    mask = attention_mask[:, :, -1:] if attention_mask is not None else None
+    shared = query.shape[1] // key.shape[1]
+    if shared > 1:
+        key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
+    out = nn.functional.scaled_dot_product_attention(query[:, :, -1:], key, value, attn_mask=mask, scale=scaling)
+    return out.transpose(1, 2).expand(-1, length, -1, -1), None
