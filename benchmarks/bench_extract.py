@@ -30,10 +30,10 @@ from figures import Figure, at_least, at_most, main
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from checkpoints import make
 
-from relope.extract.backbone import Backbone, open_backbone
 from relope.extract.batches import Batches
-from relope.extract.datasets import open_dataset
+from relope.extract.data.dataset import open_dataset
 from relope.extract.loop import run_units
+from relope.extract.model.backbone import Backbone, open_backbone
 from relope.extract.plan import make_plan
 from relope.extract.recipe import make_manifest
 from relope.spec import ExtractSpec

@@ -159,8 +159,8 @@ def relope_figures(folder: Path) -> dict[str, Figure]:
     """Time steps of one batch: forward, loss, backward, optimizer."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from relope.extract.model.streams import Streams
     from relope.extract.recipe import save_block
-    from relope.extract.streams import Streams
 
     torch.manual_seed(0)
     config = LlamaConfig(

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 import torch
 from PIL import Image
 
-from relope.extract import prompts
-from relope.extract.backbone import Backbone, open_backbone
-from relope.extract.generate import answer_batch, generations
+from relope.extract.data import prompts
 from relope.extract.graders import auto
+from relope.extract.model.backbone import Backbone, open_backbone
+from relope.extract.model.generate import answer_batch, generations
 from relope.tiny.benchmark import samples
 from relope.tiny.scenes import FAMILIES
 from relope.tiny.vocabulary import QUESTIONS

@@ -16,7 +16,7 @@ from tiny_model import END, GRID, IMAGE, MERGED, SEE, SEEN, START, vocabulary
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from relope.extract import prompts
+from relope.extract.data import prompts
 from relope.tiny.scenes import FAMILIES, Scene, draw_scene
 from relope.tiny.vocabulary import QUESTIONS
 

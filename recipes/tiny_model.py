@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
-from relope.extract import prompts
+from relope.extract.data import prompts
 from relope.tiny.vocabulary import words
 
 SPECIAL = (

@@ -150,7 +150,7 @@ def _tokenizer(store: ActivationStore) -> Any:
     """Open the recorded model's tokenizer, or return None where the model is not at hand."""
     from transformers import AutoTokenizer
 
-    from relope.extract.backbones import locate, open_card, recorded_model
+    from relope.extract.model.card import locate, open_card, recorded_model
 
     try:
         folder, _ = locate(open_card(recorded_model(store.manifest.recorded)), weights=False)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError
-from relope.extract.backbone import Backbone, open_backbone, open_skeleton
-from relope.extract.backbones import open_card
 from relope.extract.batches import Batches
 from relope.extract.bill import draw_up, warn_if_full
-from relope.extract.datasets import DataSet, check_splits, load_samples, open_dataset
-from relope.extract.graders import open_grader
+from relope.extract.data.dataset import DataSet, check_splits, load_samples, open_dataset
+from relope.extract.grading.grader import open_grader
 from relope.extract.intake import Intake, additions, take_in
 from relope.extract.loop import run_units
+from relope.extract.model.backbone import Backbone, open_backbone, open_skeleton
+from relope.extract.model.card import open_card
 from relope.extract.plan import halvings, make_plan, note_halving, read_plan
 from relope.extract.recipe import answer_tokens, make_extras, make_manifest, parse_layers, save_block
 from relope.extract.selfcheck import check_padding

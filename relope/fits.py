@@ -29,7 +29,7 @@ def remove_state(state: Path) -> None:
 
 def device_here(asked: str) -> str:
     """Return the device that was asked for; under ``torchrun`` each process has a card of its own."""
-    from relope.extract.load import pick_device
+    from relope.extract.model.load import pick_device
 
     if asked == "cpu":
         return asked
@@ -65,8 +65,8 @@ def ensure_block(store: "RowReader", probe: Any, layer: int) -> None:
         return
     if store.manifest.identity.get("quantize"):
         return  # quantized blocks are not kept: the fit says so, and what to do
-    from relope.extract.backbone import open_backbone
-    from relope.extract.backbones import recorded_model
+    from relope.extract.model.backbone import open_backbone
+    from relope.extract.model.card import recorded_model
     from relope.extract.recipe import save_block
 
     if str(store.path) in MIRRORS:

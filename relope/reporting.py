@@ -16,7 +16,7 @@ from relope.evaluate.costs import Costs, cost_of, read_prices
 from relope.evaluate.inputs import MethodScores, ReportInputs
 from relope.evaluate.persample import perturbation_name
 from relope.evaluate.scores import Scores, align, read_scores
-from relope.extract.samples import read_skipped
+from relope.extract.data.flaws import read_skipped
 from relope.probes.protocol import method_class
 from relope.probes.router import scores_path, split_name
 from relope.provenance import digest, versions

@@ -30,8 +30,8 @@ from relope.spec import (
 from relope.types import Progress, no_progress
 
 if TYPE_CHECKING:
-    from relope.extract.backbone import Backbone
-    from relope.extract.datasets import DataSet
+    from relope.extract.data.dataset import DataSet
+    from relope.extract.model.backbone import Backbone
     from relope.extract.recheck import Recheck
     from relope.probes.protocol import Examples
     from relope.store import RowReader
@@ -79,7 +79,7 @@ def plan(spec: PlanSpec, watch: Watch = silent) -> Outcome:
 def caption(spec: CaptionSpec, watch: Watch = silent) -> Outcome:
     """Describe a data set's pictures in words, one line a picture."""
     from relope.extract.captioning import caption_file, write_captions
-    from relope.extract.datasets import open_dataset
+    from relope.extract.data.dataset import open_dataset
 
     dataset = open_dataset(spec.dataset)
     out = caption_file(dataset, spec)
@@ -103,7 +103,7 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
     """Judge every answer of a store into ``grades/<grader>@<version>.parquet``, or those of a file."""
     import polars as pl
 
-    from relope.extract.graders import open_grader
+    from relope.extract.grading.grader import open_grader
     from relope.store import ActivationStore
     from relope.store.grades import write_grades
 
@@ -134,8 +134,8 @@ def grade(spec: GradeSpec, watch: Watch = silent) -> Outcome:
 
 
 def _grade_responses(path: Path, name: str) -> Outcome:
-    from relope.extract.graders import open_grader
-    from relope.extract.graders._responses import grade_file
+    from relope.extract.grading.grader import open_grader
+    from relope.extract.responses import grade_file
 
     verdicts = grade_file(path, open_grader(name))
     right = sum(verdict["correct"] for verdict in verdicts)
@@ -333,10 +333,10 @@ def examples_of(
 
 def open_streams(store: "RowReader", device: str = "auto") -> Any:
     """Open the backbone and the data that a store was made from, to stream samples through it."""
-    from relope.extract.backbone import open_backbone
-    from relope.extract.backbones import recorded_model
     from relope.extract.intake import load_for
-    from relope.extract.streams import Streams
+    from relope.extract.model.backbone import open_backbone
+    from relope.extract.model.card import recorded_model
+    from relope.extract.model.streams import Streams
 
     identity, recorded = store.manifest.identity, store.manifest.recorded
     backbone: Backbone = open_backbone(
@@ -350,7 +350,7 @@ def open_streams(store: "RowReader", device: str = "auto") -> Any:
 
 def recorded_dataset(store: "RowReader") -> "DataSet":
     """Return the data set that a store was made from."""
-    from relope.extract.datasets import open_dataset
+    from relope.extract.data.dataset import open_dataset
 
     recorded = store.manifest.recorded
     return open_dataset(recorded.get("dataset_source", recorded["dataset"]))

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""What the options of a multiple-choice question are called, in their order."""
+
 
 @dataclass(frozen=True)
 class Picture:

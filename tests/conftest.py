@@ -17,7 +17,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 @pytest.fixture(scope="session")
 def backbone():
     """The embedded small model in float32."""
-    from relope.extract.backbone import open_backbone
+    from relope.extract.model.backbone import open_backbone
 
     return open_backbone("tiny-vl", "cpu", "float32")
 
@@ -25,7 +25,7 @@ def backbone():
 @pytest.fixture(scope="session")
 def questions():
     """A few questions of every family, some of them multiple choice."""
-    from relope.extract.datasets import open_dataset
+    from relope.extract.data.dataset import open_dataset
 
     return open_dataset("tiny").load("test", 40)
 

@@ -1,1 +1,1 @@
-"""Samples in, generations and hidden states out."""
+"""From a data set and a model to a graded store."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from relope.errors import InvalidInputError
-from relope.extract.backbone import Backbone
-from relope.extract.continuation import Extras
-from relope.extract.generate import Answered, answer_batch
+from relope.extract.model.backbone import Backbone
+from relope.extract.model.continuation import Extras
+from relope.extract.model.generate import Answered, answer_batch
 from relope.types import Sample
 
 log = logging.getLogger(__name__)

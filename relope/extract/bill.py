@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relope.extract.backbone import Backbone
-from relope.extract.generate import token_columns
+from relope.extract.model.backbone import Backbone
+from relope.extract.model.generate import token_columns
 from relope.extract.timing import Timing
 from relope.types import Sample
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from relope.errors import InvalidInputError
-from relope.extract.backbone import Backbone
+from relope.extract.model.backbone import Backbone
 from relope.types import Picture, Sample
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from relope.errors import InvalidInputError, OutputError, UnsupportedError
 from relope.extract import caption_endpoint
-from relope.extract.captions import PROMPT, CaptionLog, known_captions
-from relope.extract.datasets import DataSet, check_splits, load_samples
-from relope.extract.samples import distinct_pictures, look_at
+from relope.extract.data.captions import PROMPT, CaptionLog, known_captions
+from relope.extract.data.dataset import DataSet, check_splits, load_samples
+from relope.extract.data.flaws import distinct_pictures, look_at
 from relope.spec import CaptionSpec
 from relope.types import Picture, Progress
 
@@ -90,7 +90,7 @@ def _endpoint(spec: CaptionSpec, prompt: str) -> Describe:
 
 def _local(spec: CaptionSpec, prompt: str) -> Describe:
     from relope.extract import caption_local
-    from relope.extract.backbone import open_backbone
+    from relope.extract.model.backbone import open_backbone
 
     backbone = open_backbone(spec.model, spec.device, spec.dtype)
     if not hasattr(backbone.processor, "image_processor"):

@@ -6,22 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError, StoreError
-from relope.extract import perturb
-from relope.extract.backbone import Backbone
-from relope.extract.captions import captioned, read_captions
-from relope.extract.datasets import DataSet
+from relope.extract.data import perturb
+from relope.extract.data.captions import captioned, read_captions
+from relope.extract.data.dataset import DataSet
+from relope.extract.data.flaws import Flaw, check_unchanged, describe, find_flaws, without_flawed, write_skipped
+from relope.extract.model.backbone import Backbone
 from relope.extract.prompt_checks import unreadable_prompts
-from relope.extract.samples import (
-    Flaw,
-    check_unchanged,
-    describe,
-    find_flaws,
-    without_flawed,
-    write_skipped,
-)
 from relope.spec import ExtractSpec
-from relope.store import StoreWriter
-from relope.store.format.samples import read_samples
+from relope.store import StoreWriter, read_samples
 from relope.types import Progress, Sample
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from relope.extract.backbone import Backbone
 from relope.extract.batches import Batches
-from relope.extract.generate import Answered, captures, extra_columns, generations
+from relope.extract.data.flaws import input_digest
+from relope.extract.model.backbone import Backbone
+from relope.extract.model.generate import Answered, captures, extra_columns, generations
+from relope.extract.model.overlap import Behind, ahead
 from relope.extract.plan import Unit
-from relope.extract.samples import input_digest
-from relope.extract.transfer import Behind, ahead
 from relope.store import PartWriter, StoreWriter
 from relope.types import Generation, Progress, Sample, no_progress
 

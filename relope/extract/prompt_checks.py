@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relope.extract.backbone import Backbone, prompt_text
-from relope.extract.samples import Flaw, Sizes
+from relope.extract.data.flaws import Flaw, Sizes
+from relope.extract.model.backbone import Backbone, prompt_text
 from relope.types import Sample
 
 MARGIN = 1.25
@@ -30,7 +30,7 @@ def unreadable_prompts(backbone: Backbone, samples: Sequence[Sample], sizes: Siz
     Args:
         backbone: the opened model.
         samples: what is about to be extracted.
-        sizes: of the pictures, from `relope.extract.samples`.
+        sizes: of the pictures, from `relope.extract.data.flaws`.
         text_only: captions take the place of pictures.
     """
     if not samples:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.extract.generate import answer_batch, captures
-from relope.extract.samples import check_unchanged
-from relope.extract.streams import Streams
+from relope.extract.data.flaws import check_unchanged
+from relope.extract.model.generate import answer_batch, captures
+from relope.extract.model.streams import Streams
 from relope.store import ActivationStore, to_float32
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05}

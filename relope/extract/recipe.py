@@ -8,14 +8,14 @@ from typing import Any
 from safetensors.torch import save as save_tensors
 
 from relope.errors import InvalidInputError
-from relope.extract import prompts
-from relope.extract.backbone import Backbone
-from relope.extract.continuation import Extras
-from relope.extract.datasets import DataSet
-from relope.extract.datasets import check_splits as check_splits
-from relope.extract.generate import token_columns
+from relope.extract.data import prompts
+from relope.extract.data.dataset import DataSet
+from relope.extract.data.dataset import check_splits as check_splits
 from relope.extract.intake import additions, origin
-from relope.extract.streams import block_tensors
+from relope.extract.model.backbone import Backbone
+from relope.extract.model.continuation import Extras
+from relope.extract.model.generate import token_columns
+from relope.extract.model.streams import block_tensors
 from relope.provenance import versions, write_bytes, write_json
 from relope.spec import ExtractSpec
 from relope.store import StoreManifest, block_folder

@@ -3,8 +3,8 @@
 import torch
 
 from relope.errors import UnsupportedError
-from relope.extract.backbone import Backbone
-from relope.extract.generate import answer_batch, captures
+from relope.extract.model.backbone import Backbone
+from relope.extract.model.generate import answer_batch, captures
 from relope.types import Sample
 
 ALLOWED = {"float32": 1e-3, "bfloat16": 0.1}

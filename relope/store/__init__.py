@@ -21,6 +21,7 @@ from relope.store.format.layout import (
 )
 from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, read_manifest
 from relope.store.format.part import PartWriter
+from relope.store.format.samples import read_samples
 from relope.store.info import human_bytes, info, info_rows
 from relope.store.reader import ActivationStore
 from relope.store.rows import RowReader
@@ -58,6 +59,7 @@ __all__ = [
     "part_id",
     "plan_path",
     "read_manifest",
+    "read_samples",
     "sample_content",
     "sealed_parts",
     "stored_dtype",

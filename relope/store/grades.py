@@ -10,7 +10,8 @@ import polars as pl
 
 from relope.errors import InvalidInputError, NotFoundError, unknown
 from relope.provenance import write_bytes
-from relope.store import ActivationStore, grades_path
+from relope.store.format.layout import grades_path
+from relope.store.reader import ActivationStore
 from relope.types import Grade
 
 TRACES = ("traces_direct", "traces_chain")

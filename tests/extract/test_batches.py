@@ -10,7 +10,7 @@ from relope import steps
 from relope.errors import InvalidInputError
 from relope.extract import batches as module
 from relope.extract.batches import Batches
-from relope.extract.generate import answer_batch, captures
+from relope.extract.model.generate import answer_batch, captures
 from relope.extract.plan import halvings
 from relope.spec import ExtractSpec
 from relope.store import ActivationStore, plan_path

@@ -9,10 +9,10 @@ import torch
 from checkpoints import CLASSES, TEXT_ONLY, make
 from torch import nn
 
-from relope.extract import prompts
-from relope.extract.backbone import open_backbone
-from relope.extract.continuation import Extras, draws
-from relope.extract.generate import STYLES, answer_batch, captures, extra_columns, generations
+from relope.extract.data import prompts
+from relope.extract.model.backbone import open_backbone
+from relope.extract.model.continuation import Extras, draws
+from relope.extract.model.generate import STYLES, answer_batch, captures, extra_columns, generations
 from relope.types import Sample
 
 LAYERS = (3, 4)

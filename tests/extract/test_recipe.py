@@ -3,9 +3,9 @@
 import pytest
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.extract.backbones import open_card
-from relope.extract.datasets import open_dataset
-from relope.extract.load import pick_device, pick_dtype
+from relope.extract.data.dataset import open_dataset
+from relope.extract.model.card import open_card
+from relope.extract.model.load import pick_device, pick_dtype
 from relope.extract.recipe import check_splits, parse_layers
 
 

@@ -12,10 +12,10 @@ import torch
 
 from relope import steps
 from relope.errors import NotFoundError, UnsupportedError
-from relope.extract.backbone import open_backbone
-from relope.extract.datasets import open_dataset
+from relope.extract.data.dataset import open_dataset
+from relope.extract.model.backbone import open_backbone
+from relope.extract.model.streams import Streams
 from relope.extract.recipe import save_block
-from relope.extract.streams import Streams
 from relope.probes.heads import seeded
 from relope.probes.lora import Adapter, attach, module_name, target_shapes
 from relope.probes.protocol import Examples, make

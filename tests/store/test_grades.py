@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from relope.cli import app
 from relope.errors import RelopeError
-from relope.extract.graders import multiple_choice, open_grader
-from relope.extract.graders._responses import grade_file
+from relope.extract.graders import multiple_choice
+from relope.extract.grading.grader import open_grader
+from relope.extract.responses import grade_file
 from relope.store.grades import apart, rows_of, write_grades
 
 

@@ -1,6 +1,6 @@
 """Phi-4-multimodal-instruct with its vision LoRA merged: 32 blocks, read at 16."""
 
-from relope.extract.backbones import Card
+from relope.extract.model.card import Card
 
 NAME = "phi4-multimodal"
 CARD = Card(

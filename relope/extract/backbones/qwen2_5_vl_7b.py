@@ -1,6 +1,6 @@
 """Qwen2.5-VL-7B-Instruct: 28 blocks, read at 16; pictures of 256 to 1,280 merged tokens."""
 
-from relope.extract.backbones import Card
+from relope.extract.model.card import Card
 
 NAME = "qwen2.5-vl-7b"
 CARD = Card(

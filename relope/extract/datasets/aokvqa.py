@@ -5,7 +5,9 @@ The test labels are withheld: the official validation split is what is tested on
 
 from typing import Any
 
-from relope.extract.datasets import DataSet, _tables, choice_or_flaw
+from relope.extract.data import tables
+from relope.extract.data.dataset import DataSet
+from relope.extract.data.gold import choice_or_flaw
 from relope.types import Sample
 
 REPOSITORY = "HuggingFaceM4/A-OKVQA"
@@ -16,15 +18,15 @@ COLUMNS = {"question_id": "text", "image": "image", "question": "text", "choices
 
 def load(split: str, limit: int | None) -> list[Sample]:
     """Return the questions of a split."""
-    table = _tables.hub_table(REPOSITORY, "data", OFFICIAL[split], COLUMNS)
-    return [_sample(table, row, split) for row in _tables.limited(table, limit)]
+    table = tables.hub_table(REPOSITORY, "data", OFFICIAL[split], COLUMNS)
+    return [_sample(table, row, split) for row in tables.limited(table, limit)]
 
 
 def _sample(table: Any, row: int, split: str) -> Sample:
     cells = table[row]
     choices = tuple(cells["choices"] or ())
     answers, flaw = choice_or_flaw(cells["correct_choice_idx"], choices)
-    shown = _tables.cell_picture(table, row, "image")
+    shown = tables.cell_picture(table, row, "image")
     return Sample(
         id=cells["question_id"],
         dataset="aokvqa",
@@ -42,7 +44,7 @@ DATASET = DataSet(
     splits=tuple(OFFICIAL),
     load=load,
     identity={"repository": REPOSITORY},
-    resolve=lambda: _tables.hub_revision(REPOSITORY),
+    resolve=lambda: tables.hub_revision(REPOSITORY),
     grader="multiple-choice",
     aliases={"validation": ("test",)},
 )

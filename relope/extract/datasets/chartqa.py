@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from relope.extract.datasets import DataSet, _tables
-from relope.extract.prompts import ONE_PHRASE
+from relope.extract.data import tables
+from relope.extract.data.dataset import DataSet
+from relope.extract.data.prompts import ONE_PHRASE
 from relope.types import Sample
 
 REPOSITORY = "HuggingFaceM4/ChartQA"
@@ -14,14 +15,14 @@ _AUTHORS = ("human", "machine")
 
 def load(split: str, limit: int | None) -> list[Sample]:
     """Return the questions of a split."""
-    table = _tables.hub_table(REPOSITORY, "data", OFFICIAL[split], COLUMNS)
-    return [_sample(table, row, split) for row in _tables.limited(table, limit)]
+    table = tables.hub_table(REPOSITORY, "data", OFFICIAL[split], COLUMNS)
+    return [_sample(table, row, split) for row in tables.limited(table, limit)]
 
 
 def _sample(table: Any, row: int, split: str) -> Sample:
     cells = table[row]
     author = cells.get("human_or_machine")
-    shown = _tables.cell_picture(table, row, "image")
+    shown = tables.cell_picture(table, row, "image")
     return Sample(
         id=f"{split}-{row}",
         dataset="chartqa",
@@ -39,7 +40,7 @@ DATASET = DataSet(
     splits=tuple(OFFICIAL),
     load=load,
     identity={"repository": REPOSITORY},
-    resolve=lambda: _tables.hub_revision(REPOSITORY),
+    resolve=lambda: tables.hub_revision(REPOSITORY),
     grader="chartqa",
     aliases={"val": ("validation",)},
 )

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError
-from relope.extract.datasets import DataSet, _tables, letter_or_flaw
-from relope.extract.datasets._groups import FOLD_ALIASES, FOLDS, in_folds
-from relope.extract.prompts import BOXED
+from relope.extract.data import tables
+from relope.extract.data.dataset import DataSet
+from relope.extract.data.gold import letter_or_flaw
+from relope.extract.data.groups import FOLD_ALIASES, FOLDS, in_folds
+from relope.extract.data.prompts import BOXED
 from relope.types import Sample
 
 REPOSITORY = "MathLLMs/MathVision"
@@ -27,14 +29,14 @@ _TAG = re.compile(r"<image\d*>\s?")
 
 def load(split: str, limit: int | None) -> list[Sample]:
     """Return the questions of a fold, or of testmini."""
-    samples = _all(_tables.hub_folder(REPOSITORY))
+    samples = _all(tables.hub_folder(REPOSITORY))
     return _mini(samples)[:limit] if split == MINI else [sample for sample in samples if sample.split == split][:limit]
 
 
 def _mini(samples: Sequence[Sample]) -> list[Sample]:
     """Return the questions of testmini: those of test that it names, in the same groups."""
     by_id = {sample.id: sample for sample in samples}
-    names = [str(name) for name in _tables.hub_table(REPOSITORY, "data", MINI, {"id": "text"})["id"]]
+    names = [str(name) for name in tables.hub_table(REPOSITORY, "data", MINI, {"id": "text"})["id"]]
     if strange := [name for name in names if name not in by_id]:
         raise InvalidInputError(
             f"testmini of {REPOSITORY} has question {strange[0]!r}, which is not in test; its layout has changed"
@@ -44,7 +46,7 @@ def _mini(samples: Sequence[Sample]) -> list[Sample]:
 
 @functools.lru_cache(maxsize=1)
 def _all(folder: Path) -> list[Sample]:
-    table = _tables.hub_table(REPOSITORY, "data", "test", COLUMNS)
+    table = tables.hub_table(REPOSITORY, "data", "test", COLUMNS)
     return in_folds([_sample(table, row) for row in range(len(table))])
 
 
@@ -52,7 +54,7 @@ def _sample(table: Any, row: int) -> Sample:
     cells = table[row]
     choices = tuple(cells["options"] or ())
     answers, flaw = letter_or_flaw((cells["answer"] or "").strip(), choices)
-    shown = _tables.cell_picture(table, row, "decoded_image")
+    shown = tables.cell_picture(table, row, "decoded_image")
     return Sample(
         id=str(cells["id"]),
         dataset="mathvision",
@@ -71,7 +73,7 @@ DATASET = DataSet(
     splits=FOLDS,
     load=load,
     identity={"repository": REPOSITORY, "split": "test"},
-    resolve=lambda: _tables.hub_revision(REPOSITORY),
+    resolve=lambda: tables.hub_revision(REPOSITORY),
     grader="mathvision",
     max_new_tokens=2048,
     aliases={**FOLD_ALIASES, MINI: (MINI,)},

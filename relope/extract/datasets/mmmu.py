@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError
-from relope.extract.datasets import DataSet, _tables, letter_or_flaw
-from relope.extract.datasets._groups import FOLD_ALIASES, FOLDS, in_folds
+from relope.extract.data import tables
+from relope.extract.data.dataset import DataSet
+from relope.extract.data.gold import letter_or_flaw
+from relope.extract.data.groups import FOLD_ALIASES, FOLDS, in_folds
 from relope.types import Picture, Sample
 
 REPOSITORY = "lmms-lab/MMMU"
@@ -26,14 +28,14 @@ _SUBJECT = re.compile(r"^(?:dev|validation|test)_(.+)_\d+$")
 
 def load(split: str, limit: int | None) -> list[Sample]:
     """Return the questions of a fold."""
-    return [sample for sample in _all(_tables.hub_folder(REPOSITORY)) if sample.split == split][:limit]
+    return [sample for sample in _all(tables.hub_folder(REPOSITORY)) if sample.split == split][:limit]
 
 
 @functools.lru_cache(maxsize=1)
 def _all(folder: Path) -> list[Sample]:
     samples = []
     for official in OFFICIAL:
-        table = _tables.hub_table(REPOSITORY, "data", official, COLUMNS)
+        table = tables.hub_table(REPOSITORY, "data", official, COLUMNS)
         samples += [_sample(table, row) for row in range(len(table))]
     return in_folds(samples)
 
@@ -84,7 +86,7 @@ def by_tag(texts: list[str], table: Any, row: int) -> tuple[list[str], tuple[Pic
     tag, every picture of the row is shown, in the order of the columns.
     """
     named = dict.fromkeys(number for text in texts for number in _TAG.findall(text))
-    held = {number: _tables.cell_picture(table, row, f"image_{number}") for number in named or range(1, len(IMAGES) + 1)
+    held = {number: tables.cell_picture(table, row, f"image_{number}") for number in named or range(1, len(IMAGES) + 1)
             if f"image_{number}" in IMAGES}  # fmt: skip
     pictures = {number: found for number, found in held.items() if found}
     places = {number: place for place, number in enumerate(pictures, 1)}
@@ -98,7 +100,7 @@ DATASET = DataSet(
     splits=FOLDS,
     load=load,
     identity={"repository": REPOSITORY},
-    resolve=lambda: _tables.hub_revision(REPOSITORY),
+    resolve=lambda: tables.hub_revision(REPOSITORY),
     grader="mmmu",
     aliases=FOLD_ALIASES,
 )

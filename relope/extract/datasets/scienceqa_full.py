@@ -1,5 +1,5 @@
 """ScienceQA, all questions with and without a picture (12,726 / 4,241 / 4,241)."""
 
-from relope.extract.datasets import _scienceqa
+from relope.extract.data import scienceqa
 
-DATASET = _scienceqa.dataset("scienceqa-full", "ScienceQA-FULL")
+DATASET = scienceqa.dataset("scienceqa-full", "ScienceQA-FULL")

@@ -1,6 +1,6 @@
 """Tiny benchmark, all five families in turn: what the demo runs on."""
 
-from relope.extract.datasets import DataSet
+from relope.extract.data.dataset import DataSet
 from relope.tiny import benchmark
 
 DATASET = DataSet(

@@ -1,6 +1,6 @@
 """Tiny benchmark: a small bar chart."""
 
-from relope.extract.datasets import DataSet
+from relope.extract.data.dataset import DataSet
 from relope.tiny import benchmark
 
 DATASET = DataSet(

@@ -1,6 +1,6 @@
 """Tiny benchmark: how many dots there are, and their colour."""
 
-from relope.extract.datasets import DataSet
+from relope.extract.data.dataset import DataSet
 from relope.tiny import benchmark
 
 DATASET = DataSet(

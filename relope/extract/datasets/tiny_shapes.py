@@ -1,6 +1,6 @@
 """Tiny benchmark: colour, shape and place of one object."""
 
-from relope.extract.datasets import DataSet
+from relope.extract.data.dataset import DataSet
 from relope.tiny import benchmark
 
 DATASET = DataSet(

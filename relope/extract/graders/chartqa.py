@@ -10,8 +10,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relope.extract.graders import _text, bounded
 from relope.extract.graders.exact import fold
+from relope.extract.grading import answer_text
+from relope.extract.grading.grader import bounded
 from relope.types import Grade
 
 VERSION = "2"
@@ -45,7 +46,7 @@ class Number:
 
 def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) -> Grade:
     """Judge an answer; several gold answers are a list, of which every member must be named."""
-    whole, tail = normalised(response), normalised(_text.stated(bounded(response)))
+    whole, tail = normalised(response), normalised(answer_text.stated(bounded(response)))
     said = tail or whole
     right = any(_right(candidate, answers) for candidate in {whole, said})
     return Grade(right, said, "parsed" if said else "unparsed")
@@ -62,10 +63,10 @@ def _right(said: str, answers: Sequence[str]) -> bool:
 
 def normalised(text: str) -> str:
     """Return an answer without markup, "the answer is" and outer punctuation; several lines become a list."""
-    text = _text.untagged(bounded(text))
-    if found := _text.boxed(text):
+    text = answer_text.untagged(bounded(text))
+    if found := answer_text.boxed(text):
         text = found[0]
-    text = _text.plain(text.replace(r"\%", "%").replace(r"\$", "").replace("–", "-"))
+    text = answer_text.plain(text.replace(r"\%", "%").replace(r"\$", "").replace("–", "-"))
     text = _PREFIX.sub("", text).strip(" \n\"'`“”‘’").rstrip(".!;: ")
     lines = _PREFIX.sub("", text).strip(" \"'“”‘’").splitlines()
     lines = [_BULLET.sub("", line.strip(), count=1) for line in lines] if len(lines) > 1 else lines

@@ -6,10 +6,11 @@ by a restricted parser of our own (`_values`); model text is never evaluated.
 
 from collections.abc import Sequence
 
-from relope.extract.graders import _text, bounded, multiple_choice
-from relope.extract.graders._values import canonical, same
-from relope.extract.prompts import LETTERS
-from relope.types import Grade
+from relope.extract.graders import multiple_choice
+from relope.extract.grading import answer_text
+from relope.extract.grading.grader import bounded
+from relope.extract.grading.values import canonical, same
+from relope.types import LETTERS, Grade
 
 VERSION = "2"
 
@@ -27,26 +28,26 @@ def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) ->
 
 def _chosen(response: str, answers: Sequence[str], choices: Sequence[str]) -> Grade:
     """Judge an answer to a question with options; only without a box is the whole text searched for a letter."""
-    text, said = _text.untagged(bounded(response)), final(response)
+    text, said = answer_text.untagged(bounded(response)), final(response)
     equal = [LETTERS[place] for place, choice in enumerate(choices) if said and same(said, choice)]
     letter = multiple_choice.parse(said, choices)
-    if not letter and not _text.boxed(text):
+    if not letter and not answer_text.boxed(text):
         letter = multiple_choice.parse(response, choices)
     right = (bool(letter) and letter in answers) or any(named in answers for named in equal)
-    stated = said if _text.boxed(text) or _text.stated(text) else ""
+    stated = said if answer_text.boxed(text) or answer_text.stated(text) else ""
     parsed = letter or next(iter(equal), "") or canonical(stated)
     return Grade(right, parsed, "parsed" if parsed else "unparsed")
 
 
 def final(response: str) -> str:
     """Return the final answer of a response as it was written, or ``""``."""
-    text = _text.untagged(bounded(response))
-    if found := _text.boxed(text):
+    text = answer_text.untagged(bounded(response))
+    if found := answer_text.boxed(text):
         return found[0]
-    said = _text.stated(text) or _text.concluded(text)
-    return said if _text.plain(said) else ""
+    said = answer_text.stated(text) or answer_text.concluded(text)
+    return said if answer_text.plain(said) else ""
 
 
 def _unboxed(gold: str) -> str:
-    found = _text.boxed(gold)
+    found = answer_text.boxed(gold)
     return found[0] if found else gold

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from relope.extract.graders import bounded, mathvision
-from relope.extract.graders._values import canonical, same
+from relope.extract.graders import mathvision
 from relope.extract.graders.exact import fold
+from relope.extract.grading.grader import bounded
+from relope.extract.grading.values import canonical, same
 from relope.types import Grade
 
 VERSION = f"2.{mathvision.VERSION}"

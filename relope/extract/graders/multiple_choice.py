@@ -17,11 +17,11 @@ Nothing is ever guessed.
 import re
 from collections.abc import Callable, Sequence
 
-from relope.extract.graders import _text, bounded
-from relope.extract.graders._letters import doubted, leading, listed, named, whole, word
 from relope.extract.graders.exact import fold
-from relope.extract.prompts import LETTERS
-from relope.types import Grade
+from relope.extract.grading import answer_text
+from relope.extract.grading.grader import bounded
+from relope.extract.grading.letters import doubted, leading, listed, named, whole, word
+from relope.types import LETTERS, Grade
 
 VERSION = "3"
 
@@ -61,10 +61,10 @@ def grade(response: str, answers: Sequence[str], choices: Sequence[str]) -> Grad
 
 def parse(response: str, choices: Sequence[str]) -> str:
     """Return the option letter that an answer names, or ``""``."""
-    text = _text.untagged(bounded(response))
+    text = answer_text.untagged(bounded(response))
     if found := _boxed(text, choices):
         return found
-    text = _unlisted(_text.plain(text), choices)
+    text = _unlisted(answer_text.plain(text), choices)
     rules: tuple[Rule, ...] = (_explicit, _stated, whole, equal, leading, _bracketed, _standalone, _contained)
     for rule in rules:
         if found := rule(text, choices):
@@ -73,7 +73,7 @@ def parse(response: str, choices: Sequence[str]) -> str:
 
 
 def _boxed(text: str, choices: Sequence[str]) -> str:
-    for content in map(_text.plain, _text.boxed(text)):
+    for content in map(answer_text.plain, answer_text.boxed(text)):
         if found := whole(content, choices) or equal(content, choices) or leading(content, choices):
             return found
     return ""
@@ -98,7 +98,7 @@ def _bracketed(text: str, choices: Sequence[str]) -> str:
 
 
 def _standalone(text: str, choices: Sequence[str]) -> str:
-    for choice in map(_text.plain, choices):
+    for choice in map(answer_text.plain, choices):
         if len(choice) > 1 and _STANDALONE.search(choice):  # the letter in "Vitamin C" names no option
             text = re.sub(rf"(?<!\w){re.escape(choice)}(?!\w)", " ", text, flags=re.IGNORECASE)
     return named(text, _STANDALONE, choices)
@@ -106,26 +106,26 @@ def _standalone(text: str, choices: Sequence[str]) -> str:
 
 def _unlisted(text: str, choices: Sequence[str]) -> str:
     """Return a response without a repetition of all the labelled options."""
-    options = zip(LETTERS, map(_text.plain, choices), strict=False)
+    options = zip(LETTERS, map(answer_text.plain, choices), strict=False)
     parts = (rf"[(\[]?{letter}[.):\]]{{1,2}}\s?{re.escape(' '.join(option.split()))}" for letter, option in options)
     return re.sub(r"\W{1,6}".join(parts), "", text, flags=re.IGNORECASE).strip() if any(choices) else text
 
 
 def _stated(text: str, choices: Sequence[str]) -> str:
-    said = _text.stated(text)
+    said = answer_text.stated(text)
     return equal(said, choices) or equal(_ARTICLE.sub("", said), choices)
 
 
 def equal(text: str, choices: Sequence[str]) -> str:
     """Return the letter of the one option whose text a text is."""
     said = fold(text)
-    places = [place for place, choice in enumerate(choices) if said and fold(_text.plain(choice)) == said]
+    places = [place for place, choice in enumerate(choices) if said and fold(answer_text.plain(choice)) == said]
     return LETTERS[places[0]] if len(places) == 1 else ""
 
 
 def _contained(text: str, choices: Sequence[str]) -> str:
     said = f" {' '.join(text.casefold().split())} "
-    options = [fold(_text.plain(choice)) for choice in choices]
+    options = [fold(answer_text.plain(choice)) for choice in choices]
     if _NONE.search(text) and not any(option.startswith("none") for option in options):
         return ""
     lengths = [len(option) if option and _mentions(said, option) else 0 for option in options]

@@ -10,8 +10,8 @@ import torch
 
 from relope import steps
 from relope.errors import InvalidInputError
-from relope.extract.datasets import open_dataset
-from relope.extract.streams import Streams
+from relope.extract.data.dataset import open_dataset
+from relope.extract.model.streams import Streams
 from relope.probes.bottleneck import Bottleneck
 from relope.probes.heads import seeded
 from relope.probes.lora import TARGETS, Adapter, attach, share, target_shapes

@@ -1,0 +1,1 @@
+"""From rows to samples: data sets, own files, images, captions, prompts."""

@@ -1,0 +1,93 @@
+"""Data sets: one file each, a ``DATASET`` that turns rows into samples; or a user's own file."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from relope import registry
+from relope.errors import InvalidInputError, unknown
+from relope.types import Sample
+
+
+def _nothing() -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a data set file exports.
+
+    Attributes:
+        name: CLI name.
+        splits: the labelled splits, in the order in which they are extracted.
+        load: ``(split, limit)`` → samples; ``limit`` None means all.
+        identity: what decides its content (repository and configuration, or our own version).
+        resolve: what of its identity is only known when it is opened: the hub revision.
+        grader: the grader that suits its answers.
+        max_new_tokens: how long an answer may be.
+        aliases: other names of splits → the splits that they stand for.
+        source: what `open_dataset` opens it by, when that is not its name.
+    """
+
+    name: str
+    splits: tuple[str, ...]
+    load: Callable[[str, int | None], list[Sample]]
+    identity: dict[str, Any] = field(default_factory=dict)
+    resolve: Callable[[], dict[str, Any]] = _nothing
+    grader: str = "auto"
+    max_new_tokens: int = 64
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    source: str = ""
+
+
+def open_dataset(name: str) -> DataSet:
+    """Return a data set by its CLI name, or a user's own by its path; its identity is complete.
+
+    Raises:
+        NotFoundError: there is none of that name, or the hub cannot be reached.
+        InvalidInputError: a user's file that is none of the kind that we read.
+    """
+    if name not in registry.names("datasets"):
+        from relope.extract.data import own_files
+
+        if own_files.looks_like_path(name):
+            return own_files.open_own(name)
+    found = registry.load("datasets", name).DATASET
+    if not isinstance(found, DataSet):
+        raise InvalidInputError(f"the plug-in of data set {name!r} exports no DATASET of type DataSet")
+    return replace(found, identity={**found.identity, **found.resolve()})
+
+
+def check_splits(dataset: DataSet, asked: Sequence[str]) -> tuple[str, ...]:
+    """Return the splits to extract: what was asked, aliases resolved, else all labelled ones.
+
+    Raises:
+        NotFoundError: the data set has no such split.
+    """
+    found: list[str] = []
+    for split in asked:
+        if split not in dataset.splits and split not in dataset.aliases:
+            raise unknown(f"split of {dataset.name}", split, [*dataset.splits, *dataset.aliases])
+        found += dataset.aliases.get(split, (split,))
+    return tuple(dict.fromkeys(found)) or dataset.splits
+
+
+def load_samples(dataset: DataSet, splits: tuple[str, ...], limit: int | None) -> list[Sample]:
+    """Return the samples of several splits, ``limit`` from each.
+
+    Raises:
+        InvalidInputError: two samples share an id, or there is none at all.
+    """
+    samples = [sample for split in splits for sample in dataset.load(split, limit)]
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.id in seen:
+            raise InvalidInputError(
+                f"data set {dataset.name} has two samples with the id {sample.id!r}; ids must differ"
+            )
+        seen.add(sample.id)
+    if not samples:
+        raise InvalidInputError(
+            f"data set {dataset.name} has no samples in {', '.join(splits)}; check --split and --limit"
+        )
+    return samples

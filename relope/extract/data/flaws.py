@@ -1,0 +1,167 @@
+"""Samples that cannot be used, and samples that changed since they were extracted."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relope.errors import InvalidInputError
+from relope.provenance import digest, write_json
+from relope.types import LETTERS, Picture, Progress, Sample, no_progress
+
+SKIPPED = "skipped.json"
+WORKERS = 8
+Sizes = dict[str, tuple[int, int]]
+"""Picture digest → width and height."""
+
+_SHOWN = 3
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """Why a sample cannot be used."""
+
+    id: str
+    split: str
+    reason: str
+
+
+def input_digest(sample: Sample) -> str:
+    """Return the sha256 (hex) of everything that is asked and counts as right, pictures included.
+
+    The caption counts too; extraction takes it off where pictures are shown.
+    """
+    pictures = [picture.digest for picture in sample.pictures]
+    asked = [sample.question, list(sample.choices), sample.hint, sample.instruction, sample.caption]
+    return digest([*asked, list(sample.answers), pictures])
+
+
+def find_flaws(
+    samples: Sequence[Sample], text_only: bool, progress: Progress = no_progress
+) -> tuple[list[Flaw], Sizes]:
+    """Return the samples that cannot be used, and the sizes of all pictures.
+
+    Every distinct picture is decoded once, on several threads.
+
+    Args:
+        samples: what is about to be extracted.
+        text_only: captions take the place of pictures, which are then not looked at.
+        progress: told how many samples are checked.
+    """
+    looked_at = {} if text_only else look_at(distinct_pictures(samples), progress)
+    broken = {name: fault for name, fault in looked_at.items() if isinstance(fault, str)}
+    found = []
+    for sample in samples:
+        reasons = (f"picture {place}: {broken[picture.digest]}" for place, picture in enumerate(sample.pictures, 1)
+                   if picture.digest in broken)  # fmt: skip
+        if reason := _flaw_of(sample, text_only) or next(reasons, ""):
+            found.append(Flaw(sample.id, sample.split, reason))
+    return found, {name: size for name, size in looked_at.items() if not isinstance(size, str)}
+
+
+def _flaw_of(sample: Sample, text_only: bool) -> str:
+    if not sample.question.strip():
+        return "the question is empty"
+    if sample.meta.get("flaw"):
+        return str(sample.meta["flaw"])
+    if not any(answer.strip() for answer in sample.answers):
+        return "it has no answer"
+    if sample.choices and not set(sample.answers) <= set(LETTERS[: len(sample.choices)]):
+        return f"the answer {', '.join(sample.answers)} is none of the {len(sample.choices)} choices"
+    if text_only and sample.pictures and not sample.caption:
+        return "it has no caption to stand in for its picture; `relope caption` makes captions for --captions"
+    return ""
+
+
+def distinct_pictures(samples: Sequence[Sample]) -> list[Picture]:
+    """Return every picture once, in the order of the samples."""
+    return list({picture.digest: picture for sample in samples for picture in sample.pictures}.values())
+
+
+def look_at(pictures: Sequence[Picture], progress: Progress = no_progress) -> dict[str, str | tuple[int, int]]:
+    """Return digest → size of every picture, or what is wrong with it; each is decoded once."""
+    found: dict[str, str | tuple[int, int]] = {}
+    with ThreadPoolExecutor(WORKERS) as threads:
+        for start in range(0, len(pictures), _BATCH):
+            batch = pictures[start : start + _BATCH]
+            seen = threads.map(_size_or_fault, batch)
+            found |= {picture.digest: size for picture, size in zip(batch, seen, strict=True)}
+            progress(min(start + _BATCH, len(pictures)), len(pictures))
+    return found
+
+
+def _size_or_fault(picture: Picture) -> tuple[int, int] | str:
+    try:
+        return picture.open().size
+    except FileNotFoundError as error:
+        return f"there is no file {error.filename}"
+    except OSError as error:
+        return f"{error.filename} cannot be read: {error.strerror}" if error.filename else str(error)
+    except ValueError as error:
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def without_flawed(samples: Sequence[Sample], flaws: Sequence[Flaw], strict: bool) -> list[Sample]:
+    """Return the samples that are left.
+
+    Raises:
+        InvalidInputError: one is flawed and the user wants none to be, or none is left.
+    """
+    if flaws and (strict or len(flaws) == len(samples)):
+        which = f"{len(flaws)} of {len(samples)} samples cannot be used: {describe(flaws)}"
+        raise InvalidInputError(f"{which}\nmend or remove them{', or drop --strict to skip them' if strict else ''}")
+    flawed = {flaw.id for flaw in flaws}
+    return [sample for sample in samples if sample.id not in flawed]
+
+
+def describe(flaws: Sequence[Flaw]) -> str:
+    """Return the first few flaws as text."""
+    shown = "; ".join(f"{flaw.id}: {flaw.reason}" for flaw in flaws[:_SHOWN])
+    return f"{shown}; and {len(flaws) - _SHOWN} more" if len(flaws) > _SHOWN else shown
+
+
+def write_skipped(store: Path, samples: Sequence[Sample], flaws: Sequence[Flaw]) -> None:
+    """Name the skipped samples in the store; those of this run that are fine now are taken off.
+
+    No file is written, and an old one is kept as it is, when nothing changes.
+    """
+    path = store / SKIPPED
+    known = read_skipped(store)
+    looked_at = {sample.id for sample in samples}
+    kept = {name: entry for name, entry in known.items() if name not in looked_at}
+    now = kept | {flaw.id: {"split": flaw.split, "reason": flaw.reason} for flaw in flaws}
+    if now != known:
+        write_json(path, now)
+
+
+def read_skipped(store: Path) -> dict[str, Any]:
+    """Return id → split and reason of the samples that were skipped."""
+    path = store / SKIPPED
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def check_unchanged(known: Mapping[str, str], samples: Sequence[Sample]) -> None:
+    """Make sure that samples which a store holds still ask the same.
+
+    Args:
+        known: id → `input_digest` of the samples in the store.
+        samples: what the data set holds now.
+
+    Raises:
+        InvalidInputError: a sample's question, choices, answer or picture is another one now.
+    """
+    changed = list(_changed(known, samples))
+    if changed:
+        raise InvalidInputError(
+            f"{len(changed)} samples have changed since they were extracted (first: {changed[0]}); "
+            "give changed samples new ids, or extract into a new --out"
+        )
+
+
+def _changed(known: Mapping[str, str], samples: Sequence[Sample]) -> Iterator[str]:
+    for sample in samples:
+        if sample.id in known and known[sample.id] != input_digest(sample):
+            yield sample.id

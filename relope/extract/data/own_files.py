@@ -1,0 +1,210 @@
+"""A user's own questions: a file or a folder whose rows have ``question``, ``answer`` and more.
+
+What a row of the wrong shape says names the row and the column. A row that is only unusable (an
+empty question, an answer that is no option, a picture that is not there) becomes a sample with a
+flaw, which extraction skips and counts.
+"""
+
+import base64
+import binascii
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from relope.errors import InvalidInputError, unknown
+from relope.extract.data.dataset import DataSet
+from relope.extract.data.flaws import input_digest
+from relope.extract.data.gold import gold_or_flaw
+from relope.extract.data.groups import connected, in_shares
+from relope.extract.data.pictures import picture
+from relope.extract.data.rows import SUFFIXES, Row, read_rows
+from relope.types import LETTERS, Picture, Sample
+
+COLUMNS = ("question", "answer", "choices", "image", "images", "id", "split", "hint", "caption", "kind")
+SPLITS = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
+"""Names of splits that are taken to mean another."""
+
+_ORDER = ("train", "validation", "test")
+
+
+def looks_like_path(name: str) -> bool:
+    """Return whether a name that is no data set's is meant as a file or a folder."""
+    return Path(name).suffix in SUFFIXES or Path(name).exists() or "/" in name
+
+
+def open_own(name: str) -> DataSet:
+    """Return a user's file or folder as a data set.
+
+    Its identity says only that it is one: which samples it holds is coverage, as with a limit.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InvalidInputError: a row or a column is wrong; both are named.
+    """
+    path = Path(name)
+    samples = _samples(read_rows(path), path.stem)
+    if not samples:
+        raise InvalidInputError(f"{path} has no rows; each row needs at least question and answer")
+    there = {sample.split for sample in samples}
+    splits = (*(split for split in _ORDER if split in there), *sorted(there - set(_ORDER)))
+    return DataSet(
+        name=path.stem,
+        splits=splits,
+        load=lambda split, limit: [sample for sample in samples if sample.split == split][:limit],
+        identity={"source": "own file"},
+        source=str(path.resolve()),
+        aliases={old: (new,) for old, new in SPLITS.items() if new in there and old not in there},
+    )
+
+
+def _samples(rows: Iterable[Row], name: str) -> list[Sample]:
+    first: dict[str, str] = {}
+    samples: list[Sample] = []
+    for row in rows:
+        sample = _sample(row, name)
+        if sample.id in first:
+            what = f"have the same id {sample.id!r}" if row.cells.get("id") is not None else "are the same question"
+            raise InvalidInputError(f"{first[sample.id]} and {row.where} {what} (column 'id'); ids must differ")
+        first[sample.id] = row.where
+        samples.append(sample)
+    unsplit = [first[sample.id] for sample in samples if not sample.split]
+    if unsplit and len(unsplit) < len(samples):
+        raise InvalidInputError(f"{unsplit[0]} has no split (column 'split') but others have; give it to all or none")
+    return in_shares(samples) if unsplit else connected(samples)
+
+
+def _sample(row: Row, name: str) -> Sample:
+    row = replace(row, cells={column: _unpanda(cell) for column, cell in row.cells.items()})
+    question, choices = _question(row), _choices(row)
+    answers, flaw = gold_or_flaw(_answer(row), choices) if _answer(row) is not None else ((), {})
+    pictures, hint, caption = _pictures(row), _text(row, "hint"), _text(row, "caption")
+    split = _text(row, "split") or row.split
+    given = row.cells.get("id")
+    if given is not None and (isinstance(given, bool) or not isinstance(given, (str, int)) or given == ""):
+        raise _wrong(row, "id", "text or a whole number")
+    made = Sample(
+        id="" if given is None else str(given),
+        dataset=name,
+        split=SPLITS.get(split, split),
+        question=question,
+        answers=answers,
+        choices=choices,
+        pictures=pictures,
+        hint=hint,
+        meta={**flaw, "kind": _text(row, "kind")},
+    )
+    return replace(made, id=made.id or input_digest(made)[:16], caption=caption)
+
+
+def _unpanda(cell: Any) -> Any:
+    """Return a cell as it was before pandas stored it: no value as NaN, whole numbers beside one as 7.0."""
+    if not isinstance(cell, float) or math.isinf(cell):
+        return cell
+    return None if math.isnan(cell) else int(cell) if cell.is_integer() else cell
+
+
+def _wrong(row: Row, column: str, allowed: str) -> InvalidInputError:
+    value = row.cells.get(column)
+    return InvalidInputError(
+        f"column {column!r} in {row.where} holds {type(value).__name__} {str(value)[:60]!r}; it must be {allowed}"
+    )
+
+
+def _question(row: Row) -> str:
+    if "question" not in row.cells:
+        raise _missing(row, "question")
+    question = row.cells["question"]
+    if question is not None and not isinstance(question, str):
+        raise _wrong(row, "question", "text")
+    return question or ""
+
+
+def _missing(row: Row, column: str) -> Exception:
+    error = unknown("column", column, row.cells)
+    return type(error)(
+        f"column {column!r} is missing in {row.where} (it has: {', '.join(map(str, row.cells)) or 'nothing'})\n"
+        f"a row needs question and answer and may have {', '.join(COLUMNS[2:])}"
+    )
+
+
+def _answer(row: Row) -> Any:
+    if "answer" not in row.cells:
+        raise _missing(row, "answer")
+    answer = row.cells["answer"]
+    held = answer if isinstance(answer, (list, tuple)) else [answer]
+    for item in held:
+        if item is not None and (isinstance(item, bool) or not isinstance(item, (str, int, float))):
+            raise _wrong(row, "answer", "text, a number, or a list of them")
+    return None if any(item is None for item in held) or not held else answer
+
+
+def _choices(row: Row) -> tuple[str, ...]:
+    choices = row.cells.get("choices")
+    if choices is None or choices == []:
+        return ()
+    plain = isinstance(choices, (list, tuple)) and all(
+        isinstance(choice, (str, int, float)) and not isinstance(choice, bool) for choice in choices
+    )
+    if not plain or not 2 <= len(choices) <= len(LETTERS):
+        raise _wrong(row, "choices", f"a list of 2–{len(LETTERS)} texts or numbers")
+    return tuple(str(choice) for choice in choices)
+
+
+def _text(row: Row, column: str) -> str:
+    value = row.cells.get(column)
+    if value is not None and not isinstance(value, str):
+        raise _wrong(row, column, "text")
+    return value or ""
+
+
+def _pictures(row: Row) -> tuple[Picture, ...]:
+    image, images = row.cells.get("image"), row.cells.get("images")
+    if image not in (None, "") and images:
+        raise InvalidInputError(f"{row.where} has both 'image' and 'images'; give one of them")
+    if images:
+        if not isinstance(images, (list, tuple)):
+            raise _wrong(row, "images", "a list")
+        return tuple(picture(_reader(row, "images", place)) for place in range(len(images)))
+    return () if image in (None, "") else (picture(_reader(row, "image", None)),)
+
+
+def _reader(row: Row, column: str, place: int | None) -> Callable[[], bytes]:
+    """Return what reads the encoded bytes of a picture; its shape is checked at once."""
+    held = row.cells[column]
+    _check_shape(row, column, held if place is None else held[place])
+    bare = replace(row, cells={})  # a table's bytes are read again, not kept
+
+    def read() -> bytes:
+        held = bare.again(column)
+        return _encoded(bare, column, held if place is None else held[place])
+
+    return read
+
+
+def _check_shape(row: Row, column: str, value: Any) -> None:
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    allowed = "a path, a data URI, bytes, or {bytes, path}"
+    if not isinstance(value, (str, bytes)):
+        raise _wrong(row, column, allowed)
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        raise InvalidInputError(f"column {column!r} in {row.where} is a web address; download it and give its path")
+
+
+def _encoded(row: Row, column: str, value: Any) -> bytes:
+    if isinstance(value, dict):
+        value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
+    if isinstance(value, bytes):
+        return bytes(value)
+    text = str(value)
+    if not text.startswith("data:"):
+        return (row.folder / text).read_bytes()
+    head, comma, body = text.partition(",")
+    try:
+        if not comma or not head.endswith(";base64"):
+            raise ValueError("it must begin with data:image/…;base64,")
+        return base64.b64decode(body, validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise InvalidInputError(f"column {column!r} in {row.where} is no data URI: {error}") from error

@@ -1,0 +1,149 @@
+"""Rows of a user's own file: JSON Lines, JSON, CSV, Parquet, or a folder of such files."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relope.errors import InvalidInputError, NotFoundError
+from relope.extract.data import tables
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_SPLIT = re.compile(r"(train|training|validation|valid|val|dev|test)(?![a-z])")
+_CELL_CHARACTERS = 100 << 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        where: file and place, as errors name it.
+        cells: column → value.
+        split: what the file's name says, or ``""``.
+        folder: what relative paths of pictures are relative to.
+        again: column → its value, read anew: so that pictures need not stay in memory.
+    """
+
+    where: str
+    cells: Mapping[str, Any]
+    split: str
+    folder: Path
+    again: Callable[[str], Any]
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a file, or of every file of a folder; a table's pictures are not kept.
+
+    Raises:
+        NotFoundError: there is nothing at the path, or no such file in the folder.
+        InvalidInputError: a file that is not of its kind; the line is named.
+    """
+    if path.is_dir():
+        for name, file in _files(path):
+            yield from _read(file, name)
+        return
+    if not path.is_file():
+        raise NotFoundError(f"there is no data file at {path}\ngive a file ({', '.join(SUFFIXES)}) or a folder of such")
+    yield from _read(path, "")
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    """Return the split that a file's name begins with, and the file, for each file of a folder."""
+    places = [folder, folder / "data"]
+    found = [file for place in places if place.is_dir() for file in sorted(place.iterdir()) if file.suffix in SUFFIXES]
+    files = [file for file in found if file.name not in ("dataset_info.json", "state.json", "dataset_dict.json")]
+    if not files and (folder / "state.json").is_file():
+        return [("", folder)]
+    if not files and (folder / "dataset_dict.json").is_file():
+        return [(place.name, place) for place in sorted(folder.iterdir()) if (place / "state.json").is_file()]
+    if not files:
+        raise NotFoundError(f"folder {folder} holds no data file ({', '.join(SUFFIXES)}) and no saved data set")
+    named = [(_SPLIT.match(file.stem), file) for file in files]
+    return [(match[1] if match else "", file) for match, file in named]
+
+
+def _read(path: Path, split: str) -> Iterator[Row]:
+    if path.is_dir() or path.suffix == ".parquet":
+        yield from _table_rows(path, split)
+        return
+    readers = {".jsonl": _json_lines, ".json": _json_list, ".csv": _csv_rows}
+    if path.suffix not in readers:
+        raise InvalidInputError(f"{path} is no data file that we read; its name must end in {', '.join(SUFFIXES)}")
+    try:
+        for where, cells in readers[path.suffix](path):
+            yield Row(where, cells, split, path.parent, cells.get)
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{path} is no UTF-8 text: {error}") from error
+
+
+def _table_rows(path: Path, split: str) -> Iterator[Row]:
+    table = _saved(path) if path.is_dir() else tables.parquet_table((str(path),))
+    for number in range(len(table)):
+        again = _cell_reader(table, number)
+        yield Row(f"row {number + 1} of {path.name}", table[number], split, path.parent, again)
+
+
+def _saved(folder: Path) -> Any:
+    import datasets
+
+    try:
+        return tables.undecoded(datasets.load_from_disk(str(folder)))
+    except Exception as error:
+        raise InvalidInputError(f"{folder} is no saved data set: {str(error).splitlines()[0]}") from error
+
+
+def _cell_reader(table: Any, number: int) -> Callable[[str], Any]:
+    return lambda column: table[number][column]
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                where = f"line {number} of {path.name}"
+                yield where, _object(where, _parsed(where, line))
+
+
+def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    held = _parsed(path.name, path.read_text(encoding="utf-8-sig"))
+    if not isinstance(held, list):
+        raise InvalidInputError(f"{path} must hold a JSON list of objects, not {type(held).__name__}; or use .jsonl")
+    for number, item in enumerate(held, 1):
+        where = f"item {number} of {path.name}"
+        yield where, _object(where, item)
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the rows of a CSV file; an empty cell is an absent one, and choices are a JSON list."""
+    csv.field_size_limit(_CELL_CHARACTERS)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            for number, cells in enumerate(reader, 1):
+                where = f"row {number} of {path.name}"
+                if None in cells:
+                    raise InvalidInputError(f"{where} has more cells than the header; quote cells that hold commas")
+                yield where, {name: _cell(where, name, text) for name, text in cells.items() if text}
+        except csv.Error as error:
+            raise InvalidInputError(f"line {reader.line_num} of {path.name} is no CSV: {error}") from error
+
+
+def _cell(where: str, name: str, text: str) -> Any:
+    return _parsed(f"column {name!r} in {where}", text) if name in ("choices", "images") else text
+
+
+def _parsed(where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{where} is no JSON: {error}") from error
+
+
+def _object(where: str, item: Any) -> Mapping[str, Any]:
+    if not isinstance(item, dict):
+        raise InvalidInputError(f"{where} must be an object of columns and values, not {type(item).__name__}")
+    return item

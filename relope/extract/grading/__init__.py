@@ -1,0 +1,1 @@
+"""What graders share: letters, text, LaTeX and values."""

@@ -1,0 +1,118 @@
+"""Letters that name an option, told from articles, pronouns, units and what is denied."""
+
+import itertools
+import re
+from collections.abc import Sequence
+
+from relope.types import LETTERS
+
+MENTIONS = 500
+"""So many letters are looked at; a longer row of them names nothing."""
+
+_WHOLE = re.compile(
+    r"(?:a:|ans[:.]|(?:the )?(?:(?:correct|final|best) )?(?:answer|option|choice|letter))?[ :]{0,2}"
+    r"[\s\"'“‘(\[<]{0,4}([A-Za-z])[\s\"'”’)\]>.,:;!]{0,6}",
+    re.IGNORECASE,
+)
+_LEADING = re.compile(
+    r"[\"'“‘]?(?:[(\[]([A-Za-z])[)\]]|([A-Z]) ?[.):\]](?![A-Za-z]\.)|([a-z])[.)](?=\s|$))(?!\s*[\"'(\[]?[A-Z][)\].]?$)"
+)
+_LISTED = re.compile(r"[^\n]*\n[-*• ]{0,3}[(\[]?[Bb] ?[.):\]]")
+"""What follows option A's label in a list of all the options."""
+
+_DENIED_BEFORE = re.compile(
+    r"(?:\bnot|n['’]t|\bneither|\bnor|\brather than|\binstead of|\bunlike|\bexcept|\bexclud\w{1,5}|\beliminat\w{1,5}"
+    r"|\bcannot|\brul\w{1,3} out|\b(?:all|everything|anything|any) but"
+    r")(?: (?:be|is|it|it['’]s|that|that['’]s|the|correct|right|option|choice|answer|think|believe|sure|if|pick|choose"
+    r"|select|say|go|with)){0,6}"
+    r"(?: [(\[]?[A-Z][)\]]? (?:or|nor))? ?[(\[\"']?$"
+    r"|\b(?:none|neither|all|each) of\b[^.;:\n]{0,44}$",
+    re.IGNORECASE,
+)
+_BEING = r"(?:,? (?:is|are|was|seems|would be|can be|must be)|(?:,? ?(?:and|or|,|&) ?[(\[]?[A-Z][)\]]?){1,9} are)"
+"""The verb behind a letter, or the rest of a list of letters and its verb."""
+
+_FULLY = r"(?: clearly| definitely| both| all| also){0,2}"
+_DENIED_AFTER = re.compile(
+    rf"[)\]\"']{{0,2}}(?:{_BEING}(?:n['’]t|{_FULLY} not)\b|{_BEING}?{_FULLY} "
+    r"(?:not (?:correct|right|true|it|the|possible)|incorrect|wrong|false|isn['’]t|cannot|can['’]t"
+    r"|ruled out|eliminated|excluded)\b)",
+    re.IGNORECASE,
+)
+_NEXT_LABEL = re.compile(r"(?:,|,? ?(?:or|and|/|&)) ?[(\[]?[A-Za-z](?:[)\].,]|$)")
+_NO_NOUN = re.compile(
+    r"is|are|was|were|and|or|but|because|since|as|for|if|when|with|would|will|seems|appears|looks|due|given|has|have"
+    r"|based|by|in|on|at|from|to|which|that|matches|describes|represents|shows|fits|gives|while|not|so|however",
+    re.IGNORECASE,
+)
+"""Words that cannot follow the article "A": the letter is meant."""
+
+_NO_VERB = re.compile(r"is|and|or|but|because|since|as|which|due|given|based|matches|shows", re.IGNORECASE)
+"""Words that cannot follow the pronoun "I"."""
+
+_NEXT_WORD = re.compile(r" ([A-Za-z][A-Za-z'’-]*)")
+
+
+def whole(text: str, choices: Sequence[str]) -> str:
+    """Return the letter that is all of a text."""
+    match = _WHOLE.fullmatch(text)
+    return _known(match[1], choices) if match else ""
+
+
+def leading(text: str, choices: Sequence[str]) -> str:
+    """Return the letter that a text begins with as a label, or that is its first or last line."""
+    match = _LEADING.match(text)
+    if match and _sole(text, match) and (found := _known(next(filter(None, match.groups())), choices)):
+        return found
+    lines = text.splitlines()
+    if len(lines) < 2:
+        return ""
+    return whole(lines[0], choices) or whole(lines[-1], choices)
+
+
+def _sole(text: str, match: re.Match[str]) -> bool:
+    """Return whether a leading label is neither denied, nor one of several, nor the first of a list."""
+    end = match.end()
+    first = "A" in match[0].upper() and listed(text, end)
+    return not (first or _DENIED_AFTER.match(text, end) or _NEXT_LABEL.match(text, end))
+
+
+def listed(text: str, end: int) -> bool:
+    """Return whether the line after a place is labelled B, so that an A there begins a list of the options."""
+    return bool(_LISTED.match(text, end))
+
+
+def named(text: str, pattern: re.Pattern[str], choices: Sequence[str]) -> str:
+    """Return the one letter that a pattern finds, when it is not denied and no other is found."""
+    found = set()
+    for match in itertools.islice(pattern.finditer(text), MENTIONS):
+        letter, bare = _known(match[1], choices), len(match[0]) == 1
+        if letter and not _denied(text, match) and not (bare and word(text, match[0], match.end(), choices)):
+            found.add(letter)
+    return found.pop() if len(found) == 1 else ""
+
+
+def word(text: str, letter: str, end: int, choices: Sequence[str]) -> bool:
+    """Return whether the bare letter that ends at a place is the article "a" or the pronoun "I"."""
+    following = _NEXT_WORD.match(text, end)
+    if following is None:
+        return False
+    if letter == "I":
+        return not _NO_VERB.fullmatch(following[1])
+    if letter not in "aA" or _NO_NOUN.fullmatch(following[1]):
+        return False
+    first = choices[0].casefold() if choices else ""
+    return not first or not text[end:].strip().casefold().startswith(first)
+
+
+def doubted(text: str, start: int) -> bool:
+    """Return whether what begins at a place is denied by the words before it."""
+    return bool(_DENIED_BEFORE.search(text[max(0, start - 48) : start]))
+
+
+def _denied(text: str, match: re.Match[str]) -> bool:
+    return doubted(text, match.start()) or bool(_DENIED_AFTER.match(text, match.end(1)))
+
+
+def _known(letter: str, choices: Sequence[str]) -> str:
+    return letter.upper() if letter.upper() in LETTERS[: len(choices)] else ""

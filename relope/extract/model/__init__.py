@@ -1,0 +1,1 @@
+"""A backbone that is open: loading, prompts, capture, generation."""

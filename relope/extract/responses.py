@@ -1,0 +1,61 @@
+"""A file of responses and gold answers, judged row by row."""
+
+from pathlib import Path
+from typing import Any
+
+from relope.errors import InvalidInputError, NotFoundError
+from relope.extract.data.gold import gold_answers
+from relope.extract.data.rows import Row, read_rows
+from relope.extract.grading.grader import Grader
+from relope.types import LETTERS
+
+Verdict = dict[str, Any]
+
+
+def grade_file(path: Path, grader: Grader) -> list[Verdict]:
+    """Return ``correct``, ``parsed`` and ``parse_status`` for every row of a file, in its order.
+
+    Raises:
+        NotFoundError: there is no such file, or a row lacks ``response`` or ``gold``.
+        InvalidInputError: the file is empty, or a row is of the wrong shape; row and column are named.
+    """
+    verdicts = [_verdict(row, grader) for row in read_rows(path)]
+    if not verdicts:
+        raise InvalidInputError(f"{path} holds no rows; each needs the columns response and gold, and may have choices")
+    return verdicts
+
+
+def _verdict(row: Row, grader: Grader) -> Verdict:
+    for column in ("response", "gold"):
+        if column not in row.cells:
+            has = ", ".join(map(str, row.cells)) or "nothing"
+            raise NotFoundError(f"column {column!r} is missing in {row.where} (it has: {has})")
+    response = row.cells["response"]
+    if response is not None and not isinstance(response, str):
+        raise InvalidInputError(f"column 'response' in {row.where} holds {type(response).__name__}; it must be text")
+    choices = _choices(row)
+    try:
+        answers = gold_answers(row.cells["gold"], choices)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"column 'gold' in {row.where}: {error}") from error
+    if not answers or not all(answer.strip() for answer in answers):
+        raise InvalidInputError(
+            f"column 'gold' in {row.where} is empty; it must be the right answer, or a list of them"
+        )
+    verdict = grader.grade(response or "", answers, choices)
+    return {"correct": verdict.correct, "parsed": verdict.parsed, "parse_status": verdict.parse_status}
+
+
+def _choices(row: Row) -> tuple[str, ...]:
+    choices = row.cells.get("choices")
+    if choices is None:
+        return ()
+    if not isinstance(choices, (list, tuple)):
+        raise InvalidInputError(f"column 'choices' in {row.where} holds {type(choices).__name__}; it must be a list")
+    plain = all(isinstance(choice, (str, int, float)) and not isinstance(choice, bool) for choice in choices)
+    if not plain or len(choices) > len(LETTERS):
+        raise InvalidInputError(
+            f"column 'choices' in {row.where} must hold at most {len(LETTERS)} texts or numbers, "
+            f"not {str(choices)[:60]}"
+        )
+    return tuple(str(choice) for choice in choices)

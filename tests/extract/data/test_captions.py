@@ -1,0 +1,286 @@
+"""Captions: from a server on the loopback or a local model, cached by picture, used by --text-only."""
+
+import base64
+import io
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from checkpoints import make
+from mini_hub import png
+from PIL import Image
+
+from relope import steps
+from relope.errors import InvalidInputError, NotFoundError, OutputError, UnsupportedError
+from relope.extract import caption_endpoint
+from relope.extract.data.captions import read_captions
+from relope.spec import CaptionSpec, ExtractSpec
+from relope.store import ActivationStore
+
+KEY = "sk-secret-of-the-test"
+
+
+@contextmanager
+def server(script):
+    """Serve chat completions on the loopback.
+
+    Args:
+        script: ``(number of the request, body)`` → status, headers and body.
+    """
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            seen.append((self.path, self.headers.get("Authorization"), body))
+            status, headers, answer = script(len(seen), body)
+            payload = json.dumps(answer).encode()
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(payload))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(payload)
+
+        def log_message(self, *args):
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_port}/v1", seen
+    finally:
+        httpd.shutdown()
+        thread.join()
+        httpd.server_close()
+
+
+def answer(text):
+    """Return a chat completion."""
+    return {"choices": [{"message": {"role": "assistant", "content": text}}]}
+
+
+def color_of(body):
+    """Return the colour of the picture in a request."""
+    url = body["messages"][0]["content"][0]["image_url"]["url"]
+    head, encoded = url.split(",", 1)
+    assert head == "data:image/png;base64"
+    return Image.open(io.BytesIO(base64.b64decode(encoded))).getpixel((0, 0))
+
+
+def honest(number, body):
+    """Answer with the colour of the picture."""
+    return 200, {}, answer(f" a square of {color_of(body)} ")
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Six questions about three pictures, two of them shown together once."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    for n in range(3):
+        (tmp_path / f"{n}.png").write_bytes(png((n, 0, 0), (64, 64)))
+    rows = [{"id": f"q{n}", "question": "what color is it ?", "answer": "red", "image": f"{n % 3}.png", "split": "test"}
+            for n in range(5)]  # fmt: skip
+    rows.append({"id": "both", "question": "which ?", "answer": "red", "images": ["0.png", "1.png"], "split": "test"})
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def asked(data, url, **more):
+    """Return the specification of a run against an endpoint."""
+    fields = {
+        "dataset": str(data),
+        "model": "big",
+        "endpoint": url,
+        "out": data.parent / "captions.jsonl",
+        "workers": 2,
+    }
+    return CaptionSpec(**fields | more)
+
+
+def test_each_picture_is_asked_about_once_and_never_again(data, monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    with server(honest) as (url, seen):
+        outcome = steps.caption(asked(data, url, api_key_env="MY_KEY"))
+        assert len(seen) == 3 and not outcome.reused and "3 pictures described" in outcome.text
+        path, authorization, body = seen[0]
+        assert path == "/v1/chat/completions" and authorization == f"Bearer {KEY}"
+        assert body["model"] == "big" and body["max_tokens"] == 256 and body["temperature"] == 0
+        again = steps.caption(asked(data, url))
+        assert again.reused and len(seen) == 3
+    captions = read_captions(outcome.path)
+    assert sorted(captions.by_image.values()) == [f"a square of ({n}, 0, 0)" for n in range(3)]
+    assert KEY not in outcome.path.read_text()
+
+
+def test_a_busy_server_is_asked_again(data):
+    def busy(number, body):
+        return (429, {"Retry-After": "1"}, {"error": "slow down"}) if number in (1, 3) else honest(number, body)
+
+    with server(busy) as (url, seen):
+        steps.caption(asked(data, url, workers=1))
+        assert len(seen) == 5
+
+
+def test_a_failure_keeps_what_was_made_and_the_next_run_goes_on(data):
+    def dies(number, body):
+        return honest(number, body) if number < 3 else (401, {}, {"error": f"bad key {KEY}"})
+
+    with server(dies) as (url, _):
+        with pytest.raises(OutputError, match="answered 401") as error:
+            steps.caption(asked(data, url, workers=1))
+        assert len(str(error.value).splitlines()) == 2
+    path = data.parent / "captions.jsonl"
+    assert len(read_captions(path).by_image) == 2
+    path.write_bytes(path.read_bytes() + b'{"image": "cut o')
+    with server(honest) as (url, seen):
+        steps.caption(asked(data, url))
+        assert len(seen) == 1
+    assert len(read_captions(path).by_image) == 3 and b"cut o" not in path.read_bytes()
+
+
+def test_the_key_follows_no_redirect_and_is_never_shown(data, monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    with server(honest) as (other, stolen):
+        with (
+            server(lambda n, body: (302, {"Location": f"{other}/chat/completions"}, {"error": KEY})) as (url, _),
+            pytest.raises(OutputError, match="302") as error,
+        ):
+            steps.caption(asked(data, url, api_key_env="MY_KEY"))
+        assert stolen == [] and KEY not in str(error.value)
+
+
+@pytest.mark.parametrize("reply", [{"x": 1}, {"choices": []}, "text", answer(3), answer([3])])
+def test_what_is_no_answer(data, reply):
+    with server(lambda n, body: (200, {}, reply)) as (url, seen):
+        with pytest.raises(
+            OutputError, match=r"/chat/completions sent no chat completion: .*\nwhat was captioned is kept"
+        ):
+            steps.caption(asked(data, url, workers=1))
+        assert len(seen) <= 2, "a server that speaks another language is not asked for it again"
+
+
+def test_an_answer_in_pieces(data):
+    pieces = answer([{"type": "text", "text": " a red"}, {"type": "text", "text": " square"}])
+    with server(lambda n, body: (200, {}, pieces)) as (url, _):
+        outcome = steps.caption(asked(data, url))
+    assert set(read_captions(outcome.path).by_image.values()) == {"a red square"}
+
+
+def test_a_picture_that_the_server_refuses_is_skipped_and_named(data):
+    def picky(number, body):
+        return (400, {}, {"error": "content policy"}) if color_of(body)[0] == 0 else honest(number, body)
+
+    with server(picky) as (url, seen):
+        outcome = steps.caption(asked(data, url, workers=1))
+        assert len(seen) == 3 and len(read_captions(outcome.path).by_image) == 2
+    (reason,) = outcome.facts["skipped"].values()
+    assert "answered 400" in reason and "content policy" in reason and "1 skipped" in outcome.text
+
+
+def test_a_server_that_refuses_every_picture_is_an_error(data):
+    def closed(number, body):
+        return 400, {}, {"error": "no such parameter"}
+
+    with server(closed) as (url, seen):
+        with pytest.raises(OutputError, match=r"no such parameter.*\nit refused every picture"):
+            steps.caption(asked(data, url, workers=1))
+        assert len(seen) <= 4
+
+
+def test_a_text_only_model_cannot_describe(data, tmp_path):
+    folder = make("llama", tmp_path / "llama")
+    with pytest.raises(UnsupportedError, match="cannot describe pictures"):
+        steps.caption(asked(data, None, model=str(folder), device="cpu"))
+
+
+def test_mistakes(data):
+    with pytest.raises(InvalidInputError, match="must be a web address"):
+        steps.caption(asked(data, "file:///etc/passwd"))
+    with pytest.raises(NotFoundError, match="no variable of that name"):
+        steps.caption(asked(data, "http://localhost:1", api_key_env="RELOPE_NO_SUCH_KEY"))
+    with pytest.raises(OutputError, match="cannot be reached"):
+        steps.caption(asked(data, "http://127.0.0.1:9/v1", workers=1))
+    with server(honest) as (url, _):
+        steps.caption(asked(data, url))
+        with pytest.raises(InvalidInputError, match="made with model 'big'; choose another --out"):
+            steps.caption(asked(data, url, model="bigger"))
+        with pytest.raises(InvalidInputError, match="made with the prompt"):
+            steps.caption(asked(data, url, prompt="Why?"))
+    data.write_text('{"question": "a?", "answer": "b"}\n')
+    with pytest.raises(InvalidInputError, match="has no pictures"):
+        steps.caption(asked(data, url, out=data.parent / "other.jsonl"))
+
+
+def test_a_broken_picture_is_skipped_and_named(data):
+    (data.parent / "1.png").write_bytes(b"no picture")
+    with server(honest) as (url, seen):
+        outcome = steps.caption(asked(data, url))
+    assert len(seen) == 2 and len(outcome.facts["skipped"]) == 1 and "cannot be decoded" in outcome.text
+
+
+def test_a_local_model_describes_too(data):
+    spec = asked(
+        data, None, model="tiny-vl", prompt="what color is it ?", device="cpu", dtype="float32", max_new_tokens=4
+    )
+    outcome = steps.caption(spec)
+    assert len(read_captions(outcome.path).by_image) == 3
+    assert all(text and "<" not in text for text in read_captions(outcome.path).by_image.values())
+
+
+def test_a_batch_of_pictures_that_does_not_fit(data, monkeypatch, backbone):
+    def full(*args, **rest):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(type(backbone.model), "generate", full)
+    with pytest.raises(InvalidInputError, match=r"2 pictures at a time do not fit .* fewer --workers"):
+        steps.caption(asked(data, None, model="tiny-vl", device="cpu"))
+
+
+def test_text_only_reads_the_captions(data, tmp_path):
+    with server(honest) as (url, _):
+        captions = steps.caption(asked(data, url)).path
+    fields = {"model": "tiny-vl", "dataset": str(data), "device": "cpu", "max_new_tokens": 2, "text_only": True}
+    out = tmp_path / "text.zarr"
+    assert steps.extract(ExtractSpec(**fields, captions=captions, out=out)).facts["computed"] == 6
+    with ActivationStore.open(out) as store:
+        assert store.manifest.identity["captions"] == read_captions(captions).identity
+        assert not (store.samples["n_tokens"] < 16).any()
+        samples = steps.open_streams(store).samples
+    assert samples["q1"].caption == "a square of (1, 0, 0)"
+    assert samples["both"].caption == "Image 1: a square of (0, 0, 0)\nImage 2: a square of (1, 0, 0)"
+    lines = captions.read_text().splitlines(True)
+    captions.write_text("".join(lines[:1]))
+    with pytest.raises(Exception, match="captions was"):
+        steps.extract(ExtractSpec(**fields, captions=captions, out=out))
+    fewer = steps.extract(ExtractSpec(**fields, captions=captions, out=tmp_path / "fewer.zarr"))
+    assert all("no caption" in flaw["reason"] for flaw in fewer.facts["skipped"])
+    assert fewer.facts["computed"] + len(fewer.facts["skipped"]) == 6
+
+
+def test_captions_by_hand(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"id": "q1", "caption": "a red square"}\n')
+    assert read_captions(path).by_id == {"q1": "a red square"}
+    for line, says in (
+        ("[1]", "must be an object"),
+        ('{"caption": "x"}', "an image or id"),
+        ('{"id": "a"}', "a caption"),
+    ):
+        path.write_text(line + "\n")
+        with pytest.raises(InvalidInputError, match=says):
+            read_captions(path)
+    path.write_text("{no\n{}\n")
+    with pytest.raises(InvalidInputError, match=r"line 1 of .* is no JSON"):
+        read_captions(path)
+    with pytest.raises(NotFoundError, match="no captions file"):
+        read_captions(tmp_path / "none")
+
+
+def test_urls():
+    for url in ("http://h/v1", "http://h/v1/", "http://h/v1/chat/completions"):
+        assert caption_endpoint.open_endpoint(url, "m", None).url == "http://h/v1/chat/completions"
