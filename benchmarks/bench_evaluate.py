@@ -16,9 +16,9 @@ import polars as pl
 from figures import Figure, at_least, at_most, main
 from sklearn.metrics import roc_auc_score
 
-from relope.evaluate.analysis import analyse
-from relope.evaluate.bootstrap import bootstrap_auc, resample_weights
-from relope.evaluate.inputs import MethodScores, ReportInputs
+from relope.evaluate.numbers.analysis import analyse
+from relope.evaluate.numbers.bootstrap import bootstrap_auc, resample_weights
+from relope.evaluate.numbers.inputs import MethodScores, ReportInputs
 
 METHODS, SAMPLES, RESAMPLES, LOOP = 10, 10_000, 2_000, 20
 

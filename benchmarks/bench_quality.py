@@ -25,7 +25,7 @@ import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
 from relope import registry, steps
-from relope.evaluate.bootstrap import bootstrap_auc
+from relope.evaluate.numbers.bootstrap import bootstrap_auc
 from relope.probes.protocol import Examples, make, method_class
 from relope.spec import ExtractSpec
 from relope.store import ActivationStore

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from relope import registry
 from relope.errors import InvalidInputError, RelopeError, unknown
-from relope.evaluate.attention_figure import Patches, Word, draw, page
+from relope.evaluate.pages.attention_figure import Patches, Word, draw, page
 from relope.probes.protocol import Examples, method_class
 from relope.probes.router import explained_folder, open_router
 from relope.provenance import write_bytes

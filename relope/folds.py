@@ -6,7 +6,7 @@ import numpy as np
 
 from relope import __version__
 from relope.errors import InvalidInputError
-from relope.evaluate.calibration import fold_of_groups
+from relope.evaluate.numbers.calibration import fold_of_groups
 from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
 from relope.fitting import lesson_of
 from relope.probes.router import folds_path

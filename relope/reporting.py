@@ -12,9 +12,9 @@ import polars as pl
 
 from relope import __version__, registry
 from relope.errors import InvalidInputError, NotFoundError, unknown
-from relope.evaluate.costs import Costs, cost_of, read_prices
-from relope.evaluate.inputs import MethodScores, ReportInputs
-from relope.evaluate.persample import perturbation_name
+from relope.evaluate.numbers.costs import Costs, cost_of, read_prices
+from relope.evaluate.numbers.inputs import MethodScores, ReportInputs
+from relope.evaluate.numbers.persample import perturbation_name
 from relope.evaluate.scores import Scores, align, read_scores
 from relope.extract.data.flaws import read_skipped
 from relope.probes.protocol import method_class

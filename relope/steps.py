@@ -234,7 +234,7 @@ def evaluate(spec: EvaluateSpec, watch: Watch = silent) -> Outcome:
 
 def study(spec: StudySpec, watch: Watch = silent) -> Outcome:
     """Put several reports together into a table or figure of the paper."""
-    from relope.evaluate.studies import make_study
+    from relope.evaluate.studies.make import make_study
     from relope.results import terminal_table
 
     out = spec.out or Path("runs") / spec.study

@@ -16,8 +16,8 @@ import polars as pl
 
 from relope import __version__
 from relope.errors import InvalidInputError, StoreError
-from relope.evaluate.draws import Drawn, mean
-from relope.evaluate.heldout import HELD, draw_runs, held_out
+from relope.evaluate.numbers.draws import Drawn, mean
+from relope.evaluate.numbers.heldout import HELD, draw_runs, held_out
 from relope.probes.protocol import Examples, make, method_class
 from relope.provenance import digest, write_bytes
 from relope.spec import SweepSpec

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from relope import explaining, steps
 from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError
-from relope.evaluate.attention_figure import Patches, Word, draw, page, scale
+from relope.evaluate.pages.attention_figure import Patches, Word, draw, page, scale
 from relope.spec import ExplainSpec, FitSpec
 
 

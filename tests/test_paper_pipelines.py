@@ -6,7 +6,7 @@ import pytest
 from miniature import serve
 
 from relope import registry, steps
-from relope.evaluate.persample import read_report
+from relope.evaluate.numbers.persample import read_report
 from relope.ledger import Ledger
 from relope.pipeline import packaged_file, plan
 from relope.probes.protocol import method_class

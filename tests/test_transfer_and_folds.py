@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from relope import steps
 from relope.errors import InvalidInputError, NotFoundError
-from relope.evaluate.calibration import fold_of_groups
+from relope.evaluate.numbers.calibration import fold_of_groups
 from relope.evaluate.scores import read_scores
 from relope.examples import capped, training_samples
 from relope.probes.protocol import Examples, make

@@ -1,1 +1,1 @@
-"""Statistics and the report: reads Parquet, never imports torch."""
+"""From scores to a report, a study or a comparison; never with torch."""

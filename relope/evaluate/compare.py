@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from relope.errors import InvalidInputError
-from relope.evaluate.draws import Drawn, align_reports, draw_aucs
-from relope.evaluate.export import hundred, signed_hundred
-from relope.evaluate.metrics import auc_null_reason
-from relope.evaluate.persample import Evaluated, read_report
-from relope.evaluate.testing import ALPHA, holm
-from relope.evaluate.wording import DASH, Json
+from relope.evaluate.numbers.draws import Drawn, align_reports, draw_aucs
+from relope.evaluate.numbers.metrics import auc_null_reason
+from relope.evaluate.numbers.persample import Evaluated, read_report
+from relope.evaluate.numbers.significance import ALPHA, holm
+from relope.evaluate.pages.export import hundred, signed_hundred
+from relope.evaluate.pages.wording import DASH, Json
 
 COLUMNS = ["method", "first", "second", "change", "p (Holm)", "verdict"]
 

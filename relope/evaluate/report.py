@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from relope.evaluate import wording
-from relope.evaluate.analysis import analyse
-from relope.evaluate.export import report_tables, write_tables
-from relope.evaluate.inputs import MethodScores, ReportInputs
-from relope.evaluate.page import render
-from relope.evaluate.persample import SCORES, per_sample
-from relope.evaluate.summary import summarise
+from relope.evaluate.numbers.analysis import analyse
+from relope.evaluate.numbers.inputs import MethodScores, ReportInputs
+from relope.evaluate.numbers.persample import SCORES, per_sample
+from relope.evaluate.numbers.summary import summarise
+from relope.evaluate.pages import wording
+from relope.evaluate.pages.export import report_tables, write_tables
+from relope.evaluate.pages.page import render
 from relope.provenance import write_bytes, write_frame, write_json
 
 __all__ = ["MethodScores", "ReportInputs", "build_report", "terminal_rows"]

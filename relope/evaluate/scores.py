@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.evaluate.metrics import Floats
+from relope.evaluate.numbers.metrics import Floats
 from relope.provenance import canonical, write_bytes
 
 METADATA_KEY = "relope"

@@ -12,12 +12,12 @@ from PIL import Image
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from relope.errors import InvalidInputError
-from relope.evaluate.export import latex
+from relope.evaluate.numbers.routing import escalation_order
+from relope.evaluate.numbers.significance import delong, holm
+from relope.evaluate.pages.export import latex
+from relope.evaluate.pages.tables import Strip
+from relope.evaluate.pages.wording import plain
 from relope.evaluate.report import MethodScores, ReportInputs, build_report, terminal_rows
-from relope.evaluate.routing import escalation_order
-from relope.evaluate.tables import Strip
-from relope.evaluate.testing import delong, holm
-from relope.evaluate.wording import plain
 
 N = 240
 VOID = {"meta", "img", "br"}

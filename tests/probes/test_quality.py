@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from relope import registry
-from relope.evaluate.bootstrap import bootstrap_auc
+from relope.evaluate.numbers.bootstrap import bootstrap_auc
 from relope.extract.recipe import save_block
 from relope.probes.protocol import make
 

@@ -1,0 +1,1 @@
+"""Metrics, intervals and tests: what a report says in numbers."""

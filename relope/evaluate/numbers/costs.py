@@ -1,0 +1,114 @@
+"""What answers cost: prices and speeds that the user fills in; what is unknown stays unknown."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relope.errors import InvalidInputError, NotFoundError
+from relope.evaluate.numbers.metrics import Floats, Ints
+
+Axis = Literal["dollars", "latency"]
+EXAMPLE = Path(__file__).with_name("costs.example.yaml")
+
+
+class ModelCost(BaseModel):
+    """One model's prices and speed; a field that is left out or null is unknown, never free."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dollars_per_million_prompt_tokens: float | None = Field(None, ge=0)
+    dollars_per_million_answer_tokens: float | None = Field(None, ge=0)
+    seconds_per_query: float | None = Field(None, ge=0)
+    seconds_per_answer_token: float | None = Field(None, ge=0)
+
+
+class PriceList(BaseModel):
+    """The file: model name → its costs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: dict[str, ModelCost]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs of a query, by axis: ``[N]`` per sample, None where unknown.
+
+    Choice: a query that is kept costs the small model's prompt and answer. One that is escalated
+    costs the large model's, and of the small model what the method had to see first: the prompt
+    alone, or the answer too. Not counted: what the small model does beside answering (sampled
+    traces, p(True): stores keep their text, not their tokens), the router's own arithmetic, and
+    what a router saves that stops after block l or reads the question's text alone.
+
+    Attributes:
+        small: the small model's prompt and answer.
+        prefill: its prompt alone.
+        large: the large model's prompt and answer.
+        before_answer: rows of the report whose method scores before the small model answers.
+        needs: rows whose method has the small model do more than answer, and the flag of `relope
+            extract` that makes it.
+    """
+
+    small: dict[Axis, Floats | None]
+    prefill: dict[Axis, Floats | None]
+    large: dict[Axis, Floats | None]
+    before_answer: frozenset[str] = frozenset()
+    needs: Mapping[str, str] = field(default_factory=dict)
+
+    def along(self, axis: Axis, method: str, order: Ints) -> Floats | None:
+        """Return ``[N + 1]`` mean cost of a query when the first k of a method's queue are escalated.
+
+        None if a price or speed that it needs is unknown.
+        """
+        small, large = self.small[axis], self.large[axis]
+        seen = self.prefill[axis] if method in self.before_answer else small
+        if small is None or large is None or seen is None:
+            return None
+        added = np.concatenate([[0.0], np.cumsum((seen + large - small)[order])])
+        return np.asarray((small.sum() + added) / len(order))
+
+
+def read_prices(path: Path) -> PriceList:
+    """Read a price list.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InvalidInputError: it is no YAML of the documented form; file and key are named.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"{path} does not exist; copy the example, {EXAMPLE}, and fill in your own prices")
+    try:
+        return PriceList.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise InvalidInputError(f"{path} is no valid YAML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        known = ", ".join(ModelCost.model_fields)
+        raise InvalidInputError(f"{path}: {key}: {first['msg'].lower()} (a model's keys: {known})") from error
+
+
+def cost_of(cost: ModelCost | None, prompt_tokens: Ints, answer_tokens: Ints) -> dict[Axis, Floats | None]:
+    """Return what each sample costs on a model, by axis; None where a price or speed is unknown.
+
+    Args:
+        cost: of the model; None when it is not in the list.
+        prompt_tokens: ``[N]``.
+        answer_tokens: ``[N]``.
+    """
+    found: dict[Axis, Floats | None] = {"dollars": None, "latency": None}
+    if cost is None:
+        return found
+    prompt, answer = cost.dollars_per_million_prompt_tokens, cost.dollars_per_million_answer_tokens
+    if prompt is not None and answer is not None:
+        found["dollars"] = np.asarray((prompt * prompt_tokens + answer * answer_tokens) / 1e6, dtype=np.float64)
+    if cost.seconds_per_query is not None and cost.seconds_per_answer_token is not None:
+        found["latency"] = np.asarray(
+            cost.seconds_per_query + cost.seconds_per_answer_token * answer_tokens, dtype=np.float64
+        )
+    return found

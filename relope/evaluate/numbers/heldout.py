@@ -1,0 +1,60 @@
+"""What the runs of a sweep held out: AUCs of all of them from the same draws of image groups."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from relope.evaluate.numbers.bootstrap import resample_weights
+from relope.evaluate.numbers.draws import Drawn
+from relope.evaluate.numbers.metrics import Bools
+from relope.evaluate.numbers.ranking import rank, weighted_auc
+
+HELD: dict[str, pl.DataType] = {
+    "held_group": pl.List(pl.UInt32()),
+    "held_correct": pl.List(pl.Boolean()),
+    "held_score": pl.List(pl.Float32()),
+}
+"""Columns of a sweep's table, lists of one entry a held-out sample; groups are numbered alike in all runs."""
+
+
+def held_out(
+    groups: npt.NDArray[np.str_], correct: Bools, held: npt.NDArray[np.int64], scores: npt.NDArray[np.float32]
+) -> dict[str, list[Any]]:
+    """Return the values of ``HELD`` for a run.
+
+    Args:
+        groups: ``[N]``, of all samples that the sweep learns from.
+        correct: ``[N]``.
+        held: ``[V]`` places that the run held out.
+        scores: ``[V]``, which the fitted method gives them.
+    """
+    numbers = np.unique(groups, return_inverse=True)[1]
+    values = (numbers[held].tolist(), correct[held].tolist(), scores.tolist())
+    return dict(zip(HELD, values, strict=True))
+
+
+def keeps_held(table: pl.DataFrame) -> bool:
+    """Return whether every run says what it held out; older sweeps do not."""
+    return all(name in table.columns and not table[name].null_count() for name in HELD)
+
+
+def draw_runs(table: pl.DataFrame, resamples: int = 2000, seed: int = 0) -> list[Drawn]:
+    """Return each run's AUC on what it held out, with its resamples; the table has the columns ``HELD``.
+
+    A group is drawn equally often for every run that held it out, so that means over runs and
+    differences between settings are paired.
+    """
+    columns = [[column.to_numpy() for column in table[name]] for name in HELD]
+    names = np.unique(np.concatenate(columns[0]))
+    places = [np.searchsorted(names, groups) for groups in columns[0]]
+    rankings = [rank(correct, score) for correct, score in zip(*columns[1:], strict=True)]
+    pairs = list(zip(places, rankings, strict=True))
+    drawn = [
+        np.stack([weighted_auc(ranking, weights[place]) for place, ranking in pairs])
+        for weights in resample_weights(names.astype(np.str_), resamples, seed)
+    ]
+    resampled = np.concatenate(drawn, axis=1)
+    whole = [float(weighted_auc(ranking, np.ones((len(place), 1)))[0]) for place, ranking in pairs]
+    return [Drawn(value, row) for value, row in zip(whole, resampled, strict=True)]

@@ -1,0 +1,155 @@
+"""What a report is made of, checked."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from relope.errors import InvalidInputError
+from relope.evaluate.numbers.costs import Costs
+from relope.evaluate.numbers.metrics import Bools, Floats
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+BASELINE = "probe"
+"""The method that every other one is compared with."""
+
+LABEL_COLUMNS = ("id", "group", "correct", "question", "response", "answers", "dataset")
+
+
+def no_picture(sample_id: str) -> "Image | None":
+    """Return no picture."""
+    return None
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """One method's scores on the test samples, in the order of the labels.
+
+    Attributes:
+        name: what its row is called.
+        scores: ``[N]`` P(correct), or ``[S, N]``, one row a seed of its training.
+        seconds_fit: time of the training, None when there was none.
+        note: shown under the method's name.
+        needs_training: False for heuristics.
+        is_control: True for methods that look at no hidden state and only show how far the
+            question alone gets.
+        seeds: one a row of ``scores``.
+        held: ``[V]`` scores of the first seed on the validation split, where thresholds are set.
+        seconds_predict_each: time to score one sample from the store.
+        bytes_read_fit: what the training read from the store.
+        bytes_read_each: what scoring one sample reads from the store.
+    """
+
+    name: str
+    scores: npt.NDArray[Any]
+    seconds_fit: float | None = None
+    note: str = ""
+    needs_training: bool = True
+    is_control: bool = False
+    seeds: tuple[int, ...] = (0,)
+    held: Floats | None = None
+    seconds_predict_each: float | None = None
+    bytes_read_fit: int | None = None
+    bytes_read_each: float | None = None
+
+    @property
+    def by_seed(self) -> Floats:
+        """Return ``[S, N]``."""
+        return np.atleast_2d(np.asarray(self.scores, dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything a report is made of.
+
+    Attributes:
+        title: heading.
+        what: one sentence saying what was run.
+        small_name: the model whose answers are graded.
+        large_name: the model that is asked instead.
+        dataset: what the questions are.
+        labels: one row a test sample: id, group, correct, question, response, answers, dataset
+            and, if known, kind.
+        methods: at least one.
+        large_correct: ``[N]`` or None when the large model was not run.
+        provenance: recipe, digests, spec: shown and copied into the JSON.
+        caveat: what the numbers can and cannot show.
+        costs: what each model costs on each sample, None when no price list was given.
+        pictures: sample id → its image, None when there is none.
+        resamples: bootstrap draws.
+        seed: of the draws and of tie breaking.
+    """
+
+    title: str
+    what: str
+    small_name: str
+    large_name: str
+    dataset: str
+    labels: pl.DataFrame
+    methods: Sequence[MethodScores]
+    large_correct: Bools | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    caveat: str = ""
+    costs: Costs | None = None
+    pictures: "Callable[[str], Image | None]" = no_picture
+    resamples: int = 2000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that everything fits together.
+
+        Raises:
+            InvalidInputError: columns, samples or methods are missing, repeated or of another length.
+        """
+        lacking = [name for name in LABEL_COLUMNS if name not in self.labels.columns]
+        if lacking:
+            raise InvalidInputError(f"the labels lack the columns {', '.join(lacking)}; grade the store again")
+        if not self.labels.height:
+            raise InvalidInputError("there are no test samples to report on; extract the test split or raise --limit")
+        if n_null := self.labels["correct"].null_count():
+            total = f"{self.labels.height:,} samples"
+            raise InvalidInputError(f"{n_null:,} of {total} have no verdict; grade the store again")
+        if self.large_correct is not None and len(self.large_correct) != self.labels.height:
+            raise InvalidInputError(
+                f"the large model has {len(self.large_correct):,} labels for {self.labels.height:,} samples; "
+                "pass one a sample, or none at all"
+            )
+        self._check_methods()
+
+    def _check_methods(self) -> None:
+        if not self.methods:
+            raise InvalidInputError("there are no scores to report on; make some with `relope predict`")
+        for name, times in Counter(method.name for method in self.methods).items():
+            if times > 1:
+                raise InvalidInputError(f"method {name!r} comes {times} times; give each a name of its own")
+        for method in self.methods:
+            values = method.by_seed
+            if values.shape != (len(method.seeds), self.labels.height):
+                raise InvalidInputError(
+                    f"{method.name} has scores of shape {list(np.shape(method.scores))} for {self.labels.height:,} "
+                    f"samples and {len(method.seeds)} seeds; pass one a sample, one row a seed"
+                )
+            if not ((values >= 0) & (values <= 1)).all():
+                raise InvalidInputError(f"{method.name} has scores outside [0, 1] or NaN; a score is P(correct)")
+
+    @property
+    def correct(self) -> Bools:
+        """Return ``[N]`` labels of the small model."""
+        return self.labels["correct"].cast(pl.Boolean).to_numpy()
+
+    @property
+    def groups(self) -> npt.NDArray[np.str_]:
+        """Return ``[N]`` groups; a sample without one stands for itself."""
+        filled = self.labels.select(pl.coalesce("group", "id"))["group"]
+        return np.asarray(filled.to_list(), dtype=np.str_)
+
+    @property
+    def scores(self) -> Floats:
+        """Return ``[M, N]``: of each method's first seed."""
+        return np.stack([method.by_seed[0] for method in self.methods])

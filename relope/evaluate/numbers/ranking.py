@@ -1,0 +1,57 @@
+"""The ROC curve under weights: each method is sorted once, a weighting costs one cumulative sum."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from relope.evaluate.numbers.metrics import Bools, Floats, Ints
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One method's samples, sorted: where each right answer stands among the wrong ones."""
+
+    right: Ints
+    wrong: Ints
+    below: Ints
+    up_to: Ints | None
+    """None without ties: then it equals ``below``."""
+
+
+def rank(correct: Bools, score: Floats) -> Ranking:
+    """Sort right and wrong answers by score."""
+    right, wrong = np.flatnonzero(correct), np.flatnonzero(~correct)
+    right = right[np.argsort(score[right], kind="stable")]
+    wrong = wrong[np.argsort(score[wrong], kind="stable")]
+    below = np.searchsorted(score[wrong], score[right], side="left")
+    up_to = np.searchsorted(score[wrong], score[right], side="right")
+    return Ranking(right, wrong, below, None if np.array_equal(below, up_to) else up_to)
+
+
+def weighted_auc(ranking: Ranking, weights: Floats) -> Floats:
+    """Return ``[r]`` AUCs under each column of ``weights``; NaN where one class has no weight."""
+    return area_and_tpr(ranking, weights, ())[0]
+
+
+def area_and_tpr(ranking: Ranking, weights: Floats, rates: Sequence[float]) -> list[Floats]:
+    """Return ``[r]`` AUCs, then for each false-positive rate the highest true-positive rate within it.
+
+    As scikit-learn's ``roc_curve``, answers of equal score pass a threshold together.
+    """
+    lower = np.zeros((len(ranking.wrong) + 1, weights.shape[1]))
+    np.cumsum(weights[ranking.wrong], axis=0, out=lower[1:])
+    right = weights[ranking.right]
+    beaten = lower[ranking.below]
+    won = np.einsum("nr,nr->r", right, beaten)
+    if ranking.up_to is not None:
+        won = (won + np.einsum("nr,nr->r", right, lower[ranking.up_to])) / 2
+    n_right, n_wrong = right.sum(axis=0), lower[-1]
+    pairs = n_right * n_wrong
+    nothing, defined = np.full(len(pairs), np.nan), pairs > 0
+    found = [np.divide(won, pairs, out=nothing.copy(), where=defined)]
+    for rate in rates:
+        # Rounding must not turn away a threshold whose rate is exactly the one asked for.
+        kept = np.einsum("nr,nr->r", right, n_wrong - beaten <= rate * n_wrong + 1e-9)
+        found.append(np.divide(kept, n_right, out=nothing.copy(), where=defined))
+    return [np.asarray(values) for values in found]

@@ -1,0 +1,113 @@
+"""The bootstrap against one scikit-learn call a resample, and its statistics."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from relope.errors import InvalidInputError
+from relope.evaluate.numbers import bootstrap
+from relope.evaluate.numbers.bootstrap import AucBootstrap, bootstrap_auc, percentile_interval, resample_weights
+
+
+def synthetic(n=300, digits=8, seed=0):
+    rng = np.random.default_rng(seed)
+    correct = rng.random(n) < 0.6
+    scores = np.clip(rng.normal(0.5 + 0.1 * correct, 0.15, (3, n)), 0, 1).round(digits)
+    return correct, scores, np.char.add("g", rng.integers(0, n // 3, n).astype(str))
+
+
+@pytest.mark.parametrize("digits", [1, 8])
+def test_every_resample_equals_scikit_learn(digits):
+    correct, scores, groups = synthetic(digits=digits)
+    ours = bootstrap_auc(correct, scores, groups, resamples=50, seed=4)
+    weights = np.concatenate(list(resample_weights(groups, 50, 4)), axis=1)
+    theirs = [[roc_auc_score(correct, row, sample_weight=column) for column in weights.T] for row in scores]
+    np.testing.assert_allclose(ours.resampled, theirs, rtol=0, atol=1e-12)
+    assert ours.auc == pytest.approx([roc_auc_score(correct, row) for row in scores], abs=1e-12)
+
+
+def test_a_group_is_drawn_as_a_whole_and_as_many_as_there_are():
+    groups = np.array(["a", "b", "a", "c", "b"])
+    weights = np.concatenate(list(resample_weights(groups, 40, 0)), axis=1)
+    assert (weights[0] == weights[2]).all() and (weights[1] == weights[4]).all()
+    assert (weights[0] + weights[1] + weights[3] == 3).all()
+    assert len(np.unique(weights[0])) > 1
+
+
+def test_chunks_do_not_change_the_draws(monkeypatch):
+    correct, scores, groups = synthetic()
+    whole = bootstrap_auc(correct, scores, groups, resamples=40, seed=2)
+    monkeypatch.setattr(bootstrap, "CHUNK_BYTES", 8 * len(correct) * 7)
+    np.testing.assert_array_equal(whole.resampled, bootstrap_auc(correct, scores, groups, 40, seed=2).resampled)
+
+
+def test_resamples_with_one_class_are_dropped_and_counted():
+    correct = np.array([True, False, False])
+    groups = np.array(["a", "b", "c"])
+    found = bootstrap_auc(correct, np.array([[0.9, 0.2, 0.1]]), groups, resamples=400, seed=0)
+    weights = np.concatenate(list(resample_weights(groups, 400, 0)), axis=1)
+    expected = int(((weights[0] == 0) | (weights[0] == 3)).sum())
+    assert found.n_dropped == expected > 0
+    assert found.resampled.shape == (1, 400 - expected)
+
+
+def test_one_class_gives_no_interval_and_no_difference():
+    found = bootstrap_auc(np.array([True, True]), np.array([[0.1, 0.2], [0.3, 0.4]]), np.array(["a", "b"]), 20, 0)
+    assert found.auc == (None, None) and found.n_dropped == 20
+    assert found.interval(0) is None and found.difference(0, 1) is None
+
+
+def test_difference_is_paired_and_points_the_right_way():
+    rng = np.random.default_rng(0)
+    correct = rng.random(800) < 0.5
+    weak = np.clip(rng.normal(0.5 + 0.05 * correct, 0.1), 0, 1)
+    strong = np.clip(weak + 0.04 * correct, 0, 1)
+    found = bootstrap_auc(correct, np.stack([weak, strong]), np.arange(800).astype(str), 500, 0)
+    better, worse = found.difference(1, 0), found.difference(0, 1)
+    assert better.value == found.auc[1] - found.auc[0] == -worse.value
+    assert better.verdict == "higher" and worse.verdict == "lower"
+    assert better.p == worse.p == pytest.approx(2 / 501)
+    # paired: much narrower than if the two were resampled apart
+    apart = np.hypot(found.resampled[0].std(), found.resampled[1].std())
+    assert (found.resampled[1] - found.resampled[0]).std() < 0.6 * apart
+
+
+def test_equal_methods_show_no_difference():
+    correct, scores, groups = synthetic()
+    found = bootstrap_auc(correct, scores[[0, 0]], groups, 100, 0).difference(0, 1)
+    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+    assert found.verdict == "no difference shown"
+
+
+def test_p_value_worked_by_hand():
+    drawn = np.array([[0.8, 0.7, 0.6, 0.4], [0.5, 0.5, 0.5, 0.5]])
+    # one of four differences is ≤ 0: 2·(1+1)/(4+1)
+    assert AucBootstrap((0.7, 0.5), drawn, 0).difference(0, 1).p == pytest.approx(0.8)
+
+
+def test_intervals_cover_at_about_the_stated_rate_when_samples_share_images():
+    """Groups of four with the same label and nearly the same score: n_eff is a quarter of n."""
+    rng, truth, hits, naive_hits = np.random.default_rng(5), 0.7602, 0, 0
+    for trial in range(120):
+        label = np.repeat(rng.random(60) < 0.5, 4)
+        score = np.repeat(rng.normal(0, 1, 60), 4) + label  # AUC = Φ(1/√2) = 0.7602
+        score = 1 / (1 + np.exp(-score))
+        groups = np.repeat(np.arange(60), 4).astype(str)
+        low, high = bootstrap_auc(label, score[None], groups, 200, trial).interval(0)
+        hits += low <= truth <= high
+        low, high = bootstrap_auc(label, score[None], np.arange(240).astype(str), 200, trial).interval(0)
+        naive_hits += low <= truth <= high
+    assert 0.86 <= hits / 120 <= 1
+    assert naive_hits / 120 < 0.8
+
+
+def test_interval_equals_numpy_percentiles_of_the_finite_values():
+    values = np.array([np.nan, *np.linspace(0, 1, 101)])
+    assert percentile_interval(values) == pytest.approx((0.025, 0.975))
+    assert percentile_interval(np.array([np.nan])) is None
+
+
+@pytest.mark.parametrize(("rows", "resamples"), [(4, 10), (3, 0)])
+def test_inputs_that_do_not_fit_are_refused(rows, resamples):
+    with pytest.raises(InvalidInputError):
+        bootstrap_auc(np.array([True, False, True]), np.zeros((1, rows)), np.array(["a", "b", "c"]), resamples)

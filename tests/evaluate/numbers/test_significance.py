@@ -1,0 +1,44 @@
+"""DeLong's test against its definition, Holm's correction against a case worked by hand."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from relope.evaluate.numbers.significance import delong, holm
+
+
+def definition(correct, first, second):
+    """DeLong's p-value from the full matrix of pairs and its covariance."""
+    structure = []
+    for score in (first, second):
+        right, wrong = score[correct][:, None], score[~correct][None, :]
+        pairs = (right > wrong) + 0.5 * (right == wrong)
+        structure.append((pairs.mean(axis=1), pairs.mean(axis=0)))
+    s10 = np.cov(np.stack([structure[0][0], structure[1][0]]))
+    s01 = np.cov(np.stack([structure[0][1], structure[1][1]]))
+    covariance = s10 / correct.sum() + s01 / (~correct).sum()
+    contrast = np.array([1, -1])
+    gap = structure[0][0].mean() - structure[1][0].mean()
+    return 2 * norm.sf(abs(gap) / np.sqrt(contrast @ covariance @ contrast))
+
+
+@pytest.mark.parametrize("digits", [1, 6])
+def test_delong_equals_its_definition(digits):
+    rng = np.random.default_rng(digits)
+    correct = rng.random(200) < 0.6
+    first = np.round(correct * 0.4 + rng.normal(0, 0.5, 200), digits)
+    second = np.round(correct * 0.2 + rng.normal(0, 0.5, 200), digits)
+    assert delong(correct, first, second) == pytest.approx(definition(correct, first, second), abs=1e-12)
+
+
+def test_delong_at_its_limits():
+    correct = np.array([True, True, False, False])
+    score = np.array([0.9, 0.2, 0.5, 0.1])
+    assert delong(correct, score, score) == 1.0
+    assert delong(np.array([True, False, False, False]), score, -score) is None
+
+
+def test_holm():
+    # sorted: .01·4, .02·3, .03·2, .04·1 → .04, .06, .06 (never below the one before), .06
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
