@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from typer.core import TyperGroup
 
-from relope import __version__, console
-from relope.cli_store import store_app
+from relope import __version__
+from relope.commands import console
+from relope.commands.store import store_app
 from relope.errors import InvalidInputError, RelopeError, unknown
 from relope.places import shown
 
@@ -217,7 +218,7 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="A few hundred questions only.")] = False,
 ) -> None:
     """Run the whole pipeline on the embedded model: extract, fit, evaluate, report."""
-    from relope.pipeline import packaged_file
+    from relope.pipeline.plan import packaged_file
 
     # The quick demo is over before a second process has loaded torch.
     outcomes = _run_pipeline(packaged_file(), "demo-quick" if quick else "demo", out, 1 if quick else None)
@@ -239,7 +240,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Run a pipeline of pipelines.yaml, skipping what is up to date."""
-    from relope.pipeline import default_out, pipelines_file, read_pipelines
+    from relope.pipeline.plan import default_out, pipelines_file, read_pipelines
 
     path = pipelines_file()
     if name is None:
@@ -259,9 +260,9 @@ def run(
 
 
 def _show_plan(path: Path, name: str, folder: Path, as_json: bool) -> None:
-    from relope.ledger import Ledger
-    from relope.pipeline import plan
-    from relope.runner import decisions
+    from relope.pipeline.ledger import Ledger
+    from relope.pipeline.plan import plan
+    from relope.pipeline.runner import decisions
 
     steps = plan(path, name, folder)
     found = decisions(steps, Ledger.open(folder))
@@ -288,9 +289,9 @@ def _given(spec: Any) -> str:
 
 
 def _run_pipeline(path: Path, name: str, out: Path, jobs: int | None) -> list[Any]:
-    from relope.ledger import Ledger
-    from relope.pipeline import plan
-    from relope.runner import default_jobs, run_pipeline
+    from relope.pipeline.ledger import Ledger
+    from relope.pipeline.plan import plan
+    from relope.pipeline.runner import default_jobs, run_pipeline
 
     steps = plan(path, name, out)
     with console.board(len(steps)) as board:

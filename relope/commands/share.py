@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from relope import console
+from relope.commands import console
 from relope.errors import InvalidInputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.pipeline import packaged_file, pipelines_file, plan, read_pipelines
+from relope.pipeline.plan import packaged_file, pipelines_file, plan, read_pipelines
 from relope.spec import SPECS, FitSpec, build
 
 

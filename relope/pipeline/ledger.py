@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from relope import __version__
-from relope.lineage import inputs_of, output_of, stamp, store_parts
+from relope.pipeline.lineage import inputs_of, output_of, stamp, store_parts
 from relope.provenance import write_json
 from relope.spec import Spec
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from relope import cli_share, console
+from relope.commands import console, share
 from relope.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relope.store import Problem
 
 store_app = typer.Typer(help="Look at, check and share stores.", no_args_is_help=True)
-for _verb in (cli_share.push, cli_share.pull, cli_share.ls, cli_share.merge, cli_share.gc):
+for _verb in (share.push, share.pull, share.ls, share.merge, share.gc):
     store_app.command()(_verb)
 
 
@@ -100,7 +100,7 @@ def convert(
     source = _local(store)
     native = dtype == "bfloat16-metadata"
     with console.progress(f"convert {source.name}") as progress:
-        kept = cli_share.layer_numbers(layers)
+        kept = share.layer_numbers(layers)
         write_anew(source, out, codec=codec, tokens=tokens, layers=kept, bfloat16=native, progress=progress)
     old, new = info(ActivationStore.open(source)), info(ActivationStore.open(out))
     facts = {"path": str(out), **{key: new[key] for key in ("recipe_id", "content_id", "codecs", "n_samples", "bytes")}}

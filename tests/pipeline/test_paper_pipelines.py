@@ -7,10 +7,10 @@ from miniature import serve
 
 from relope import registry, steps
 from relope.evaluate.numbers.persample import read_report
-from relope.ledger import Ledger
-from relope.pipeline import packaged_file, plan
+from relope.pipeline.ledger import Ledger
+from relope.pipeline.plan import packaged_file, plan
+from relope.pipeline.runner import run_pipeline
 from relope.probes.protocol import method_class
-from relope.runner import run_pipeline
 from relope.spec import build
 
 N = 30

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
-from relope.ledger import Decision, Ledger
-from relope.pipeline import PlannedStep
+from relope.pipeline.ledger import Decision, Ledger
+from relope.pipeline.plan import PlannedStep
 from relope.spec import FitSpec, Spec
 from relope.steps import Outcome, run_step
 from relope.types import Progress

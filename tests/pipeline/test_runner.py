@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.ledger import Ledger
-from relope.pipeline import plan
-from relope.runner import decisions, run_pipeline
+from relope.pipeline.ledger import Ledger
+from relope.pipeline.plan import plan
+from relope.pipeline.runner import decisions, run_pipeline
 
 PIPELINE = """
 mine:
@@ -102,7 +102,7 @@ def test_what_changed_is_named_and_only_that_runs_again(pipeline, tmp_path):
 def test_another_version_runs_again(pipeline, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run(pipeline, out)
-    monkeypatch.setattr("relope.ledger.__version__", "99.0")
+    monkeypatch.setattr("relope.pipeline.ledger.__version__", "99.0")
     assert "this is 99.0" in whys(plan(pipeline, "mine", out), out)["fit probe, 0"][1]
 
 

@@ -9,8 +9,8 @@ import yaml
 
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, unknown
-from relope.lineage import given_of, inputs_of, output_of, related
-from relope.references import Made, combinations, resolve
+from relope.pipeline.lineage import given_of, inputs_of, output_of, related
+from relope.pipeline.references import Made, combinations, resolve
 from relope.spec import SPECS, Spec, build
 
 
@@ -75,7 +75,7 @@ def pipelines_file() -> Path:
 
 def packaged_file() -> Path:
     """Return the pipelines.yaml of the package (of the checkout, in an editable install)."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     for path in (package / "pipelines.yaml", package.parent / "pipelines.yaml"):
         if path.is_file():
             return path

@@ -1,0 +1,1 @@
+"""The terminal: flags made from specifications, tables, progress."""

@@ -1,0 +1,1 @@
+"""Pipelines: pipelines.yaml → steps that run or are skipped."""
