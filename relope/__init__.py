@@ -1,3 +1,3 @@
-"""relope: train, evaluate and serve hidden-state routers between a small and a large MLLM."""
+"""Route between a small and a large (multimodal) LLM by the small one's hidden states."""
 
-__version__ = "0.1.0"
+from relope.version import __version__ as __version__

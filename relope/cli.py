@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from typer.core import TyperGroup
 
-from relope import __version__
 from relope.commands import console
 from relope.commands.store import store_app
 from relope.errors import InvalidInputError, RelopeError, unknown
 from relope.places import shown
+from relope.version import __version__
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
 KINDS = {"models": "backbones", "datasets": "datasets", "methods": "methods", "graders": "graders"}
@@ -43,7 +43,7 @@ class Root(TyperGroup):
         try:
             return super().invoke(ctx)
         except RelopeError as error:
-            console.note(f"error: {shown(str(error))}")
+            console.note(f"error: {shown(error.lines)}")
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             console.note("interrupted; what was finished is kept, the same command goes on from there")

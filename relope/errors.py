@@ -9,16 +9,36 @@
     ├── OutputError        (OSError)       an output that cannot be written
     └── UnsupportedError   (TypeError)     a model or feature that we refuse rather than get wrong
 
-Each message says in one or two lines what was wrong, the value, what is allowed and what to do
-next. The command line prints it without a traceback and exits with 2.
+A message holds facts: what was wrong, the value, what is allowed. What to type next is a ``hint`` in
+the language of the command line, which prints both without a traceback and exits with 2; who calls
+from Python reads the message alone.
 """
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 
 class RelopeError(Exception):
-    """Base of every error that is the user's to mend."""
+    """Base of every error that is the user's to mend.
+
+    Attributes:
+        hint: what to do next on the command line, or ``""``.
+    """
+
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
+        """Say what was wrong, and apart from it what to type."""
+        super().__init__(message)
+        self.hint = hint
+
+    def within(self, where: str) -> Self:
+        """Return the same error with the place that it happened in before the message."""
+        return type(self)(f"{where}: {self}", hint=self.hint)
+
+    @property
+    def lines(self) -> str:
+        """Message and hint, as the command line prints them."""
+        return f"{self}\n{self.hint}" if self.hint else str(self)
 
 
 class NotFoundError(RelopeError, LookupError):
@@ -48,13 +68,12 @@ def unknown(what: str, given: str, known: Iterable[str], hint: str = "") -> NotF
         what: the kind of thing, e.g. ``"data set"``.
         given: what the user wrote.
         known: every name there is.
-        hint: what to do next, appended as a second line.
+        hint: what to do next on the command line.
     """
     names = sorted(known)
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     guess = f"; did you mean {near[0]!r}?" if near else ""
-    message = f"unknown {what} {given!r} (there is: {', '.join(names) or 'nothing'}){guess}"
-    return NotFoundError(f"{message}\n{hint}" if hint else message)
+    return NotFoundError(f"unknown {what} {given!r} (there is: {', '.join(names) or 'nothing'}){guess}", hint=hint)
 
 
 def reason_of(error: BaseException) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from relope import __version__
 from relope.errors import InvalidInputError
 from relope.examples import Training, training_samples, training_verdicts
 from relope.fits import check_launch, device_here, ensure_block, remove_state, state_file
@@ -19,6 +18,7 @@ from relope.steps import Outcome, Watch, examples_of, open_streams, pick_layer
 from relope.store import ActivationStore
 from relope.store.grades import correct_of
 from relope.types import no_progress
+from relope.version import __version__
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import time
 
 import numpy as np
 
-from relope import __version__
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.calibration import fold_of_groups
 from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
@@ -14,6 +13,7 @@ from relope.provenance import digest
 from relope.spec import FitSpec
 from relope.steps import Outcome, Watch
 from relope.types import no_progress
+from relope.version import __version__
 
 
 def score_out_of_fold(spec: FitSpec, asked: int, watch: Watch) -> Outcome:

@@ -3,7 +3,6 @@
 import time
 from pathlib import Path
 
-from relope import __version__
 from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
 from relope.fits import device_here, ensure_block
 from relope.probes.router import check_recipe, open_router, scores_path
@@ -12,6 +11,7 @@ from relope.spec import PredictSpec
 from relope.steps import Outcome, Watch, examples_of, open_streams, pick_layer
 from relope.store import ActivationStore
 from relope.store.grades import rows_of, verdicts_of
+from relope.version import __version__
 
 
 def score_samples(spec: PredictSpec, watch: Watch) -> Outcome:

@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relope import __version__
 from relope.errors import OutputError
+from relope.version import __version__
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from relope import __version__, registry
+from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, unknown
 from relope.evaluate.numbers.costs import Costs, cost_of, read_prices
 from relope.evaluate.numbers.inputs import MethodScores, ReportInputs
@@ -23,6 +23,7 @@ from relope.provenance import digest, versions
 from relope.spec import EvaluateSpec
 from relope.store import ActivationStore, info
 from relope.store.grades import correct_of, labelled, read_grades
+from relope.version import __version__
 
 if TYPE_CHECKING:
     from PIL.Image import Image

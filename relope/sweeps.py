@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from relope import __version__
 from relope.errors import InvalidInputError, StoreError
 from relope.evaluate.numbers.draws import Drawn, mean
 from relope.evaluate.numbers.heldout import HELD, draw_runs, held_out
@@ -23,6 +22,7 @@ from relope.provenance import digest, write_bytes
 from relope.spec import SweepSpec
 from relope.store import ActivationStore
 from relope.types import Progress
+from relope.version import __version__
 
 _INNER_SHARE = 0.15
 """Held out for methods that hold out nothing themselves."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from relope import __version__
 from relope.pipeline.lineage import inputs_of, output_of, stamp, store_parts
 from relope.provenance import write_json
 from relope.spec import Spec
+from relope.version import __version__
 
 NAME = "steps.json"
 

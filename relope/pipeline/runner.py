@@ -68,7 +68,7 @@ class _Run:
 
     def named(self, place: int, error: RelopeError) -> RelopeError:
         """Return a step's error with its stage before the message."""
-        return type(error)(f"{self.steps[place].title}: {error}")
+        return error.within(self.steps[place].title)
 
 
 def default_jobs() -> int:
@@ -124,7 +124,7 @@ def _check(steps: list[PlannedStep]) -> None:
             try:
                 make(step.spec.method, settings_of(step.spec))
             except RelopeError as error:
-                raise type(error)(f"{step.title}: {error}") from error
+                raise error.within(step.title) from error
 
 
 def _worth_a_pool(steps: list[PlannedStep]) -> bool:

@@ -36,7 +36,7 @@ class ActivationStore(RowReader):
         """Use `ActivationStore.open` instead."""
         super().__init__()
         self.path = path
-        self.name = str(path)
+        self.label = str(path)
         self.manifest = manifest
         self.parts = catalog.parts
         self._catalog, self._verify = catalog, verify

@@ -25,13 +25,13 @@ class RowReader(abc.ABC):
     """What can be read by row number; see `ActivationStore` and `StoreUnion`.
 
     Attributes:
-        name: what messages call it.
+        label: what messages call it: its path, its URI, or those of all its stores.
         path: folder of the store, or of the first one.
         manifest: layers, hidden size and number type.
         bytes_read: of states and token columns, so far.
     """
 
-    name: str
+    label: str
     path: Path
     manifest: StoreManifest
 
@@ -259,13 +259,13 @@ class RowReader(abc.ABC):
     def _check_layer(self, layer: int, every_token: bool = False) -> None:
         if layer not in self.layers:
             raise NotFoundError(
-                f"layer {layer} is not in {self.name} (has {_listed(self.layers)}); "
+                f"layer {layer} is not in {self.label} (has {_listed(self.layers)}); "
                 f"extract again with --layers {layer} into a new --out"
             )
         if every_token and layer not in self.manifest.token_layers:
             kept = _listed(self.manifest.token_layers)
             raise NotFoundError(
-                f"layer {layer} has only last tokens in {self.name} (every token: {kept}); "
+                f"layer {layer} has only last tokens in {self.label} (every token: {kept}); "
                 "extract again with --tokens all into a new --out"
             )
 

@@ -53,7 +53,7 @@ class StoreUnion(RowReader):
             raise InvalidInputError("a union needs at least one store")
         self.stores = tuple(stores)
         self.path, self.manifest = stores[0].path, stores[0].manifest
-        self.name = " + ".join(store.name for store in stores)
+        self.label = " + ".join(store.label for store in stores)
         for store in stores[1:]:
             _check_same(stores[0], store)
 
@@ -125,6 +125,6 @@ def _check_same(one: ActivationStore, other: ActivationStore) -> None:
     ]
     if changes:
         raise InvalidInputError(
-            f"{one.name} and {other.name} do not go together: {'; '.join(changes)}\n"
+            f"{one.label} and {other.label} do not go together: {'; '.join(changes)}\n"
             "join stores that one model wrote with the same --layers, --tokens and dtype"
         )

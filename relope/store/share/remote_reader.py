@@ -58,7 +58,7 @@ class RemoteStore(ActivationStore):
             manifest = mirror.manifest
             mirror.refresh(samples=True)
             store = cls(folder, manifest, mirror.catalog, verify)
-            store.mirror, store.bytes_fetched, store.name = mirror, 0, place.uri
+            store.mirror, store.bytes_fetched, store.label = mirror, 0, place.uri
             with mirror.named():
                 pull_grades(mirror, folder, store.samples["id"])
         except BaseException:
@@ -79,7 +79,7 @@ class RemoteStore(ActivationStore):
             found = remote.read(name)
             if remote.swap(name, content, found.tag if found else None):
                 return
-        raise StoreError(f"others wrote {name} at {self.name} again and again; run the command again")
+        raise StoreError(f"others wrote {name} at {self.label} again and again; run the command again")
 
     def _open_array(self, part: str, spec: ArraySpec, n_rows: int) -> ArrayReader:
         return _Ranged(self, part, spec, n_rows, lambda: super(RemoteStore, self)._open_array(part, spec, n_rows))
@@ -96,12 +96,12 @@ class _Ranged:
         mirror, commit = store.mirror, store.mirror.commit(part)
         names = [name for name in commit.files if name.startswith(f"{spec.name}/")]
         if f"{spec.name}/{META}" not in names:
-            raise StoreError(f"part {part} at {store.name} has no array {spec.name}")
+            raise StoreError(f"part {part} at {store.label} has no array {spec.name}")
         mirror.fetch_file(part, f"{spec.name}/{META}", commit.files[f"{spec.name}/{META}"])
         for name in names:
             size, there = commit.files[name].n_bytes, mirror.files[part].get(name)
             if there is None or there.n_bytes != size:
-                raise StoreError(f"{name} of part {part} at {store.name} is missing or has another size than pushed")
+                raise StoreError(f"{name} of part {part} at {store.label} is missing or has another size than pushed")
             if name != f"{spec.name}/{META}":
                 self._make(name, size)
         self._chunk_rows, n_chunks = self._chunking(spec, n_rows) if self._name in names else (1, 0)
@@ -138,14 +138,14 @@ class _Ranged:
     def _fetch_index(self, size: int, n_chunks: int) -> npt.NDArray[np.uint64] | None:
         start = size - 16 * n_chunks - 4
         if start < 0 or size - start > SMALL_BYTES:
-            raise StoreError(f"{self._name} of part {self._part} at {self._store.name} has not the size of its index")
+            raise StoreError(f"{self._name} of part {self._part} at {self._store.label} has not the size of its index")
         self._fill(self._name, [(start, size)])
         with self._path(self._name).open("rb") as file:
             file.seek(start)
             pairs = np.frombuffer(file.read(16 * n_chunks), "<u8").reshape(-1, 2)
         used = pairs[:, 0] != np.iinfo(np.uint64).max
         if (pairs[used] > size).any() or (pairs[used].sum(axis=1) > start).any():
-            raise StoreError(f"{self._name} of part {self._part} at {self._store.name} points outside itself")
+            raise StoreError(f"{self._name} of part {self._part} at {self._store.label} points outside itself")
         return np.where(used[:, None], pairs, 0)
 
     def _need(self, chunks: Iterable[int]) -> None:

@@ -168,7 +168,7 @@ class Mirror:
         try:
             yield
         except RelopeError as error:
-            raise type(error)(shown(str(error))) from error
+            raise type(error)(shown(str(error)), hint=shown(error.hint)) from error
 
 
 @contextlib.contextmanager
