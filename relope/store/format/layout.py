@@ -109,16 +109,25 @@ def guard(store: Path, path: Path) -> Path:
     Raises:
         StoreError: it is missing, no plain file, or reached through a symbolic link.
     """
+    try:
+        check_plain(store, path)
+    except OSError as error:
+        raise StoreError(f"{path.relative_to(store)} is missing in {store}: {error.strerror}") from error
+    return path
+
+
+def check_plain(store: Path, path: Path) -> None:
+    """Refuse what is at a path below a store unless it is a plain file there.
+
+    Raises:
+        StoreError: it is no plain file, or reached through a symbolic link.
+        OSError: it is missing.
+    """
     relative = path.relative_to(store)
     if path.resolve() != store.resolve() / relative:
         raise StoreError(f"{relative} in {store} is or lies behind a symbolic link; a store holds plain files only")
-    try:
-        regular = stat.S_ISREG(path.lstat().st_mode)
-    except OSError as error:
-        raise StoreError(f"{relative} is missing in {store}: {error.strerror}") from error
-    if not regular:
+    if not stat.S_ISREG(path.lstat().st_mode):
         raise StoreError(f"{relative} in {store} is no plain file")
-    return path
 
 
 def check_ratio(where: str, claimed: int, size: int) -> None:

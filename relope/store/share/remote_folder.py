@@ -12,7 +12,7 @@ from typing import BinaryIO
 from relope.errors import NotFoundError
 from relope.places import Place
 from relope.provenance import sync_folder
-from relope.store.format.layout import TEMPORARY, guard, link, writing
+from relope.store.format.layout import TEMPORARY, check_plain, guard, link, writing
 from relope.store.share.remote import SMALL_BYTES, Found, RemoteFile, Sent, cut_short, too_large
 
 _BLOCK_BYTES = 8 << 20
@@ -43,9 +43,11 @@ class FolderRemote:
                 if entry.is_dir(follow_symlinks=False):
                     yield from self._walk(Path(entry.path))
                 elif entry.is_file(follow_symlinks=False):
-                    found = entry.stat(follow_symlinks=False)
-                    name = Path(entry.path).relative_to(self.root).as_posix()
-                    yield RemoteFile(name, found.st_size, found.st_mtime)
+                    # Claims come and go while others list: a file that has just gone must not hide the next ones.
+                    with contextlib.suppress(FileNotFoundError):
+                        status = entry.stat(follow_symlinks=False)
+                        name = Path(entry.path).relative_to(self.root).as_posix()
+                        yield RemoteFile(name, status.st_size, status.st_mtime)
 
     def folders(self) -> list[str]:
         if not self.root.is_dir():
@@ -53,9 +55,11 @@ class FolderRemote:
         return sorted(path.name for path in self.root.iterdir() if path.is_dir() and not path.is_symlink())
 
     def read(self, name: str, limit: int = SMALL_BYTES) -> Found | None:
-        if not os.path.lexists(self.root / name):
+        try:
+            file = self._open(name)
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        with self._open(name) as file:
+        with file:
             status = os.fstat(file.fileno())
             if status.st_size > limit:
                 raise too_large(self.place, name, status.st_size, limit)
@@ -63,6 +67,7 @@ class FolderRemote:
         return Found(content, hashlib.sha256(content).hexdigest(), status.st_mtime)
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
+        guard(self.root, self.root / name)
         with self._open(name) as file:
             file.seek(start)
             content = file.read(stop - start)
@@ -109,7 +114,8 @@ class FolderRemote:
                         (self.root / folder).rmdir()  # as far as they are empty
 
     def _open(self, name: str) -> BinaryIO:
-        path = guard(self.root, self.root / name)
+        path = self.root / name
+        check_plain(self.root, path)
         return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
 
     @contextlib.contextmanager

@@ -60,6 +60,7 @@ def push_part(store: Path, part: str, mirror: Mirror, meter: Meter) -> bool:
 
     Raises:
         StoreError: the part is damaged here, or somebody else's is half there.
+        OutputError: the claim or a file was removed while it went up.
     """
     remote = mirror.remote
     commit = checked(store, part)
@@ -80,7 +81,12 @@ def push_part(store: Path, part: str, mirror: Mirror, meter: Meter) -> bool:
     missing = [name for name, path in names.items() if there.get(name) != path.stat().st_size]
     meter(sum(names[name].stat().st_size for name in names.keys() - set(missing)))
     in_threads(lambda name: remote.upload({name: names[name]}, meter), missing, meter.halt)
-    _check_arrived(mirror, part, names, mine)
+    if not _arrived(remote, claim_name, names, mine):
+        # Who pushed the very same part beside us may have sealed it and given our common claim back.
+        sealed = remote.read(commit_name)
+        if sealed is None or sealed.content != (folder / COMMIT).read_bytes():
+            raise OutputError(f"somebody removed what was pushed of part {part} to {mirror.uri}; run the command again")
+        return False
     created = remote.swap(commit_name, (folder / COMMIT).read_bytes(), None)
     remote.delete([claim_name])
     return created
@@ -108,18 +114,13 @@ def _claim(mirror: Mirror, part: str, mine: bytes) -> bool:
     return True
 
 
-def _check_arrived(mirror: Mirror, part: str, names: Mapping[str, Path], mine: bytes) -> None:
-    """Make sure that nobody took a push that was slow for one that was given up.
-
-    Raises:
-        OutputError: the claim or a file is gone.
-    """
-    held = mirror.remote.read(f"parts/{part}/{LOCK}")
-    there = {file.name: file.n_bytes for file in mirror.remote.files(f"parts/{part}")}
-    arrived = all(there.get(name) == path.stat().st_size for name, path in names.items())
-    sealed = f"parts/{part}/{COMMIT}" in there
-    if not (arrived and (sealed or (held is not None and held.content == mine))):
-        raise OutputError(f"somebody removed what was pushed of part {part} to {mirror.uri}; run the command again")
+def _arrived(remote: Remote, claim_name: str, names: Mapping[str, Path], mine: bytes) -> bool:
+    """Return whether the claim is still ours and every file is there: gc may take a slow push for one given up."""
+    held = remote.read(claim_name)
+    if held is None or held.content != mine:
+        return False
+    sizes = {file.name: file.n_bytes for file in remote.files(claim_name.rpartition("/")[0])}
+    return all(sizes.get(name) == path.stat().st_size for name, path in names.items())
 
 
 def checked(store: Path, part: str) -> Commit:

@@ -1,7 +1,9 @@
 """What a bucket answers, and what we make of it: a small HTTP server in the place of S3."""
 
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -155,3 +157,18 @@ def test_an_upload_that_fails_half_way_leaves_nothing(remote, tmp_path):
     with pytest.raises(Exception, match="stopped"):
         remote.upload({"big": tmp_path / "big"}, stop)
     assert remote.files("") == []
+
+
+def test_a_file_deleted_between_look_and_read_is_none(tmp_path, monkeypatch):
+    remote = FolderRemote(parse_uri((tmp_path / "x.zarr").as_uri()))
+    remote.swap("parts/a/.lock", b"mine", None)
+    real = os.open
+
+    def slow(path, *arguments):
+        Path(path).unlink(missing_ok=True)
+        return real(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("relope.store.share.remote_folder.os.open", slow)
+        assert remote.read("parts/a/.lock") is None
+    assert remote.read("parts/a/.lock/below") is None and remote.read("parts/b/.lock") is None

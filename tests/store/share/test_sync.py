@@ -1,5 +1,6 @@
 """Stores that travel: the same on a shared mount as on an S3 server."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -299,6 +300,47 @@ def test_the_same_part_pushed_twice_at_once_is_fine(small, uri, tmp_path):
     assert errors == []
     pull(uri, tmp_path / "y.zarr")
     assert ActivationStore.open(tmp_path / "y.zarr").content_id == ActivationStore.open(small.path).content_id
+
+
+@pytest.mark.parametrize("moment", ["before the claim is read", "before the files are listed"])
+def test_a_part_that_a_teammate_seals_while_our_push_checks_it_is_fine(small, uri, tmp_path, monkeypatch, moment):
+    copy = shutil.copytree(small.path, tmp_path / "copy.zarr")
+    kind, begun = (FolderRemote if uri.startswith("file") else ObjectRemote), []
+    real = {"read": kind.read, "files": kind.files}
+    last = {"read": f"parts/{small.parts[0]}/.lock", "files": f"parts/{small.parts[0]}"}
+    method, n_before = ("read", 0) if moment == "before the claim is read" else ("files", 1)
+
+    def racing(self, name, *arguments):
+        begun.append(1) if name == last[method] else None
+        if name == last[method] and len(begun) == n_before + 1:
+            assert push(copy, uri).parts == small.parts  # claims, sends, seals and gives the claim back
+        return real[method](self, name, *arguments)
+
+    monkeypatch.setattr(kind, method, racing)
+    push(small.path, uri)
+    assert len(begun) > n_before and listing(uri)["parts"][0]["n_samples"] == 2
+    assert f"parts/{small.parts[0]}/.lock" not in remote_names(uri)
+
+
+def test_a_claim_given_back_while_the_files_are_listed_hides_none(small, tmp_path, monkeypatch):
+    """The kernel names the claim, the teammate who sealed the part deletes it, and only then is its size asked."""
+    copy, uri = shutil.copytree(small.path, tmp_path / "copy.zarr"), (tmp_path / "mount" / "x.zarr").as_uri()
+    (tmp_path / "mount").mkdir()
+    real, listed = os.scandir, []
+
+    @contextlib.contextmanager
+    def scandir(folder):
+        with real(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)  # .lock comes first
+        if str(folder) == str(tmp_path / "mount" / "x.zarr" / "parts" / small.parts[0]):
+            listed.append(folder)
+            if len(listed) == 2:  # everything is sent: does it all stand there?
+                push(copy, uri)
+        yield iter(found)
+
+    monkeypatch.setattr("relope.store.share.remote_folder.os.scandir", scandir)
+    push(small.path, uri)
+    assert len(listed) > 2 and listing(uri)["parts"][0]["n_samples"] == 2
 
 
 def test_a_damaged_part_is_not_shared(small, uri):
