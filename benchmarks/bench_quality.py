@@ -63,7 +63,7 @@ def stores(out: Path, plain: bool) -> tuple[ActivationStore, ActivationStore]:
         traced = {"samples": 5, "trace_tokens": 16, "p_true": True, "tokens": "lean", "batch_size": 128}
         made.append({"split": ("test",), "out": out / "tiny-vl-samples.zarr", **traced})
     for asked in made:
-        steps.extract(ExtractSpec(model="tiny-vl", dataset="tiny", device="cpu", **asked))
+        steps.run(ExtractSpec(model="tiny-vl", dataset="tiny", device="cpu", **asked))
     opened = [ActivationStore.open(asked["out"]) for asked in made]
     return opened[0], opened[-1]
 

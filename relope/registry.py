@@ -71,4 +71,9 @@ def load(kind: str, name: str) -> ModuleType:
     raise unknown(FOLDERS[kind][0], name, names(kind), f"`relope list {_LISTED[kind]}` shows what each one is")
 
 
+def version(kind: str, name: str) -> str:
+    """Return the ``VERSION`` of a plug-in, ``""`` where it has none; raised when results change."""
+    return str(getattr(load(kind, name), "VERSION", ""))
+
+
 _LISTED = {"backbones": "models", "datasets": "datasets", "graders": "graders", "methods": "methods"}

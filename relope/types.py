@@ -1,10 +1,12 @@
-"""The records that walk through the pipeline: sample → generation → grade.
+"""The records that walk through the pipeline: sample → generation → grade, and what a step did.
 
 Arrays are numpy; letters: N samples, B batch, T tokens, A answer tokens, H hidden size.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -117,3 +119,52 @@ class Progress(Protocol):
 
 def no_progress(done: int, total: int) -> None:
     """Ignore progress."""
+
+
+Watch = Callable[[str], AbstractContextManager[Progress]]
+"""Label → a context that gives a progress callback; the command line passes its bars."""
+
+
+def silent(label: str) -> AbstractContextManager[Progress]:
+    """Watch nothing."""
+    return nullcontext(no_progress)
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table for a terminal: what it shows, its headings, and one text a cell."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step did; those of some steps also open what they wrote.
+
+    Attributes:
+        path: what it wrote, or found up to date.
+        reused: True when nothing had to be done.
+        text: a line or two for a person, ``""`` when the tables say all.
+        facts: the same and more, as JSON values.
+        tables: shown on a terminal before the text.
+        payload: what ``--json`` prints in place of path, reused and facts; None = those.
+        failed: True when what was looked at is not in order, which a program must notice.
+        location: what people are told in place of the path: the URI of what was written elsewhere.
+    """
+
+    path: Path
+    reused: bool = False
+    text: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    tables: Sequence[TextTable] = ()
+    payload: Any = None
+    failed: bool = False
+    location: str = ""
+
+    def to_json(self) -> Any:
+        """Return what a program is told."""
+        if self.payload is not None:
+            return self.payload
+        return {"path": self.location or str(self.path), "reused": self.reused, **self.facts}

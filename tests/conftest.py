@@ -38,7 +38,7 @@ def store_path(tmp_path_factory) -> Path:
 
     path = tmp_path_factory.mktemp("runs") / "tiny.zarr"
     for split, limit in (("train", 160), ("test", 80)):
-        steps.extract(ExtractSpec(model="tiny-vl", dataset="tiny", split=(split,), limit=limit, out=path, device="cpu"))
+        steps.run(ExtractSpec(model="tiny-vl", dataset="tiny", split=(split,), limit=limit, out=path, device="cpu"))
     return path
 
 

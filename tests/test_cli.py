@@ -12,8 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from relope import registry
-from relope.cli import STEPS, app
+from relope.cli import app
 from relope.probes.protocol import method_class
+from relope.spec import SPECS
 
 RELOPE = [sys.executable, "-c", "from relope.cli import main; main()"]
 
@@ -125,8 +126,8 @@ def test_lists(kind):
 
 def test_every_command_has_help():
     assert relope("--help").exit_code == 0
-    for command in (*STEPS, "demo", "run", "list", "store"):
-        result = relope(command, "--help")
+    for command in (*SPECS, "demo", "run", "list", "store"):
+        result = relope(*command.split(), "--help")
         assert result.exit_code == 0 and "--help" in result.stdout
 
 

@@ -21,12 +21,7 @@ REFUSALS = 3
 """So many pictures in a row from the first that the server refuses: then it is not about the pictures."""
 
 
-def caption_file(dataset: DataSet, spec: CaptionSpec) -> Path:
-    """Return where the captions of a data set go."""
-    return spec.out or Path("runs") / f"{dataset.name}.captions.jsonl"
-
-
-def write_captions(dataset: DataSet, spec: CaptionSpec, progress: Progress) -> dict[str, Any]:
+def write_captions(dataset: DataSet, spec: CaptionSpec, path: Path, progress: Progress) -> dict[str, Any]:
     """Describe every picture that has no caption yet; return how many were and why some were not.
 
     Raises:
@@ -34,7 +29,7 @@ def write_captions(dataset: DataSet, spec: CaptionSpec, progress: Progress) -> d
         OutputError: the endpoint or the disk refused; finished captions are kept.
     """
     samples = load_samples(dataset, check_splits(dataset, spec.split), spec.limit)
-    path, prompt = caption_file(dataset, spec), spec.prompt or PROMPT
+    prompt = spec.prompt or PROMPT
     known = known_captions(path, spec.model, prompt)
     pictures = [one for one in distinct_pictures(samples) if one.digest not in known.by_image]
     if not pictures and not known.by_image:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from relope.fields import Spec
 from relope.pipeline.lineage import inputs_of, output_of, stamp, store_parts
 from relope.provenance import write_json
-from relope.spec import Spec
-from relope.version import __version__
+from relope.steps import step_of, versions_of
 
 NAME = "steps.json"
 
@@ -33,31 +33,30 @@ class Ledger:
         """Read the records of a folder; a damaged file counts as none."""
         return cls(folder / NAME, _read(folder / NAME))
 
-    def decide(self, step: str, spec: Spec) -> Decision:
-        """Compare a step with its record: specification, inputs, version and output."""
-        record = self.records.get(_key(step, spec))
+    def decide(self, spec: Spec) -> Decision:
+        """Compare a step with its record: specification, inputs, versions and output."""
+        record = self.records.get(_key(spec))
         if record is None:
             return Decision(True, "not done yet")
-        if (then := record.get("version")) != __version__:
-            return Decision(True, f"done by relope {then}, this is {__version__}")
+        if changed := _changed_versions(record.get("versions"), versions_of(spec)):
+            return Decision(True, changed)
         if changed := _changed_fields(record.get("spec") or {}, spec):
             return Decision(True, changed)
-        now = _stamps(step, spec)
-        moved = [path for path, value in now.items() if value != (record.get("inputs") or {}).get(path)]
+        moved = [path for path, value in _stamps(spec).items() if value != (record.get("inputs") or {}).get(path)]
         if moved:
             return Decision(True, f"{moved[0]} has changed")
-        return _compare_output(output_of(step, spec), step, record.get("output"))
+        return _compare_output(spec, record.get("output"))
 
-    def note(self, step: str, spec: Spec) -> None:
+    def note(self, spec: Spec) -> None:
         """Record that a step is done, beside what another run has recorded meanwhile."""
         done = {
-            "step": step,
+            "step": spec.step,
             "spec": spec.model_dump(mode="json"),
-            "inputs": _stamps(step, spec),
-            "output": _made(output_of(step, spec), step),
-            "version": __version__,
+            "inputs": _stamps(spec),
+            "output": _made(spec),
+            "versions": versions_of(spec),
         }
-        self.records = {**self.records, **_read(self.path), _key(step, spec): done}
+        self.records = {**self.records, **_read(self.path), _key(spec): done}
         write_json(self.path, self.records)
 
 
@@ -69,32 +68,42 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _key(step: str, spec: Spec) -> str:
-    """Return what a record stands under: a store may be made by several extractions, one a choice of samples."""
-    more = spec.model_dump(mode="json")
-    extra = f" {','.join(more['split'])}" if step == "extract" else ""
-    return f"{step} {output_of(step, spec)}{extra}"
+def _key(spec: Spec) -> str:
+    """Return what a record stands under: a store may be made by several runs, one a choice of samples."""
+    splits = ",".join(getattr(spec, "split", ())) if step_of(spec).grows else ""
+    return f"{spec.step} {output_of(spec)} {splits}".rstrip()
 
 
-def _stamps(step: str, spec: Spec) -> dict[str, str | None]:
-    output = output_of(step, spec)
+def _stamps(spec: Spec) -> dict[str, str | None]:
+    output = output_of(spec)
     inside = {output, *output.parents}  # a step must not wait for its own output
-    return {str(path): stamp(path) for path in inputs_of(step, spec) if path.exists() and path not in inside}
+    return {str(path): stamp(path) for path in inputs_of(spec) if path.exists() and path not in inside}
 
 
-def _made(output: Path, step: str) -> Any:
-    """Return what tells whether an output is still there: of a store its parts, since a store grows."""
-    return store_parts(output) if step == "extract" else stamp(output)
+def _made(spec: Spec) -> object:
+    """Return what tells whether an output is still there: of a store that grows its parts."""
+    output = output_of(spec)
+    return store_parts(output) if step_of(spec).grows else stamp(output)
 
 
-def _compare_output(output: Path, step: str, then: Any) -> Decision:
-    now = _made(output, step)
+def _compare_output(spec: Spec, then: object) -> Decision:
+    output, now = output_of(spec), _made(spec)
     if now is None:
         return Decision(True, f"{output} is gone")
-    if step == "extract" and isinstance(then, list):
+    if isinstance(now, list) and isinstance(then, list):
         lost = len(set(then) - set(now))
         return Decision(True, f"{output} has lost {lost} parts") if lost else Decision(False, "up to date")
     return Decision(False, "up to date") if now == then else Decision(True, f"{output} has changed")
+
+
+def _changed_versions(then: dict[str, str] | None, now: dict[str, str]) -> str:
+    """Return what has another version than when the step was done; a record without versions is an older relope's."""
+    if then is None:
+        return "done by an older relope"
+    for name in sorted({*then, *now}):
+        if then.get(name) != now.get(name):
+            return f"version of {name} changed: {then.get(name, 'none')} → {now.get(name, 'none')}"
+    return ""
 
 
 def _changed_fields(then: dict[str, Any], spec: Spec) -> str:

@@ -3,75 +3,40 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from relope.places import is_uri, outputs_beside
-from relope.probes.router import explained_folder, folds_path, router_folder, router_name, scores_path
+from relope.fields import Names, Reads, Spec, marked
+from relope.places import is_uri
 from relope.provenance import digest, file_digest
-from relope.spec import Spec
-
-INPUTS = (
-    "store", "also", "reuse", "captions", "large_store", "labels_store", "scores", "router", "costs", "reports",
-    "sweeps", "folder", "first", "second",
-)  # fmt: skip
-"""Fields of specifications that may name something an earlier step made."""
-
-EXTERNAL = ("model", "dataset")
-"""Fields that may name a folder or file of the user's."""
+from relope.steps import step_of
 
 
-def output_of(step: str, spec: Spec) -> Path:
+def output_of(spec: Spec) -> Path:
     """Return where a step puts what it makes."""
-    given: Any = spec.model_dump()
-    if given.get("out"):
-        return Path(given["out"])
-    if step == "extract":
-        return Path("runs") / f"{Path(given['dataset']).stem}.zarr"
-    if step == "caption":
-        return Path("runs") / f"{Path(given['dataset']).stem}.captions.jsonl"
-    if step == "grade":
-        return Path(given["store"]) / "grades"
-    if step == "fit" and given["folds"]:
-        return folds_path(given["store"], given["method"], given["folds"], given["seed"])
-    if step == "fit":
-        return router_folder(given["store"], router_name(given["method"], given["seed"]))
-    if step == "predict":
-        return scores_path(given["store"], Path(given["router"]).name)
-    if step == "sweep":
-        return Path(f"{outputs_beside(given['store'])}.sweeps") / f"{given['method']}.parquet"
-    if step == "explain":
-        return explained_folder(given["store"], given["sample"])
-    if step == "study":
-        return Path("runs") / str(given["study"])
-    return Path(f"{outputs_beside(given['store'])}.report") if given.get("store") else Path("runs") / step
+    return step_of(spec).output(spec)
 
 
-def inputs_of(step: str, spec: Spec) -> list[Path]:
+def inputs_of(spec: Spec) -> list[Path]:
     """Return the paths that a step may read, whether they are there or not."""
-    given: Any = spec.model_dump()
-    found: list[Path] = []
-    for name in (*INPUTS, *EXTERNAL):
-        value = given.get(name)
-        listed = value if isinstance(value, (tuple, list)) else [value]
-        found += [Path(one) for one in listed if one]
-    if step == "evaluate" and not given["scores"]:
-        found.append(scores_path(given["store"], "x").parent)
-    return found
+    named = [*marked(type(spec), Reads), *(name for name, mark in marked(type(spec), Names).items() if mark.or_path)]
+    return [Path(ref) for name in named for ref in _refs(spec, name)] + step_of(spec).reads(spec)
 
 
-def given_of(spec: Spec) -> list[Path]:
+def required_of(spec: Spec) -> list[Path]:
     """Return the files, stores and folders that must be there when a step begins; not those of a URI."""
-    given: Any = spec.model_dump()
-    named = [given.get(name) for name in INPUTS if name != "router"]  # which may also name a method
-    listed = [one for value in named for one in (value if isinstance(value, (tuple, list)) else [value]) if one]
-    return [Path(one) for one in listed if not is_uri(one)]
+    return [Path(ref) for name in marked(type(spec), Reads) for ref in _refs(spec, name) if not is_uri(ref)]
+
+
+def _refs(spec: Spec, name: str) -> list[str]:
+    """Return what a field refers to: nothing, one thing or several."""
+    value = getattr(spec, name)
+    listed = value if isinstance(value, (tuple, list)) else [value]
+    return [str(ref) for ref in listed if ref]
 
 
 def related(first: Path, second: Path) -> bool:
     """Return whether one path is the other, or lies beneath it."""
-    one, other = first.parts, second.parts
-    n = min(len(one), len(other))
-    return one[:n] == other[:n]
+    n = min(len(first.parts), len(second.parts))
+    return first.parts[:n] == second.parts[:n]
 
 
 def stamp(path: Path) -> str | None:

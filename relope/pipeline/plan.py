@@ -9,9 +9,11 @@ import yaml
 
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, unknown
-from relope.pipeline.lineage import given_of, inputs_of, output_of, related
+from relope.fields import Names, Spec, marked
+from relope.pipeline.lineage import inputs_of, output_of, related, required_of
 from relope.pipeline.references import Made, combinations, resolve
-from relope.spec import SPECS, Spec, build
+from relope.spec import SPECS, build
+from relope.steps import step_of
 
 
 class _Reader(yaml.SafeLoader):
@@ -35,8 +37,6 @@ class _Reader(yaml.SafeLoader):
 
 PIPELINE_KEYS = ("about", "out", "stages")
 STAGE_KEYS = ("run", "with", "matrix")
-NAMED = {"method": "methods", "grader": "graders", "dataset": "datasets", "model": "backbones"}
-"""Field → the kind of plug-in that it names."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,14 @@ class PlannedStep:
 
     Attributes:
         stage: its name in the file, after that of the pipeline it was taken from, if any.
-        step: what it runs.
         variant: what varies in it.
-        spec: its specification.
+        spec: what it runs.
         output: where it puts what it makes.
         needs: places in the plan of the steps that it reads from.
         lacks: what it reads that neither is there nor is made by an earlier step.
     """
 
     stage: str
-    step: str
     variant: str
     spec: Spec
     output: Path
@@ -147,21 +145,21 @@ def _add(found: list[PlannedStep], path: Path, pipelines: dict[str, Any], names:
             given = resolve(body.get("with") or {}, made, combination, str(out), where)
             spec = build(body["run"], given, where)
             _check_names(where, spec)
-            output = output_of(body["run"], spec)
+            output = output_of(spec)
             made[stage].append(Made(combination, {**spec.model_dump(mode="json"), "out": str(output)}))
             variant = ", ".join(map(str, combination.values()))
-            if not any(step.step == body["run"] and step.spec == spec for step in found):
-                found.append(PlannedStep(f"{prefix}{stage}", body["run"], variant, spec, output))
+            if not any(step.spec == spec for step in found):
+                found.append(PlannedStep(f"{prefix}{stage}", variant, spec, output))
 
 
 def _linked(step: PlannedStep, before: list[PlannedStep]) -> PlannedStep:
     """Return a step with the places of the earlier ones that it reads from, or writes beside."""
-    reads = inputs_of(step.step, step.spec)
-    if step.step == "extract":
+    reads = inputs_of(step.spec)
+    if step_of(step.spec).grows:
         reads.append(step.output)
     needs = frozenset(place for place, other in enumerate(before) if any(related(path, other.output) for path in reads))
-    made = [other.output for other in before]
-    lacks = [path for path in given_of(step.spec) if not any(related(path, one) for one in made) and not path.exists()]
+    missing = [path for path in required_of(step.spec) if not path.exists()]
+    lacks = [path for path in missing if not any(related(path, other.output) for other in before)]
     return replace(step, needs=needs, lacks=tuple(lacks))
 
 
@@ -171,14 +169,14 @@ def _check_mapping(where: str, value: Any) -> None:
 
 
 def _check_names(where: str, spec: Spec) -> None:
-    """Refuse names that there are not before anything has run; models and data sets may be paths and hub ids."""
-    for key, kind in NAMED.items():
-        name, known = getattr(spec, key, None), registry.names(kind)
-        elsewhere = kind in ("backbones", "datasets") and (
-            getattr(spec, "endpoint", None) or set("/\\.:") & set(name or "") or Path(name or "").exists()
-        )
-        if name and name not in known and not elsewhere:
-            raise unknown(f"{key} in {where}", name, known)
+    """Refuse names that there are not before anything has run; some fields also take a path or a hub id."""
+    for field, mark in marked(type(spec), Names).items():
+        name, known = getattr(spec, field), registry.names(mark.kind)
+        if not name or name in known:
+            continue
+        elsewhere = mark.or_path and (set("/\\.:") & set(name) or Path(name).exists())
+        if not elsewhere and not (mark.unless and getattr(spec, mark.unless)):
+            raise unknown(f"{field} in {where}", name, known)
 
 
 def _check_stage(where: str, body: Any, pipelines: Mapping[str, Any], names: tuple[str, ...]) -> None:

@@ -12,14 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
+from relope.fields import Spec
 from relope.pipeline.ledger import Decision, Ledger
 from relope.pipeline.plan import PlannedStep
-from relope.spec import FitSpec, Spec
-from relope.steps import Outcome, run_step
-from relope.types import Progress
-
-ALONE = ("extract", "caption")
-"""Steps that take the whole machine: they run in this process, with nothing beside them."""
+from relope.steps import run, step_of
+from relope.types import Outcome, Progress
 
 TICK_S = 0.2
 
@@ -59,7 +56,7 @@ class _Run:
     def finish(self, place: int, outcome: Outcome) -> None:
         """Record what a step did."""
         step = self.steps[place]
-        self.ledger.note(step.step, step.spec)
+        self.ledger.note(step.spec)
         self.close(place, outcome)
 
     def close(self, place: int, outcome: Outcome) -> None:
@@ -87,7 +84,7 @@ def decisions(steps: list[PlannedStep], ledger: Ledger) -> list[Decision]:
         elif upstream:
             found.append(Decision(True, f"follows {steps[upstream[0]].title}"))
         else:
-            found.append(ledger.decide(step.step, step.spec))
+            found.append(ledger.decide(step.spec))
     return found
 
 
@@ -117,29 +114,25 @@ def _check(steps: list[PlannedStep]) -> None:
     for step in steps:
         if step.lacks:
             raise NotFoundError(f"{step.title} needs {step.lacks[0]}, which is not there, and no step before makes it")
-        if isinstance(step.spec, FitSpec) and (step.spec.set or step.spec.mode):
-            from relope.fitting import settings_of
-            from relope.probes.protocol import make
-
-            try:
-                make(step.spec.method, settings_of(step.spec))
-            except RelopeError as error:
-                raise error.within(step.title) from error
+        try:
+            step_of(step.spec).check(step.spec)
+        except RelopeError as error:
+            raise error.within(step.title) from error
 
 
 def _worth_a_pool(steps: list[PlannedStep]) -> bool:
-    return sum(step.step not in ALONE for step in steps) > 1
+    return sum(not step_of(step.spec).alone for step in steps) > 1
 
 
 def _start_what_can(state: _Run, pool: "_Pool") -> None:
     """Start ready steps in the plan's order until the pool is full or one must wait to be alone."""
     for place in list(state.ready(set(pool.running.values()))):
         step = state.steps[place]
-        decision = state.ledger.decide(step.step, step.spec)
+        decision = state.ledger.decide(step.spec)
         if not decision.run:
             state.close(place, Outcome(step.output, True, f"up to date → {step.output}"))
             continue
-        alone = step.step in ALONE or not pool.jobs
+        alone = step_of(step.spec).alone or not pool.jobs
         if len(pool.running) >= (1 if alone else pool.jobs):
             return
         state.begin(place)
@@ -156,7 +149,7 @@ def _run_here(state: _Run, place: int) -> None:
         yield state.progress[place]
 
     try:
-        state.finish(place, run_step(state.steps[place].step, state.steps[place].spec, watch))
+        state.finish(place, run(state.steps[place].spec, watch))
     except RelopeError as error:
         raise state.named(place, error) from error
 
@@ -204,7 +197,7 @@ class _Pool:
         if self._executor is None:
             self._channel = self._context.Queue()
             self._executor = ProcessPoolExecutor(self.jobs, self._context, _prepare_worker, (self._channel,))
-        self.running[self._executor.submit(_work, place, step.step, step.spec)] = place
+        self.running[self._executor.submit(_work, place, step.spec)] = place
 
     def finished(self, progress: dict[int, Progress], drain: bool) -> Iterator[tuple[int, Outcome | RelopeError]]:
         """Yield steps that have ended and how: the first ones, or with ``drain`` all that run."""
@@ -251,7 +244,7 @@ def _warm_up() -> None:
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)]).step()
 
 
-def _work(place: int, step: str, spec: Spec) -> Outcome:
+def _work(place: int, spec: Spec) -> Outcome:
     """Run a step in a worker."""
 
     @contextmanager
@@ -266,4 +259,4 @@ def _work(place: int, step: str, spec: Spec) -> Outcome:
 
         yield tell
 
-    return run_step(step, spec, watch)
+    return run(spec, watch)

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, distributed
 
+from relope.errors import InvalidInputError
+
 
 @dataclass(frozen=True)
 class World:
@@ -75,3 +77,16 @@ def process_group(device: str) -> Iterator[World]:
         yield world()
     finally:
         distributed.destroy_process_group()
+
+
+def check_launch(streamed: bool) -> None:
+    """Refuse ``torchrun`` for fits that it cannot share out.
+
+    Raises:
+        InvalidInputError: several processes, and no samples are streamed.
+    """
+    if launched() > 1 and not streamed:
+        raise InvalidInputError(
+            f"torchrun started {launched()} processes, but a fit from the cache, or out of fold, runs in one",
+            hint="start it without torchrun, or stream with --set mode=truncated or full",
+        )

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -89,3 +90,18 @@ class Checkpoint:
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     start = f"{prefix}."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def state_file(out: Path, fingerprint: str) -> Path:
+    """Return where the fit of a router keeps its state; another fit's state there is removed."""
+    folder = out / ".unfinished"
+    mine = folder / f"{fingerprint[:32]}.safetensors"
+    for other in folder.glob("*") if folder.is_dir() else ():
+        if other != mine:
+            other.unlink(missing_ok=True)
+    return mine
+
+
+def remove_state(state: Path) -> None:
+    """Delete the state of a fit that is finished."""
+    shutil.rmtree(state.parent, ignore_errors=True)

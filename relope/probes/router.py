@@ -9,9 +9,8 @@ from typing import Any
 
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, StoreError, unknown
-from relope.places import outputs_beside
 from relope.probes.protocol import Probe, make, method_class
-from relope.provenance import digest, versions, write_json
+from relope.provenance import versions, write_json
 from relope.store import FREE, ActivationStore
 
 
@@ -55,28 +54,6 @@ def split_name(name: str) -> tuple[str, int | None]:
     """Return a router's or scores' name without its seed, and that seed."""
     found = re.fullmatch(r"(.+?)@seed(\d+)", name)
     return (found[1], int(found[2])) if found else (name, None)
-
-
-def router_folder(store: Path | str, name: str) -> Path:
-    """Return the default place of a router."""
-    return Path(f"{outputs_beside(store)}.routers") / name
-
-
-def scores_path(store: Path | str, name: str) -> Path:
-    """Return the default place of a router's scores."""
-    return Path(f"{outputs_beside(store)}.scores") / f"{name}.parquet"
-
-
-def folds_path(store: Path | str, method: str, folds: int, seed: int) -> Path:
-    """Return the default place of a method's out-of-fold scores."""
-    return scores_path(store, router_name(f"{method}@folds{folds}", seed))
-
-
-def explained_folder(store: Path | str, sample: str) -> Path:
-    """Return the default place of what explains a sample; an id that is no file name is made one."""
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in sample).lstrip(".")
-    name = safe if safe == sample else f"{safe[:80]}-{digest(sample)[:8]}"
-    return Path(f"{outputs_beside(store)}.explained") / name
 
 
 def write_router(folder: Path, router: Router, probe: Probe) -> None:

@@ -58,13 +58,13 @@ def test_a_run_goes_on_and_keeps_it_on_record(tmp_path, monkeypatch, caplog):
     spec = ExtractSpec(
         model="tiny-vl", dataset="tiny", split=("test",), limit=20, batch_size=16, out=tmp_path / "x.zarr"
     )
-    outcome = steps.extract(spec)
+    outcome = steps.run(spec)
     assert "halved" in outcome.text and "going on with 8" in caplog.text
     (record,) = halvings(plan_path(spec.out))
     assert record["samples"] == 16 and record == outcome.facts["halved"][0]
     with ActivationStore.open(spec.out) as store:
         assert len(store) == outcome.facts["samples"]
-    more = steps.extract(spec.model_copy(update={"limit": 21}))
+    more = steps.run(spec.model_copy(update={"limit": 21}))
     assert halvings(plan_path(spec.out))[0] == record and more.facts["computed"] > 0
 
 

@@ -21,9 +21,9 @@ ASKED = {"model": "tiny-vl", "dataset": "tiny", "split": ("test",), "limit": 40}
 @pytest.mark.parametrize("tokens", ["all", "lean"])
 def test_the_bill_is_what_the_store_weighs(tmp_path, tokens):
     out = tmp_path / "x.zarr"
-    bill = steps.plan(PlanSpec(**ASKED, tokens=tokens, out=out)).facts
+    bill = steps.run(PlanSpec(**ASKED, tokens=tokens, out=out)).facts
     assert not out.exists()
-    steps.extract(ExtractSpec(**ASKED, tokens=tokens, out=out))
+    steps.run(ExtractSpec(**ASKED, tokens=tokens, out=out))
     part = next(out.glob("parts/*/COMMIT.json")).parent
     sizes = {
         kind: sum(f.stat().st_size for f in (part / kind).rglob("*") if f.is_file()) for kind in ("hidden", "last")
@@ -49,10 +49,10 @@ def test_plan_prints_bytes_ratio_and_free_space(tmp_path):
 
 def test_extract_warns_when_it_will_not_fit(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(module, "free_bytes", lambda path: 1000)
-    steps.extract(ExtractSpec(**{**ASKED, "limit": 4}, out=tmp_path / "x.zarr"))
+    steps.run(ExtractSpec(**{**ASKED, "limit": 4}, out=tmp_path / "x.zarr"))
     assert "needs about" in caplog.text and "1000 B free" in caplog.text
     caplog.clear()
-    steps.extract(ExtractSpec(**{**ASKED, "limit": 4}, out=tmp_path / "x.zarr"))
+    steps.run(ExtractSpec(**{**ASKED, "limit": 4}, out=tmp_path / "x.zarr"))
     assert "needs about" not in caplog.text, "nothing is left to write"
 
 

@@ -14,6 +14,7 @@ from relope.cli import app
 from relope.errors import InvalidInputError
 from relope.extract.recheck import recheck
 from relope.spec import ExtractSpec
+from relope.steps.reopen import open_streams
 from relope.store import ActivationStore
 
 
@@ -23,7 +24,7 @@ def verify(path, *flags):
 
 @pytest.fixture(scope="module")
 def streams(store_path):
-    return steps.open_streams(ActivationStore.open(store_path))
+    return open_streams(ActivationStore.open(store_path))
 
 
 def test_a_store_passes_against_its_model(store_path):
@@ -36,8 +37,9 @@ def test_a_store_passes_against_its_model(store_path):
 def test_lean_and_half_precision_stores_pass_too(tmp_path, dtype, tokens):
     out = tmp_path / "x.zarr"
     asked = {"model": "tiny-vl", "dataset": "tiny", "split": ("test",), "limit": 12}
-    steps.extract(ExtractSpec(**asked, out=out, dtype=dtype, tokens=tokens, max_new_tokens=0))
-    found = steps.compare_with_model(out, 5)
+    steps.run(ExtractSpec(**asked, out=out, dtype=dtype, tokens=tokens, max_new_tokens=0))
+    with ActivationStore.open(out) as opened:
+        found = recheck(opened, open_streams(opened), 5)
     assert not found.off and len(found.samples) == 5 and 0 <= found.worst[4] < found.tolerance
     assert found.tolerance == (0.05 if dtype == "bfloat16" else 1e-4)
 
@@ -72,15 +74,15 @@ def test_a_problem_exits_with_2(store_path, monkeypatch):
 def test_states_only(tmp_path):
     out = tmp_path / "x.zarr"
     asked = {"model": "tiny-vl", "dataset": "tiny", "split": ("test",), "limit": 10, "out": out}
-    outcome = steps.extract(ExtractSpec(**asked, max_new_tokens=0))
+    outcome = steps.run(ExtractSpec(**asked, max_new_tokens=0))
     assert "accuracy" not in outcome.facts
     with ActivationStore.open(out) as store:
         assert set(store.samples["response"]) == {""} and set(store.samples["finish_reason"]) == {"none"}
         assert not store.answer().any() and np.isfinite(store.last(4)).all()
     with pytest.raises(InvalidInputError, match="holds states only"):
-        steps.grade(steps.GradeSpec(store=out))
+        steps.run(steps.GradeSpec(store=out))
     with pytest.raises(InvalidInputError, match="--max-new-tokens 0 gives no answers"):
-        steps.extract(ExtractSpec(**{**asked, "out": tmp_path / "y"}, max_new_tokens=0, samples=1))
+        steps.run(ExtractSpec(**{**asked, "out": tmp_path / "y"}, max_new_tokens=0, samples=1))
     shutil.rmtree(out)
 
 
@@ -90,7 +92,7 @@ def test_traces_reach_the_store_and_key_the_recipe(tmp_path):
     for extra in ({}, {"seed": 3}, {"samples": 2, "trace_tokens": 16}, {"samples": 2, "trace_tokens": 16, "seed": 3},
                   {"p_true": True}):  # fmt: skip
         out = tmp_path / f"{len(recipes)}.zarr"
-        steps.extract(ExtractSpec(**asked, **extra, out=out))
+        steps.run(ExtractSpec(**asked, **extra, out=out))
         store = ActivationStore.open(out)
         columns = set(store.samples.columns)
         assert ({"traces_direct", "traces_chain"} <= columns) == ("samples" in extra)
@@ -109,7 +111,7 @@ def test_a_model_that_was_given_by_a_relative_folder_is_found_from_elsewhere(tmp
     make("qwen2.5-vl", tmp_path / "ck")
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "s.zarr"
-    steps.extract(ExtractSpec(model="ck", dataset="tiny", split=("test",), limit=2, out=out, device="cpu",
+    steps.run(ExtractSpec(model="ck", dataset="tiny", split=("test",), limit=2, out=out, device="cpu",
                               max_new_tokens=0))  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -123,7 +125,7 @@ def test_a_question_that_has_changed_is_not_blamed_on_the_model(tmp_path):
         {"id": f"q{n}", "question": f"what is {n} ?", "answer": "x", "caption": "c", "split": "test"} for n in range(3)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    steps.extract(ExtractSpec(model="tiny-vl", dataset=str(path), out=out, device="cpu", max_new_tokens=1))
+    steps.run(ExtractSpec(model="tiny-vl", dataset=str(path), out=out, device="cpu", max_new_tokens=1))
     assert verify(out, "--against-model", "3").exit_code == 0
     path.write_text(path.read_text().replace("what is 1 ?", "why ?"))
     said = verify(out, "--against-model", "3")

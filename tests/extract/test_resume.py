@@ -21,7 +21,7 @@ from relope.extract import plan
 from relope.spec import ExtractSpec
 plan.PART_SAMPLES = 16  # several parts, so that there is something to keep
 sys.stdout.write("start\\n"); sys.stdout.flush()
-steps.extract(ExtractSpec(model="tiny-vl", dataset="tiny", split=("test",), limit=96, batch_size=8, samples=1,
+steps.run(ExtractSpec(model="tiny-vl", dataset="tiny", split=("test",), limit=96, batch_size=8, samples=1,
                           trace_tokens=8, out=Path(sys.argv[1])))
 """
 

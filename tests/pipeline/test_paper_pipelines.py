@@ -110,7 +110,7 @@ def test_table2_and_figure2(run):
             assert n == N and folded is (method in trained and name != "chartqa")
             assert len(seeds) == (2 if method in ("probe", "attention-probe", "relope") else 1)
     for data in ("mmmu", "mathvision", "aokvqa", "scienceqa", "chartqa"):
-        steps.extract(build("extract", {"model": "gemma3-12b", "dataset": data, "tokens": "lean", "device": "cpu",
+        steps.run(build("extract", {"model": "gemma3-12b", "dataset": data, "tokens": "lean", "device": "cpu",
                                         "out": str(out / f"stores/large-{data}.zarr")}))  # fmt: skip
     study, _ = run("figure2")
     assert [report["folder"].rpartition("-")[2] for report in study["reports"]] == [

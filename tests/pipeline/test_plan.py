@@ -31,7 +31,7 @@ mine:
 
 def test_matrix_and_references(tmp_path):
     steps = plan(written(tmp_path, GOOD), "mine", Path("somewhere"))
-    assert [step.step for step in steps] == ["extract"] + ["fit"] * 4
+    assert [step.spec.step for step in steps] == ["extract"] + ["fit"] * 4
     assert [(s.spec.method, s.spec.seed) for s in steps[1:]] == [
         ("probe", 0),
         ("probe", 1),
@@ -99,7 +99,7 @@ def test_ones_own_file_takes_the_place_of_the_packaged_one(tmp_path, monkeypatch
 @pytest.mark.parametrize("name", sorted(read_pipelines(packaged_file())))
 def test_every_packaged_pipeline_plans(name):
     steps = plan(packaged_file(), name, Path("runs") / name)
-    assert steps[-1].step in ("evaluate", "study")
+    assert steps[-1].spec.step in ("evaluate", "study")
 
 
 def test_the_demo_fits_every_trained_method_and_scores_all_that_a_plain_store_serves():
@@ -108,9 +108,9 @@ def test_the_demo_fits_every_trained_method_and_scores_all_that_a_plain_store_se
 
     steps = plan(packaged_file(), "demo", Path("x"))
     trained = {name for name in registry.names("methods") if method_class(name).trains}
-    assert {s.spec.method for s in steps if s.step == "fit"} == trained
+    assert {s.spec.method for s in steps if s.spec.step == "fit"} == trained
     served = {name for name in registry.names("methods") if not getattr(method_class(name), "needs", "")}
-    assert {Path(s.spec.router).name for s in steps if s.step == "predict"} == served
+    assert {Path(s.spec.router).name for s in steps if s.spec.step == "predict"} == served
 
 
 def test_every_step_waits_for_what_it_reads(tmp_path):

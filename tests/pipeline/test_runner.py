@@ -99,11 +99,18 @@ def test_what_changed_is_named_and_only_that_runs_again(pipeline, tmp_path):
     assert board.begun[0] == 3 and set(board.begun) <= {3, 7, 8}
 
 
-def test_another_version_runs_again(pipeline, tmp_path, monkeypatch):
+def test_another_package_version_runs_nothing_and_a_method_s_only_its_own(pipeline, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run(pipeline, out)
-    monkeypatch.setattr("relope.pipeline.ledger.__version__", "99.0")
-    assert "this is 99.0" in whys(plan(pipeline, "mine", out), out)["fit probe, 0"][1]
+    for module in ("version", "provenance"):  # wherever a result could have looked the version up
+        monkeypatch.setattr(f"relope.{module}.__version__", "99.0")
+    assert not any(runs for runs, _ in whys(plan(pipeline, "mine", out), out).values())
+    monkeypatch.setattr("relope.probes.methods.probe.VERSION", 2)
+    why = whys(plan(pipeline, "mine", out), out)
+    assert why["fit probe, 0"] == (True, "version of methods/probe changed: 1 → 2")
+    assert {stage for stage, (runs, _) in why.items() if runs} == {
+        "fit probe, 0", "fit probe, 1", "score probe, 0", "score probe, 1", "report"
+    }  # fmt: skip
 
 
 def test_side_by_side_gives_the_same_numbers(pipeline, tmp_path):
@@ -179,7 +186,7 @@ def test_references_to_a_matrix_pick_what_agrees(tmp_path):
         plan(path, "a", Path("o"))
     path.write_text(path.read_text().rsplit("    one:", 1)[0])
     steps = plan(path, "a", Path("o"))
-    assert [step.spec.router for step in steps if step.step == "predict"] == [
+    assert [step.spec.router for step in steps if step.spec.step == "predict"] == [
         "x.zarr.routers/probe", "x.zarr.routers/relope", "y.zarr.routers/probe", "y.zarr.routers/relope",
     ]  # fmt: skip
     assert steps[-1].spec.reports == ("x.zarr", "y.zarr", "z")

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError
 from relope.probes.protocol import Examples, make, method_class
-from relope.steps import pick_layer
+from relope.steps.reopen import pick_layer
 
 METHODS = registry.names("methods")
 TRAINED = [name for name in METHODS if method_class(name).trains]

@@ -29,62 +29,62 @@ def traced(store_path, tmp_path):
 
 def test_evaluate_scores_what_needs_no_training_on_the_fly(traced, tmp_path):
     spec = EvaluateSpec(store=traced, methods=tuple(UNTRAINED), bootstrap=100, out=tmp_path / "r")
-    report = steps.evaluate(spec).facts["report"]
+    report = steps.run(spec).facts["report"]
     assert {row["method"] for row in report["methods"]} == set(UNTRAINED)
     made = scores_path(traced, "mot").stat().st_mtime_ns
-    assert steps.evaluate(spec).reused and scores_path(traced, "mot").stat().st_mtime_ns == made
+    assert steps.run(spec).reused and scores_path(traced, "mot").stat().st_mtime_ns == made
 
 
 def test_evaluate_says_which_flag_a_method_lacks(store_path, tmp_path):
     spec = EvaluateSpec(store=store_path, methods=("mot",), bootstrap=100, out=tmp_path / "r")
     with pytest.raises(NotFoundError, match="extract again with --samples 5 into a new --out"):
-        steps.evaluate(spec)
+        steps.run(spec)
 
 
 def test_an_untrained_method_takes_settings_through_fit(traced, tmp_path):
-    steps.fit(FitSpec(method="mot", store=traced, set={"variant": "verify"}))
+    steps.run(FitSpec(method="mot", store=traced, set={"variant": "verify"}))
     router = router_folder(traced, "mot")
     assert open_router(str(router))[1].params.variant == "verify"
-    made = steps.predict(PredictSpec(router=str(router), store=traced, out=tmp_path / "verify.parquet"))
+    made = steps.run(PredictSpec(router=str(router), store=traced, out=tmp_path / "verify.parquet"))
     assert set(read_scores(made.path).scores.tolist()) == {0.0, 1.0}
 
 
 def test_other_verdicts_give_other_scores(traced):
     spec = PredictSpec(router="self-consistency", store=traced)
-    first = read_scores(steps.predict(spec).path).scores
-    assert steps.predict(spec).reused
+    first = read_scores(steps.run(spec).path).scores
+    assert steps.run(spec).reused
     for file in traced.glob("grades/*.parquet"):
         frame = pl.read_parquet(file)
         frame.with_columns(parsed_direct=pl.Series([["x", "y", "z"]] * len(frame))).write_parquet(file)
-    again = steps.predict(spec)
+    again = steps.run(spec)
     assert not again.reused
     assert np.allclose(read_scores(again.path).scores, 1 / 3) and not np.allclose(first, 1 / 3)
 
 
 def test_routellm_says_what_it_was_fitted_on(traced, tmp_path):
-    alone = steps.fit(FitSpec(method="routellm-sw", store=traced))
+    alone = steps.run(FitSpec(method="routellm-sw", store=traced))
     assert "without a large model's verdicts" in alone.text
-    scored = steps.predict(PredictSpec(router=str(alone.path), store=traced))
+    scored = steps.run(PredictSpec(router=str(alone.path), store=traced))
     assert "without a large model" in read_scores(scored.path).meta.note
 
     large = Path(shutil.copytree(traced, tmp_path / "large.zarr"))
     for file in large.glob("grades/*.parquet"):
         pl.read_parquet(file).with_columns(correct=pl.lit(True)).write_parquet(file)
-    both = steps.fit(FitSpec(method="routellm-sw", store=traced, large_store=large))
+    both = steps.run(FitSpec(method="routellm-sw", store=traced, large_store=large))
     assert not both.reused and "without" not in both.text
-    assert steps.fit(FitSpec(method="routellm-sw", store=traced, large_store=large)).reused
+    assert steps.run(FitSpec(method="routellm-sw", store=traced, large_store=large)).reused
     probe = open_router(str(both.path))[1]
     assert sorted(set(probe.wins_.tolist())) == [0.5, 1.0]  # the large model is never the worse one
 
 
 def test_a_large_store_is_for_methods_that_read_it(traced, tmp_path):
     with pytest.raises(InvalidInputError, match="probe reads no large store"):
-        steps.fit(FitSpec(method="probe", store=traced, large_store=traced))
+        steps.run(FitSpec(method="probe", store=traced, large_store=traced))
     few = Path(shutil.copytree(traced, tmp_path / "few.zarr"))
     for file in few.glob("grades/*.parquet"):
         pl.read_parquet(file).filter(pl.col("split") == "test").write_parquet(file)
     with pytest.raises(InvalidInputError, match="lacks 160 of 160 samples"):
-        steps.fit(FitSpec(method="routellm-sw", store=traced, large_store=few))
+        steps.run(FitSpec(method="routellm-sw", store=traced, large_store=few))
 
 
 @pytest.mark.parametrize("name", registry.names("methods"))

@@ -32,21 +32,20 @@ def test_two_processes_fit_what_one_does(store_path, tmp_path):
     given = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, "fit",
-         "relope", "--store", store_path, "--mode", "truncated", "--split", "test", "--device", "cpu",
+         "relope", "--store", store_path, "--set", "mode=truncated", "--split", "test", "--device", "cpu",
          "--out", tmp_path / "two", *given],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("relope fitted on 80 samples") == 1
-    steps.fit(
+    steps.run(
         FitSpec(
             method="relope",
             store=store_path,
-            mode="truncated",
             split=("test",),
             out=tmp_path / "one",
             device="cpu",
-            set=SETTINGS,
+            set={**SETTINGS, "mode": "truncated"},
         )
     )
     one, two = (load_file(tmp_path / name / "probe.safetensors") for name in ("one", "two"))
@@ -57,5 +56,5 @@ def test_two_processes_fit_what_one_does(store_path, tmp_path):
 
 def test_a_cached_fit_refuses_torchrun(store_path, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InvalidInputError, match=r"torchrun started 2 processes.*--mode truncated or full"):
-        steps.fit(FitSpec(method="relope", store=store_path, out=tmp_path / "r", device="cpu"))
+    with pytest.raises(InvalidInputError, match="torchrun started 2 processes"):
+        steps.run(FitSpec(method="relope", store=store_path, out=tmp_path / "r", device="cpu"))

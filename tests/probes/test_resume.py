@@ -75,7 +75,7 @@ def test_a_loss_that_is_no_number_is_said(training):
 
 def test_killed_and_started_again_it_ends_with_the_same_weights(store_path, tmp_path):
     asked = {"epochs": 20, "patience": 20}
-    steps.fit(FitSpec(method="attention-probe", store=store_path, out=tmp_path / "whole", set=asked, device="cpu"))
+    steps.run(FitSpec(method="attention-probe", store=store_path, out=tmp_path / "whole", set=asked, device="cpu"))
     command = [sys.executable, "-c", "from relope.cli import main; main()", "fit", "attention-probe", "--store",
                str(store_path), "--out", str(tmp_path / "killed"), "--set", "epochs=20", "--set", "patience=20",
                "--device", "cpu"]  # fmt: skip
@@ -86,7 +86,7 @@ def test_killed_and_started_again_it_ends_with_the_same_weights(store_path, tmp_
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert list(unfinished.glob("*.safetensors")) and not (tmp_path / "killed" / "router.json").exists()
-    steps.fit(FitSpec(method="attention-probe", store=store_path, out=tmp_path / "killed", set=asked, device="cpu"))
+    steps.run(FitSpec(method="attention-probe", store=store_path, out=tmp_path / "killed", set=asked, device="cpu"))
     one, two = ((tmp_path / name / "probe.safetensors").read_bytes() for name in ("whole", "killed"))
     assert one == two
     assert {path.name for path in (tmp_path / "killed").iterdir()} == {

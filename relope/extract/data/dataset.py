@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from relope import registry
 from relope.errors import InvalidInputError, unknown
+from relope.extract.data.rows import SUFFIXES
 from relope.types import Sample
 
 
@@ -56,6 +58,14 @@ def open_dataset(name: str) -> DataSet:
     if not isinstance(found, DataSet):
         raise InvalidInputError(f"the plug-in of data set {name!r} exports no DATASET of type DataSet")
     return replace(found, identity={**found.identity, **found.resolve()})
+
+
+def dataset_name(ref: str) -> str:
+    """Return what a data set is called, by its CLI name or path, without opening it."""
+    if ref in registry.names("datasets"):
+        return ref
+    path = Path(ref)
+    return path.stem if path.suffix in SUFFIXES else path.name
 
 
 def check_splits(dataset: DataSet, asked: Sequence[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError, unknown
-from relope.extract.data.dataset import DataSet
+from relope.extract.data.dataset import DataSet, dataset_name
 from relope.extract.data.flaws import input_digest
 from relope.extract.data.gold import gold_or_flaw
 from relope.extract.data.groups import connected, in_shares
@@ -44,13 +44,14 @@ def open_own(name: str) -> DataSet:
         InvalidInputError: a row or a column is wrong; both are named.
     """
     path = Path(name)
-    samples = _samples(read_rows(path), path.stem)
+    called = dataset_name(name)
+    samples = _samples(read_rows(path), called)
     if not samples:
         raise InvalidInputError(f"{path} has no rows; each row needs at least question and answer")
     there = {sample.split for sample in samples}
     splits = (*(split for split in _ORDER if split in there), *sorted(there - set(_ORDER)))
     return DataSet(
-        name=path.stem,
+        name=called,
         splits=splits,
         load=lambda split, limit: [sample for sample in samples if sample.split == split][:limit],
         identity={"source": "own file"},

@@ -19,6 +19,8 @@ from relope.probes.train import Training, inner_split, rank_auc, train
 from relope.store import RaggedBatch
 from relope.types import Progress, no_progress
 
+VERSION = 1
+
 _KINDS = {"image": 1, "text": 0}
 _STATISTICS_SAMPLES = 2048
 

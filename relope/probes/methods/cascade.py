@@ -7,6 +7,8 @@ from pydantic import Field
 from relope.probes.encoder import TFIDF, Encoder, open_encoder
 from relope.probes.scorer import Scorer, ScorerSettings
 
+VERSION = 1
+
 
 class Settings(ScorerSettings):
     """Settings of ``cascade``; ``encoder`` takes a sentence-transformers name or local folder."""

@@ -4,6 +4,8 @@ from typing import ClassVar
 
 from relope.probes.scorer import Scorer
 
+VERSION = 1
+
 
 class Method(Scorer):
     """P(correct) = σ(w · confidence features): what a cascade learns without reading any text.

@@ -8,6 +8,8 @@ import numpy.typing as npt
 from relope.probes.confidence import Untrained, answer_values
 from relope.probes.protocol import Examples
 
+VERSION = 1
+
 
 class Method(Untrained):
     """The order is that of the mean token entropy, turned round. An empty answer scores 0."""

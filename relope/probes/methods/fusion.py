@@ -16,6 +16,8 @@ from relope.probes.protocol import Examples, Params, Probe, check_trainable, mak
 from relope.probes.text import Words, question_texts
 from relope.types import Progress, no_progress
 
+VERSION = 1
+
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 

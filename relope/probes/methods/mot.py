@@ -8,6 +8,8 @@ import numpy.typing as npt
 from relope.probes.protocol import Examples, Params
 from relope.probes.traces import FromTraces, majority
 
+VERSION = 1
+
 
 class Settings(Params):
     """Settings of ``mot``."""

@@ -11,6 +11,8 @@ from relope.probes.confidence import Untrained
 from relope.probes.protocol import Examples
 from relope.probes.traces import lacking
 
+VERSION = 1
+
 
 class Method(Untrained):
     """P(True) / (P(True) + P(False)) of the follow-up that shows the model its own answer.

@@ -8,6 +8,8 @@ import numpy.typing as npt
 from relope.probes.confidence import Untrained, answer_values
 from relope.probes.protocol import Examples
 
+VERSION = 1
+
 
 class Method(Untrained):
     """1 / perplexity; the order is that of the mean log p. An empty answer scores 0."""

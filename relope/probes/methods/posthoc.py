@@ -10,6 +10,8 @@ from relope.probes.features import OnFeatures
 from relope.probes.protocol import Examples, check_finite
 from relope.probes.train import Training
 
+VERSION = 1
+
 _QUANTILES = np.linspace(0, 1, 11)
 
 

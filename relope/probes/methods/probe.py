@@ -9,6 +9,8 @@ from relope.probes.features import Head, OnFeatures
 from relope.probes.protocol import Examples, check_finite
 from relope.probes.train import Training
 
+VERSION = 1
+
 
 class Settings(Training):
     """Settings of ``probe``; ``head=logistic`` gives the linear probe."""

@@ -8,6 +8,8 @@ from relope.probes.protocol import Examples
 from relope.probes.text import TextLogistic
 from relope.types import Progress, no_progress
 
+VERSION = 1
+
 
 class Method(TextLogistic):
     """Lets every kind of question have its own slope on the answer's log-odds.

@@ -6,6 +6,8 @@ from relope.probes.protocol import Examples
 from relope.probes.text import TextLogistic
 from relope.types import Progress, no_progress
 
+VERSION = 1
+
 
 class Method(TextLogistic):
     """What can be known before the model is asked. A probe that does not beat it reads nothing."""

@@ -24,6 +24,8 @@ from relope.probes.replay import BlockReplay, PaddedBatch, read_batch
 from relope.probes.train import Training, inner_split, rank_auc, train
 from relope.types import Progress, no_progress
 
+VERSION = 1
+
 _PIECE = 4096
 """Rows of the store that are looked at together for statistics."""
 

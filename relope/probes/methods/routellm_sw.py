@@ -13,6 +13,8 @@ from relope.probes.protocol import Examples, Params, check_trainable
 from relope.probes.text import prompt_texts
 from relope.types import Progress, no_progress
 
+VERSION = 1
+
 Floats = npt.NDArray[np.float64]
 _ROWS = 512
 """Questions whose similarities to the training set are held at once."""

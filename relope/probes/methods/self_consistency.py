@@ -8,6 +8,8 @@ import numpy.typing as npt
 from relope.probes.protocol import Examples, Params
 from relope.probes.traces import FromTraces, StyleSettings, cluster_shares
 
+VERSION = 1
+
 
 class Method(FromTraces):
     """1 − uncertainty, where the uncertainty is 1 − the share of the largest answer cluster.

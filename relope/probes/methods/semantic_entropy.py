@@ -8,6 +8,8 @@ import numpy.typing as npt
 from relope.probes.protocol import Examples, Params
 from relope.probes.traces import FromTraces, StyleSettings, cluster_shares
 
+VERSION = 1
+
 
 class Method(FromTraces):
     """exp(−H), H = −Σ_c p_c log p_c in nats over clusters of equal parsed answers.

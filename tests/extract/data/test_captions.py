@@ -18,6 +18,7 @@ from relope.errors import InvalidInputError, NotFoundError, OutputError, Unsuppo
 from relope.extract import caption_endpoint
 from relope.extract.data.captions import read_captions
 from relope.spec import CaptionSpec, ExtractSpec
+from relope.steps.reopen import open_streams
 from relope.store import ActivationStore
 
 KEY = "sk-secret-of-the-test"
@@ -105,12 +106,12 @@ def asked(data, url, **more):
 def test_each_picture_is_asked_about_once_and_never_again(data, monkeypatch):
     monkeypatch.setenv("MY_KEY", KEY)
     with server(honest) as (url, seen):
-        outcome = steps.caption(asked(data, url, api_key_env="MY_KEY"))
-        assert len(seen) == 3 and not outcome.reused and "3 pictures described" in outcome.text
+        outcome = steps.run(asked(data, url, api_key_env="MY_KEY"))
+        assert len(seen) == 3 and not outcome.reused and "3 images described" in outcome.text
         path, authorization, body = seen[0]
         assert path == "/v1/chat/completions" and authorization == f"Bearer {KEY}"
         assert body["model"] == "big" and body["max_tokens"] == 256 and body["temperature"] == 0
-        again = steps.caption(asked(data, url))
+        again = steps.run(asked(data, url))
         assert again.reused and len(seen) == 3
     captions = read_captions(outcome.path)
     assert sorted(captions.by_image.values()) == [f"a square of ({n}, 0, 0)" for n in range(3)]
@@ -122,7 +123,7 @@ def test_a_busy_server_is_asked_again(data):
         return (429, {"Retry-After": "1"}, {"error": "slow down"}) if number in (1, 3) else honest(number, body)
 
     with server(busy) as (url, seen):
-        steps.caption(asked(data, url, workers=1))
+        steps.run(asked(data, url, workers=1))
         assert len(seen) == 5
 
 
@@ -132,13 +133,13 @@ def test_a_failure_keeps_what_was_made_and_the_next_run_goes_on(data):
 
     with server(dies) as (url, _):
         with pytest.raises(OutputError, match="answered 401") as error:
-            steps.caption(asked(data, url, workers=1))
+            steps.run(asked(data, url, workers=1))
         assert len(str(error.value).splitlines()) == 2
     path = data.parent / "captions.jsonl"
     assert len(read_captions(path).by_image) == 2
     path.write_bytes(path.read_bytes() + b'{"image": "cut o')
     with server(honest) as (url, seen):
-        steps.caption(asked(data, url))
+        steps.run(asked(data, url))
         assert len(seen) == 1
     assert len(read_captions(path).by_image) == 3 and b"cut o" not in path.read_bytes()
 
@@ -150,7 +151,7 @@ def test_the_key_follows_no_redirect_and_is_never_shown(data, monkeypatch):
             server(lambda n, body: (302, {"Location": f"{other}/chat/completions"}, {"error": KEY})) as (url, _),
             pytest.raises(OutputError, match="302") as error,
         ):
-            steps.caption(asked(data, url, api_key_env="MY_KEY"))
+            steps.run(asked(data, url, api_key_env="MY_KEY"))
         assert stolen == [] and KEY not in str(error.value)
 
 
@@ -160,14 +161,14 @@ def test_what_is_no_answer(data, reply):
         with pytest.raises(
             OutputError, match=r"/chat/completions sent no chat completion: .*\nwhat was captioned is kept"
         ):
-            steps.caption(asked(data, url, workers=1))
+            steps.run(asked(data, url, workers=1))
         assert len(seen) <= 2, "a server that speaks another language is not asked for it again"
 
 
 def test_an_answer_in_pieces(data):
     pieces = answer([{"type": "text", "text": " a red"}, {"type": "text", "text": " square"}])
     with server(lambda n, body: (200, {}, pieces)) as (url, _):
-        outcome = steps.caption(asked(data, url))
+        outcome = steps.run(asked(data, url))
     assert set(read_captions(outcome.path).by_image.values()) == {"a red square"}
 
 
@@ -176,7 +177,7 @@ def test_a_picture_that_the_server_refuses_is_skipped_and_named(data):
         return (400, {}, {"error": "content policy"}) if color_of(body)[0] == 0 else honest(number, body)
 
     with server(picky) as (url, seen):
-        outcome = steps.caption(asked(data, url, workers=1))
+        outcome = steps.run(asked(data, url, workers=1))
         assert len(seen) == 3 and len(read_captions(outcome.path).by_image) == 2
     (reason,) = outcome.facts["skipped"].values()
     assert "answered 400" in reason and "content policy" in reason and "1 skipped" in outcome.text
@@ -188,38 +189,38 @@ def test_a_server_that_refuses_every_picture_is_an_error(data):
 
     with server(closed) as (url, seen):
         with pytest.raises(OutputError, match=r"no such parameter.*\nit refused every picture"):
-            steps.caption(asked(data, url, workers=1))
+            steps.run(asked(data, url, workers=1))
         assert len(seen) <= 4
 
 
 def test_a_text_only_model_cannot_describe(data, tmp_path):
     folder = make("llama", tmp_path / "llama")
     with pytest.raises(UnsupportedError, match="cannot describe pictures"):
-        steps.caption(asked(data, None, model=str(folder), device="cpu"))
+        steps.run(asked(data, None, model=str(folder), device="cpu"))
 
 
 def test_mistakes(data):
     with pytest.raises(InvalidInputError, match="must be a web address"):
-        steps.caption(asked(data, "file:///etc/passwd"))
+        steps.run(asked(data, "file:///etc/passwd"))
     with pytest.raises(NotFoundError, match="no variable of that name"):
-        steps.caption(asked(data, "http://localhost:1", api_key_env="RELOPE_NO_SUCH_KEY"))
+        steps.run(asked(data, "http://localhost:1", api_key_env="RELOPE_NO_SUCH_KEY"))
     with pytest.raises(OutputError, match="cannot be reached"):
-        steps.caption(asked(data, "http://127.0.0.1:9/v1", workers=1))
+        steps.run(asked(data, "http://127.0.0.1:9/v1", workers=1))
     with server(honest) as (url, _):
-        steps.caption(asked(data, url))
+        steps.run(asked(data, url))
         with pytest.raises(InvalidInputError, match="made with model 'big'; choose another --out"):
-            steps.caption(asked(data, url, model="bigger"))
+            steps.run(asked(data, url, model="bigger"))
         with pytest.raises(InvalidInputError, match="made with the prompt"):
-            steps.caption(asked(data, url, prompt="Why?"))
+            steps.run(asked(data, url, prompt="Why?"))
     data.write_text('{"question": "a?", "answer": "b"}\n')
     with pytest.raises(InvalidInputError, match="has no pictures"):
-        steps.caption(asked(data, url, out=data.parent / "other.jsonl"))
+        steps.run(asked(data, url, out=data.parent / "other.jsonl"))
 
 
 def test_a_broken_picture_is_skipped_and_named(data):
     (data.parent / "1.png").write_bytes(b"no picture")
     with server(honest) as (url, seen):
-        outcome = steps.caption(asked(data, url))
+        outcome = steps.run(asked(data, url))
     assert len(seen) == 2 and len(outcome.facts["skipped"]) == 1 and "cannot be decoded" in outcome.text
 
 
@@ -227,7 +228,7 @@ def test_a_local_model_describes_too(data):
     spec = asked(
         data, None, model="tiny-vl", prompt="what color is it ?", device="cpu", dtype="float32", max_new_tokens=4
     )
-    outcome = steps.caption(spec)
+    outcome = steps.run(spec)
     assert len(read_captions(outcome.path).by_image) == 3
     assert all(text and "<" not in text for text in read_captions(outcome.path).by_image.values())
 
@@ -238,26 +239,26 @@ def test_a_batch_of_pictures_that_does_not_fit(data, monkeypatch, backbone):
 
     monkeypatch.setattr(type(backbone.model), "generate", full)
     with pytest.raises(InvalidInputError, match=r"2 pictures at a time do not fit .* fewer --workers"):
-        steps.caption(asked(data, None, model="tiny-vl", device="cpu"))
+        steps.run(asked(data, None, model="tiny-vl", device="cpu"))
 
 
 def test_text_only_reads_the_captions(data, tmp_path):
     with server(honest) as (url, _):
-        captions = steps.caption(asked(data, url)).path
+        captions = steps.run(asked(data, url)).path
     fields = {"model": "tiny-vl", "dataset": str(data), "device": "cpu", "max_new_tokens": 2, "text_only": True}
     out = tmp_path / "text.zarr"
-    assert steps.extract(ExtractSpec(**fields, captions=captions, out=out)).facts["computed"] == 6
+    assert steps.run(ExtractSpec(**fields, captions=captions, out=out)).facts["computed"] == 6
     with ActivationStore.open(out) as store:
         assert store.manifest.identity["captions"] == read_captions(captions).identity
         assert not (store.samples["n_tokens"] < 16).any()
-        samples = steps.open_streams(store).samples
+        samples = open_streams(store).samples
     assert samples["q1"].caption == "a square of (1, 0, 0)"
     assert samples["both"].caption == "Image 1: a square of (0, 0, 0)\nImage 2: a square of (1, 0, 0)"
     lines = captions.read_text().splitlines(True)
     captions.write_text("".join(lines[:1]))
     with pytest.raises(Exception, match="captions was"):
-        steps.extract(ExtractSpec(**fields, captions=captions, out=out))
-    fewer = steps.extract(ExtractSpec(**fields, captions=captions, out=tmp_path / "fewer.zarr"))
+        steps.run(ExtractSpec(**fields, captions=captions, out=out))
+    fewer = steps.run(ExtractSpec(**fields, captions=captions, out=tmp_path / "fewer.zarr"))
     assert all("no caption" in flaw["reason"] for flaw in fewer.facts["skipped"])
     assert fewer.facts["computed"] + len(fewer.facts["skipped"]) == 6
 

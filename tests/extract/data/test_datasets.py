@@ -169,7 +169,7 @@ def test_testmini_of_mathvision_is_apart_only_where_it_is_asked_for(hub, tmp_pat
     own = {sample.id: sample for split in dataset.splits for sample in dataset.load(split, None)}["1"]
     assert (mini.id, mini.split, mini.group, mini.answers) == ("testmini-1", "testmini", own.group, own.answers)
     out = tmp_path / "m.zarr"
-    steps.extract(ExtractSpec(model="tiny-vl", dataset="mathvision", split=("train", "test", "testmini"), out=out,
+    steps.run(ExtractSpec(model="tiny-vl", dataset="mathvision", split=("train", "test", "testmini"), out=out,
                               device="cpu", max_new_tokens=0))  # fmt: skip
     with ActivationStore.open(out) as store:
         rows = np.flatnonzero(store.samples["split"] != "testmini")
@@ -261,7 +261,7 @@ def test_labels_that_make_no_sense_are_flaws(monkeypatch, tmp_path):
 
 def test_extraction_by_default_is_of_aokvqa(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    outcome = steps.extract(ExtractSpec(model="tiny-vl", device="cpu", max_new_tokens=2))
+    outcome = steps.run(ExtractSpec(model="tiny-vl", device="cpu", max_new_tokens=2))
     assert str(outcome.path) == "runs/aokvqa.zarr" and outcome.facts["computed"] == 8
     with ActivationStore.open(outcome.path) as store:
         rows = rows_of(store, ("train",))

@@ -14,8 +14,7 @@ from relope.errors import InvalidInputError
 from relope.extract.data.dataset import open_dataset
 from relope.extract.data.flaws import find_flaws, read_skipped
 from relope.extract.data.pictures import decode
-from relope.reporting import store_facts
-from relope.spec import ExtractSpec
+from relope.spec import ExtractSpec, build
 from relope.store import ActivationStore, verify
 
 
@@ -95,37 +94,37 @@ def spec(path, out, **more):
 
 def test_bad_samples_are_skipped_named_and_shown(tmp_path):
     path, out = data_file(tmp_path / "data"), tmp_path / "s.zarr"
-    outcome = steps.extract(spec(path, out))
+    outcome = steps.run(spec(path, out))
     assert outcome.facts["computed"] == 4 and {flaw["id"] for flaw in outcome.facts["skipped"]} == BAD
     assert "6 samples skipped (q1: picture 1:" in outcome.text and "and 3 more" in outcome.text
     skipped = read_skipped(out)
     assert set(skipped) == BAD and skipped["q3"]["split"] == "test"
     assert "there is no file" in skipped["q3"]["reason"] and "million pixels" in skipped["q5"]["reason"]
     assert "tokens is longer than the 256" in skipped["q9"]["reason"]
-    assert verify(out, deep=True) == [] and store_facts(out)["skipped"] == 6
+    assert verify(out, deep=True) == [] and steps.run(build("store info", {"store": out})).facts["skipped"] == 6
     with ActivationStore.open(out) as store:
         assert not BAD & set(store.samples["id"])
 
 
 def test_again_it_is_the_same_and_mended_samples_come_in(tmp_path):
     path, out = data_file(tmp_path / "data"), tmp_path / "s.zarr"
-    steps.extract(spec(path, out))
+    steps.run(spec(path, out))
     parts = sorted((out / "parts").iterdir())
-    again = steps.extract(spec(path, out))
+    again = steps.run(spec(path, out))
     assert again.reused and len(again.facts["skipped"]) == 6 and sorted((out / "parts").iterdir()) == parts
     (tmp_path / "data" / "3.png").write_bytes(png("blue", (64, 64)))
-    mended = steps.extract(spec(path, out))
+    mended = steps.run(spec(path, out))
     assert mended.facts["computed"] == 1 and set(read_skipped(out)) == BAD - {"q3"}
 
 
 def test_strict_stops_before_anything_is_computed_and_keeps_what_is_there(tmp_path):
     path, out = data_file(tmp_path / "data", bad=False), tmp_path / "s.zarr"
-    steps.extract(spec(path, out, limit=5))
+    steps.run(spec(path, out, limit=5))
     data_file(tmp_path / "data")
     kept = [line for line in path.read_text().splitlines(True) if '"q1"' not in line and '"q3"' not in line]
     path.write_text("".join(kept))
     with pytest.raises(InvalidInputError, match=r"(?s)samples cannot be used: q5: .*drop --strict"):
-        steps.extract(spec(path, out, strict=True))
+        steps.run(spec(path, out, strict=True))
     with ActivationStore.open(out) as store:
         assert len(store.samples) == 5
     assert verify(out, deep=True) == []
@@ -135,7 +134,7 @@ def test_nothing_left_is_an_error(tmp_path):
     path = data_file(tmp_path / "data")
     path.write_text("".join(line for line in path.read_text().splitlines(True) if '"q3"' in line or '"q7"' in line))
     with pytest.raises(InvalidInputError, match="2 of 2 samples cannot be used"):
-        steps.extract(spec(path, tmp_path / "s.zarr"))
+        steps.run(spec(path, tmp_path / "s.zarr"))
     assert not (tmp_path / "s.zarr").exists(), "the name is free for a mended recipe"
 
 
@@ -153,7 +152,7 @@ def test_each_distinct_picture_is_decoded_once(monkeypatch, tmp_path):
 def test_text_that_holds_the_models_picture_token_is_a_flaw(tmp_path, backbone):
     path = data_file(tmp_path / "data", bad=False)
     path.write_text(path.read_text().replace("what color is it ?", f"what {backbone.processor.image_token} ?", 1))
-    outcome = steps.extract(spec(path, tmp_path / "s.zarr"))
+    outcome = steps.run(spec(path, tmp_path / "s.zarr"))
     assert [flaw["id"] for flaw in outcome.facts["skipped"]] == ["q0"] and outcome.facts["computed"] == 9
 
 
@@ -166,7 +165,7 @@ def test_so_is_text_that_holds_another_token_of_media(tmp_path, name, token):
     path = data_file(tmp_path / "data", bad=False)
     path.write_text(path.read_text().replace("what color is it ?", f"what {token} ?", 1))
     folder = make(name, tmp_path / "model")
-    outcome = steps.extract(spec(path, tmp_path / "s.zarr").model_copy(update={"model": str(folder)}))
+    outcome = steps.run(spec(path, tmp_path / "s.zarr").model_copy(update={"model": str(folder)}))
     assert [flaw["reason"].split(",")[0] for flaw in outcome.facts["skipped"]] == [f"its text holds {token}"]
     assert outcome.facts["computed"] == 9
 
@@ -174,6 +173,6 @@ def test_so_is_text_that_holds_another_token_of_media(tmp_path, name, token):
 def test_a_picture_that_the_processor_refuses_is_a_flaw(tmp_path):
     path = data_file(tmp_path / "data", bad=False)
     (tmp_path / "data" / "2.png").write_bytes(png("red", (1, 900)))
-    outcome = steps.extract(spec(path, tmp_path / "s.zarr"))
+    outcome = steps.run(spec(path, tmp_path / "s.zarr"))
     assert [flaw["id"] for flaw in outcome.facts["skipped"]] == ["q2"]
     assert "aspect ratio" in outcome.facts["skipped"][0]["reason"]

@@ -15,6 +15,7 @@ from relope.errors import InvalidInputError, NotFoundError, RelopeError
 from relope.extract.data.dataset import open_dataset
 from relope.extract.data.flaws import find_flaws, input_digest
 from relope.spec import ExtractSpec
+from relope.steps.reopen import open_streams
 from relope.store import ActivationStore
 
 
@@ -226,18 +227,18 @@ def questions(n, start=0):
 def test_from_a_file_to_a_store_that_grows(tmp_path):
     path, out = lines(tmp_path / "mine.jsonl", questions(12)), tmp_path / "mine.zarr"
     spec = ExtractSpec(model="tiny-vl", dataset=str(path), out=out, device="cpu", max_new_tokens=4)
-    assert steps.extract(spec).facts["computed"] == 12
+    assert steps.run(spec).facts["computed"] == 12
     with ActivationStore.open(out) as store:
         first = store.recipe_id
         assert set(store.samples["dataset"]) == {"mine"} and store.manifest.grader == "auto"
     lines(path, questions(15))
-    assert steps.extract(spec).facts["computed"] == 3
+    assert steps.run(spec).facts["computed"] == 3
     with ActivationStore.open(out) as store:
         assert store.recipe_id == first and len(store.samples) == 15
-    streamed = steps.open_streams(ActivationStore.open(out))
+    streamed = open_streams(ActivationStore.open(out))
     assert len(streamed.samples) == 15
     lines(path, [{**row, "caption": "new"} for row in questions(15)])
-    assert steps.extract(spec).reused
+    assert steps.run(spec).reused
     lines(path, [{**questions(15)[0], "answer": "blue"}, *questions(15)[1:]])
     with pytest.raises(InvalidInputError, match=r"1 samples have changed .*first: q0"):
-        steps.extract(spec)
+        steps.run(spec)

@@ -11,6 +11,7 @@ from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.data.dataset import open_dataset
 from relope.extract.data.perturb import DEFAULTS, Perturbation, apply, parse, perturbed
 from relope.spec import ExtractSpec
+from relope.steps.reopen import open_streams
 from relope.store import ActivationStore
 
 
@@ -79,7 +80,7 @@ def test_a_perturbed_store_is_another_recipe_over_the_same_groups(tmp_path, stor
     common = {"model": "tiny-vl", "dataset": "tiny", "split": ("test",), "limit": 20, "device": "cpu"}
     for name in ("noise:0.5", "noise:0.4"):
         out = tmp_path / f"{name[-1]}.zarr"
-        steps.extract(ExtractSpec(**common, perturb=name, out=out))
+        steps.run(ExtractSpec(**common, perturb=name, out=out))
     with ActivationStore.open(store_path) as clean, ActivationStore.open(tmp_path / "5.zarr") as noisy:
         assert noisy.manifest.identity["perturbation"] == {"kind": "noise", "strength": 0.5}
         assert "perturbation" not in clean.manifest.identity
@@ -88,9 +89,9 @@ def test_a_perturbed_store_is_another_recipe_over_the_same_groups(tmp_path, stor
         assert len(pairs) == 20 and (pairs["group"] == pairs["group_clean"]).all()
         assert (pairs["image_digests"] == pairs["image_digests_clean"]).all()
         assert (pairs["content"] != pairs["content_clean"]).all()
-    streams = steps.open_streams(ActivationStore.open(tmp_path / "5.zarr"))
+    streams = open_streams(ActivationStore.open(tmp_path / "5.zarr"))
     name = next(iter(open_dataset("tiny").load("test", 1))).id
     clean_sample = open_dataset("tiny").load("test", 1)[0]
     assert streams.samples[name].pictures[0].open().tobytes() != clean_sample.pictures[0].open().tobytes()
     with pytest.raises(Exception, match=r"perturbation.strength was 0.5, now 0.4"):
-        steps.extract(ExtractSpec(**common, perturb="noise:0.4", out=tmp_path / "5.zarr"))
+        steps.run(ExtractSpec(**common, perturb="noise:0.4", out=tmp_path / "5.zarr"))

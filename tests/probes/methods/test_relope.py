@@ -18,6 +18,7 @@ from relope.probes.lora import TARGETS, Adapter, attach, share, target_shapes
 from relope.probes.protocol import make
 from relope.probes.replay import BlockReplay, last_of, read_batch
 from relope.spec import ExtractSpec, FitSpec
+from relope.steps.reopen import open_streams
 from relope.store import ActivationStore
 
 
@@ -28,7 +29,7 @@ def one_batch(tmp_path_factory):
     spec = ExtractSpec(
         model="tiny-vl", dataset="tiny", split=("test",), limit=12, batch_size=12, out=path, device="cpu"
     )
-    steps.extract(spec)
+    steps.run(spec)
     with ActivationStore.open(path) as opened:
         yield opened
 
@@ -196,7 +197,7 @@ def test_another_layer_than_the_routers_is_refused(training, testing, tmp_path):
 
 
 def test_steps_open_streams_from_the_store_alone(store):
-    opened = steps.open_streams(store)
+    opened = open_streams(store)
     assert opened.backbone.name == "tiny-vl" and len(opened.samples) > 1000
 
 
@@ -257,11 +258,11 @@ def test_a_block_that_the_store_lacks_is_taken_from_the_checkpoint(tmp_path):
     path = tmp_path / "three.zarr"
     spec = ExtractSpec(model="tiny-vl", dataset="tiny", split=("test",), limit=40, layers=("2", "3", "4"), out=path,
                        device="cpu")  # fmt: skip
-    steps.extract(spec)
+    steps.run(spec)
     assert not (path / "block_3").exists()
     asked = {"epochs": 1}
-    steps.fit(FitSpec(method="relope", store=path, split=("test",), layer=3, device="cpu", set=asked))
+    steps.run(FitSpec(method="relope", store=path, split=("test",), layer=3, device="cpu", set=asked))
     assert torch.equal(
         BlockReplay.open(ActivationStore.open(path), 3, "cpu").block.self_attn.q_proj.weight,
-        steps.open_streams(ActivationStore.open(path), "cpu").model.get_decoder().layers[2].self_attn.q_proj.weight,
+        open_streams(ActivationStore.open(path), "cpu").model.get_decoder().layers[2].self_attn.q_proj.weight,
     )

@@ -13,9 +13,9 @@ from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError, StoreError
 from relope.probes.protocol import Examples, make
 from relope.spec import SweepSpec
+from relope.steps.sweep_runs import SharedStore
 from relope.store import ActivationStore
 from relope.store.grades import labelled
-from relope.sweeps import SharedStore
 
 GRID = {"lora_rank": (2, 4), "beta": (0.0, 0.1)}
 
@@ -25,7 +25,7 @@ def swept(store_path, tmp_path_factory):
     """A finished sweep of relope: 2 × 2 settings, 2 seeds."""
     spec = SweepSpec(method="relope", store=store_path, grid=GRID, seeds=2, set={"epochs": 2},
                      out=tmp_path_factory.mktemp("sweep") / "runs.parquet", device="cpu")  # fmt: skip
-    return spec, steps.sweep(spec)
+    return spec, steps.run(spec)
 
 
 def test_every_run_is_in_the_table(swept):
@@ -55,7 +55,7 @@ def test_a_run_is_the_fit_with_that_seed_and_setting(swept, store):
 def test_a_run_keeps_the_samples_it_was_judged_on(method, grid, store_path, store, tmp_path):
     few = {} if method == "question-kind" else {"epochs": 2}
     spec = SweepSpec(method=method, store=store_path, grid=grid, seeds=2, set=few, out=tmp_path / "x", device="cpu")
-    (setting,) = steps.sweep(spec).facts["settings"]
+    (setting,) = steps.run(spec).facts["settings"]
     rows = pl.read_parquet(spec.out).to_dicts()
     labels, _ = labelled(store, ("train",), None)
     groups = store.samples[labels]["group"].to_list()
@@ -75,7 +75,7 @@ def test_the_table_of_an_older_version_is_swept_again(swept, store_path, tmp_pat
     old = pl.read_parquet(swept[0].out).drop("held_group", "held_correct", "held_score")
     old.with_columns(data=pl.lit("of version 1")).write_parquet(tmp_path / "old.parquet")
     spec = swept[0].model_copy(update={"out": tmp_path / "old.parquet", "grid": {"lora_rank": (2,)}, "seeds": 1})
-    assert steps.sweep(spec).facts["computed"] == 1 and len(pl.read_parquet(tmp_path / "old.parquet")) == 1
+    assert steps.run(spec).facts["computed"] == 1 and len(pl.read_parquet(tmp_path / "old.parquet")) == 1
 
 
 def test_the_best_mean_over_seeds_is_selected(swept):
@@ -93,8 +93,8 @@ def test_the_best_mean_over_seeds_is_selected(swept):
 
 def test_again_reuses_all_and_a_larger_grid_fits_what_is_new(swept):
     spec, _ = swept
-    assert steps.sweep(spec).facts["computed"] == 0 and steps.sweep(spec).reused
-    larger = steps.sweep(spec.model_copy(update={"grid": {**GRID, "beta": (0.0, 0.1, 1.0)}, "seeds": 1}))
+    assert steps.run(spec).facts["computed"] == 0 and steps.run(spec).reused
+    larger = steps.run(spec.model_copy(update={"grid": {**GRID, "beta": (0.0, 0.1, 1.0)}, "seeds": 1}))
     assert larger.facts["computed"] == 2 and larger.facts["runs"] == 6
 
 
@@ -113,15 +113,15 @@ def test_an_interrupted_sweep_goes_on(store_path, tmp_path, monkeypatch):
 
     monkeypatch.setattr(sweeps, "_fit", third_fails)
     with pytest.raises(KeyboardInterrupt):
-        steps.sweep(spec)
+        steps.run(spec)
     monkeypatch.undo()
-    assert steps.sweep(spec).facts["computed"] == 2
+    assert steps.run(spec).facts["computed"] == 2
     table = pl.read_parquet(spec.out)
     assert sorted(table.select("layer", "seed").rows()) == [(3, 0), (3, 1), (4, 0), (4, 1)]
 
 
 def test_methods_that_hold_nothing_out_are_judged_on_a_split_of_ours(store_path, tmp_path):
-    found = steps.sweep(SweepSpec(method="question-kind", store=store_path, grid={"c": (0.1, 1)}, seeds=2,
+    found = steps.run(SweepSpec(method="question-kind", store=store_path, grid={"c": (0.1, 1)}, seeds=2,
                                   out=tmp_path / "runs.parquet"))  # fmt: skip
     assert pl.read_parquet(tmp_path / "runs.parquet")["best_epoch"].null_count() == 4
     assert 0 < found.facts["inner_auc"] < 1
@@ -155,7 +155,7 @@ def test_mistakes_are_said(change, error, message, store_path, tmp_path):
         change = {"out": tmp_path / "damaged"}
         change["out"].write_bytes(b"no parquet")
     with pytest.raises(error, match=message):
-        steps.sweep(SweepSpec(**{"method": "probe", "store": store_path, "out": tmp_path / "x", **change}))
+        steps.run(SweepSpec(**{"method": "probe", "store": store_path, "out": tmp_path / "x", **change}))
 
 
 def test_the_command_takes_grids(store_path, tmp_path):

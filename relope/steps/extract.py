@@ -1,4 +1,4 @@
-"""The steps ``extract`` and ``plan``: from a data set and a model to a graded store, or to its price."""
+"""The step ``extract``: from a data set and a model to a graded store."""
 
 import shutil
 import time
@@ -10,33 +10,38 @@ from typing import Any
 from relope.errors import InvalidInputError
 from relope.extract.batches import Batches
 from relope.extract.bill import draw_up, warn_if_full
-from relope.extract.data.dataset import DataSet, check_splits, load_samples, open_dataset
-from relope.extract.grading.grader import open_grader
-from relope.extract.intake import Intake, additions, take_in
+from relope.extract.data.dataset import DataSet, dataset_name, open_dataset
+from relope.extract.intake import Intake, take_in
 from relope.extract.loop import run_units
-from relope.extract.model.backbone import Backbone, open_backbone, open_skeleton
-from relope.extract.model.card import open_card
+from relope.extract.model.backbone import Backbone
 from relope.extract.plan import halvings, make_plan, note_halving, read_plan
-from relope.extract.recipe import answer_tokens, make_extras, make_manifest, parse_layers, save_block
+from relope.extract.recipe import answer_tokens, make_extras, make_manifest, save_block
 from relope.extract.selfcheck import check_padding
-from relope.extract.timing import time_batches
-from relope.spec import ExtractSpec, GradeSpec, PlanSpec
-from relope.steps import Outcome, Watch, grade
-from relope.store import StoreWriter, create_or_open, plan_path
-from relope.types import Sample
+from relope.spec import ExtractSpec
+from relope.steps.extraction import check_names, open_model, read_samples
+from relope.steps.grade import grade_store
+from relope.steps.outputs import store_path
+from relope.steps.step import Step
+from relope.store import ActivationStore, StoreWriter, create_or_open, plan_path
+from relope.types import Outcome, Sample, Watch
 
 
-def extract_store(spec: ExtractSpec, watch: Watch) -> Outcome:
+def output(spec: ExtractSpec) -> Path:
+    """Return the store's folder."""
+    return spec.out or store_path(dataset_name(spec.dataset))
+
+
+def run(spec: ExtractSpec, watch: Watch) -> Outcome:
     """Run a model once over a data set into a store, then grade its answers."""
-    _check_names(spec)
+    check_names(spec)
     dataset = open_dataset(spec.dataset)
-    samples = _read(dataset, spec, watch)
-    backbone = _open(spec)
+    samples = read_samples(dataset, spec, watch)
+    backbone = open_model(spec)
     manifest = make_manifest(backbone, dataset, spec)
     if not backbone.card.source.startswith("package:"):
         check_padding(backbone, manifest.layers)
-    existed = _out(spec, dataset).exists()
-    writer = create_or_open(_out(spec, dataset), manifest, codec=spec.codec)
+    existed = output(spec).exists()
+    writer = create_or_open(output(spec), manifest, codec=spec.codec)
     writer.sweep()
     save_block(backbone, writer.path, manifest.layers)
     n_reused = _reuse(spec, writer, samples, watch)
@@ -56,16 +61,6 @@ def extract_store(spec: ExtractSpec, watch: Watch) -> Outcome:
         return outcome
     text = f"{n_reused} samples taken from {spec.reuse}; {outcome.text}"
     return replace(outcome, text=text, facts={**outcome.facts, "reused": n_reused})
-
-
-def _check_names(spec: ExtractSpec) -> None:
-    """Tell a misspelt name or a layer that is not there before anything is fetched."""
-    card = open_card(spec.model)
-    if card.n_blocks:
-        parse_layers(spec.layers, card.n_blocks, card.layer)
-    if spec.grader:
-        open_grader(spec.grader)
-    additions(spec)
 
 
 def _reuse(spec: ExtractSpec, writer: StoreWriter, samples: Sequence[Sample], watch: Watch) -> int:
@@ -106,7 +101,7 @@ def _compute(
     facts |= {"halved": halvings(plan_file), "skipped": [vars(flaw) for flaw in intake.flaws]}
     text = f"{done} → {writer.path}"
     if batches.max_new_tokens:
-        graded = grade(GradeSpec(store=str(writer.path), responses=None, grader=spec.grader))
+        graded = grade_store(ActivationStore.open(writer.path), spec.grader)
         facts["accuracy"] = graded.facts["accuracy"]
         text += f", accuracy {facts['accuracy']:.3f}"
     return Outcome(writer.path, not n, f"{text}{_halved_note(facts['halved'])}{intake.note}", facts)
@@ -116,36 +111,11 @@ def _halved_note(halved: Sequence[Any]) -> str:
     return f"; memory ran out {len(halved)} times and batches were halved (plan.json names them)" if halved else ""
 
 
-def plan_store(spec: PlanSpec, watch: Watch) -> Outcome:
-    """Say what an extraction will cost on disk and, if some samples may be run, in time."""
-    _check_names(spec)
-    dataset = open_dataset(spec.dataset)
-    samples = _read(dataset, spec, watch)
-    backbone = _open(spec) if spec.measure else open_skeleton(spec.model, spec.device, spec.dtype)
-    layers = parse_layers(spec.layers, len(backbone.blocks), backbone.default_layer)
-    stored = str(backbone.dtype).removeprefix("torch.") if spec.store_dtype == "auto" else spec.store_dtype
-    out = _out(spec, dataset)
-    bill = draw_up(backbone, samples, layers, stored, out, spec.text_only)
-    if spec.measure:
-        batches = Batches(backbone, layers, answer_tokens(dataset, spec), stored, make_extras(spec), spec.text_only)
-        with watch("measure (batches)") as progress:
-            timing = time_batches(batches, samples, spec.batch_size or backbone.card.batch_size, spec.measure, progress)
-        bill = replace(bill, timing=timing)
-    return Outcome(out, False, "\n".join(bill.lines(spec.tokens, out)), bill.facts())
+def grader_of(spec: ExtractSpec) -> list[tuple[str, str]]:
+    """Return the grader that answers are judged by when none is named: what the store says, once it is there."""
+    if spec.grader is not None or not (output(spec) / "zarr.json").is_file():
+        return []
+    return [("graders", ActivationStore.open(output(spec)).manifest.grader)]
 
 
-def _open(spec: ExtractSpec) -> Backbone:
-    spread = spec.device_map == "auto"
-    return open_backbone(spec.model, spec.device, spec.dtype, spec.attn, spread=spread, quantize=spec.quantize)
-
-
-def _read(dataset: DataSet, spec: ExtractSpec, watch: Watch) -> list[Sample]:
-    with watch("read data") as progress:
-        progress(0, 1)
-        samples = load_samples(dataset, check_splits(dataset, spec.split), spec.limit)
-        progress(1, 1)
-    return samples
-
-
-def _out(spec: ExtractSpec, dataset: DataSet) -> Path:
-    return spec.out or Path("runs") / f"{dataset.name}.zarr"
+STEP = Step(run, output, version=1, alone=True, grows=True, plugins=grader_of)

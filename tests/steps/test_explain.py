@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from relope import explaining, steps
+from relope import steps
+from relope.steps import explain as explaining
 from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.pages.attention_figure import Patches, Word, draw, page, scale
@@ -20,7 +21,7 @@ from relope.spec import ExplainSpec, FitSpec
 def router(store_path, tmp_path_factory):
     out = tmp_path_factory.mktemp("routers") / "attention-probe"
     asked = {"epochs": 3, "lr": 0.01}
-    steps.fit(FitSpec(method="attention-probe", store=store_path, out=out, set=asked, device="cpu"))
+    steps.run(FitSpec(method="attention-probe", store=store_path, out=out, set=asked, device="cpu"))
     return out
 
 
@@ -34,7 +35,7 @@ def sample(store_path):
 @pytest.fixture(scope="module")
 def facts(router, store_path, sample, tmp_path_factory):
     out = tmp_path_factory.mktemp("explained")
-    return steps.explain(ExplainSpec(router=router, store=store_path, sample=sample, out=out)).facts, out
+    return steps.run(ExplainSpec(router=router, store=store_path, sample=sample, out=out)).facts, out
 
 
 def test_every_token_is_there_once_with_its_weight(facts, store, sample, router):
@@ -87,17 +88,17 @@ def test_the_command_prints_json(router, store_path, sample, tmp_path):
 
 
 def test_other_methods_and_samples_are_refused(router, store_path, sample, tmp_path):
-    steps.fit(FitSpec(method="probe", store=store_path, out=tmp_path / "probe", set={"epochs": 1}, device="cpu"))
+    steps.run(FitSpec(method="probe", store=store_path, out=tmp_path / "probe", set={"epochs": 1}, device="cpu"))
     with pytest.raises(InvalidInputError, match=r"probe weighs no tokens.*can be: attention-probe"):
-        steps.explain(ExplainSpec(router=tmp_path / "probe", store=store_path, sample=sample))
+        steps.run(ExplainSpec(router=tmp_path / "probe", store=store_path, sample=sample))
     with pytest.raises(NotFoundError, match="unknown sample 'nobody'"):
-        steps.explain(ExplainSpec(router=router, store=store_path, sample="nobody"))
+        steps.run(ExplainSpec(router=router, store=store_path, sample="nobody"))
 
 
 def test_without_model_and_data_the_weights_are_still_shown(router, store_path, sample, tmp_path, monkeypatch):
     monkeypatch.setattr(explaining, "_tokenizer", lambda store: None)
     monkeypatch.setattr(steps, "recorded_dataset", lambda store: (_ for _ in ()).throw(NotFoundError("no <data> here")))
-    outcome = steps.explain(ExplainSpec(router=router, store=store_path, sample=sample, out=tmp_path))
+    outcome = steps.run(ExplainSpec(router=router, store=store_path, sample=sample, out=tmp_path))
     assert sum(entry["weight"] for entry in outcome.facts["tokens"]) == pytest.approx(1, abs=1e-5)
     assert "not shown: no &lt;data&gt; here" in outcome.path.read_text()
 

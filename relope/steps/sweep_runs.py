@@ -1,11 +1,10 @@
-"""Many fits of one method in one process: every combination of settings, some seeds each."""
+"""The runs of a sweep: many fits of one method in one process, every combination of settings, some seeds each."""
 
-import dataclasses
 import functools
 import io
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from relope import registry
 from relope.errors import InvalidInputError, StoreError
 from relope.evaluate.numbers.draws import Drawn, mean
 from relope.evaluate.numbers.heldout import HELD, draw_runs, held_out
 from relope.probes.protocol import Examples, make, method_class
 from relope.provenance import digest, write_bytes
-from relope.spec import SweepSpec
 from relope.store import ActivationStore
 from relope.types import Progress
-from relope.version import __version__
 
 _INNER_SHARE = 0.15
 """Held out for methods that hold out nothing themselves."""
@@ -70,38 +68,60 @@ class Run:
         return digest([method, data, self.settings, self.layer, self.seed])
 
 
-def data_digest(store: ActivationStore, samples: Sequence[tuple[str, str]], correct: npt.NDArray[np.bool_]) -> str:
-    """Return a digest of what all runs learn from (ids and contents of samples, verdicts) and of what fits them."""
-    return digest([FORMAT_VERSION, __version__, store.recipe_id, samples, correct.tolist()])
+def data_digest(
+    version: int, method: str, store: ActivationStore, rows: npt.NDArray[np.int64], correct: npt.NDArray[np.bool_]
+) -> str:
+    """Return a digest of what all runs learn from (ids and contents of samples, grades) and of what fits them."""
+    fitted_by = [FORMAT_VERSION, version, registry.version("methods", method)]
+    samples = store.samples[rows].select("id", "content").rows()
+    return digest([fitted_by, store.recipe_id, samples, correct.tolist()])
 
 
-def planned(spec: SweepSpec, layer: int) -> list[Run]:
+@dataclass(frozen=True)
+class Grid:
+    """What a sweep varies.
+
+    Attributes:
+        method: CLI name.
+        values: setting (or ``layer``) → its values.
+        fixed: settings of all runs.
+        seeds: fits of each combination.
+        first_seed: the first of the seeds.
+    """
+
+    method: str
+    values: Mapping[str, Sequence[Any]]
+    fixed: Mapping[str, Any]
+    seeds: int
+    first_seed: int
+
+
+def planned(grid: Grid, layer: int) -> list[Run]:
     """Return every run, those of one layer together.
 
     Args:
-        spec: the grid; ``layer`` in it takes the place of the argument.
+        grid: what varies; ``layer`` in it takes the place of the argument.
         layer: block that is read otherwise.
 
     Raises:
         InvalidInputError: the method trains nothing, or a setting is unknown or not allowed.
     """
-    if not method_class(spec.method).trains:
-        raise InvalidInputError(f"{spec.method} trains nothing, so there is nothing to sweep; use `relope predict`")
-    fixed = {**spec.set, **({"mode": spec.mode} if spec.mode else {})}
-    keys = sorted(spec.grid, key=lambda key: key != LAYER)
-    found = []
-    for values in itertools.product(*(spec.grid[key] for key in keys)):
+    if not method_class(grid.method).trains:
+        raise InvalidInputError(f"{grid.method} trains nothing, so nothing can be swept", hint="use `relope predict`")
+    keys = sorted(grid.values, key=lambda key: key != LAYER)
+    runs = []
+    for values in itertools.product(*(grid.values[key] for key in keys)):
         chosen = dict(zip(keys, values, strict=True))
-        settings = {**fixed, **{key: value for key, value in chosen.items() if key != LAYER}}
-        make(spec.method, settings)
-        at = chosen.get(LAYER, layer)
-        if type(at) is not int:
-            raise InvalidInputError(f"--grid layer={at!r} is no block number; give whole numbers like --grid layer=3,4")
-        found += [Run(chosen, settings, at, spec.seed + number) for number in range(spec.seeds)]
-    return found
+        settings = {**grid.fixed, **{key: value for key, value in chosen.items() if key != LAYER}}
+        make(grid.method, settings)
+        block = chosen.get(LAYER, layer)
+        if type(block) is not int:
+            raise InvalidInputError(f"layer={block!r} is no block number", hint="e.g. --grid layer=3,4")
+        runs += [Run(chosen, settings, block, grid.first_seed + number) for number in range(grid.seeds)]
+    return runs
 
 
-def sweep(
+def fit_runs(
     method: str, runs: Sequence[Run], examples: Sequence[Examples], path: Path, data: str, progress: Progress
 ) -> tuple[pl.DataFrame, int]:
     """Fit what the file does not have yet; it is rewritten after every fit.
@@ -219,41 +239,3 @@ def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]], drawn: Sequen
             best_epoch=float(np.median(epochs)) if epochs else None,
             seconds=float(sum(row["seconds"] for _, row, _ in members)),
         )
-
-
-def shown(
-    spec: SweepSpec, settings: Sequence[Setting], n_runs: int, computed: int, path: Path
-) -> tuple[str, dict[str, Any]]:
-    """Return the outcome's line and facts: the selected combination, and a table of all of them."""
-    best = max(settings, key=lambda setting: setting.inner_auc)
-    rows = [
-        (
-            *(str(value) for value in setting.chosen.values()),
-            f"{setting.inner_auc:.4f}",
-            "—" if setting.ci95 is None else f"{setting.ci95[0]:.4f}–{setting.ci95[1]:.4f}",
-            "—" if setting.deviation is None else f"{setting.deviation:.4f}",
-            "—" if setting.best_epoch is None else f"{setting.best_epoch:g}",
-            f"{setting.seconds:.1f}",
-            "← selected" if setting is best else "",
-        )
-        for setting in settings
-    ]
-    columns = (*best.chosen, "inner AUC", "95 % interval", "sd", "best epoch", "seconds", "")
-    picked = {key: value for key, value in best.chosen.items() if key != LAYER}
-    layer = best.chosen.get(LAYER, spec.layer)
-    flags = [f"--layer {layer}"] if layer else []
-    flags += [f"--mode {spec.mode}"] if spec.mode else []
-    flags += [f"--set {key}={value}" for key, value in {**spec.set, **picked}.items()]
-    fewest, most = (pick(one.n_held[at] for one in settings) for at, pick in enumerate((min, max)))
-    held = f"{fewest:,}" if fewest == most else f"{fewest:,}–{most:,}"
-    command = " ".join([f"relope fit {spec.method} --store {spec.store}", *flags])
-    facts = {
-        "runs": n_runs,
-        "computed": computed,
-        "selected": best.chosen,
-        "inner_auc": best.inner_auc,
-        "settings": [dataclasses.asdict(setting) for setting in settings],
-        "fit": command,
-        "table": (f"{spec.method}: inner validation AUC, mean of {spec.seeds} seeds, n={held} a run", columns, rows),
-    }
-    return f"{n_runs} runs, {computed} fitted now → {path}\nfit what was selected: {command}", facts

@@ -3,38 +3,48 @@
 import time
 from pathlib import Path
 
+from relope import registry
 from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
-from relope.fits import device_here, ensure_block
-from relope.probes.router import check_recipe, open_router, scores_path
+from relope.probes.protocol import Examples
+from relope.probes.router import check_recipe, open_router
 from relope.provenance import digest
 from relope.spec import PredictSpec
-from relope.steps import Outcome, Watch, examples_of, open_streams, pick_layer
+from relope.steps.outputs import scores_path
+from relope.steps.reopen import device_here, ensure_block, open_streams, pick_layer
+from relope.steps.step import Step
 from relope.store import ActivationStore
 from relope.store.grades import rows_of, verdicts_of
-from relope.version import __version__
+from relope.types import Outcome, Watch
+
+VERSION = 1
 
 
-def score_samples(spec: PredictSpec, watch: Watch) -> Outcome:
+def output(spec: PredictSpec) -> Path:
+    """Return the file of the scores, called like the router's folder, or like a method that trains nothing."""
+    return spec.out or scores_path(spec.store, Path(spec.router).name)
+
+
+def run(spec: PredictSpec, watch: Watch) -> Outcome:
     """Score a store's samples with a router, or with a method that trains nothing."""
+    out = output(spec)
     store = ActivationStore.open(spec.store)
     router, probe = open_router(spec.router)
-    out = spec.out or scores_path(spec.store, Path(spec.router).name if router.fingerprint else router.method)
     rows = rows_of(store, spec.split)
-    ids = store.samples[rows]["id"].to_list()
-    verdicts = verdicts_of(store, rows, spec.grades)
-    read = verdicts.rows() if verdicts is not None and getattr(probe, "reads_verdicts", False) else None
-    content = store.samples[rows]["content"].to_list()
-    fingerprint = digest([router.method, router.fingerprint, store.recipe_id, content, ids, read, __version__])
+    samples = store.samples[rows]
+    parsed = verdicts_of(store, rows, spec.grades)
+    read = parsed.rows() if parsed is not None and getattr(probe, "reads_verdicts", False) else None
+    asked = [VERSION, router.method, registry.version("methods", router.method), router.fingerprint, store.recipe_id]
+    fingerprint = digest([asked, samples.select("id", "content").rows(), read])
     if out.exists() and read_scores(out).meta.fingerprint == fingerprint:
         return Outcome(out, True, f"scores of {router.method} up to date → {out}")
     note = check_recipe(spec.router, router, store, spec.transfer)
-    layer = pick_layer(store, router.layer or None, probe.layers)
+    layer, device = pick_layer(store, router.layer or None, probe.layers), device_here(spec.device)
     ensure_block(store, probe, layer)
     streamed = router.settings.get("mode", "cached") != "cached"
-    streams = open_streams(store, device_here(spec.device)) if streamed else None
+    streams = open_streams(store, device) if streamed else None
     begun, bytes_before = time.perf_counter(), store.bytes_read
     with watch(f"predict {router.method}"):
-        scores = probe.predict_proba(examples_of(store, rows, None, layer, streams, spec.device, verdicts))
+        scores = probe.predict_proba(Examples(store, rows, None, layer, streams, device, parsed))
     meta = ScoresMeta(
         method=router.method,
         seconds_fit=router.seconds_fit if probe.trains else None,
@@ -53,5 +63,8 @@ def score_samples(spec: PredictSpec, watch: Watch) -> Outcome:
         identity=store.manifest.identity,
         learned=router.splits if router.recipe_id == store.recipe_id else [],
     )
-    write_scores(out, ids, scores, meta)
-    return Outcome(out, False, f"{len(ids)} samples scored by {router.method} → {out}", {"samples": len(ids)})
+    write_scores(out, samples["id"].to_list(), scores, meta)
+    return Outcome(out, False, f"{len(samples)} samples scored by {router.method} → {out}", {"samples": len(samples)})
+
+
+STEP = Step(run, output, version=VERSION)

@@ -16,17 +16,20 @@ from relope.evaluate.numbers.costs import Costs, cost_of, read_prices
 from relope.evaluate.numbers.inputs import MethodScores, ReportInputs
 from relope.evaluate.numbers.persample import perturbation_name
 from relope.evaluate.scores import Scores, align, read_scores
-from relope.extract.data.flaws import read_skipped
 from relope.probes.protocol import method_class
-from relope.probes.router import scores_path, split_name
+from relope.probes.router import split_name
 from relope.provenance import digest, versions
 from relope.spec import EvaluateSpec
-from relope.store import ActivationStore, info
-from relope.store.grades import correct_of, labelled, read_grades
-from relope.version import __version__
+from relope.steps.outputs import scores_path
+from relope.steps.reopen import recorded_dataset
+from relope.store import ActivationStore
+from relope.store.grades import correct_of, labelled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+VERSION = 1
+"""Of a report: raised when the same scores and grades give other numbers or another page."""
 
 TINY_CAVEAT = (
     "The pictures, the questions and both models are our own miniature: a 1.6 M-parameter model with 16 picture "
@@ -89,18 +92,6 @@ def finished_report(out: Path, inputs: ReportInputs) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError):
         return None
     return found if same else None
-
-
-def store_facts(path: Path | str) -> dict[str, Any]:
-    """Return what ``relope store info`` shows: the store's numbers, and its accuracy by split."""
-    store = ActivationStore.open(path)
-    facts = {**info(store), "skipped": len(read_skipped(store.path))}
-    try:
-        graded = read_grades(store, None)
-    except NotFoundError:
-        return {**facts, "accuracy": None}
-    means = graded.group_by("split").agg(pl.col("correct").mean()).sort("split")
-    return {**facts, "accuracy": dict(zip(means["split"], means["correct"], strict=True))}
 
 
 def _of_same_model(store: ActivationStore, labels: ActivationStore) -> ActivationStore:
@@ -290,7 +281,7 @@ def _provenance(
         "seed": spec.seed,
     }
     labels = [correct.tolist(), None if large_correct is None else large_correct.tolist()]
-    return {**parts, "fingerprint": digest([parts, labels, __version__]), "versions": versions()}
+    return {**parts, "fingerprint": digest([parts, labels, VERSION]), "versions": versions()}
 
 
 def _pictures(store: ActivationStore, splits: tuple[str, ...]) -> "Callable[[str], Image | None]":
@@ -298,8 +289,6 @@ def _pictures(store: ActivationStore, splits: tuple[str, ...]) -> "Callable[[str
 
     @functools.cache
     def samples() -> dict[str, Any]:
-        from relope.steps import recorded_dataset
-
         try:
             dataset = recorded_dataset(store)
             return {sample.id: sample for split in splits for sample in dataset.load(split, None)}

@@ -1,4 +1,4 @@
-"""Which tokens of a sample a router looks at: weights, words and patches for one picture."""
+"""The step ``explain``: which tokens of a sample a router looks at."""
 
 import base64
 import html
@@ -15,17 +15,26 @@ from relope import registry
 from relope.errors import InvalidInputError, RelopeError, unknown
 from relope.evaluate.pages.attention_figure import Patches, Word, draw, page
 from relope.probes.protocol import Examples, method_class
-from relope.probes.router import explained_folder, open_router
+from relope.probes.router import open_router
 from relope.provenance import write_bytes
 from relope.spec import ExplainSpec
+from relope.steps.outputs import explained_folder
+from relope.steps.reopen import recorded_dataset
+from relope.steps.step import Step
 from relope.store import ActivationStore
+from relope.types import Outcome, Watch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def explained(spec: ExplainSpec) -> tuple[Path, bool, str, dict[str, Any]]:
-    """Write picture and page of one sample; return the page, False, a line and the facts.
+def output(spec: ExplainSpec) -> Path:
+    """Return the folder of the page."""
+    return spec.out or explained_folder(spec.store, spec.sample)
+
+
+def run(spec: ExplainSpec, watch: Watch) -> Outcome:
+    """Write picture and page of one sample.
 
     Raises:
         NotFoundError: no such sample.
@@ -54,8 +63,8 @@ def explained(spec: ExplainSpec) -> tuple[Path, bool, str, dict[str, Any]]:
 def _write(
     spec: ExplainSpec, store: ActivationStore, sample: dict[str, Any], score: float,
     words: list[Word], patches: list[Patches], weights: npt.NDArray[np.float32],
-) -> tuple[Path, bool, str, dict[str, Any]]:  # fmt: skip
-    out = spec.out or explained_folder(spec.store, spec.sample)
+) -> Outcome:  # fmt: skip
+    out = output(spec)
     pictures, why = _pictures(store, sample["split"], spec.sample)
     if len(pictures) != len(patches):
         pictures = [None] * len(patches)
@@ -80,7 +89,7 @@ def _write(
     write_bytes(out / "attention.html", page(title, sample["response"], notes, shown, patches, words).encode())
     write_bytes(out / "weights.json", (json.dumps(facts, indent=1) + "\n").encode())
     text = f"{spec.sample}: P(correct) {score:.3f}, {on_images:.1%} of the weight on the image"
-    return out / "attention.html", False, f"{text} → {out / 'attention.html'}", facts
+    return Outcome(out / "attention.html", False, f"{text} → {out / 'attention.html'}", facts)
 
 
 def _facts(words: Sequence[Word], patches: Sequence[Patches], n_tokens: int) -> list[dict[str, Any]]:
@@ -162,7 +171,6 @@ def _tokenizer(store: ActivationStore) -> Any:
 def _pictures(store: ActivationStore, split: str, name: str) -> tuple[list["Image | None"], str]:
     """Return the sample's pictures as the model saw them, or none and the reason."""
     from relope.extract.intake import load_for
-    from relope.steps import recorded_dataset
 
     if store.manifest.identity.get("text_only"):
         return [], ""
@@ -179,3 +187,6 @@ def _data_uri(picture: "Image") -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+STEP = Step(run, output, version=1)

@@ -1,6 +1,7 @@
 """Several stores, left-out data, caps, folds, transfer, frozen labels, seeds, held-out thresholds, prices."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -11,21 +12,21 @@ from relope import steps
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.numbers.calibration import fold_of_groups
 from relope.evaluate.scores import read_scores
-from relope.examples import capped, training_samples
 from relope.probes.protocol import Examples, make
 from relope.spec import build
+from relope.steps.samples import Selection, capped, training_rows
 from relope.store import ActivationStore, StoreUnion
 from relope.store.grades import verdicts_of
 
 
 def extract(out, **values):
-    steps.extract(build("extract", {"model": "tiny-vl", "device": "cpu", "out": str(out), **values}))
+    steps.run(build("extract", {"model": "tiny-vl", "device": "cpu", "out": str(out), **values}))
     return out
 
 
 def step(name, **values):
     values = {key: str(value) if hasattr(value, "parts") else value for key, value in values.items()}
-    return steps.run_step(name, build(name, values))
+    return steps.run(build(name, values))
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +70,18 @@ def test_stores_of_other_layers_do_not_join(store_path, tmp_path):
 
 
 def test_leaving_out_and_caps(store_path, bars):
-    spec = {"method": "probe", "store": str(store_path), "also": str(bars)}
-    everything = training_samples(build("fit", spec))
+    spec = Selection((str(store_path), str(bars)), ("train",), None)
+    everything = training_rows(spec)
     assert len(everything.rows) == 160 + 40
-    left = training_samples(build("fit", {**spec, "leave_out": "tiny"}))
+    left = training_rows(replace(spec, leave_out=("tiny",)))
     assert set(left.store.samples[left.rows]["dataset"]) == {"tiny-bars"} and len(left.rows) == 40
-    few = training_samples(build("fit", {**spec, "cap": 20}))
+    few = training_rows(replace(spec, cap=20))
     counts = dict(few.store.samples[few.rows].group_by("dataset").len().rows())
     assert all(14 <= count <= 20 for count in counts.values()) and set(counts) == {"tiny", "tiny-bars"}
     with pytest.raises(NotFoundError, match="unknown data set to leave out 'tinny'"):
-        training_samples(build("fit", {**spec, "leave_out": "tinny"}))
-    with pytest.raises(InvalidInputError, match="leaves nothing"):
-        training_samples(build("fit", {**spec, "leave_out": "tiny,tiny-bars"}))
+        training_rows(replace(spec, leave_out=("tinny",)))
+    with pytest.raises(InvalidInputError, match="nothing is left to learn from"):
+        training_rows(replace(spec, leave_out=("tiny", "tiny-bars")))
 
 
 def test_a_smaller_cap_is_part_of_a_larger_one_and_groups_stay_whole():
@@ -107,7 +108,7 @@ def test_a_router_for_other_data_needs_transfer_and_says_so(store_path, bars, tm
 
 def test_a_router_of_another_model_is_refused_even_with_transfer(store_path, tmp_path):
     large = tmp_path / "large.zarr"
-    steps.extract(build("extract", {"model": "tiny-vl-large", "dataset": "tiny", "split": "test", "limit": 4,
+    steps.run(build("extract", {"model": "tiny-vl-large", "dataset": "tiny", "split": "test", "limit": 4,
                                     "device": "cpu", "out": str(large)}))  # fmt: skip
     step("fit", method="question-kind", store=store_path, out=tmp_path / "r")
     with pytest.raises(InvalidInputError, match=r"r was fitted on another recipe .* than .*large.zarr .*differ in"):
@@ -198,7 +199,7 @@ def test_thresholds_are_set_on_validation_where_it_is_scored(bars, tmp_path):
 
 def test_prices_make_axes_and_unknown_ones_stay_null(store_path, tmp_path):
     large = tmp_path / "large.zarr"
-    steps.extract(build("extract", {"model": "tiny-vl-large", "dataset": "tiny", "split": "test", "limit": 80,
+    steps.run(build("extract", {"model": "tiny-vl-large", "dataset": "tiny", "split": "test", "limit": 80,
                                     "tokens": "lean", "device": "cpu", "out": str(large)}))  # fmt: skip
     step("predict", router="logprob", store=store_path, out=tmp_path / "scores" / "logprob.parquet")
     prices = tmp_path / "prices.yaml"

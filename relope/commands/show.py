@@ -1,0 +1,51 @@
+"""What a step did, shown: tables on stdout, the text on stderr, or JSON."""
+
+import json
+import os
+from collections.abc import Sequence
+
+import typer
+
+from relope.commands import console
+from relope.fields import Spec
+from relope.steps import run, step_of
+from relope.types import Outcome, TextTable
+
+
+def run_and_show(spec: Spec, as_json: bool) -> None:
+    """Run a step and show its outcome; exit 2 when what it looked at is not in order."""
+    outcome = run(spec, console.progress)
+    if os.environ.get("RANK", "0") == "0":  # under torchrun the first process speaks for all
+        show(outcome, as_json)
+    if outcome.failed:
+        raise typer.Exit(2)
+
+
+def show(outcome: Outcome, as_json: bool) -> None:
+    """Show an outcome."""
+    if as_json:
+        console.out(json.dumps(outcome.to_json(), indent=2, ensure_ascii=False))
+        return
+    for table in outcome.tables:
+        console.table(table.title, table.columns, table.rows)
+    if outcome.text:
+        console.note(outcome.text)
+
+
+def show_rows(table: TextTable, as_json: bool) -> None:
+    """Show a table, or its rows as a list of JSON objects."""
+    if as_json:
+        console.out(json.dumps([dict(zip(table.columns, row, strict=True)) for row in table.rows], indent=2))
+        return
+    console.table(table.title, table.columns, table.rows)
+
+
+def show_last(specs: Sequence[Spec], outcomes: Sequence[Outcome]) -> None:
+    """Show the table of the last report of a pipeline, or of every study when there is one."""
+    done = list(zip(specs, outcomes, strict=True))
+    studies = [(spec, outcome) for spec, outcome in done if spec.step == "study"]
+    reports = [(spec, outcome) for spec, outcome in done if spec.step == "evaluate"]
+    for spec, outcome in studies or reports[-1:]:
+        for table in step_of(spec).tables(outcome.path):
+            console.table(table.title, table.columns, table.rows)
+        console.note(f"→ {outcome.path}")

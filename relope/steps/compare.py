@@ -1,0 +1,25 @@
+"""The step ``compare``: what changed between two reports."""
+
+from pathlib import Path
+
+from relope.spec import CompareSpec
+from relope.steps.outputs import RUNS
+from relope.steps.step import Step
+from relope.types import Outcome, TextTable, Watch
+
+
+def output(spec: CompareSpec) -> Path:
+    """Return where nothing is written: what changed is only told."""
+    return RUNS / spec.step
+
+
+def run(spec: CompareSpec, watch: Watch) -> Outcome:
+    """Show what changed between two reports."""
+    from relope.evaluate.compare import compare_reports
+
+    found = compare_reports(spec.first, spec.second, spec.bootstrap, spec.seed)
+    table = TextTable(found["title"], found["columns"], found["rows"])
+    return Outcome(spec.second, False, found["what"], found, (table,))
+
+
+STEP = Step(run, output, version=1)

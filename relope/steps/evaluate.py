@@ -1,0 +1,67 @@
+"""The step ``evaluate``: every scored method of a store compared, in a report."""
+
+import json
+from pathlib import Path
+
+from relope import registry
+from relope.evaluate.report import build_report, terminal_rows
+from relope.probes.protocol import method_class
+from relope.spec import EvaluateSpec, PredictSpec
+from relope.steps import predict
+from relope.steps.outputs import report_folder, scores_path
+from relope.steps.report_inputs import VERSION, finished_report, report_inputs
+from relope.steps.step import Step
+from relope.types import Outcome, TextTable, Watch
+
+
+def output(spec: EvaluateSpec) -> Path:
+    """Return the report's folder."""
+    return spec.out or report_folder(spec.store)
+
+
+def reads(spec: EvaluateSpec) -> list[Path]:
+    """Return the folder of the scores, where none is named."""
+    return [] if spec.scores else [scores_path(spec.store, "x").parent]
+
+
+def run(spec: EvaluateSpec, watch: Watch) -> Outcome:
+    """Compare every scored method of a store and write the report."""
+    out = output(spec)
+    _score_untrained(spec, watch)
+    inputs = report_inputs(spec)
+    report = finished_report(out, inputs)
+    reused = report is not None
+    if report is None:
+        with watch("evaluate") as progress:
+            progress(0, 1)
+            report = build_report(inputs, out)
+            progress(1, 1)
+    state = "up to date" if reused else f"on {report['n']} samples"
+    text = f"{len(report['methods'])} methods {state} → {out / 'report.html'}"
+    return Outcome(out, reused, text, report, tables(out))
+
+
+def tables(out: Path) -> list[TextTable]:
+    """Return the table of a finished report."""
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    return [TextTable(f"AUC of P(correct) on {report['n']} samples", *terminal_rows(report))]
+
+
+def _score_untrained(spec: EvaluateSpec, watch: Watch) -> None:
+    """Score the methods that are asked for by name, train nothing and have no scores yet."""
+    for name in spec.methods:
+        known = name in registry.names("methods") and not method_class(name).trains
+        if known and not scores_path(spec.store, name).exists():
+            asked = PredictSpec(
+                router=name,
+                store=spec.store,
+                out=None,
+                split=spec.split,
+                grades=spec.grades,
+                device="cpu",
+                transfer=False,
+            )
+            predict.STEP.run(asked, watch)
+
+
+STEP = Step(run, output, version=VERSION, reads=reads, tables=tables)

@@ -1,0 +1,26 @@
+"""The step ``export``: a relope router as a PEFT adapter folder."""
+
+from pathlib import Path
+
+from relope.errors import InvalidInputError
+from relope.probes.router import open_router
+from relope.spec import ExportSpec
+from relope.steps.step import Step
+from relope.types import Outcome, Watch
+
+
+def output(spec: ExportSpec) -> Path:
+    """Return the adapter's folder."""
+    return spec.out
+
+
+def run(spec: ExportSpec, watch: Watch) -> Outcome:
+    """Write a relope router as a PEFT adapter folder."""
+    router, probe = open_router(str(spec.folder))
+    if not hasattr(probe, "export"):
+        raise InvalidInputError(f"{spec.folder} holds a router of {router.method}, without an adapter; export relope")
+    n = probe.export(spec.out)
+    return Outcome(spec.out, False, f"adapter of {n} tensors, and its head → {spec.out}", {"tensors": n})
+
+
+STEP = Step(run, output, version=1)

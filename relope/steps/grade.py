@@ -1,0 +1,73 @@
+"""The step ``grade``: every answer of a store, or of a file, judged without a model."""
+
+from pathlib import Path
+
+import polars as pl
+
+from relope.errors import InvalidInputError
+from relope.extract.grading.grader import Grader, open_grader
+from relope.extract.responses import grade_file
+from relope.spec import GradeSpec
+from relope.steps.step import Step
+from relope.store import ActivationStore
+from relope.store.grades import write_grades
+from relope.types import Outcome, Watch
+
+FOLDER = "grades"
+
+
+def output(spec: GradeSpec) -> Path:
+    """Return the folder of a store's grades, or the file whose answers are judged."""
+    return Path(spec.store) / FOLDER if spec.store is not None else spec.responses or Path(FOLDER)
+
+
+def run(spec: GradeSpec, watch: Watch) -> Outcome:
+    """Judge every answer of a store into ``grades/<grader>@<version>.parquet``, or those of a file."""
+    if spec.responses is not None and spec.store is None:
+        return _grade_responses(spec.responses, spec.grader or "auto")
+    if spec.store is None or spec.responses is not None:
+        raise InvalidInputError(
+            "grade takes a store or a file of responses, one of them", hint="--store STORE or --responses FILE.jsonl"
+        )
+    return grade_store(ActivationStore.open(spec.store), spec.grader)
+
+
+def grade_store(store: ActivationStore, grader: str | None) -> Outcome:
+    """Judge every answer of a store by a grader, or by the store's own."""
+    if store.manifest.identity.get("generation", {}).get("max_new_tokens") == 0:
+        raise InvalidInputError(
+            f"{store.label} holds states only: there is no answer to judge",
+            hint="extract with answers (--max-new-tokens above 0) into a new --out",
+        )
+    name = grader or store.manifest.grader
+    judge: Grader = open_grader(name)
+    path, table = write_grades(store, name, judge.VERSION, judge.grade)
+    store.save(f"{FOLDER}/{path.name}")
+    means = table.group_by("split").agg(pl.col("correct").mean()).sort("split")
+    accuracy = table.select(pl.col("correct").mean()).item()
+    facts = {
+        "samples": len(table),
+        "accuracy": accuracy,
+        "unparsed": int((table["parse_status"] == "unparsed").sum()),
+        "by_split": dict(zip(means["split"], means["correct"], strict=True)),
+    }
+    text = f"{len(table)} answers judged by {name}: accuracy {accuracy:.3f}, {facts['unparsed']} unparsed"
+    where = f"{store.label}/{FOLDER}/{path.name}"
+    return Outcome(path, False, f"{text} → {where}", facts, location=where)
+
+
+def _grade_responses(path: Path, name: str) -> Outcome:
+    grades = grade_file(path, open_grader(name))
+    right = sum(grade["correct"] for grade in grades)
+    text = f"{len(grades)} answers of {path} judged by {name}: {right} right"
+    return Outcome(path, False, text, {"samples": len(grades), "right": right}, payload=grades)
+
+
+def grader_of(spec: GradeSpec) -> list[tuple[str, str]]:
+    """Return the grader that a store is judged by when none is named."""
+    if spec.grader is not None or spec.store is None or not (Path(spec.store) / "zarr.json").is_file():
+        return []
+    return [("graders", ActivationStore.open(spec.store).manifest.grader)]
+
+
+STEP = Step(run, output, version=1, plugins=grader_of)

@@ -1,0 +1,51 @@
+"""Where steps put what they make when nobody says otherwise: beside the store that it was made from."""
+
+from pathlib import Path
+
+from relope.places import outputs_beside
+from relope.probes.router import router_name
+from relope.provenance import digest
+
+RUNS = Path("runs")
+
+
+def store_path(dataset: str) -> Path:
+    """Return the default folder of the store of a data set."""
+    return RUNS / f"{dataset}.zarr"
+
+
+def captions_path(dataset: str) -> Path:
+    """Return the default file of a data set's captions."""
+    return RUNS / f"{dataset}.captions.jsonl"
+
+
+def router_folder(store: Path | str, name: str) -> Path:
+    """Return the default folder of a router."""
+    return Path(f"{outputs_beside(store)}.routers") / name
+
+
+def scores_path(store: Path | str, name: str) -> Path:
+    """Return the default file of a router's scores."""
+    return Path(f"{outputs_beside(store)}.scores") / f"{name}.parquet"
+
+
+def folds_path(store: Path | str, method: str, folds: int, seed: int) -> Path:
+    """Return the default file of a method's out-of-fold scores."""
+    return scores_path(store, router_name(f"{method}@folds{folds}", seed))
+
+
+def explained_folder(store: Path | str, sample: str) -> Path:
+    """Return the default folder of what explains a sample; an id that is no file name is made one."""
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in sample).lstrip(".")
+    name = safe if safe == sample else f"{safe[:80]}-{digest(sample)[:8]}"
+    return Path(f"{outputs_beside(store)}.explained") / name
+
+
+def sweep_path(store: Path | str, method: str) -> Path:
+    """Return the default file of a sweep."""
+    return Path(f"{outputs_beside(store)}.sweeps") / f"{method}.parquet"
+
+
+def report_folder(store: Path | str) -> Path:
+    """Return the default folder of a report."""
+    return Path(f"{outputs_beside(store)}.report")

@@ -1,0 +1,41 @@
+"""The step ``store info``: what a store holds."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from relope.errors import NotFoundError
+from relope.extract.data.flaws import read_skipped
+from relope.spec import StoreInfoSpec
+from relope.steps.step import Step
+from relope.steps.store_verbs import folder_of
+from relope.store import ActivationStore, info, info_rows
+from relope.store.grades import read_grades
+from relope.types import Outcome, TextTable, Watch
+
+
+def output(spec: StoreInfoSpec) -> Path:
+    """Return the store: nothing is written."""
+    return Path(spec.store)
+
+
+def run(spec: StoreInfoSpec, watch: Watch) -> Outcome:
+    """Show identity, layers, samples, tokens, bytes and accuracy of a store."""
+    path = folder_of(spec.store)
+    facts = _facts(ActivationStore.open(path))
+    return Outcome(path, False, "", facts, (TextTable(spec.store, ("", ""), info_rows(facts)),), payload=facts)
+
+
+def _facts(store: ActivationStore) -> dict[str, Any]:
+    """Return the store's numbers, and its accuracy by split."""
+    facts = {**info(store), "skipped": len(read_skipped(store.path))}
+    try:
+        graded = read_grades(store, None)
+    except NotFoundError:
+        return {**facts, "accuracy": None}
+    means = graded.group_by("split").agg(pl.col("correct").mean()).sort("split")
+    return {**facts, "accuracy": dict(zip(means["split"], means["correct"], strict=True))}
+
+
+STEP = Step(run, output, version=1)
