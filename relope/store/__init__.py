@@ -1,6 +1,6 @@
 """Hidden states on disk: a Zarr v3 group made of sealed parts.
 
-`create_or_open` writes, `ActivationStore.open` reads, `verify` looks for damage.
+`create_or_open` writes, `open_store` reads, `verify` looks for damage.
 """
 
 from relope.store.convert import convert
@@ -23,6 +23,7 @@ from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, read_man
 from relope.store.format.part import PartWriter
 from relope.store.format.samples import read_samples
 from relope.store.info import human_bytes, info, info_rows
+from relope.store.open import open_store
 from relope.store.reader import ActivationStore
 from relope.store.rows import RowReader
 from relope.store.union import FREE, StoreUnion, differences
@@ -55,6 +56,7 @@ __all__ = [
     "human_bytes",
     "info",
     "info_rows",
+    "open_store",
     "part_folder",
     "part_id",
     "plan_path",

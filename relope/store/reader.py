@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from relope.errors import StoreError
-from relope.places import is_uri, parse_uri
+from relope.places import is_uri
 from relope.store.format.arrays import ArrayReader, open_array
 from relope.store.format.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.format.codec import Scratch
@@ -32,9 +32,11 @@ class ActivationStore(RowReader):
         parts: ids of the parts that count, in the order of the rows.
     """
 
-    def __init__(self, path: Path, manifest: StoreManifest, catalog: Catalog, verify: bool) -> None:
-        """Use `ActivationStore.open` instead."""
-        super().__init__()
+    def __init__(
+        self, path: Path, manifest: StoreManifest, catalog: Catalog, *, verify: bool = True, keep_rows: bool = False
+    ) -> None:
+        """Use `relope.store.open_store` instead."""
+        super().__init__(keep_rows)
         self.path = path
         self.label = str(path)
         self.manifest = manifest
@@ -47,24 +49,17 @@ class ActivationStore(RowReader):
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, path: Path | str, *, verify: bool = True) -> Self:
-        """Open a store, also one whose run was interrupted: its sealed parts then count.
-
-        Args:
-            path: the store's folder, or a URI: of a remote store the arrays are read where they are.
-            verify: check the CRC of each chunk when it is first touched.
+    def open(cls, path: Path | str, *, verify: bool = True, keep_rows: bool = False) -> Self:
+        """Open the store in a folder of this machine, as `relope.store.open_store` does.
 
         Raises:
             NotFoundError: nothing is at the path.
             StoreError: it is no store, or the catalog is damaged or names a part that is absent.
         """
-        if is_uri(path):
-            place = parse_uri(str(path))
-            if place.scheme != "file":
-                from relope.store.share.remote_reader import RemoteStore
+        if is_uri(path):  # until every caller has gone over to open_store
+            from relope.store.open import open_store
 
-                return cast(Self, RemoteStore.open_uri(place.uri, verify=verify))
-            path = place.key
+            return cast(Self, open_store(path, verify=verify, keep_rows=keep_rows))
         path = Path(path)
         manifest = read_manifest(path)
         catalog = newest_catalog(path)
@@ -74,7 +69,7 @@ class ActivationStore(RowReader):
                     f"part {part} of catalog/{catalog.number}.json is not in {path}\n"
                     "extract again: only what is missing is made anew"
                 )
-        return cls(path, manifest, catalog, verify)
+        return cls(path, manifest, catalog, verify=verify, keep_rows=keep_rows)
 
     def __enter__(self) -> Self:
         """Return the store."""

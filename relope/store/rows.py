@@ -27,6 +27,7 @@ class RowReader(abc.ABC):
     Attributes:
         label: what messages call it: its path, its URI, or those of all its stores.
         path: folder of the store, or of the first one.
+        is_remote: whether `path` is a temporary folder that stands for a store elsewhere.
         manifest: layers, hidden size and number type.
         bytes_read: of states and token columns, so far.
     """
@@ -34,10 +35,16 @@ class RowReader(abc.ABC):
     label: str
     path: Path
     manifest: StoreManifest
+    is_remote: bool = False
 
-    def __init__(self) -> None:
-        """Start with no memory."""
+    def __init__(self, keep_rows: bool = False) -> None:
+        """Start with no memory.
+
+        Args:
+            keep_rows: keep what has one row a sample once it was read, for who asks for it again and again.
+        """
         self._buffers = Buffers()
+        self._kept_rows: dict[str, npt.NDArray[np.float32]] | None = {} if keep_rows else None
         self.bytes_read = 0
 
     @property
@@ -240,8 +247,16 @@ class RowReader(abc.ABC):
         self.bytes_read += int(sum(lengths)) * out.shape[1] * out.itemsize
 
     def _per_sample(self, name: str, rows: Rows) -> npt.NDArray[np.float32]:
-        """Return one row a sample as float32, each chunk read once and few rows held at a time."""
+        """Return ``[len(rows), H]`` float32 of an array with one row a sample."""
         numbers = self.index.numbers(rows)
+        if self._kept_rows is None:
+            return self._gathered(name, numbers)
+        if name not in self._kept_rows:
+            self._kept_rows[name] = self._gathered(name, self.index.numbers(None))
+        return self._kept_rows[name][numbers]
+
+    def _gathered(self, name: str, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Read one row a sample, each chunk once and few rows held at a time."""
         out = np.empty((len(numbers), self.manifest.hidden_size), np.float32)
         self.bytes_read += out.size * stored_dtype(self.manifest.dtype).itemsize
         order = np.lexsort((self.index.local[numbers], self.index.part[numbers]))

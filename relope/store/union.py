@@ -38,7 +38,7 @@ class StoreUnion(RowReader):
 
     Attributes:
         stores: what is read, in the order of the rows.
-        path, manifest: of the first store; its recipe is not that of the others.
+        path, manifest, is_remote: of the first store; its recipe is not that of the others.
     """
 
     def __init__(self, stores: Sequence[ActivationStore]) -> None:
@@ -52,7 +52,7 @@ class StoreUnion(RowReader):
         if not stores:
             raise InvalidInputError("a union needs at least one store")
         self.stores = tuple(stores)
-        self.path, self.manifest = stores[0].path, stores[0].manifest
+        self.path, self.manifest, self.is_remote = stores[0].path, stores[0].manifest, stores[0].is_remote
         self.label = " + ".join(store.label for store in stores)
         for store in stores[1:]:
             _check_same(stores[0], store)

@@ -12,7 +12,7 @@ from made_stores import Made, as_float, make_capture, make_manifest, make_row, w
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from relope.errors import InvalidInputError, NotFoundError, StoreError
-from relope.store import ActivationStore, to_float32
+from relope.store import ActivationStore, open_store, to_float32
 from relope.store.format.shard import CHUNK_ROWS
 
 
@@ -39,6 +39,19 @@ def test_one_row_a_sample(kept: Made, kept_float32: Made, dtype: str, rows: Any)
     for row, capture in enumerate(wanted):
         np.testing.assert_array_equal(last[row], as_float(capture.hidden[3][-1]))
         np.testing.assert_array_equal(answer[row], as_float(capture.answer))
+
+
+def test_rows_that_are_kept_are_read_once(kept: Made) -> None:
+    plain = ActivationStore.open(kept.path)
+    with open_store(kept.path, keep_rows=True) as store:
+        for rows in ([5, 2], None, [0], []):
+            np.testing.assert_array_equal(store.last(3, rows), plain.last(3, rows))
+            np.testing.assert_array_equal(store.answer(rows), plain.answer(rows))
+        assert store.bytes_read == 2 * 7 * 6 * 2  # last of a layer and answer: 7 rows of 6 numbers of 2 bytes, once
+        store.last(3)[:] = 0  # what a caller does with its rows does not reach the kept ones
+        np.testing.assert_array_equal(store.last(3), plain.last(3))
+        with pytest.raises(NotFoundError, match="layer 52"):
+            store.last(52)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

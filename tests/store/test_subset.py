@@ -5,7 +5,7 @@ import pytest
 from made_stores import PARTS, as_float, make_manifest, make_row
 
 from relope.errors import NotFoundError, StoreError
-from relope.store import ActivationStore, verify
+from relope.store import ActivationStore, open_store, verify
 from relope.store.convert import convert
 from relope.store.format.arrays import part_codec
 from relope.store.format.manifest import array_specs
@@ -13,6 +13,7 @@ from relope.store.share import remote_reader as ranged_module
 from relope.store.share.listing import listing
 from relope.store.share.pull import pull
 from relope.store.share.push import push
+from relope.store.share.remote_objects import ObjectRemote
 
 
 @pytest.fixture
@@ -110,8 +111,9 @@ def test_reading_in_place_gives_the_same_numbers(made, s3):
     uri = f"{s3}/x.zarr"
     push(made.path, uri)
     here = ActivationStore.open(made.path)
-    with ActivationStore.open(uri) as there:
-        assert there.name == uri and there.recipe_id == here.recipe_id and there.content_id == here.content_id
+    with open_store(uri) as there:
+        assert there.label == uri and there.is_remote and not here.is_remote
+        assert there.recipe_id == here.recipe_id and there.content_id == here.content_id
         assert there.samples.equals(here.samples) and there.bytes_fetched == 0
         np.testing.assert_array_equal(there.last(3), here.last(3))
         np.testing.assert_array_equal(there.last(3, [5, 0]), here.last(3, [5, 0]))
@@ -121,10 +123,26 @@ def test_reading_in_place_gives_the_same_numbers(made, s3):
         np.testing.assert_array_equal(there.token_batch()[0], here.token_batch()[0])
 
 
+def test_rows_that_are_kept_are_fetched_and_read_once(made, s3, monkeypatch):
+    push(made.path, f"{s3}/x.zarr")
+    ranges, real = [], ObjectRemote.read_range
+    monkeypatch.setattr(
+        ObjectRemote, "read_range", lambda self, name, *span: (ranges.append((name, span)), real(self, name, *span))[1]
+    )
+    here = ActivationStore.open(made.path)
+    with open_store(f"{s3}/x.zarr", keep_rows=True) as store:
+        np.testing.assert_array_equal(store.last(3, [5, 0]), here.last(3, [5, 0]))
+        fetched, read = list(ranges), store.bytes_read
+        assert {name.split("/", 2)[2] for name, _ in fetched} == {"last/3/c/0/0"} and read == 7 * 6 * 2
+        for rows in (None, [6, 1], [5, 0]):
+            np.testing.assert_array_equal(store.last(3, rows), here.last(3, rows))
+        assert ranges == fetched and store.bytes_read == read
+
+
 def test_reading_in_place_fetches_only_the_chunks_that_are_touched(made, s3, monkeypatch):
     monkeypatch.setattr(ranged_module, "_GAP_BYTES", 0)
     push(made.path, f"{s3}/x.zarr")
-    store = ActivationStore.open(f"{s3}/x.zarr")
+    store = open_store(f"{s3}/x.zarr")
     row = 2 * 6
     store.last(3, [0])
     assert store.bytes_fetched == (3 * row + 4) + (16 + 4)  # its part's one chunk of three rows, and the index
@@ -164,7 +182,7 @@ def test_a_store_of_other_codecs_is_read_in_place(made, s3, tmp_path):
         }
         (folder / "COMMIT.json").write_text(json.dumps(commit, indent=2, sort_keys=True) + "\n")
     push(made.path, f"{s3}/x.zarr")
-    store = ActivationStore.open(f"{s3}/x.zarr")
+    store = open_store(f"{s3}/x.zarr")
     np.testing.assert_array_equal(store.last(3), expected)
     np.testing.assert_array_equal(store.last(2), truth(made, 2, "abcdefg"))
     assert listing(f"{s3}/x.zarr")["n_samples"] == 7
@@ -177,7 +195,7 @@ def test_a_packed_store_stays_packed(made, s3, tmp_path):
     convert(made.path, packed, codec="zstd")
     push(packed, f"{s3}/x.zarr")
     assert push(made.path, f"{s3}/x.zarr").differing == []  # packed otherwise, the values are the same
-    store = ActivationStore.open(f"{s3}/x.zarr")
+    store = open_store(f"{s3}/x.zarr")
     assert store.content_id == ActivationStore.open(made.path).content_id
     np.testing.assert_array_equal(store.last(3), truth(made, 3, "abcdefg"))
     tokens = every_token(store, 2)

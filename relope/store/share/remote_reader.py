@@ -40,12 +40,13 @@ class RemoteStore(ActivationStore):
         bytes_fetched: bytes of arrays that were fetched so far.
     """
 
+    is_remote = True
     mirror: Mirror
     bytes_fetched: int
 
     @classmethod
-    def open_uri(cls, uri: str, *, verify: bool = True) -> Self:
-        """Open the store at a URI.
+    def open_uri(cls, uri: str, *, verify: bool = True, keep_rows: bool = False) -> Self:
+        """Open the store at a URI, as `relope.store.open_store` does.
 
         Raises:
             NotFoundError: no store, bucket or credentials there.
@@ -57,7 +58,7 @@ class RemoteStore(ActivationStore):
             mirror = Mirror(open_remote(place), folder)
             manifest = mirror.manifest
             mirror.refresh(samples=True)
-            store = cls(folder, manifest, mirror.catalog, verify)
+            store = cls(folder, manifest, mirror.catalog, verify=verify, keep_rows=keep_rows)
             store.mirror, store.bytes_fetched, store.label = mirror, 0, place.uri
             with mirror.named():
                 pull_grades(mirror, folder, store.samples["id"])

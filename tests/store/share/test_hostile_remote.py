@@ -9,7 +9,7 @@ import pytest
 from made_stores import tree_bytes
 
 from relope.errors import NotFoundError, RelopeError, StoreError
-from relope.store import ActivationStore
+from relope.store import ActivationStore, open_store
 from relope.store.share.listing import listing
 from relope.store.share.pull import pull
 from relope.store.share.push import push
@@ -203,7 +203,7 @@ def test_a_remote_read_in_place_is_checked_too(shared, s3, small, monkeypatch):
 
     uri = f"{s3}/x.zarr"
     push(small.path, uri)
-    store = ActivationStore.open(uri)
+    store = open_store(uri)
     bucket = store.mirror.remote._store
     name = f"x.zarr/parts/{small.parts[0]}/last/3/c/0/0"
     content = bytearray(obstore.get(bucket, name).bytes())
@@ -213,5 +213,5 @@ def test_a_remote_read_in_place_is_checked_too(shared, s3, small, monkeypatch):
         store.last(3)
     obstore.put(bucket, name, bytes(content[:-1]))
     with pytest.raises(StoreError, match="another size than pushed"):
-        ActivationStore.open(uri).last(3)
+        open_store(uri).last(3)
     assert Path(store.path).exists()
