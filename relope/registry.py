@@ -9,6 +9,7 @@ plug-ins through entry points of the groups ``relope.backbones``, ``relope.datas
 import functools
 import importlib
 import re
+import sys
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ FOLDERS = {
 """Kind → (what messages call it, its folder in the package)."""
 
 _NAME = re.compile(r'^NAME(?:: \w+)? = "([^"]+)"$', re.MULTILINE)
+_VERSION = re.compile(r'^VERSION(?:: \w+)? = "?([\w.]+)"?$', re.MULTILINE)
 _SUMMARY = re.compile(r'^r?"""(.+?)(?:"""|$)', re.MULTILINE)
 
 
@@ -36,6 +38,10 @@ def _files(kind: str) -> dict[str, Path]:
             literal = _NAME.search(path.read_text(encoding="utf-8"))
             found[literal[1] if literal else path.stem.replace("_", "-")] = path
     return found
+
+
+def _module(kind: str, path: Path) -> str:
+    return f"relope.{FOLDERS[kind][1].replace('/', '.')}.{path.stem}"
 
 
 @functools.cache
@@ -64,8 +70,7 @@ def load(kind: str, name: str) -> ModuleType:
         NotFoundError: there is none of that name; the message lists them all.
     """
     if name in (files := _files(kind)):
-        folder = FOLDERS[kind][1].replace("/", ".")
-        return importlib.import_module(f"relope.{folder}.{files[name].stem}")
+        return importlib.import_module(_module(kind, files[name]))
     if name in (points := _entry_points(kind)):
         return importlib.import_module(points[name].value)
     raise unknown(FOLDERS[kind][0], name, names(kind), f"`relope list {_LISTED[kind]}` shows what each one is")
@@ -73,7 +78,12 @@ def load(kind: str, name: str) -> ModuleType:
 
 def version(kind: str, name: str) -> str:
     """Return the ``VERSION`` of a plug-in, ``""`` where it has none; raised when results change."""
-    return str(getattr(load(kind, name), "VERSION", ""))
+    path = _files(kind).get(name)
+    module = load(kind, name) if path is None else sys.modules.get(_module(kind, path))
+    if module is not None:
+        return str(getattr(module, "VERSION", ""))
+    literal = _VERSION.search(path.read_text(encoding="utf-8")) if path else None
+    return literal[1] if literal else ""
 
 
 _LISTED = {"backbones": "models", "datasets": "datasets", "graders": "graders", "methods": "methods"}

@@ -4,6 +4,8 @@ Imports inside functions and those for type checkers count like any other: what 
 """
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,4 +183,26 @@ def test_plugin_folders_hold_plugins_only(folder):
 def test_the_package_has_no_loose_rooms():
     """What stands right below the package is the base; everything else lives in a room."""
     loose = {path.stem for path in PACKAGE.glob("*.py")}
-    assert loose <= {"__init__", "cli", "spec", "types", "errors", "registry", "provenance", "places", "version"}
+    assert loose <= {
+        "__init__",
+        "cli",
+        "spec",
+        "fields",
+        "types",
+        "errors",
+        "registry",
+        "provenance",
+        "places",
+        "version",
+    }
+
+
+def test_a_step_s_file_loads_no_heavy_library():
+    """A plan or a dry run opens every step's file; torch and transformers load when a step runs."""
+    code = (
+        "import sys; from relope.spec import SPECS; from relope.steps import open_step; "
+        "[open_step(step) for step in SPECS]; "
+        "print([name for name in ('torch', 'transformers', 'sklearn', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

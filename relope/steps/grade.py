@@ -27,7 +27,8 @@ def run(spec: GradeSpec, watch: Watch) -> Outcome:
         return _grade_responses(spec.responses, spec.grader or "auto")
     if spec.store is None or spec.responses is not None:
         raise InvalidInputError(
-            "grade takes a store or a file of responses, one of them", hint="--store STORE or --responses FILE.jsonl"
+            "grade takes a store or a file of responses, one of them",
+            hint="give either --store STORE or --responses FILE.jsonl",
         )
     return grade_store(ActivationStore.open(spec.store), spec.grader)
 

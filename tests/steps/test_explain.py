@@ -10,11 +10,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from relope import steps
-from relope.steps import explain as explaining
 from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.pages.attention_figure import Patches, Word, draw, page, scale
 from relope.spec import ExplainSpec, FitSpec
+from relope.steps import explain as explaining
 
 
 @pytest.fixture(scope="module")
