@@ -21,7 +21,7 @@ from relope.spec import ExplainSpec
 from relope.steps.outputs import explained_folder
 from relope.steps.reopen import recorded_dataset
 from relope.steps.step import Step
-from relope.store import ActivationStore
+from relope.store import ActivationStore, open_store
 from relope.types import Outcome, Watch
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(spec: ExplainSpec, watch: Watch) -> Outcome:
         NotFoundError: no such sample.
         InvalidInputError: the router's method looks at no tokens, or it was fitted on another recipe.
     """
-    store = ActivationStore.open(spec.store)
+    store = open_store(spec.store)
     router, probe = open_router(str(spec.router))
     if not hasattr(probe, "token_weights"):
         can = [name for name in registry.names("methods") if hasattr(method_class(name), "token_weights")]

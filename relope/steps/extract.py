@@ -22,7 +22,7 @@ from relope.steps.extraction import check_names, open_model, read_samples
 from relope.steps.grade import grade_store
 from relope.steps.outputs import store_path
 from relope.steps.step import Step
-from relope.store import ActivationStore, StoreWriter, create_or_open, plan_path
+from relope.store import StoreWriter, create_or_open, open_store, plan_path
 from relope.types import Outcome, Sample, Watch
 
 
@@ -101,7 +101,7 @@ def _compute(
     facts |= {"halved": halvings(plan_file), "skipped": [vars(flaw) for flaw in intake.flaws]}
     text = f"{done} → {writer.path}"
     if batches.max_new_tokens:
-        graded = grade_store(ActivationStore.open(writer.path), spec.grader)
+        graded = grade_store(open_store(writer.path), spec.grader)
         facts["accuracy"] = graded.facts["accuracy"]
         text += f", accuracy {facts['accuracy']:.3f}"
     return Outcome(writer.path, not n, f"{text}{_halved_note(facts['halved'])}{intake.note}", facts)
@@ -115,7 +115,7 @@ def grader_of(spec: ExtractSpec) -> list[tuple[str, str]]:
     """Return the grader that answers are judged by when none is named: what the store says, once it is there."""
     if spec.grader is not None or not (output(spec) / "zarr.json").is_file():
         return []
-    return [("graders", ActivationStore.open(output(spec)).manifest.grader)]
+    return [("graders", open_store(output(spec)).manifest.grader)]
 
 
 STEP = Step(run, output, version=1, alone=True, grows=True, plugins=grader_of)

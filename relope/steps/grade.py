@@ -9,7 +9,7 @@ from relope.extract.grading.grader import Grader, open_grader
 from relope.extract.responses import grade_file
 from relope.spec import GradeSpec
 from relope.steps.step import Step
-from relope.store import ActivationStore
+from relope.store import ActivationStore, open_store
 from relope.store.grades import write_grades
 from relope.types import Outcome, Watch
 
@@ -30,7 +30,7 @@ def run(spec: GradeSpec, watch: Watch) -> Outcome:
             "grade takes a store or a file of responses, one of them",
             hint="give either --store STORE or --responses FILE.jsonl",
         )
-    return grade_store(ActivationStore.open(spec.store), spec.grader)
+    return grade_store(open_store(spec.store), spec.grader)
 
 
 def grade_store(store: ActivationStore, grader: str | None) -> Outcome:
@@ -68,7 +68,7 @@ def grader_of(spec: GradeSpec) -> list[tuple[str, str]]:
     """Return the grader that a store is judged by when none is named."""
     if spec.grader is not None or spec.store is None or not (Path(spec.store) / "zarr.json").is_file():
         return []
-    return [("graders", ActivationStore.open(spec.store).manifest.grader)]
+    return [("graders", open_store(spec.store).manifest.grader)]
 
 
 STEP = Step(run, output, version=1, plugins=grader_of)

@@ -16,7 +16,7 @@ from relope.provenance import digest
 from relope.spec import FitSpec
 from relope.steps.reopen import device_here, ensure_block, open_streams, pick_layer
 from relope.steps.samples import Selection, TrainingRows, training_rows
-from relope.store import ActivationStore
+from relope.store import ActivationStore, open_store
 from relope.store.grades import correct_of
 
 VERSION = 1
@@ -133,4 +133,4 @@ def _large_correct(method: str, large_store: str | None, training: TrainingRows)
             f"{method} reads no large store, {large_store} was given", hint="drop --large-store, or fit routellm-sw"
         )
     ids = training.store.samples[training.rows]["id"].to_list()
-    return correct_of(ActivationStore.open(large_store), ids)
+    return correct_of(open_store(large_store), ids)

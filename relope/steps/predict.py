@@ -12,7 +12,7 @@ from relope.spec import PredictSpec
 from relope.steps.outputs import scores_path
 from relope.steps.reopen import device_here, ensure_block, open_streams, pick_layer
 from relope.steps.step import Step
-from relope.store import ActivationStore
+from relope.store import open_store
 from relope.store.grades import rows_of, verdicts_of
 from relope.types import Outcome, Watch
 
@@ -27,7 +27,7 @@ def output(spec: PredictSpec) -> Path:
 def run(spec: PredictSpec, watch: Watch) -> Outcome:
     """Score a store's samples with a router, or with a method that trains nothing."""
     out = output(spec)
-    store = ActivationStore.open(spec.store)
+    store = open_store(spec.store)
     router, probe = open_router(spec.router)
     rows = rows_of(store, spec.split)
     samples = store.samples[rows]

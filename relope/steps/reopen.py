@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
-from relope.places import MIRRORS
 
 if TYPE_CHECKING:
     from relope.extract.data.dataset import DataSet
@@ -58,7 +57,7 @@ def ensure_block(store: "RowReader", probe: Any, layer: int) -> None:
     from relope.extract.model.card import recorded_model
     from relope.extract.recipe import save_block
 
-    if str(store.path) in MIRRORS:
+    if store.is_remote:
         return  # a store that is read where it is, is not written to: the fit says what is missing
     identity, model = store.manifest.identity, recorded_model(store.manifest.recorded)
     missing = f"{store.path} keeps no weights of block {layer}"

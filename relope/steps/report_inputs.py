@@ -22,7 +22,7 @@ from relope.provenance import digest, versions
 from relope.spec import EvaluateSpec
 from relope.steps.outputs import scores_path
 from relope.steps.reopen import recorded_dataset
-from relope.store import ActivationStore
+from relope.store import ActivationStore, open_store
 from relope.store.grades import correct_of, labelled
 
 if TYPE_CHECKING:
@@ -50,16 +50,16 @@ def report_inputs(spec: EvaluateSpec) -> ReportInputs:
         NotFoundError: no scores, or none of a method that was asked for.
         InvalidInputError: scores of another store, or a large store of other samples.
     """
-    store = ActivationStore.open(spec.store)
+    store = open_store(spec.store)
     rows, correct = labelled(store, spec.split, spec.grades if spec.labels_store is None else None)
     labels = store.samples[rows].with_columns(pl.Series("correct", correct))
     if spec.labels_store is not None:
-        frozen = _of_same_model(store, ActivationStore.open(spec.labels_store))
+        frozen = _of_same_model(store, open_store(spec.labels_store))
         correct = correct_of(frozen, labels["id"].to_list(), spec.grades, "labels")
         labels = labels.with_columns(pl.Series("correct", correct))
     scored = {name: [_checked(store, one) for one in seeds] for name, seeds in _read_all(spec).items()}
     held = store.samples.filter((pl.col("split") == "validation") & ~pl.col("split").is_in(list(spec.split)))
-    large = _of_another_model(store, ActivationStore.open(spec.large_store)) if spec.large_store else None
+    large = _of_another_model(store, open_store(spec.large_store)) if spec.large_store else None
     recorded = store.manifest.recorded
     dataset = _dataset_name(store, spec)
     large_correct = None if large is None else correct_of(large, labels["id"].to_list())

@@ -9,7 +9,7 @@ import polars as pl
 
 from relope.errors import InvalidInputError, unknown
 from relope.places import store_ref
-from relope.store import ActivationStore, RowReader, StoreUnion
+from relope.store import ActivationStore, RowReader, StoreUnion, open_store
 from relope.store.grades import apart, labelled, verdicts_of
 
 Rows = npt.NDArray[np.int64]
@@ -63,7 +63,7 @@ def training_rows(asked: Selection) -> TrainingRows:
         InvalidInputError: the stores do not belong together, or nothing is left to learn from.
         NotFoundError: a data set to leave out is in none of the stores.
     """
-    stores = [ActivationStore.open(ref) for ref in dict.fromkeys(str(store_ref(ref)) for ref in asked.stores)]
+    stores = [open_store(ref) for ref in dict.fromkeys(str(store_ref(ref)) for ref in asked.stores)]
     marks = [_marks(store, *labelled(store, asked.splits, asked.grades)) for store in stores]
     store: RowReader = stores[0] if len(stores) == 1 else StoreUnion(stores)
     order = _order(store)

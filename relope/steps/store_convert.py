@@ -5,7 +5,7 @@ from pathlib import Path
 from relope.spec import StoreConvertSpec
 from relope.steps.step import Step
 from relope.steps.store_verbs import folder_of, layer_numbers
-from relope.store import ActivationStore, convert, human_bytes, info
+from relope.store import convert, human_bytes, info, open_store
 from relope.types import Outcome, Watch
 
 
@@ -22,7 +22,7 @@ def run(spec: StoreConvertSpec, watch: Watch) -> Outcome:
         convert(
             source, spec.out, codec=spec.codec, tokens=spec.tokens, layers=layers, bfloat16=native, progress=progress
         )
-    old, new = info(ActivationStore.open(source)), info(ActivationStore.open(spec.out))
+    old, new = info(open_store(source)), info(open_store(spec.out))
     facts = {key: new[key] for key in ("recipe_id", "content_id", "codecs", "n_samples", "bytes")}
     same_content = old["content_id"] == new["content_id"]
     facts |= {"same_content": same_content, "source_bytes": old["bytes"]["total"]}

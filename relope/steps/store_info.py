@@ -10,7 +10,7 @@ from relope.extract.data.flaws import read_skipped
 from relope.spec import StoreInfoSpec
 from relope.steps.step import Step
 from relope.steps.store_verbs import folder_of
-from relope.store import ActivationStore, info, info_rows
+from relope.store import ActivationStore, info, info_rows, open_store
 from relope.store.grades import read_grades
 from relope.types import Outcome, TextTable, Watch
 
@@ -23,7 +23,7 @@ def output(spec: StoreInfoSpec) -> Path:
 def run(spec: StoreInfoSpec, watch: Watch) -> Outcome:
     """Show identity, layers, samples, tokens, bytes and accuracy of a store."""
     path = folder_of(spec.store)
-    facts = _facts(ActivationStore.open(path))
+    facts = _facts(open_store(path))
     return Outcome(path, False, "", facts, (TextTable(spec.store, ("", ""), info_rows(facts)),), payload=facts)
 
 

@@ -6,7 +6,7 @@ from relope.spec import StoreVerifySpec
 from relope.steps.reopen import open_streams
 from relope.steps.step import Step
 from relope.steps.store_verbs import folder_of
-from relope.store import ActivationStore, Problem, verify
+from relope.store import Problem, open_store, verify
 from relope.types import Outcome, TextTable, Watch
 
 
@@ -28,7 +28,7 @@ def run(spec: StoreVerifySpec, watch: Watch) -> Outcome:
         table = TextTable(f"{spec.store}: {len(problems)} problems", ("part", "file", "what"), rows)
         return Outcome(path, False, "\n".join(told), {}, (table,), payload=payload, failed=True)
     told.append(f"{spec.store}: every file is what was written")
-    if excluded := ActivationStore.open(path).excluded:
+    if excluded := open_store(path).excluded:
         told.append(f"{len(excluded)} samples are in an earlier part too and do not count again: {excluded}")
     return Outcome(path, False, "\n".join(told), {}, payload=payload)
 
@@ -37,7 +37,7 @@ def _against_model(path: Path, n_samples: int) -> tuple[list[Problem], str]:
     """Compare samples with what the model gives now: one problem a sample that is off, and a line on the worst."""
     from relope.extract.recheck import recheck
 
-    with ActivationStore.open(path) as store:
+    with open_store(path) as store:
         checked = recheck(store, open_streams(store), n_samples)
     worst = ", ".join(f"layer {layer}: {value:.2g}" for layer, value in checked.worst.items())
     line = f"{len(checked.samples)} samples run again: largest relative difference {worst}"

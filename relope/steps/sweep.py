@@ -10,7 +10,8 @@ from relope.spec import SweepSpec
 from relope.steps.outputs import sweep_path
 from relope.steps.reopen import device_here, ensure_block, open_streams, pick_layer
 from relope.steps.step import Step
-from relope.steps.sweep_runs import LAYER, Grid, Setting, SharedStore, data_digest, fit_runs, planned, summarised
+from relope.steps.sweep_runs import LAYER, Grid, Setting, data_digest, fit_runs, planned, summarised
+from relope.store import open_store
 from relope.store.grades import apart, labelled, verdicts_of
 from relope.types import Outcome, TextTable, Watch
 
@@ -25,7 +26,7 @@ def output(spec: SweepSpec) -> Path:
 def run(spec: SweepSpec, watch: Watch) -> Outcome:
     """Fit every combination of a grid and select one on inner validation."""
     check_launch(streamed=False)
-    path, store = output(spec), SharedStore.open(spec.store)
+    path, store = output(spec), open_store(spec.store, keep_rows=True)
     grid = Grid(spec.method, spec.grid, spec.set, spec.seeds, spec.seed)
     runs = planned(grid, max(store.layers) if spec.layer is None else spec.layer)
     rows, correct = labelled(store, spec.split, spec.grades)

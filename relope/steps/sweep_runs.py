@@ -1,6 +1,5 @@
 """The runs of a sweep: many fits of one method in one process, every combination of settings, some seeds each."""
 
-import functools
 import io
 import itertools
 import time
@@ -29,29 +28,6 @@ FORMAT_VERSION = 2
 
 LAYER = "layer"
 """The grid key that is no setting of the method: the block l that is read."""
-
-
-class SharedStore(ActivationStore):
-    """A store that reads what has one row a sample only once, for all fits of a sweep.
-
-    Token states are mapped files, so the fits share those without being told.
-    """
-
-    @functools.cached_property
-    def _kept(self) -> dict[str, npt.NDArray[np.float32]]:
-        return {}
-
-    def last(self, layer: int, rows: Any = None) -> npt.NDArray[np.float32]:
-        """Return ``[N, H]`` as `ActivationStore.last` does."""
-        if str(layer) not in self._kept:
-            self._kept[str(layer)] = super().last(layer)
-        return self._kept[str(layer)][self.index.numbers(rows)]
-
-    def answer(self, rows: Any = None) -> npt.NDArray[np.float32]:
-        """Return ``[N, H]`` as `ActivationStore.answer` does."""
-        if "answer" not in self._kept:
-            self._kept["answer"] = super().answer()
-        return self._kept["answer"][self.index.numbers(rows)]
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ import functools
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 from relope.errors import StoreError
-from relope.places import is_uri
 from relope.store.format.arrays import ArrayReader, open_array
 from relope.store.format.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.format.codec import Scratch
@@ -56,10 +55,6 @@ class ActivationStore(RowReader):
             NotFoundError: nothing is at the path.
             StoreError: it is no store, or the catalog is damaged or names a part that is absent.
         """
-        if is_uri(path):  # until every caller has gone over to open_store
-            from relope.store.open import open_store
-
-            return cast(Self, open_store(path, verify=verify, keep_rows=keep_rows))
         path = Path(path)
         manifest = read_manifest(path)
         catalog = newest_catalog(path)

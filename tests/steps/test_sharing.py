@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from relope.cli import app
-from relope.store import ActivationStore, verify
+from relope.store import ActivationStore, open_store, verify
 from relope.store.share.push import push
 from relope.store.share.remote_objects import ObjectRemote
 
@@ -214,7 +214,7 @@ def test_a_profile_of_the_aws_tool_is_enough(local, s3, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "keys"))
     monkeypatch.setenv("AWS_PROFILE", "team")
     ok("store", "push", local, f"{s3}/x.zarr")
-    assert ActivationStore.open(f"{s3}/x.zarr").content_id == ActivationStore.open(local).content_id
+    assert open_store(f"{s3}/x.zarr").content_id == ActivationStore.open(local).content_id
 
 
 def test_without_the_extra(local, s3, monkeypatch):

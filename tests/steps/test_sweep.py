@@ -13,9 +13,9 @@ from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError, StoreError
 from relope.probes.protocol import Examples, make
 from relope.spec import SweepSpec
-from relope.steps.sweep_runs import SharedStore
 from relope.store import ActivationStore
 from relope.store.grades import labelled
+from relope.store.share.push import push
 
 GRID = {"lora_rank": (2, 4), "beta": (0.0, 0.1)}
 
@@ -127,17 +127,21 @@ def test_methods_that_hold_nothing_out_are_judged_on_a_split_of_ours(store_path,
     assert 0 < found.facts["inner_auc"] < 1
 
 
-def test_features_are_read_once(store_path, monkeypatch):
-    read = []
-    inner = ActivationStore._per_sample
-    monkeypatch.setattr(
-        ActivationStore, "_per_sample", lambda self, name, rows: (read.append(name), inner(self, name, rows))[1]
-    )
-    with SharedStore.open(store_path) as shared, ActivationStore.open(store_path) as plain:
-        for rows in (None, [5, 2], None):
-            assert (shared.last(4, rows) == plain.last(4, rows)).all()
-            assert (shared.answer(rows) == plain.answer(rows)).all()
-    assert len(read) == 2 + 6
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_features_are_read_once_for_all_fits(store_path, s3, tmp_path, monkeypatch, where):
+    uri, read, inner = f"{s3}/tiny.zarr", [], ActivationStore._gathered
+    if where == "bucket":
+        push(store_path, uri)
+
+    def gathered(self, name, numbers):
+        read.append((self.is_remote, name, len(numbers)))
+        return inner(self, name, numbers)
+
+    monkeypatch.setattr(ActivationStore, "_gathered", gathered)
+    spec = SweepSpec(method="probe", store=uri if where == "bucket" else store_path, grid={"epochs": (1, 2)}, seeds=2,
+                     out=tmp_path / "runs.parquet", device="cpu")  # fmt: skip
+    assert steps.run(spec).facts["computed"] == 4
+    assert read == [(where == "bucket", "last/4", 240)]
 
 
 @pytest.mark.parametrize(
