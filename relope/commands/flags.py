@@ -8,7 +8,8 @@ import typer
 from pydantic.fields import FieldInfo
 
 from relope.errors import InvalidInputError
-from relope.fields import SPECS, KeyValues, Off, Positional, Spec, Words, build
+from relope.fields import KeyValues, Off, Positional, Spec, Words
+from relope.spec import SPECS, build
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 Run = Callable[[Spec, bool], None]

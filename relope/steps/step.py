@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from relope import registry
-from relope.fields import SPECS, Names, Spec, marked
+from relope.fields import Names, Spec, marked
+from relope.spec import SPECS
 from relope.types import Outcome, TextTable, Watch, silent
 
 S = TypeVar("S", bound=Spec)

@@ -1,0 +1,424 @@
+"""Route between a small and a large (multimodal) LLM by the small one's hidden states."""
+
+# Made by recipes/face_stub.py from relope/spec.py; do not edit.
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, Literal
+
+from relope.errors import RelopeError as RelopeError
+from relope.probes.router import Router as Router
+from relope.probes.router import load_router as load_router
+from relope.store import ActivationStore as ActivationStore
+from relope.store import open_store as open_store
+from relope.types import Generation as Generation
+from relope.types import Grade as Grade
+from relope.types import Outcome as Outcome
+from relope.types import Sample as Sample
+from relope.types import Watch as Watch
+
+__version__: str
+
+def extract(
+    *,
+    model: str | PathLike[str],
+    dataset: str | PathLike[str] = ...,
+    layers: str | Sequence[str] = ...,
+    split: str | Sequence[str] = ...,
+    limit: int | None = ...,
+    out: str | PathLike[str] | None = ...,
+    text_only: bool = ...,
+    captions: str | PathLike[str] | None = ...,
+    perturb: str | None = ...,
+    strict: bool = ...,
+    tokens: Literal["all", "lean"] = ...,
+    batch_size: int | None = ...,
+    max_new_tokens: int | None = ...,
+    samples: int = ...,
+    temperature: float = ...,
+    trace_tokens: int = ...,
+    p_true: bool = ...,
+    seed: int = ...,
+    device: str = ...,
+    device_map: Literal["auto"] | None = ...,
+    dtype: Literal["auto", "float32", "bfloat16"] = ...,
+    store_dtype: Literal["auto", "float32", "bfloat16"] = ...,
+    codec: Literal["none", "zstd"] = ...,
+    attn: Literal["sdpa", "eager", "flash_attention_2"] = ...,
+    quantize: Literal["4bit", "8bit"] | None = ...,
+    grader: str | None = ...,
+    reuse: str | PathLike[str] | None = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Run a model once over a data set and keep its answers and hidden states.
+
+    Args:
+        model: name, hub id or checkpoint folder; `relope list models`
+        dataset: name (`relope list datasets`), or your own file or folder
+        layers: block numbers or depth fractions, e.g. 23,24 or 0.5; default: l-1,l
+        split: splits to extract; default: all labelled ones
+        limit: at most so many samples of each split
+        out: the store; default runs/<dataset>.zarr
+        text_only: put captions in place of pictures
+        captions: captions file for text_only; `relope caption` makes one
+        perturb: noise, jpeg or blur, with a strength if wanted: noise:0.12
+        strict: stop at a sample that cannot be used instead of skipping it
+        tokens: lean keeps all tokens of the shallower layers only
+        batch_size: samples in one prefill; default: the model's own
+        max_new_tokens: longest answer; 0: states only; default: the data set's
+        samples: also sample so many traces in each of MoT's two styles
+        temperature: of the sampled traces
+        trace_tokens: longest sampled chain of thought
+        p_true: also ask the model whether its own answer is correct
+        seed: with a sample's id it decides what is drawn
+        device: auto, cpu, cuda or cuda:0
+        device_map: spread the blocks over all devices
+        dtype: compute dtype
+        store_dtype: stored dtype; auto = compute
+        codec: zstd: a third smaller on disk, slower to read
+        attn: attention implementation
+        quantize: load the weights quantized (bitsandbytes, CUDA)
+        grader: how answers are judged; default: the data set's own
+        reuse: a teammate's store: take what it has, compute the rest
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
+def plan(
+    *,
+    model: str | PathLike[str],
+    dataset: str | PathLike[str] = ...,
+    layers: str | Sequence[str] = ...,
+    split: str | Sequence[str] = ...,
+    limit: int | None = ...,
+    out: str | PathLike[str] | None = ...,
+    text_only: bool = ...,
+    captions: str | PathLike[str] | None = ...,
+    perturb: str | None = ...,
+    strict: bool = ...,
+    tokens: Literal["all", "lean"] = ...,
+    batch_size: int | None = ...,
+    max_new_tokens: int | None = ...,
+    samples: int = ...,
+    temperature: float = ...,
+    trace_tokens: int = ...,
+    p_true: bool = ...,
+    seed: int = ...,
+    device: str = ...,
+    device_map: Literal["auto"] | None = ...,
+    dtype: Literal["auto", "float32", "bfloat16"] = ...,
+    store_dtype: Literal["auto", "float32", "bfloat16"] = ...,
+    codec: Literal["none", "zstd"] = ...,
+    attn: Literal["sdpa", "eager", "flash_attention_2"] = ...,
+    quantize: Literal["4bit", "8bit"] | None = ...,
+    grader: str | None = ...,
+    reuse: str | PathLike[str] | None = ...,
+    measure: int = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Say what an extraction will cost on disk and in time, before it runs; the flags are those of extract.
+
+    Args:
+        model: name, hub id or checkpoint folder; `relope list models`
+        dataset: name (`relope list datasets`), or your own file or folder
+        layers: block numbers or depth fractions, e.g. 23,24 or 0.5; default: l-1,l
+        split: splits to extract; default: all labelled ones
+        limit: at most so many samples of each split
+        out: the store; default runs/<dataset>.zarr
+        text_only: put captions in place of pictures
+        captions: captions file for text_only; `relope caption` makes one
+        perturb: noise, jpeg or blur, with a strength if wanted: noise:0.12
+        strict: stop at a sample that cannot be used instead of skipping it
+        tokens: lean keeps all tokens of the shallower layers only
+        batch_size: samples in one prefill; default: the model's own
+        max_new_tokens: longest answer; 0: states only; default: the data set's
+        samples: also sample so many traces in each of MoT's two styles
+        temperature: of the sampled traces
+        trace_tokens: longest sampled chain of thought
+        p_true: also ask the model whether its own answer is correct
+        seed: with a sample's id it decides what is drawn
+        device: auto, cpu, cuda or cuda:0
+        device_map: spread the blocks over all devices
+        dtype: compute dtype
+        store_dtype: stored dtype; auto = compute
+        codec: zstd: a third smaller on disk, slower to read
+        attn: attention implementation
+        quantize: load the weights quantized (bitsandbytes, CUDA)
+        grader: how answers are judged; default: the data set's own
+        reuse: a teammate's store: take what it has, compute the rest
+        measure: also load the model and run so many samples, to tell the time of all
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
+def caption(
+    *,
+    model: str | PathLike[str],
+    dataset: str | PathLike[str] = ...,
+    endpoint: str | None = ...,
+    api_key_env: str | None = ...,
+    split: str | Sequence[str] = ...,
+    limit: int | None = ...,
+    out: str | PathLike[str] | None = ...,
+    prompt: str | None = ...,
+    max_new_tokens: int = ...,
+    workers: int = ...,
+    device: str = ...,
+    dtype: Literal["auto", "float32", "bfloat16"] = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Describe a data set's pictures in words, for extraction with --text-only.
+
+    Args:
+        dataset: name (`relope list datasets`), or your own file or folder
+        model: a local model as in extract; with endpoint, the name of the model there
+        endpoint: base URL of an OpenAI-compatible server, e.g. http://host:8000/v1
+        api_key_env: environment variable that holds the server's key
+        split: splits to describe; default: all labelled ones
+        limit: at most so many samples of each split
+        out: the captions; default runs/<dataset>.captions.jsonl
+        prompt: what the model is asked; default: a detailed description
+        max_new_tokens: longest caption
+        workers: requests at a time; with a local model, pictures in a batch
+        device: auto, cpu, cuda or cuda:0
+        dtype: compute dtype
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
+def grade(
+    *,
+    store: str | PathLike[str] | None = ...,
+    responses: str | PathLike[str] | None = ...,
+    grader: str | None = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Judge the answers of a store or of a file, without a model.
+
+    Args:
+        store: a store; its verdicts are kept in it
+        responses: a JSON Lines file of response, gold and maybe choices
+        grader: `relope list graders`; default: the store's own, or auto
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
+def fit(
+    method: str,
+    *,
+    store: str | PathLike[str],
+    also: str | Sequence[str] = ...,
+    leave_out: str | Sequence[str] = ...,
+    cap: int | None = ...,
+    folds: int | None = ...,
+    out: str | PathLike[str] | None = ...,
+    layer: int | None = ...,
+    split: str | Sequence[str] = ...,
+    grades: str | None = ...,
+    large_store: str | PathLike[str] | None = ...,
+    seed: int = ...,
+    device: str = ...,
+    set: Mapping[str, Any] = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Fit a routing method from a store.
+
+    Args:
+        method: `relope list methods`
+        store: a store: its folder, or a URI
+        also: further stores of the same model and layers to learn from
+        leave_out: data sets whose samples are not learned from
+        cap: at most so many samples of each data set, whole groups
+        folds: score the samples out of fold instead, for small sets
+        out: the router; default <store>.routers/<method>[@seed<seed>]; with folds, the scores
+        layer: the block l that is read; default: the store's deepest
+        split: splits to learn from
+        grades: grader@version of the verdicts; default: the newest
+        large_store: routellm-sw: the large model's store, for who wins
+        seed: decides initial weights, batches and the inner split
+        device: auto, cpu, cuda or cuda:0
+        set: a setting of the method, key=value; repeatable
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
+def sweep(
+    method: str,
+    *,
+    store: str | PathLike[str],
+    grid: Mapping[str, Any] = ...,
+    seeds: int = ...,
+    out: str | PathLike[str] | None = ...,
+    layer: int | None = ...,
+    split: str | Sequence[str] = ...,
+    grades: str | None = ...,
+    seed: int = ...,
+    device: str = ...,
+    set: Mapping[str, Any] = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Fit a method with every combination of some settings and compare them on inner validation.
+
+    Args:
+        method: `relope list methods`
+        store: a store: its folder, or a URI
+        grid: values of a setting (or of layer), key=value,value; repeatable
+        seeds: fits of each combination
+        out: table of all runs; default <store>.sweeps/<method>.parquet
+        layer: the block l that is read; default: the store's deepest
+        split: splits to learn from
+        grades: grader@version of the verdicts; default: the newest
+        seed: the first of the seeds
+        device: auto, cpu, cuda or cuda:0
+        set: a setting of all runs, key=value; repeatable
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
+def explain(
+    *,
+    router: str | PathLike[str],
+    store: str | PathLike[str],
+    sample: str,
+    out: str | PathLike[str] | None = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Show which tokens of a sample a router looks at.
+
+    Args:
+        router: a router folder, of attention-probe
+        store: a store: its folder, or a URI
+        sample: id of a sample in it
+        out: folder of the picture; default <store>.explained/<sample>
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
+def export(
+    folder: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    watch: Watch = ...,
+) -> Outcome:
+    """Write a relope router as a standard PEFT adapter folder, its head beside it.
+
+    Args:
+        folder: a router folder, of relope
+        out: the adapter folder
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
+def predict(
+    *,
+    router: str | PathLike[str],
+    store: str | PathLike[str],
+    out: str | PathLike[str] | None = ...,
+    split: str | Sequence[str] = ...,
+    transfer: bool = ...,
+    grades: str | None = ...,
+    device: str = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Score the samples of a store with a router.
+
+    Args:
+        router: a router folder, or the name of a method that trains nothing
+        store: a store: its folder, or a URI
+        out: the scores; default <store>.scores/<router's folder>.parquet
+        split: splits to score
+        transfer: allow a router fitted on other data or pictures of the same model
+        grades: grader@version that read the answers; default: the newest
+        device: auto, cpu, cuda or cuda:0
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
+def evaluate(
+    *,
+    store: str | PathLike[str],
+    scores: str | PathLike[str] | None = ...,
+    large_store: str | PathLike[str] | None = ...,
+    methods: str | Sequence[str] = ...,
+    split: str | Sequence[str] = ...,
+    grades: str | None = ...,
+    labels_store: str | PathLike[str] | None = ...,
+    costs: str | PathLike[str] | None = ...,
+    out: str | PathLike[str] | None = ...,
+    bootstrap: int = ...,
+    seed: int = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Compare the scores of several methods and write a report.
+
+    Args:
+        store: the small model's store
+        scores: folder of the scores; default <store>.scores
+        large_store: the large model's store, for the hybrid system
+        methods: methods to compare; default: all that have scores
+        split: splits to evaluate on
+        grades: grader@version of the verdicts; default: the newest
+        labels_store: take verdicts from this store: labels frozen on other pictures
+        costs: a price list; `costs example` says where one to fill in lies
+        out: folder of the report; default <store>.report
+        bootstrap: resamples of the intervals
+        seed: seed of the resamples and of ties
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
+def study(
+    study: Literal["table1", "table2", "table3", "table4", "figure2", "figure3", "data-efficiency"],
+    *,
+    reports: str | Sequence[str] = ...,
+    sweeps: str | Sequence[str] = ...,
+    methods: str | Sequence[str] = ...,
+    out: str | PathLike[str] | None = ...,
+    bootstrap: int = ...,
+    seed: int = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Put several reports together into a table or figure of the paper.
+
+    Args:
+        study: what to make
+        reports: folders of reports, or folders that hold some
+        sweeps: figure3: Parquet files of `relope sweep`
+        methods: methods to show; default: all
+        out: folder of the study; default runs/<study>
+        bootstrap: resamples of the intervals
+        seed: seed of the resamples
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
+def compare(
+    first: str | PathLike[str],
+    second: str | PathLike[str],
+    *,
+    bootstrap: int = ...,
+    seed: int = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Show what changed between two reports, paired where their samples are the same.
+
+    Args:
+        first: folder of a report
+        second: folder of another report
+        bootstrap: resamples of the intervals
+        seed: seed of the resamples
+
+    Raises:
+        RelopeError: what the user can mend.
+    """

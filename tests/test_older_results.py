@@ -1,0 +1,68 @@
+"""What an older relope left still opens: a store, its grades, routers, scores, a report and a sweep.
+
+``data/made_at_d3e24c3`` was made by the commands of its day: 16 training and 16 test questions of ``tiny``.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from relope import steps
+from relope.evaluate.scores import read_scores
+from relope.spec import build
+from relope.store import open_store, verify
+from relope.store.grades import labelled
+
+DATA = Path(__file__).parent / "data" / "made_at_d3e24c3"
+ROUTERS = ("probe", "question-kind")
+
+
+@pytest.fixture
+def older(tmp_path, monkeypatch):
+    """A copy that may be written beside."""
+    monkeypatch.chdir(tmp_path)
+    for source in DATA.iterdir():
+        shutil.copytree(source, tmp_path / source.name)
+    return Path("tiny.zarr")
+
+
+def run(step, **values):
+    return steps.run(build(step, values))
+
+
+def test_the_store_opens_whole_with_its_grades():
+    assert verify(DATA / "tiny.zarr", deep=True) == []
+    with open_store(DATA / "tiny.zarr") as store:
+        assert len(store) == 32 and store.layers == (3, 4) and store.last(4).shape == (32, 128)
+        rows, correct = labelled(store, ("train",), None)
+        assert len(rows) == 16 and correct.sum() == 14
+
+
+@pytest.mark.parametrize("name", ROUTERS)
+def test_routers_give_the_scores_that_they_gave(older, name):
+    then = read_scores(DATA / "tiny.zarr.scores" / f"{name}.parquet")
+    run("predict", router=f"tiny.zarr.routers/{name}", store=older, out="now.parquet")
+    now = read_scores(Path("now.parquet"))
+    assert now.ids == then.ids
+    np.testing.assert_allclose(now.scores, then.scores, rtol=0, atol=1e-6)
+
+
+def test_the_report_is_made_again_with_the_same_numbers(older):
+    then = json.loads((DATA / "tiny.zarr.report" / "report.json").read_text())
+    run("evaluate", store=older, bootstrap=100, out="now")
+    now = json.loads(Path("now/report.json").read_text())
+    aucs = [{row["method"]: (row["auc"], row["ci95"]) for row in report["methods"]} for report in (then, now)]
+    assert aucs[0] == aucs[1] and then["hybrid"] == now["hybrid"]
+
+
+def test_an_older_report_is_compared_and_studied(older):
+    assert run("compare", first="tiny.zarr.report", second="tiny.zarr.report").tables
+    assert run("study", study="table2", reports="tiny.zarr.report", bootstrap=100, out="study").tables
+
+
+def test_an_older_sweep_is_read():
+    assert pl.read_parquet(DATA / "tiny.zarr.sweeps" / "probe.parquet")["inner_auc"].len() == 1
