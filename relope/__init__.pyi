@@ -7,15 +7,9 @@ from os import PathLike
 from typing import Any, Literal
 
 from relope.errors import RelopeError as RelopeError
-from relope.probes.router import Router as Router
-from relope.probes.router import load_router as load_router
-from relope.store import ActivationStore as ActivationStore
-from relope.store import open_store as open_store
-from relope.types import Generation as Generation
-from relope.types import Grade as Grade
-from relope.types import Outcome as Outcome
-from relope.types import Sample as Sample
-from relope.types import Watch as Watch
+from relope.probes.router import Router as Router, load_router as load_router
+from relope.store import ActivationStore as ActivationStore, open_store as open_store
+from relope.types import Generation as Generation, Grade as Grade, Outcome as Outcome, Sample as Sample, Watch as Watch
 
 __version__: str
 
@@ -31,7 +25,7 @@ def extract(
     captions: str | PathLike[str] | None = ...,
     perturb: str | None = ...,
     strict: bool = ...,
-    tokens: Literal["all", "lean"] = ...,
+    tokens: Literal['all', 'lean'] = ...,
     batch_size: int | None = ...,
     max_new_tokens: int | None = ...,
     samples: int = ...,
@@ -40,12 +34,12 @@ def extract(
     p_true: bool = ...,
     seed: int = ...,
     device: str = ...,
-    device_map: Literal["auto"] | None = ...,
-    dtype: Literal["auto", "float32", "bfloat16"] = ...,
-    store_dtype: Literal["auto", "float32", "bfloat16"] = ...,
-    codec: Literal["none", "zstd"] = ...,
-    attn: Literal["sdpa", "eager", "flash_attention_2"] = ...,
-    quantize: Literal["4bit", "8bit"] | None = ...,
+    device_map: Literal['auto'] | None = ...,
+    dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
+    store_dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
+    codec: Literal['none', 'zstd'] = ...,
+    attn: Literal['sdpa', 'eager', 'flash_attention_2'] = ...,
+    quantize: Literal['4bit', '8bit'] | None = ...,
     grader: str | None = ...,
     reuse: str | PathLike[str] | None = ...,
     watch: Watch = ...,
@@ -59,7 +53,7 @@ def extract(
         split: splits to extract; default: all labelled ones
         limit: at most so many samples of each split
         out: the store; default runs/<dataset>.zarr
-        text_only: put captions in place of pictures
+        text_only: put captions in place of images
         captions: captions file for text_only; `relope caption` makes one
         perturb: noise, jpeg or blur, with a strength if wanted: noise:0.12
         strict: stop at a sample that cannot be used instead of skipping it
@@ -97,7 +91,7 @@ def plan(
     captions: str | PathLike[str] | None = ...,
     perturb: str | None = ...,
     strict: bool = ...,
-    tokens: Literal["all", "lean"] = ...,
+    tokens: Literal['all', 'lean'] = ...,
     batch_size: int | None = ...,
     max_new_tokens: int | None = ...,
     samples: int = ...,
@@ -106,12 +100,12 @@ def plan(
     p_true: bool = ...,
     seed: int = ...,
     device: str = ...,
-    device_map: Literal["auto"] | None = ...,
-    dtype: Literal["auto", "float32", "bfloat16"] = ...,
-    store_dtype: Literal["auto", "float32", "bfloat16"] = ...,
-    codec: Literal["none", "zstd"] = ...,
-    attn: Literal["sdpa", "eager", "flash_attention_2"] = ...,
-    quantize: Literal["4bit", "8bit"] | None = ...,
+    device_map: Literal['auto'] | None = ...,
+    dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
+    store_dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
+    codec: Literal['none', 'zstd'] = ...,
+    attn: Literal['sdpa', 'eager', 'flash_attention_2'] = ...,
+    quantize: Literal['4bit', '8bit'] | None = ...,
     grader: str | None = ...,
     reuse: str | PathLike[str] | None = ...,
     measure: int = ...,
@@ -126,7 +120,7 @@ def plan(
         split: splits to extract; default: all labelled ones
         limit: at most so many samples of each split
         out: the store; default runs/<dataset>.zarr
-        text_only: put captions in place of pictures
+        text_only: put captions in place of images
         captions: captions file for text_only; `relope caption` makes one
         perturb: noise, jpeg or blur, with a strength if wanted: noise:0.12
         strict: stop at a sample that cannot be used instead of skipping it
@@ -166,10 +160,10 @@ def caption(
     max_new_tokens: int = ...,
     workers: int = ...,
     device: str = ...,
-    dtype: Literal["auto", "float32", "bfloat16"] = ...,
+    dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
     watch: Watch = ...,
 ) -> Outcome:
-    """Describe a data set's pictures in words, for extraction with --text-only.
+    """Describe a data set's images in words, for extraction with --text-only.
 
     Args:
         dataset: name (`relope list datasets`), or your own file or folder
@@ -181,7 +175,7 @@ def caption(
         out: the captions; default runs/<dataset>.captions.jsonl
         prompt: what the model is asked; default: a detailed description
         max_new_tokens: longest caption
-        workers: requests at a time; with a local model, pictures in a batch
+        workers: requests at a time; with a local model, images in a batch
         device: auto, cpu, cuda or cuda:0
         dtype: compute dtype
 
@@ -199,7 +193,7 @@ def grade(
     """Judge the answers of a store or of a file, without a model.
 
     Args:
-        store: a store; its verdicts are kept in it
+        store: a store; its grades are kept in it
         responses: a JSON Lines file of response, gold and maybe choices
         grader: `relope list graders`; default: the store's own, or auto
 
@@ -237,7 +231,7 @@ def fit(
         out: the router; default <store>.routers/<method>[@seed<seed>]; with folds, the scores
         layer: the block l that is read; default: the store's deepest
         split: splits to learn from
-        grades: grader@version of the verdicts; default: the newest
+        grades: grader@version of the grades; default: the newest
         large_store: routellm-sw: the large model's store, for who wins
         seed: decides initial weights, batches and the inner split
         device: auto, cpu, cuda or cuda:0
@@ -272,7 +266,7 @@ def sweep(
         out: table of all runs; default <store>.sweeps/<method>.parquet
         layer: the block l that is read; default: the store's deepest
         split: splits to learn from
-        grades: grader@version of the verdicts; default: the newest
+        grades: grader@version of the grades; default: the newest
         seed: the first of the seeds
         device: auto, cpu, cuda or cuda:0
         set: a setting of all runs, key=value; repeatable
@@ -295,7 +289,7 @@ def explain(
         router: a router folder, of attention-probe
         store: a store: its folder, or a URI
         sample: id of a sample in it
-        out: folder of the picture; default <store>.explained/<sample>
+        out: folder of the page; default <store>.explained/<sample>
 
     Raises:
         RelopeError: what the user can mend.
@@ -335,7 +329,7 @@ def predict(
         store: a store: its folder, or a URI
         out: the scores; default <store>.scores/<router's folder>.parquet
         split: splits to score
-        transfer: allow a router fitted on other data or pictures of the same model
+        transfer: allow a router fitted on other data or images of the same model
         grades: grader@version that read the answers; default: the newest
         device: auto, cpu, cuda or cuda:0
 
@@ -366,8 +360,8 @@ def evaluate(
         large_store: the large model's store, for the hybrid system
         methods: methods to compare; default: all that have scores
         split: splits to evaluate on
-        grades: grader@version of the verdicts; default: the newest
-        labels_store: take verdicts from this store: labels frozen on other pictures
+        grades: grader@version of the grades; default: the newest
+        labels_store: take grades from this store: labels frozen on other images
         costs: a price list; `costs example` says where one to fill in lies
         out: folder of the report; default <store>.report
         bootstrap: resamples of the intervals
@@ -378,7 +372,7 @@ def evaluate(
     """
 
 def study(
-    study: Literal["table1", "table2", "table3", "table4", "figure2", "figure3", "data-efficiency"],
+    study: Literal['table1', 'table2', 'table3', 'table4', 'figure2', 'figure3', 'data-efficiency'],
     *,
     reports: str | Sequence[str] = ...,
     sweeps: str | Sequence[str] = ...,

@@ -104,7 +104,7 @@ def demo(
 ) -> None:
     """Run the whole pipeline on the embedded model: extract, fit, evaluate, report."""
     from relope.commands.show import show_last
-    from relope.pipeline.plan import packaged_file
+    from relope.pipeline.file import packaged_file
 
     # The quick demo is over before a second process has loaded torch.
     steps, outcomes = _run_pipeline(packaged_file(), "demo-quick" if quick else "demo", out, 1 if quick else None)
@@ -126,7 +126,7 @@ def run(
 ) -> None:
     """Run a pipeline of pipelines.yaml, skipping what is up to date."""
     from relope.commands.show import show_last, show_rows
-    from relope.pipeline.plan import default_out, pipelines_file, read_pipelines
+    from relope.pipeline.file import default_out, pipelines_file, read_pipelines
 
     path = pipelines_file()
     if name is None:

@@ -46,15 +46,15 @@ def folder_digest(folder: Path, patterns: Iterable[str]) -> str:
 @functools.cache
 def versions() -> dict[str, str]:
     """Return the versions that a result was made with: recorded, never part of an identity."""
-    found = {"relope": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    recorded = {"relope": __version__, "python": platform.python_version(), "platform": platform.platform()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            recorded[package] = version(package)
         except PackageNotFoundError:
             continue
     if sha := _git_sha():
-        found["git"] = sha
-    return found
+        recorded["git"] = sha
+    return recorded
 
 
 def _git_sha() -> str:
@@ -118,6 +118,6 @@ def write_frame(path: Path, frame: "pl.DataFrame") -> None:
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """Build the error for an output that the system refused."""
     return OutputError(
-        f"cannot write {path}: {error.strerror or error}\n"
-        "free space or choose another --out; what was finished before is kept and is reused"
+        f"cannot write {path}: {error.strerror or error}",
+        hint="free space or choose another --out; what was finished before is kept and is reused",
     )

@@ -32,12 +32,12 @@ _SUMMARY = re.compile(r'^r?"""(.+?)(?:"""|$)', re.MULTILINE)
 @functools.cache
 def _files(kind: str) -> dict[str, Path]:
     folder = Path(__file__).parent / FOLDERS[kind][1]
-    found = {}
+    files = {}
     for path in sorted(folder.glob("*.py")):
         if not path.name.startswith("_"):
             literal = _NAME.search(path.read_text(encoding="utf-8"))
-            found[literal[1] if literal else path.stem.replace("_", "-")] = path
-    return found
+            files[literal[1] if literal else path.stem.replace("_", "-")] = path
+    return files
 
 
 def _module(kind: str, path: Path) -> str:
@@ -59,8 +59,8 @@ def summary(kind: str, name: str) -> str:
     path = _files(kind).get(name)
     if path is None:
         return f"from {_entry_points(kind)[name].value}"
-    found = _SUMMARY.search(path.read_text(encoding="utf-8"))
-    return found[1].strip() if found else ""
+    summary_line = _SUMMARY.search(path.read_text(encoding="utf-8"))
+    return summary_line[1].strip() if summary_line else ""
 
 
 def load(kind: str, name: str) -> ModuleType:

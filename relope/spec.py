@@ -30,7 +30,7 @@ class ExtractSpec(Spec, step="extract"):
     split: Words = Field((), description="splits to extract; default: all labelled ones")
     limit: int | None = Field(None, ge=1, description="at most so many samples of each split")
     out: Path | None = Field(None, description="the store; default runs/<dataset>.zarr")
-    text_only: bool = Field(False, description="put captions in place of pictures")
+    text_only: bool = Field(False, description="put captions in place of images")
     captions: Annotated[Path | None, Reads()] = Field(
         None, description="captions file for --text-only; `relope caption` makes one"
     )
@@ -70,7 +70,7 @@ class PlanSpec(ExtractSpec, step="plan"):
 
 
 class CaptionSpec(Spec, step="caption"):
-    """Describe a data set's pictures in words, for extraction with --text-only."""
+    """Describe a data set's images in words, for extraction with --text-only."""
 
     dataset: Annotated[str, Names("datasets", or_path=True)] = Field(
         "aokvqa", description="name (`relope list datasets`), or your own file or folder"
@@ -85,7 +85,7 @@ class CaptionSpec(Spec, step="caption"):
     out: Path | None = Field(None, description="the captions; default runs/<dataset>.captions.jsonl")
     prompt: str | None = Field(None, description="what the model is asked; default: a detailed description")
     max_new_tokens: int = Field(256, ge=1, description="longest caption")
-    workers: int = Field(8, ge=1, le=256, description="requests at a time; with a local model, pictures in a batch")
+    workers: int = Field(8, ge=1, le=256, description="requests at a time; with a local model, images in a batch")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype")
 
@@ -93,7 +93,7 @@ class CaptionSpec(Spec, step="caption"):
 class GradeSpec(Spec, step="grade"):
     """Judge the answers of a store or of a file, without a model."""
 
-    store: Annotated[StoreRef | None, Reads()] = Field(None, description="a store; its verdicts are kept in it")
+    store: Annotated[StoreRef | None, Reads()] = Field(None, description="a store; its grades are kept in it")
     responses: Annotated[Path | None, Reads()] = Field(
         None, description="a JSON Lines file of response, gold and maybe choices"
     )
@@ -116,7 +116,7 @@ class FitSpec(Spec, step="fit"):
     )
     layer: int | None = Field(None, ge=1, description="the block l that is read; default: the store's deepest")
     split: Words = Field(("train",), description="splits to learn from")
-    grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")
+    grades: str | None = Field(None, description="grader@version of the grades; default: the newest")
     large_store: Annotated[StoreRef | None, Reads()] = Field(
         None, description="routellm-sw: the large model's store, for who wins"
     )
@@ -139,7 +139,7 @@ class SweepSpec(Spec, step="sweep"):
     out: Path | None = Field(None, description="table of all runs; default <store>.sweeps/<method>.parquet")
     layer: int | None = Field(None, ge=1, description="the block l that is read; default: the store's deepest")
     split: Words = Field(("train",), description="splits to learn from")
-    grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")
+    grades: str | None = Field(None, description="grader@version of the grades; default: the newest")
     seed: int = Field(0, ge=0, description="the first of the seeds")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
     set: Annotated[dict[str, Any], KeyValues("head=logistic")] = Field(
@@ -153,7 +153,7 @@ class ExplainSpec(Spec, step="explain"):
     router: Annotated[Path, Reads()] = Field(description="a router folder, of attention-probe")
     store: Annotated[StoreRef, Reads()] = Field(description="a store: its folder, or a URI")
     sample: str = Field(description="id of a sample in it")
-    out: Path | None = Field(None, description="folder of the picture; default <store>.explained/<sample>")
+    out: Path | None = Field(None, description="folder of the page; default <store>.explained/<sample>")
 
 
 class ExportSpec(Spec, step="export"):
@@ -172,7 +172,7 @@ class PredictSpec(Spec, step="predict"):
     store: Annotated[StoreRef, Reads()] = Field(description="a store: its folder, or a URI")
     out: Path | None = Field(None, description="the scores; default <store>.scores/<router's folder>.parquet")
     split: Words = Field(("test",), description="splits to score")
-    transfer: bool = Field(False, description="allow a router fitted on other data or pictures of the same model")
+    transfer: bool = Field(False, description="allow a router fitted on other data or images of the same model")
     grades: str | None = Field(None, description="grader@version that read the answers; default: the newest")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
 
@@ -187,9 +187,9 @@ class EvaluateSpec(Spec, step="evaluate"):
     )
     methods: Words = Field((), description="methods to compare; default: all that have scores")
     split: Words = Field(("test",), description="splits to evaluate on")
-    grades: str | None = Field(None, description="grader@version of the verdicts; default: the newest")
+    grades: str | None = Field(None, description="grader@version of the grades; default: the newest")
     labels_store: Annotated[StoreRef | None, Reads()] = Field(
-        None, description="take verdicts from this store: labels frozen on other pictures"
+        None, description="take grades from this store: labels frozen on other images"
     )
     costs: Annotated[Path | None, Reads()] = Field(
         None, description="a price list; `--costs example` says where one to fill in lies"

@@ -26,9 +26,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     from rich.table import Table
 
     shown = Table(title=title, title_justify="left", title_style="bold")
-    for place, column in enumerate(columns):
-        numeric = place > 0 and all(_is_number(row[place]) for row in rows)
-        shown.add_column(column, justify="right" if numeric else "left", no_wrap=place == 0)
+    for number, column in enumerate(columns):
+        numeric = number > 0 and all(_is_number(row[number]) for row in rows)
+        shown.add_column(column, justify="right" if numeric else "left", no_wrap=number == 0)
     for row in rows:
         shown.add_row(*row)
     console = Console(width=None if sys.stdout.isatty() else 140)

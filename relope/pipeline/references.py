@@ -18,7 +18,7 @@ _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 
 
 @dataclass(frozen=True)
-class Made:
+class StageResult:
     """One combination of an earlier stage: the values of its matrix, and the fields of its step."""
 
     combination: Mapping[str, Any]
@@ -27,6 +27,23 @@ class Made:
     def agrees(self, other: Mapping[str, Any]) -> bool:
         """Return whether two combinations have the same value in every key that both have."""
         return all(self.combination[key] == other[key] for key in self.combination.keys() & other.keys())
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What references of a stage may stand for.
+
+    Attributes:
+        made: earlier stage → its combinations.
+        combination: this one's values of the matrix.
+        out: the pipeline's folder.
+        where: what messages call the stage.
+    """
+
+    made: Mapping[str, list[StageResult]]
+    combination: Mapping[str, Any]
+    out: str
+    where: str
 
 
 def combinations(where: str, matrix: Any) -> Iterator[dict[str, Any]]:
@@ -44,7 +61,7 @@ def combinations(where: str, matrix: Any) -> Iterator[dict[str, Any]]:
         yield dict(zip(matrix, values, strict=True))
 
 
-def resolve(value: Any, made: Mapping[str, list[Made]], combination: Mapping[str, Any], out: str, where: str) -> Any:
+def resolve(value: Any, scope: Scope) -> Any:
     """Put values in place of references, in strings anywhere below ``value``.
 
     Raises:
@@ -52,53 +69,53 @@ def resolve(value: Any, made: Mapping[str, list[Made]], combination: Mapping[str
         InvalidInputError: several values where the text has room for one.
     """
     if isinstance(value, dict):
-        return {key: resolve(item, made, combination, out, where) for key, item in value.items()}
+        return {key: resolve(item, scope) for key, item in value.items()}
     if isinstance(value, list):
-        return [one for item in value for one in _items(item, resolve(item, made, combination, out, where))]
+        return [entry for item in value for entry in _items(item, resolve(item, scope))]
     if not isinstance(value, str):
         return value
     if "${" in _REFERENCE.sub("", value):
-        raise InvalidInputError(f"{where}: {value!r} has a ${{ without its }}")
+        raise InvalidInputError(f"{scope.where}: {value!r} has a ${{ without its }}")
     if whole := _REFERENCE.fullmatch(value):
-        found = _look_up(whole[1], made, combination, out, where)
-        return found[0] if len(found) == 1 else found
+        values = _look_up(whole[1], scope)
+        return values[0] if len(values) == 1 else values
 
     def inside(match: re.Match[str]) -> str:
-        found = _look_up(match[1], made, combination, out, where)
-        if len(found) > 1:
+        values = _look_up(match[1], scope)
+        if len(values) > 1:
             raise InvalidInputError(
-                f"{where}: {value!r}: ${{{match[1]}}} stands for {len(found)} values; one fits here"
+                f"{scope.where}: {value!r}: ${{{match[1]}}} stands for {len(values)} values; one fits here"
             )
-        return str(found[0])
+        return str(values[0])
 
     return _REFERENCE.sub(inside, value)
 
 
-def _items(written: Any, found: Any) -> list[Any]:
+def _items(written: Any, given: Any) -> list[Any]:
     """Return what an item of a list gives: all values of a reference that stands for several."""
-    return found if isinstance(written, str) and isinstance(found, list) else [found]
+    return given if isinstance(written, str) and isinstance(given, list) else [given]
 
 
-def _look_up(
-    reference: str, made: Mapping[str, list[Made]], combination: Mapping[str, Any], out: str, where: str
-) -> list[Any]:
+def _look_up(reference: str, scope: Scope) -> list[Any]:
     first, _, rest = reference.partition(".")
-    what = f"reference in {where}"
+    what = f"reference in {scope.where}"
     if reference == "out":
-        return [out]
+        return [scope.out]
     if first == "matrix":
-        if rest not in combination:
-            raise unknown(what, reference, [f"matrix.{key}" for key in combination])
-        return [combination[rest]]
-    if first not in made:
-        raise unknown(what, reference, ["out", "matrix", *made])
-    chosen = [one.fields for one in made[first] if one.agrees(combination)]
+        if rest not in scope.combination:
+            raise unknown(what, reference, [f"matrix.{key}" for key in scope.combination])
+        return [scope.combination[rest]]
+    if first not in scope.made:
+        raise unknown(what, reference, ["out", "matrix", *scope.made])
+    chosen = [stage.fields for stage in scope.made[first] if stage.agrees(scope.combination)]
     if not chosen:
-        raise InvalidInputError(f"{where}: ${{{reference}}}: no combination of {first} agrees with {dict(combination)}")
+        raise InvalidInputError(
+            f"{scope.where}: ${{{reference}}}: no combination of {first} agrees with {dict(scope.combination)}"
+        )
     if rest not in chosen[0]:
         raise unknown(what, reference, [f"{first}.{key}" for key in chosen[0]])
-    found: list[Any] = []
+    values: list[Any] = []
     for fields in chosen:
-        if fields[rest] not in found:
-            found.append(fields[rest])
-    return found
+        if fields[rest] not in values:
+            values.append(fields[rest])
+    return values

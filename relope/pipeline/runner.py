@@ -33,7 +33,7 @@ class Board(Protocol):
 
 @dataclass
 class _Run:
-    """The state of one run; places are those of the plan."""
+    """The state of one run; numbers are those of the plan."""
 
     steps: list[PlannedStep]
     ledger: Ledger
@@ -43,29 +43,29 @@ class _Run:
 
     def ready(self, busy: set[int]) -> Iterator[int]:
         """Yield steps in the plan's order whose inputs are made."""
-        for place, step in enumerate(self.steps):
-            if place not in self.outcomes and place not in busy and step.needs <= self.outcomes.keys():
-                yield place
+        for number, step in enumerate(self.steps):
+            if number not in self.outcomes and number not in busy and step.needs <= self.outcomes.keys():
+                yield number
 
-    def label(self, place: int) -> str:
-        return f"[{place + 1}/{len(self.steps)}] {self.steps[place].title}"
+    def label(self, number: int) -> str:
+        return f"[{number + 1}/{len(self.steps)}] {self.steps[number].title}"
 
-    def begin(self, place: int) -> None:
-        self.progress[place] = self.board.begin(place, self.label(place))
+    def begin(self, number: int) -> None:
+        self.progress[number] = self.board.begin(number, self.label(number))
 
-    def finish(self, place: int, outcome: Outcome) -> None:
+    def finish(self, number: int, outcome: Outcome) -> None:
         """Record what a step did."""
-        step = self.steps[place]
+        step = self.steps[number]
         self.ledger.note(step.spec)
-        self.close(place, outcome)
+        self.close(number, outcome)
 
-    def close(self, place: int, outcome: Outcome) -> None:
-        self.outcomes[place] = outcome
-        self.board.end(place, self.label(place), outcome.text)
+    def close(self, number: int, outcome: Outcome) -> None:
+        self.outcomes[number] = outcome
+        self.board.end(number, self.label(number), outcome.text)
 
-    def named(self, place: int, error: RelopeError) -> RelopeError:
+    def named(self, number: int, error: RelopeError) -> RelopeError:
         """Return a step's error with its stage before the message."""
-        return error.within(self.steps[place].title)
+        return error.within(self.steps[number].title)
 
 
 def default_jobs() -> int:
@@ -76,16 +76,16 @@ def default_jobs() -> int:
 
 def decisions(steps: list[PlannedStep], ledger: Ledger) -> list[Decision]:
     """Return what a run would do with each step, without loading a model or running anything."""
-    found: list[Decision] = []
+    decided: list[Decision] = []
     for step in steps:
-        upstream = sorted(place for place in step.needs if found[place].run)
+        upstream = sorted(number for number in step.needs if decided[number].run)
         if step.lacks:
-            found.append(Decision(True, f"cannot: {step.lacks[0]} is not there, and no step before makes it"))
+            decided.append(Decision(True, f"cannot: {step.lacks[0]} is not there, and no step before makes it"))
         elif upstream:
-            found.append(Decision(True, f"follows {steps[upstream[0]].title}"))
+            decided.append(Decision(True, f"follows {steps[upstream[0]].title}"))
         else:
-            found.append(ledger.decide(step.spec))
-    return found
+            decided.append(ledger.decide(step.spec))
+    return decided
 
 
 def run_pipeline(steps: list[PlannedStep], ledger: Ledger, jobs: int, board: Board) -> list[Outcome]:
@@ -101,7 +101,7 @@ def run_pipeline(steps: list[PlannedStep], ledger: Ledger, jobs: int, board: Boa
         while len(state.outcomes) < len(steps):
             _start_what_can(state, pool)
             _collect(state, pool)
-    return [state.outcomes[place] for place in range(len(steps))]
+    return [state.outcomes[number] for number in range(len(steps))]
 
 
 def _check(steps: list[PlannedStep]) -> None:
@@ -126,47 +126,47 @@ def _worth_a_pool(steps: list[PlannedStep]) -> bool:
 
 def _start_what_can(state: _Run, pool: "_Pool") -> None:
     """Start ready steps in the plan's order until the pool is full or one must wait to be alone."""
-    for place in list(state.ready(set(pool.running.values()))):
-        step = state.steps[place]
+    for number in list(state.ready(set(pool.running.values()))):
+        step = state.steps[number]
         decision = state.ledger.decide(step.spec)
         if not decision.run:
-            state.close(place, Outcome(step.output, True, f"up to date → {step.output}"))
+            state.close(number, Outcome(step.output, True, f"up to date → {step.output}"))
             continue
         alone = step_of(step.spec).alone or not pool.jobs
         if len(pool.running) >= (1 if alone else pool.jobs):
             return
-        state.begin(place)
+        state.begin(number)
         if not alone:
-            pool.submit(place, step)
+            pool.submit(number, step)
             continue
-        _run_here(state, place)
+        _run_here(state, number)
         return
 
 
-def _run_here(state: _Run, place: int) -> None:
+def _run_here(state: _Run, number: int) -> None:
     @contextmanager
     def watch(label: str) -> Iterator[Progress]:
-        yield state.progress[place]
+        yield state.progress[number]
 
     try:
-        state.finish(place, run(state.steps[place].spec, watch))
+        state.finish(number, run(state.steps[number].spec, watch))
     except RelopeError as error:
-        raise state.named(place, error) from error
+        raise state.named(number, error) from error
 
 
 def _collect(state: _Run, pool: "_Pool") -> None:
     """Take what the pool has finished, and tell the board how far the rest is."""
     failed: RelopeError | None = None
-    for place, outcome in pool.finished(state.progress, drain=False):
+    for number, outcome in pool.finished(state.progress, drain=False):
         if isinstance(outcome, Outcome):
-            state.finish(place, outcome)
+            state.finish(number, outcome)
         else:
-            failed = failed or state.named(place, outcome)
+            failed = failed or state.named(number, outcome)
     if failed is None:
         return
-    for place, outcome in pool.finished(state.progress, drain=True):
+    for number, outcome in pool.finished(state.progress, drain=True):
         if isinstance(outcome, Outcome):
-            state.finish(place, outcome)
+            state.finish(number, outcome)
     raise failed
 
 
@@ -192,30 +192,30 @@ class _Pool:
             for worker in workers:
                 worker.terminate()
 
-    def submit(self, place: int, step: PlannedStep) -> None:
+    def submit(self, number: int, step: PlannedStep) -> None:
         """Start a step in a worker."""
         if self._executor is None:
             self._channel = self._context.Queue()
             self._executor = ProcessPoolExecutor(self.jobs, self._context, _prepare_worker, (self._channel,))
-        self.running[self._executor.submit(_work, place, step.spec)] = place
+        self.running[self._executor.submit(_work, number, step.spec)] = number
 
     def finished(self, progress: dict[int, Progress], drain: bool) -> Iterator[tuple[int, Outcome | RelopeError]]:
         """Yield steps that have ended and how: the first ones, or with ``drain`` all that run."""
         while self.running:
             done, _ = wait(self.running, TICK_S, FIRST_COMPLETED)
             while not self._channel.empty():
-                place, n_done, total = self._channel.get()
-                progress[place](n_done, total)
+                number, n_done, total = self._channel.get()
+                progress[number](n_done, total)
             for future in done:
-                place = self.running.pop(future)
+                number = self.running.pop(future)
                 try:
-                    yield place, future.result()
+                    yield number, future.result()
                 except RelopeError as error:
-                    yield place, error
+                    yield number, error
                 except BrokenProcessPool as error:
                     raise InvalidInputError(
-                        "a worker process was killed, most likely for want of memory; run again with --jobs 1 "
-                        "(what was finished is kept)"
+                        "a worker process was killed, most likely for want of memory; what was finished is kept",
+                        hint="run again with --jobs 1",
                     ) from error
             if done and not drain:
                 return
@@ -244,7 +244,7 @@ def _warm_up() -> None:
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)]).step()
 
 
-def _work(place: int, spec: Spec) -> Outcome:
+def _work(number: int, spec: Spec) -> Outcome:
     """Run a step in a worker."""
 
     @contextmanager
@@ -255,7 +255,7 @@ def _work(place: int, spec: Spec) -> Outcome:
             nonlocal told
             if done == total or time.monotonic() - told > TICK_S:
                 told = time.monotonic()
-                _channel.put((place, done, total))
+                _channel.put((number, done, total))
 
         yield tell
 

@@ -1,4 +1,4 @@
-"""Gathers what a report is made of: two stores, their verdicts, the scores and the pictures."""
+"""Gathers what a report is made of: two stores, their grades, the scores and the pictures."""
 
 import functools
 import json
@@ -32,7 +32,7 @@ VERSION = 1
 """Of a report: raised when the same scores and grades give other numbers or another page."""
 
 TINY_CAVEAT = (
-    "The pictures, the questions and both models are our own miniature: a 1.6 M-parameter model with 16 picture "
+    "The images, the questions and both models are our own miniature: a 1.6 M-parameter model with 16 image "
     "tokens and 6 blocks. The routing signal is real, but the order of the methods here says nothing about "
     "7–12 B models, and need not be the paper's. Compare with the controls: a probe that does not beat "
     "question-confidence knows no more than the question and the model's own certainty."
@@ -57,7 +57,7 @@ def report_inputs(spec: EvaluateSpec) -> ReportInputs:
         frozen = _of_same_model(store, open_store(spec.labels_store))
         correct = correct_of(frozen, labels["id"].to_list(), spec.grades, "labels")
         labels = labels.with_columns(pl.Series("correct", correct))
-    scored = {name: [_checked(store, one) for one in seeds] for name, seeds in _read_all(spec).items()}
+    scored = {name: [_checked(store, seed) for seed in seeds] for name, seeds in _read_all(spec).items()}
     held = store.samples.filter((pl.col("split") == "validation") & ~pl.col("split").is_in(list(spec.split)))
     large = _of_another_model(store, open_store(spec.large_store)) if spec.large_store else None
     recorded = store.manifest.recorded
@@ -87,23 +87,24 @@ def finished_report(out: Path, inputs: ReportInputs) -> dict[str, Any] | None:
     if not path.is_file() or not (out / "report.html").is_file():
         return None
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        same = found["provenance"]["fingerprint"] == inputs.provenance["fingerprint"]
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        same = report["provenance"]["fingerprint"] == inputs.provenance["fingerprint"]
     except (ValueError, KeyError, TypeError):
         return None
-    return found if same else None
+    return report if same else None
 
 
 def _of_same_model(store: ActivationStore, labels: ActivationStore) -> ActivationStore:
-    """Return the store that verdicts are taken from.
+    """Return the store that grades are taken from.
 
     Raises:
         InvalidInputError: its answers are another model's.
     """
     if labels.manifest.identity["model_files"] != store.manifest.identity["model_files"]:
         raise InvalidInputError(
-            f"the verdicts of {labels.path} are on answers of {labels.manifest.recorded['model']}, {store.path} is "
-            f"of {store.manifest.recorded['model']}; --labels-store takes a store of the same model"
+            f"the grades of {labels.label} are on answers of {labels.manifest.recorded['model']}, {store.label} is "
+            f"of {store.manifest.recorded['model']}",
+            hint="--labels-store takes a store of the same model",
         )
     return labels
 
@@ -116,8 +117,8 @@ def _of_another_model(store: ActivationStore, large: ActivationStore) -> Activat
     """
     if large.recipe_id == store.recipe_id:
         raise InvalidInputError(
-            f"{large.path} and {store.path} both hold answers of {store.manifest.recorded['model']}, made the same "
-            "way; --large-store takes a store of the larger model"
+            f"{large.label} and {store.label} hold answers of {store.manifest.recorded['model']}, made alike",
+            hint="--large-store takes a store of the larger model",
         )
     return large
 
@@ -127,7 +128,7 @@ def _dataset_name(store: ActivationStore, spec: EvaluateSpec) -> str:
     identity, name = store.manifest.identity, str(store.manifest.recorded["dataset"])
     done = ["text only"] if identity.get("text_only") else []
     if identity.get("perturbation"):
-        done.append(f"pictures with {perturbation_name(identity['perturbation'])}")
+        done.append(f"images with {perturbation_name(identity['perturbation'])}")
     if spec.labels_store is not None:
         done.append("labels frozen")
     return f"{name} ({', '.join(done)})" if done else name
@@ -141,44 +142,44 @@ def _transferred(store: ActivationStore, scored: dict[str, list[Scores]]) -> lis
 
 def _out_of_fold(scored: dict[str, list[Scores]]) -> list[str]:
     """Return the methods of which each sample was scored by a router that did not see its group."""
-    return sorted(name for name, seeds in scored.items() if any(one.meta.folds for one in seeds))
+    return sorted(name for name, seeds in scored.items() if any(seed.meta.folds for seed in seeds))
 
 
 def _read_all(spec: EvaluateSpec) -> dict[str, list[Scores]]:
     """Return method → its scores, one a seed."""
     folder = spec.scores or scores_path(spec.store, "x").parent
-    there: dict[str, dict[int, Path]] = {}
+    files: dict[str, dict[int, Path]] = {}
     for path in sorted(folder.glob("*.parquet")):
         name, seed = split_name(path.stem)
-        seeds = there.setdefault(name, {})
+        seeds = files.setdefault(name, {})
         if other := seeds.get(seed or 0):
-            raise InvalidInputError(f"{other} and {path} are both of {name} with seed 0; delete the one that is stale")
+            raise InvalidInputError(f"{other} and {path} are both of {name} with seed 0", hint="delete the stale one")
         seeds[seed or 0] = path
-    if not there:
+    if not files:
         raise NotFoundError(
-            f"no scores in {folder}; make some, e.g. relope predict --store {spec.store} --router logprob"
+            f"no scores in {folder}", hint=f"make some, e.g. relope predict --store {spec.store} --router logprob"
         )
     for name in spec.methods:
-        if name not in there:
+        if name not in files:
             raise unknown(
-                f"scores in {folder}", name, there, f"`relope predict --store {spec.store} --router …` makes them"
+                f"scores in {folder}", name, files, f"`relope predict --store {spec.store} --router …` makes them"
             )
-    return {name: [read_scores(path) for _, path in sorted(there[name].items())] for name in spec.methods or there}
+    return {name: [read_scores(path) for _, path in sorted(files[name].items())] for name in spec.methods or files}
 
 
 def _checked(store: ActivationStore, scores: Scores) -> Scores:
     """Return the scores.
 
     Raises:
-        InvalidInputError: they are about another model, other data or other pictures than the store.
+        InvalidInputError: they are about another model, other data or other images than the store.
     """
-    here, there = _without_samples(store.manifest.identity), _without_samples(scores.meta.identity)
-    differing = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
+    own, theirs = _without_samples(store.manifest.identity), _without_samples(scores.meta.identity)
+    differing = [key for key in sorted({*own, *theirs}) if own.get(key) != theirs.get(key)]
     if scores.meta.recipe_id != store.recipe_id and differing:
         raise InvalidInputError(
-            f"{scores.path} was made from another recipe ({scores.meta.recipe_id[:12]}) than {store.path} "
-            f"({store.recipe_id[:12]}); they differ in {', '.join(differing)}; "
-            "run `relope predict` on this store again"
+            f"{scores.path} was made from another recipe ({scores.meta.recipe_id[:12]}) than {store.label} "
+            f"({store.recipe_id[:12]}); they differ in {', '.join(differing)}",
+            hint="run `relope predict` on this store again",
         )
     return scores
 
@@ -227,18 +228,20 @@ def _costs(
     models = read_prices(path).models
     own, (prompt, answer) = models.get(store.manifest.recorded["model"]), _tokens(labels)
     small, prefill = cost_of(own, prompt, answer), cost_of(own, prompt, np.zeros_like(answer))
-    theirs, there = None, labels
+    theirs, samples = None, labels
     if large is not None:
         theirs = models.get(large.manifest.recorded["model"])
-        there = labels.select("id").join(large.samples, on="id", how="left", maintain_order="left")
+        samples = labels.select("id").join(large.samples, on="id", how="left", maintain_order="left")
     known = set(registry.names("methods"))
-    classes = {name: method_class(one.meta.method) for name, (one, *_) in scored.items() if one.meta.method in known}
-    flags = {name: getattr(one, "needs", "") for name, one in classes.items()}
+    classes = {
+        name: method_class(first.meta.method) for name, (first, *_) in scored.items() if first.meta.method in known
+    }
+    flags = {name: getattr(kind, "needs", "") for name, kind in classes.items()}
     return Costs(
         small,
         prefill,
-        cost_of(theirs, *_tokens(there)),
-        before_answer=frozenset(name for name, one in classes.items() if not getattr(one, "reads_answer", True)),
+        cost_of(theirs, *_tokens(samples)),
+        before_answer=frozenset(name for name, kind in classes.items() if not getattr(kind, "reads_answer", True)),
         needs={name: flag for name, flag in flags.items() if flag},
     )
 
@@ -272,7 +275,7 @@ def _provenance(
         "text_only": bool(store.manifest.identity.get("text_only")),
         "perturbation": store.manifest.identity.get("perturbation"),
         "labels_frozen": spec.labels_store is not None,
-        "scores": {name: [one.meta.fingerprint for one in seeds] for name, seeds in scored.items()},
+        "scores": {name: [seed.meta.fingerprint for seed in seeds] for name, seeds in scored.items()},
         "transferred": _transferred(store, scored),
         "out_of_fold": _out_of_fold(scored),
         "costs": read_prices(spec.costs).model_dump() if spec.costs else None,

@@ -7,8 +7,9 @@ from miniature import serve
 
 from relope import registry, steps
 from relope.evaluate.numbers.persample import read_report
+from relope.pipeline.file import packaged_file
 from relope.pipeline.ledger import Ledger
-from relope.pipeline.plan import packaged_file, plan
+from relope.pipeline.plan import plan
 from relope.pipeline.runner import run_pipeline
 from relope.probes.protocol import method_class
 from relope.spec import build

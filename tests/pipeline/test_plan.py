@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from relope.errors import InvalidInputError, NotFoundError
-from relope.pipeline.plan import packaged_file, pipelines_file, plan, read_pipelines
+from relope.errors import InvalidInputError, NotFoundError, RelopeError
+from relope.pipeline.file import packaged_file, pipelines_file, read_pipelines
+from relope.pipeline.plan import plan
 from relope.spec import SPECS, build
 
 
@@ -146,3 +147,42 @@ def test_specifications_have_help_for_every_field():
 def test_lists_may_be_written_with_commas():
     spec = build("extract", {"model": "m", "layers": "23, 24", "split": "train,test"})
     assert spec.layers == ("23", "24") and spec.split == ("train", "test")
+
+
+EXTENDING = """
+base:
+  out: here
+  stages:
+    a: {run: extract, with: {model: tiny-vl, dataset: tiny, out: "${out}/a.zarr"}}
+    b: {run: fit, with: {method: probe, store: "${a.out}"}}
+quick:
+  about: fewer
+  extends: base
+  with: {a: {limit: 3}}
+"""
+
+
+def test_a_pipeline_extends_another_with_some_fields_set(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text(EXTENDING)
+    steps = plan(path, "quick", tmp_path)
+    assert [step.spec.step for step in steps] == ["extract", "fit"] and steps[0].spec.limit == 3
+    assert plan(path, "base", tmp_path)[0].spec.limit is None and read_pipelines(path)["quick"]["out"] == "here"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("extends: base", "extends: bas"), "did you mean 'base'"),
+        (("extends: base", "extends: quick"), "extends itself"),
+        (("  extends: base\n", ""), "sets fields of the stages"),
+        (("{a: {limit: 3}}", "{c: {limit: 3}}"), "unknown stage of base"),
+        (("{a: {limit: 3}}", "{a: 3}"), "must map names to values"),
+        (("  about: fewer\n", "  about: fewer\n  stages: {a: {run: fit}}\n"), "has both `extends` and `stages`"),
+    ],
+)
+def test_a_wrong_extension_is_told(tmp_path, change, says):
+    path = tmp_path / "p.yaml"
+    path.write_text(EXTENDING.replace(*change))
+    with pytest.raises(RelopeError, match=says):
+        plan(path, "quick", tmp_path)

@@ -99,9 +99,7 @@ own:
 def test_plan_and_run_agree_on_a_data_set_with_a_dot_in_its_name(kind, tmp_path, monkeypatch):
     """A data set called my-v1.5 was planned at my-v1.zarr and written to my-v1.5.zarr."""
     monkeypatch.chdir(tmp_path)
-    rows = "".join(
-        json.dumps({"id": i, "question": "q", "answer": "a", "split": "train"}) + "\n" for i in range(2)
-    )
+    rows = "".join(json.dumps({"id": i, "question": "q", "answer": "a", "split": "train"}) + "\n" for i in range(2))
     if kind == "folder":
         Path("my-v1.5").mkdir()
         Path("my-v1.5/rows.jsonl").write_text(rows)
