@@ -8,8 +8,6 @@ from relope.types import Outcome
 if TYPE_CHECKING:
     import polars as pl
 
-    from relope.evaluate.numbers.summary import Report
-    from relope.probes.router import Router
     from relope.store import ActivationStore
 
 
@@ -46,13 +44,6 @@ class Graded(Outcome):
 class Fitted(Outcome):
     """A router, or with folds the scores of routers that were not kept."""
 
-    @property
-    def router(self) -> "Router":
-        """The fitted router."""
-        from relope.probes.router import load_router
-
-        return load_router(self.path)
-
 
 @dataclass(frozen=True)
 class Scored(Outcome):
@@ -81,13 +72,6 @@ class Swept(Outcome):
 @dataclass(frozen=True)
 class Evaluated(Outcome):
     """A report."""
-
-    @property
-    def report(self) -> "Report":
-        """The report, typed."""
-        from relope.evaluate.report import read_report
-
-        return read_report(self.path)
 
     @property
     def methods(self) -> "pl.DataFrame":
