@@ -19,8 +19,8 @@ from relope.extract.graders import auto
 from relope.extract.model.backbone import Backbone, open_backbone
 from relope.extract.model.generate import answer_batch, generations
 from relope.tiny.benchmark import samples
-from relope.tiny.scenes import FAMILIES
-from relope.tiny.vocabulary import QUESTIONS
+from relope.tiny.scenes.draw import FAMILIES
+from relope.tiny.scenes.vocabulary import QUESTIONS
 from relope.types import Picture, Sample
 
 Accuracy = dict[str, float]

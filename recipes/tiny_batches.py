@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from relope.extract.data import prompts
-from relope.tiny.scenes import FAMILIES, Scene, draw_scene
-from relope.tiny.vocabulary import QUESTIONS
+from relope.tiny.scenes.draw import FAMILIES, Scene, draw_scene
+from relope.tiny.scenes.vocabulary import QUESTIONS
 
 ATTRIBUTES = {
     "shapes-color": 8, "shapes-shape": 6, "shapes-where": 4, "count-number": 6, "count-color": 8, "digits-digit": 10,

@@ -19,7 +19,7 @@ from transformers import (
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 
 from relope.extract.data import prompts
-from relope.tiny.vocabulary import words
+from relope.tiny.scenes.vocabulary import words
 
 SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>",

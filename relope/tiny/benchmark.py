@@ -9,8 +9,8 @@ from PIL import Image
 
 from relope.errors import unknown
 from relope.tiny.captions import caption
-from relope.tiny.scenes import FAMILIES, Scene, draw_scene, scene_rng
-from relope.tiny.vocabulary import QUESTIONS
+from relope.tiny.scenes.draw import FAMILIES, Scene, draw_scene, scene_rng
+from relope.tiny.scenes.vocabulary import QUESTIONS
 from relope.types import Picture, Sample
 
 VERSION = "1"
@@ -18,6 +18,9 @@ VERSION = "1"
 
 SIZES = {"train": 900, "validation": 200, "test": 600}
 """Split → number of questions of each family."""
+
+ALL = FAMILIES
+"""The families that the data set ``tiny`` asks about in turn."""
 
 CHOICE_SHARE = 0.15
 _LETTERS = "ABCD"
@@ -86,6 +89,3 @@ def _choices(kind: str, answer: str, shuffled: list[str]) -> tuple[str, ...]:
 
 def _picture(pixels: npt.NDArray[np.uint8]) -> Picture:
     return Picture(hashlib.sha256(pixels.tobytes()).hexdigest(), lambda: Image.fromarray(pixels))
-
-
-ALL = FAMILIES

@@ -8,7 +8,7 @@ something else.
 import random
 from collections.abc import Sequence
 
-from relope.tiny.vocabulary import COLORS, NUMBERS, PLACES, SHAPES
+from relope.tiny.scenes.vocabulary import COLORS, NUMBERS, PLACES, SHAPES
 
 STRENGTH = 0.7
 """Scales every difficulty; set on accuracy alone and frozen before any probe was fitted."""

@@ -8,7 +8,7 @@ from relope.errors import NotFoundError
 from relope.extract.data.dataset import open_dataset
 from relope.tiny.benchmark import CHOICE_SHARE, SIZES, samples
 from relope.tiny.captions import caption
-from relope.tiny.scenes import FAMILIES, draw_scene
+from relope.tiny.scenes.draw import FAMILIES, draw_scene
 
 
 def true_answer(sample):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from relope.tiny.scenes import FAMILIES, draw_scene
 from relope.tiny.scenes.digits import scans
-from relope.tiny.shift import FACTORS, STRENGTHS
-from relope.tiny.vocabulary import QUESTIONS, words
+from relope.tiny.scenes.draw import FAMILIES, draw_scene
+from relope.tiny.scenes.shift import FACTORS, STRENGTHS
+from relope.tiny.scenes.vocabulary import QUESTIONS, words
 
 
 @pytest.mark.parametrize("family", FAMILIES)

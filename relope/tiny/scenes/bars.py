@@ -2,10 +2,10 @@
 
 import random
 
-from relope.tiny.canvas import SIDE, Canvas, paint
-from relope.tiny.scenes import Facts
-from relope.tiny.shift import Shift
-from relope.tiny.vocabulary import COLORS, LEVELS
+from relope.tiny.scenes.canvas import SIDE, Canvas, paint
+from relope.tiny.scenes.facts import Facts
+from relope.tiny.scenes.shift import Shift
+from relope.tiny.scenes.vocabulary import COLORS, LEVELS
 
 _TOPS = ((13, 19), (28, 35), (46, 54))
 """Height of the tallest bar in pixels for low, middle and high."""

@@ -3,9 +3,9 @@
 import math
 import random
 
-from relope.tiny.canvas import Canvas
-from relope.tiny.scenes import Facts
-from relope.tiny.shift import Shift
+from relope.tiny.scenes.canvas import Canvas
+from relope.tiny.scenes.facts import Facts
+from relope.tiny.scenes.shift import Shift
 
 
 def draw(canvas: Canvas, shift: Shift, rng: random.Random, split: str) -> Facts:

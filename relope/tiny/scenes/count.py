@@ -3,10 +3,10 @@
 import math
 import random
 
-from relope.tiny.canvas import Canvas, paint
-from relope.tiny.scenes import Facts
-from relope.tiny.shift import Shift, add_distractors
-from relope.tiny.vocabulary import COLORS
+from relope.tiny.scenes.canvas import Canvas, paint
+from relope.tiny.scenes.facts import Facts
+from relope.tiny.scenes.shift import Shift, add_distractors
+from relope.tiny.scenes.vocabulary import COLORS
 
 
 def draw(canvas: Canvas, shift: Shift, rng: random.Random, split: str) -> Facts:

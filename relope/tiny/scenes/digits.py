@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from relope.tiny.canvas import SIDE, Canvas
-from relope.tiny.scenes import Facts
-from relope.tiny.shift import Shift, add_distractors
+from relope.tiny.scenes.canvas import SIDE, Canvas
+from relope.tiny.scenes.facts import Facts
+from relope.tiny.scenes.shift import Shift, add_distractors
 
 _SHARES = {"train": (12, 13), "validation": (14,), "test": (15,)}
 """Scan number modulo 16 → the split that owns it; everything below 12 is for pre-training."""

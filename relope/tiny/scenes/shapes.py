@@ -2,10 +2,10 @@
 
 import random
 
-from relope.tiny.canvas import Canvas, draw_shape, paint
-from relope.tiny.scenes import Facts
-from relope.tiny.shift import Shift, add_distractors
-from relope.tiny.vocabulary import COLORS, PLACES, SHAPES
+from relope.tiny.scenes.canvas import Canvas, draw_shape, paint
+from relope.tiny.scenes.facts import Facts
+from relope.tiny.scenes.shift import Shift, add_distractors
+from relope.tiny.scenes.vocabulary import COLORS, PLACES, SHAPES
 
 
 def draw(canvas: Canvas, shift: Shift, rng: random.Random, split: str) -> Facts:

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ImageFilter
 
-from relope.tiny.canvas import SIDE, Canvas, draw_shape, paint
-from relope.tiny.vocabulary import COLORS, SHAPES
+from relope.tiny.scenes.canvas import SIDE, Canvas, draw_shape, paint
+from relope.tiny.scenes.vocabulary import COLORS, SHAPES
 
 Shift = Mapping[str, float]
 """Factor → strength, 0 (absent) to 1.5."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from relope.tiny.vocabulary import COLORS
+from relope.tiny.scenes.vocabulary import COLORS
 
 SIDE = 64
 """Width and height of every picture in pixels."""
