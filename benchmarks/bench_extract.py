@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from checkpoints import make
 
 from relope.extract.batches import Batches
-from relope.extract.data.dataset import open_dataset
+from relope.extract.data.open import open_dataset
 from relope.extract.loop import run_units
 from relope.extract.model.backbone import Backbone, open_backbone
 from relope.extract.plan import make_plan

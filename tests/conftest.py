@@ -25,7 +25,7 @@ def backbone():
 @pytest.fixture(scope="session")
 def questions():
     """A few questions of every family, some of them multiple choice."""
-    from relope.extract.data.dataset import open_dataset
+    from relope.extract.data.open import open_dataset
 
     return open_dataset("tiny").load("test", 40)
 

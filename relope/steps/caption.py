@@ -10,7 +10,7 @@ from relope.types import Outcome, Watch
 
 def output(spec: CaptionSpec) -> Path:
     """Return the file of the captions."""
-    from relope.extract.data.dataset import dataset_name
+    from relope.extract.data.open import dataset_name
 
     return spec.out or captions_path(dataset_name(spec.dataset))
 
@@ -18,7 +18,7 @@ def output(spec: CaptionSpec) -> Path:
 def run(spec: CaptionSpec, watch: Watch) -> Outcome:
     """Describe a data set's images in words, one line an image."""
     from relope.extract.captioning import write_captions
-    from relope.extract.data.dataset import open_dataset
+    from relope.extract.data.open import open_dataset
 
     dataset, out = open_dataset(spec.dataset), output(spec)
     with watch(f"caption {dataset.name}") as progress:

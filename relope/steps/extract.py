@@ -10,7 +10,8 @@ from typing import Any
 from relope.errors import InvalidInputError
 from relope.extract.batches import Batches
 from relope.extract.bill import draw_up, warn_if_full
-from relope.extract.data.dataset import DataSet, dataset_name, open_dataset
+from relope.extract.data.dataset import DataSet
+from relope.extract.data.open import dataset_name, open_dataset
 from relope.extract.intake import Intake, take_in
 from relope.extract.loop import run_units
 from relope.extract.model.backbone import Backbone

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from relope.extract.batches import Batches
 from relope.extract.bill import draw_up
-from relope.extract.data.dataset import open_dataset
+from relope.extract.data.open import open_dataset
 from relope.extract.model.backbone import open_skeleton
 from relope.extract.recipe import answer_tokens, make_extras, parse_layers
 from relope.extract.timing import time_batches

@@ -89,7 +89,7 @@ def open_streams(store: "RowReader", device: str = "auto") -> Any:
 
 def recorded_dataset(store: "RowReader") -> "DataSet":
     """Return the data set that a store was made from."""
-    from relope.extract.data.dataset import open_dataset
+    from relope.extract.data.open import open_dataset
 
     recorded = store.manifest.recorded
     return open_dataset(recorded.get("dataset_source", recorded["dataset"]))

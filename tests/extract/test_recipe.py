@@ -3,7 +3,7 @@
 import pytest
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.extract.data.dataset import open_dataset
+from relope.extract.data.open import open_dataset
 from relope.extract.model.card import open_card
 from relope.extract.model.load import pick_device, pick_dtype
 from relope.extract.recipe import check_splits, parse_layers

@@ -12,7 +12,7 @@ import torch
 
 from relope import steps
 from relope.errors import NotFoundError, UnsupportedError
-from relope.extract.data.dataset import open_dataset
+from relope.extract.data.open import open_dataset
 from relope.extract.model.backbone import open_backbone
 from relope.extract.model.streams import Streams
 from relope.extract.recipe import save_block

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from relope.errors import NotFoundError
-from relope.extract.data.dataset import open_dataset
+from relope.extract.data.open import open_dataset
 from relope.tiny.benchmark import CHOICE_SHARE, SIZES, samples
 from relope.tiny.captions import caption
 from relope.tiny.scenes.draw import FAMILIES, draw_scene

@@ -1,13 +1,10 @@
-"""Data sets: one file each, a ``DATASET`` that turns rows into samples; or a user's own file."""
+"""What a data set is: the record that its file exports as ``DATASET``, and how its samples are asked for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-from relope import registry
 from relope.errors import InvalidInputError, unknown
-from relope.extract.data.rows import SUFFIXES
 from relope.types import Sample
 
 
@@ -40,32 +37,6 @@ class DataSet:
     max_new_tokens: int = 64
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     source: str = ""
-
-
-def open_dataset(name: str) -> DataSet:
-    """Return a data set by its CLI name, or a user's own by its path; its identity is complete.
-
-    Raises:
-        NotFoundError: there is none of that name, or the hub cannot be reached.
-        InvalidInputError: a user's file that is none of the kind that we read.
-    """
-    if name not in registry.names("datasets"):
-        from relope.extract.data import own_files
-
-        if own_files.looks_like_path(name):
-            return own_files.open_own(name)
-    found = registry.load("datasets", name).DATASET
-    if not isinstance(found, DataSet):
-        raise InvalidInputError(f"the plug-in of data set {name!r} exports no DATASET of type DataSet")
-    return replace(found, identity={**found.identity, **found.resolve()})
-
-
-def dataset_name(ref: str) -> str:
-    """Return what a data set is called, by its CLI name or path, without opening it."""
-    if ref in registry.names("datasets"):
-        return ref
-    path = Path(ref)
-    return path.stem if path.suffix in SUFFIXES else path.name
 
 
 def check_splits(dataset: DataSet, asked: Sequence[str]) -> tuple[str, ...]:

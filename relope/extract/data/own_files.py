@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError, unknown
-from relope.extract.data.dataset import DataSet, dataset_name
+from relope.extract.data.dataset import DataSet
 from relope.extract.data.flaws import input_digest
 from relope.extract.data.gold import gold_or_flaw
 from relope.extract.data.groups import connected, in_shares
@@ -34,8 +34,8 @@ def looks_like_path(name: str) -> bool:
     return Path(name).suffix in SUFFIXES or Path(name).exists() or "/" in name
 
 
-def open_own(name: str) -> DataSet:
-    """Return a user's file or folder as a data set.
+def open_own(path: Path, name: str) -> DataSet:
+    """Return a user's file or folder as a data set of a name.
 
     Its identity says only that it is one: which samples it holds is coverage, as with a limit.
 
@@ -43,15 +43,13 @@ def open_own(name: str) -> DataSet:
         NotFoundError: there is no such file.
         InvalidInputError: a row or a column is wrong; both are named.
     """
-    path = Path(name)
-    called = dataset_name(name)
-    samples = _samples(read_rows(path), called)
+    samples = _samples(read_rows(path), name)
     if not samples:
         raise InvalidInputError(f"{path} has no rows; each row needs at least question and answer")
     there = {sample.split for sample in samples}
     splits = (*(split for split in _ORDER if split in there), *sorted(there - set(_ORDER)))
     return DataSet(
-        name=called,
+        name=name,
         splits=splits,
         load=lambda split, limit: [sample for sample in samples if sample.split == split][:limit],
         identity={"source": "own file"},

@@ -12,9 +12,10 @@ from PIL import Image
 
 from relope import steps
 from relope.errors import InvalidInputError, NotFoundError
-from relope.extract.data.dataset import check_splits, load_samples, open_dataset
+from relope.extract.data.dataset import check_splits, load_samples
 from relope.extract.data.flaws import find_flaws
 from relope.extract.data.groups import FOLDS
+from relope.extract.data.open import open_dataset
 from relope.extract.model.backbone import prompt_text
 from relope.spec import ExtractSpec
 from relope.store import ActivationStore

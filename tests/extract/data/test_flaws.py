@@ -11,8 +11,8 @@ from PIL import Image
 
 from relope import steps
 from relope.errors import InvalidInputError
-from relope.extract.data.dataset import open_dataset
 from relope.extract.data.flaws import find_flaws, read_skipped
+from relope.extract.data.open import open_dataset
 from relope.extract.data.pictures import decode
 from relope.spec import ExtractSpec, build
 from relope.store import ActivationStore, verify

@@ -12,8 +12,8 @@ from mini_hub import cell, png
 
 from relope import steps
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
-from relope.extract.data.dataset import open_dataset
 from relope.extract.data.flaws import find_flaws, input_digest
+from relope.extract.data.open import open_dataset
 from relope.spec import ExtractSpec
 from relope.steps.reopen import open_streams
 from relope.store import ActivationStore

@@ -8,7 +8,7 @@ from PIL import Image
 
 from relope import steps
 from relope.errors import InvalidInputError, NotFoundError
-from relope.extract.data.dataset import open_dataset
+from relope.extract.data.open import open_dataset
 from relope.extract.data.perturb import DEFAULTS, Perturbation, apply, parse, perturbed
 from relope.spec import ExtractSpec
 from relope.steps.reopen import open_streams

@@ -41,7 +41,7 @@ def sentence_folder(tmp_path_factory, training_words):
 
 @pytest.fixture(scope="session")
 def training_words():
-    from relope.extract.data.dataset import open_dataset
+    from relope.extract.data.open import open_dataset
 
     samples = open_dataset("tiny").load("train", 160)
     return sorted(

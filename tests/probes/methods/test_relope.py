@@ -10,7 +10,7 @@ import torch
 
 from relope import steps
 from relope.errors import InvalidInputError
-from relope.extract.data.dataset import open_dataset
+from relope.extract.data.open import open_dataset
 from relope.extract.model.streams import Streams
 from relope.probes.bottleneck import Bottleneck
 from relope.probes.heads import seeded

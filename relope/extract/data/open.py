@@ -1,0 +1,37 @@
+"""A data set by its name, or a user's own by its path; and what it is called, without opening it."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from relope import registry
+from relope.errors import InvalidInputError
+from relope.extract.data.dataset import DataSet
+from relope.extract.data.own_files import looks_like_path, open_own
+from relope.extract.data.rows import SUFFIXES
+
+
+def open_dataset(ref: str) -> DataSet:
+    """Return a data set by its CLI name, or a user's own by its path; its identity is complete.
+
+    Raises:
+        NotFoundError: there is none of that name, or the hub cannot be reached.
+        InvalidInputError: a user's file that is none of the kind that we read, or a plug-in that is no data set of
+            that name: a store could not be opened again by what it records.
+    """
+    if ref not in registry.names("datasets") and looks_like_path(ref):
+        return open_own(Path(ref), dataset_name(ref))
+    dataset = registry.load("datasets", ref).DATASET
+    if not isinstance(dataset, DataSet):
+        raise InvalidInputError(f"the plug-in of data set {ref!r} exports no DATASET of type DataSet")
+    if dataset.name != ref:
+        raise InvalidInputError(f"the plug-in of data set {ref!r} calls it {dataset.name!r}; both must be the same")
+    return replace(dataset, identity={**dataset.identity, **dataset.resolve()})
+
+
+def dataset_name(ref: str) -> str:
+    """Return what a data set is called: its CLI name; a file's name without its kind, or a folder's whole name."""
+    if ref in registry.names("datasets"):
+        return ref
+    path = Path(os.path.abspath(ref))  # so that "." has a name too
+    return path.stem if path.suffix in SUFFIXES else path.name
