@@ -37,6 +37,7 @@ from relope.extract.model.backbone import Backbone, open_backbone
 from relope.extract.plan import make_plan
 from relope.extract.recipe import make_manifest
 from relope.spec import ExtractSpec
+from relope.steps.extraction import extraction_of
 from relope.store import create_or_open
 from relope.types import Sample
 
@@ -77,8 +78,8 @@ def plain(backbone: Backbone, samples: list[Sample], *, ordered: bool, states: P
 def extract(backbone: Backbone, samples: list[Sample], folder: Path, n_tokens: int) -> float:
     """Extract into a new store; return the seconds that the model waited for data."""
     out = Path(tempfile.mkdtemp(dir=folder)) / "x.zarr"
-    spec = ExtractSpec(model="bench", dataset="tiny", layers=("4", "5"), max_new_tokens=n_tokens)
-    manifest = make_manifest(backbone, open_dataset("tiny"), spec)
+    spec = ExtractSpec(model="tiny-vl", dataset="tiny", layers=("4", "5"), max_new_tokens=n_tokens)
+    manifest = make_manifest(backbone, extraction_of(spec))
     writer = create_or_open(out, manifest)
     units = make_plan(out / "plan.json", samples, set(), BATCH, backbone.hidden_size)
     batches = Batches(backbone, manifest.layers, n_tokens, manifest.dtype)

@@ -171,9 +171,13 @@ def relope_figures(folder: Path) -> dict[str, Figure]:
     ids = torch.randint(0, 1000, (BATCH, LENGTH))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     backbone: Any = SimpleNamespace(
-        model=model, blocks=model.get_decoder().layers, identity={"attention": "sdpa"}, inputs=lambda *_: inputs,
-        place=dict,
-    )  # fmt: skip
+        model=model,
+        blocks=model.get_decoder().layers,
+        identity={"attention": "sdpa"},
+        traits=SimpleNamespace(quantized=False, derives_positions=False, keeps_rope_deltas=False),
+        inputs=lambda *_: inputs,
+        to_device=dict,
+    )
     states = model(**inputs, output_hidden_states=True).hidden_states
     path = folder / "steps.zarr"
     each = ({layer: states[layer][row].numpy() for layer in (LAYER - 1, LAYER)} for row in range(BATCH))

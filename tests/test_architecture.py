@@ -193,6 +193,7 @@ def test_the_package_has_no_loose_rooms():
         "registry",
         "provenance",
         "places",
+        "rope",
         "version",
     }
 

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from caption_server import honest, server
 from typer.testing import CliRunner
 
 from relope.cli import app
@@ -16,9 +17,6 @@ PAGE = (Path(__file__).parents[1] / "docs" / "your-data.md").read_text(encoding=
 
 def test_every_command_of_your_data_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "extract"))
-    from test_captions import honest, server
-
     monkeypatch.setenv("MY_KEY", "secret")
     (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     Path("snippet.py").write_text(snippet, encoding="utf-8")

@@ -28,9 +28,9 @@ class Batches:
         max_new_tokens: longest answer; 0 = states only.
         stored: dtype in which states leave the device.
         extras: what else is asked of a prompt.
-        text_only: put captions in place of pictures.
+        text_only: captions stand in for images.
         halved: told the ids of a batch that did not fit into memory.
-        most: samples that are known to fit; None until memory ran out.
+        largest: samples that are known to fit; None until memory ran out.
     """
 
     backbone: Backbone
@@ -40,7 +40,7 @@ class Batches:
     extras: Extras = field(default_factory=Extras)
     text_only: bool = False
     halved: Callable[[Sequence[str]], None] = lambda ids: None
-    most: int | None = None
+    largest: int | None = None
 
     def prepare(self, samples: Sequence[Sample]) -> Inputs:
         """Return a batch's inputs, pinned where the model is on CUDA, so that their copy there waits for nothing."""
@@ -60,8 +60,8 @@ class Batches:
             answered = self._try(piece, self.prepare(piece) if made is None else made)
             if answered is None:
                 self._halve(piece)
-                smaller = [part for whole in (piece, *(rest for rest, _ in pieces)) for part in _cut(whole, self.most)]
-                pieces = [(part, None) for part in smaller]
+                left = [piece, *(rest for rest, _ in pieces)]
+                pieces = [(part, None) for whole in left for part in _cut(whole, self.largest)]
             else:
                 yield piece, answered
 
@@ -69,9 +69,7 @@ class Batches:
         """Return None when the device ran out of memory; by then everything it held is free again."""
         ids = [sample.id for sample in samples]
         try:
-            return answer_batch(
-                self.backbone, inputs, self.layers, self.max_new_tokens, self.stored, self.extras, ids
-            )  # fmt: skip
+            return answer_batch(self.backbone, inputs, self.layers, self.max_new_tokens, self.stored, self.extras, ids)
         except torch.cuda.OutOfMemoryError:
             return None
 
@@ -80,22 +78,22 @@ class Batches:
             torch.cuda.empty_cache()
         if len(samples) == 1:
             raise InvalidInputError(
-                f"sample {samples[0].id!r} alone does not fit into the memory of {self.backbone.device}; use smaller "
-                "pictures, --dtype bfloat16, --quantize 4bit or --device-map auto. What was finished before is kept"
+                f"sample {samples[0].id!r} alone does not fit into the memory of {self.backbone.device}; what was "
+                "finished before is kept",
+                hint="use smaller images, --dtype bfloat16, --quantize 4bit or --device-map auto",
             )
-        self.most = (len(samples) + 1) // 2
-        log.warning("out of memory with %d samples in a batch: going on with %d", len(samples), self.most)
+        self.largest = (len(samples) + 1) // 2
+        log.warning("out of memory with %d samples in a batch: going on with %d", len(samples), self.largest)
         self.halved([sample.id for sample in samples])
 
     def _pieces(self, samples: Sequence[Sample], inputs: Inputs) -> list[Sequence[Sample]]:
         lengths = inputs["attention_mask"].sum(1).tolist()
-        turn = self.backbone.rope_turn
-        sides = [turn is not None and length > turn for length in lengths]
-        runs = [list(run) for _, run in groupby(range(len(samples)), key=sides.__getitem__)]
-        whole = [[samples[place] for place in run] for run in runs]
-        return [piece for run in whole for piece in _cut(run, self.most)]
+        bound = self.backbone.traits.rope_bound
+        is_long = [bound is not None and length > bound for length in lengths]
+        runs = [list(run) for _, run in groupby(range(len(samples)), key=is_long.__getitem__)]
+        return [piece for run in runs for piece in _cut([samples[row] for row in run], self.largest)]
 
 
-def _cut(samples: Sequence[Sample], most: int | None) -> list[Sequence[Sample]]:
-    size = most or len(samples)
+def _cut(samples: Sequence[Sample], largest: int | None) -> list[Sequence[Sample]]:
+    size = largest or len(samples)
     return [samples[start : start + size] for start in range(0, len(samples), size)]

@@ -1,100 +1,143 @@
-"""The caption step: a data set's pictures → a captions file, resumable, one line a picture."""
+"""The caption step: a data set's images → a captions file, resumable, one line an image."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from relope.errors import InvalidInputError, OutputError, UnsupportedError
 from relope.extract import caption_endpoint
-from relope.extract.data.captions import PROMPT, CaptionLog, known_captions
-from relope.extract.data.dataset import DataSet, check_splits, load_samples
+from relope.extract.data.captions import CaptionLog, known_captions
+from relope.extract.data.dataset import DataSet, load_samples
 from relope.extract.data.flaws import distinct_pictures, look_at
-from relope.spec import CaptionSpec
 from relope.types import Picture, Progress
 
 Captioned = tuple[Picture, str, str]
-"""Picture, its caption, and why it has none."""
+"""Image, its caption, and why it has none."""
 
 REFUSALS = 3
-"""So many pictures in a row from the first that the server refuses: then it is not about the pictures."""
+"""So many images in a row from the first that the server refuses: then it is not about the images."""
 
 
-def write_captions(dataset: DataSet, spec: CaptionSpec, path: Path, progress: Progress) -> dict[str, Any]:
-    """Describe every picture that has no caption yet; return how many were and why some were not.
+@dataclass(frozen=True)
+class Captioning:
+    """What is described, by whom and how.
+
+    Attributes:
+        dataset: whose images.
+        splits: of it.
+        limit: at most so many samples of each; None = all.
+        model: a local model as `open_backbone` takes it; with an endpoint, its name there.
+        endpoint: base URL of an OpenAI-compatible server; None = the model runs here.
+        key_env: environment variable that holds the server's key.
+        prompt: what the model is asked.
+        max_new_tokens: longest caption.
+        workers: requests at a time; with a local model, images in a batch.
+        device: where a local model runs.
+        dtype: that it computes in.
+    """
+
+    dataset: DataSet
+    splits: tuple[str, ...]
+    limit: int | None
+    model: str
+    endpoint: str | None
+    key_env: str | None
+    prompt: str
+    max_new_tokens: int
+    workers: int
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True)
+class CaptionRun:
+    """What a run did.
+
+    Attributes:
+        n_known: images that had a caption before.
+        n_new: images that got one.
+        skipped: digest → why an image got none.
+    """
+
+    n_known: int
+    n_new: int
+    skipped: dict[str, str]
+
+
+def write_captions(captioning: Captioning, path: Path, progress: Progress) -> CaptionRun:
+    """Describe every image that has no caption yet.
 
     Raises:
-        InvalidInputError: the data set has no pictures, or the file is of another model.
+        InvalidInputError: the data set has no images, or the file is of another model.
         OutputError: the endpoint or the disk refused; finished captions are kept.
     """
-    samples = load_samples(dataset, check_splits(dataset, spec.split), spec.limit)
-    prompt = spec.prompt or PROMPT
-    known = known_captions(path, spec.model, prompt)
-    pictures = [one for one in distinct_pictures(samples) if one.digest not in known.by_image]
-    if not pictures and not known.by_image:
+    samples = load_samples(captioning.dataset, captioning.splits, captioning.limit)
+    known = known_captions(path, captioning.model, captioning.prompt).by_image
+    images = [image for image in distinct_pictures(samples) if image.digest not in known]
+    if not images and not known:
         raise InvalidInputError(
-            f"data set {dataset.name} has no pictures in these splits; there is nothing to describe"
+            f"data set {captioning.dataset.name} has no images in these splits; there is nothing to describe"
         )
-    skipped = {name: fault for name, fault in look_at(pictures).items() if isinstance(fault, str)}
-    sound = [picture for picture in pictures if picture.digest not in skipped]
+    skipped = {digest: fault for digest, fault in look_at(images).items() if isinstance(fault, str)}
+    sound = [image for image in images if image.digest not in skipped]
     if sound:
-        skipped |= _describe_all(sound, spec, prompt, path, progress)
-    return {"pictures": len(pictures), "known": len(known.by_image), "skipped": skipped}
+        skipped |= _describe_all(captioning, sound, path, progress)
+    return CaptionRun(len(known), len(images) - len(skipped), skipped)
 
 
-def _describe_all(
-    pictures: Sequence[Picture], spec: CaptionSpec, prompt: str, path: Path, progress: Progress
-) -> dict[str, str]:
-    """Append a caption for each picture; return digest → reason of those that got none."""
-    describe = _endpoint(spec, prompt) if spec.endpoint else _local(spec, prompt)
+def _describe_all(captioning: Captioning, images: Sequence[Picture], path: Path, progress: Progress) -> dict[str, str]:
+    """Append a caption for each image; return digest → reason of those that got none."""
+    describe = _by_endpoint(captioning, captioning.endpoint) if captioning.endpoint else _by_model(captioning)
     without: dict[str, str] = {}
-    with closing(CaptionLog(path, spec.model, prompt)) as log:
-        for done, (picture, text, fault) in enumerate(describe(pictures), 1):
+    with closing(CaptionLog(path, captioning.model, captioning.prompt)) as log:
+        for done, (image, text, fault) in enumerate(describe(images), 1):
             if text:
-                log.add(picture.digest, text)
+                log.add(image.digest, text)
             else:
-                without[picture.digest] = fault or "the model gave an empty caption; try a larger --max-new-tokens"
-            if fault and done == len(without) >= min(REFUSALS, len(pictures)):
-                raise OutputError(f"{fault}\nit refused every picture so far; nothing was captioned in this run")
-            progress(done, len(pictures))
+                without[image.digest] = fault or "the model gave an empty caption"
+            if fault and done == len(without) >= min(REFUSALS, len(images)):
+                raise OutputError(f"{fault}\nit refused every image so far; nothing was captioned in this run")
+            progress(done, len(images))
     return without
 
 
 Describe = Callable[[Sequence[Picture]], Iterator[Captioned]]
 
 
-def _endpoint(spec: CaptionSpec, prompt: str) -> Describe:
-    endpoint = caption_endpoint.open_endpoint(spec.endpoint or "", spec.model, spec.api_key_env)
+def _by_endpoint(captioning: Captioning, url: str) -> Describe:
+    endpoint = caption_endpoint.open_endpoint(url, captioning.model, captioning.key_env)
 
-    def one(picture: Picture) -> Captioned:
+    def ask(image: Picture) -> Captioned:
         try:
-            return picture, caption_endpoint.ask(endpoint, picture, prompt, spec.max_new_tokens), ""
+            text = caption_endpoint.ask(endpoint, image, captioning.prompt, captioning.max_new_tokens)
         except caption_endpoint.Refused as error:
-            return picture, "", str(error)
+            return image, "", str(error)
+        return image, text, ""
 
-    def describe(pictures: Sequence[Picture]) -> Iterator[Captioned]:
-        with ThreadPoolExecutor(spec.workers) as threads:
+    def describe(images: Sequence[Picture]) -> Iterator[Captioned]:
+        with ThreadPoolExecutor(captioning.workers) as threads:
             try:
-                yield from threads.map(one, pictures)
+                yield from threads.map(ask, images)
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
 
     return describe
 
 
-def _local(spec: CaptionSpec, prompt: str) -> Describe:
+def _by_model(captioning: Captioning) -> Describe:
     from relope.extract import caption_local
     from relope.extract.model.backbone import open_backbone
 
-    backbone = open_backbone(spec.model, spec.device, spec.dtype)
-    if not hasattr(backbone.processor, "image_processor"):
-        raise UnsupportedError(f"model {spec.model} is text-only: it cannot describe pictures; give one that sees them")
+    backbone = open_backbone(captioning.model, captioning.device, captioning.dtype)
+    if not backbone.traits.sees_images:
+        raise UnsupportedError(f"model {backbone.name} is text-only: it cannot describe images")
 
-    def describe(pictures: Sequence[Picture]) -> Iterator[Captioned]:
-        for start in range(0, len(pictures), spec.workers):
-            batch = pictures[start : start + spec.workers]
-            said = caption_local.describe(backbone, batch, prompt, spec.max_new_tokens)
-            yield from ((picture, text, "") for picture, text in zip(batch, said, strict=True))
+    def describe(images: Sequence[Picture]) -> Iterator[Captioned]:
+        for start in range(0, len(images), captioning.workers):
+            batch = images[start : start + captioning.workers]
+            texts = caption_local.describe(backbone, batch, captioning.prompt, captioning.max_new_tokens)
+            yield from ((image, text, "") for image, text in zip(batch, texts, strict=True))
 
     return describe

@@ -5,18 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from torch import Tensor
-
-from relope.extract.batches import Batches
+from relope.extract.batches import Batches, Inputs
 from relope.extract.data.flaws import input_digest
 from relope.extract.model.backbone import Backbone
 from relope.extract.model.generate import Answered, captures, extra_columns, generations
-from relope.extract.model.overlap import Behind, ahead
+from relope.extract.model.overlap import BackgroundQueue, prefetch
 from relope.extract.plan import Unit
 from relope.store import PartWriter, StoreWriter
 from relope.types import Generation, Progress, Sample, no_progress
 
-Prepared = tuple[Sequence[Sample], dict[str, Tensor]]
+ReadyBatch = tuple[Sequence[Sample], Inputs]
+"""Samples of a batch, and the inputs that the model gets for them."""
 
 
 def run_units(
@@ -41,21 +40,21 @@ def run_units(
     """
     total = sum(len(unit.ids) for unit in units)
     done, waited = 0, 0.0
-    with closing(ahead(_prepare(batches, units, samples))) as prepared:
+    with closing(prefetch(_ready(batches, units, samples))) as ready:
         for unit in units:
-            with writer.part(unit.ids) as part, Behind() as behind:
+            with writer.part(unit.ids) as part, BackgroundQueue() as writes:
                 for _ in unit.batches():
                     begun = time.perf_counter()
-                    batch, inputs = next(prepared)
+                    batch, inputs = next(ready)
                     waited += time.perf_counter() - begun
                     for piece, answered in batches.answer(batch, inputs):
-                        behind.submit(_Write(batches.backbone, part, piece, answered, writer.manifest.token_layers))
+                        writes.submit(_Write(batches.backbone, part, piece, answered, writer.manifest.token_layers))
                         done += len(piece)
                         progress(done, total)
     return waited
 
 
-def _prepare(batches: Batches, units: Sequence[Unit], samples: Mapping[str, Sample]) -> Iterator[Prepared]:
+def _ready(batches: Batches, units: Sequence[Unit], samples: Mapping[str, Sample]) -> Iterator[ReadyBatch]:
     for unit in units:
         for ids in unit.batches():
             batch = [samples[name] for name in ids]

@@ -69,15 +69,14 @@ def make_plan(
 
 def note_halving(path: Path, ids: Sequence[str]) -> None:
     """Record in a plan that the batch of these samples did not fit into memory and was halved."""
-    found = _document(path)
-    halved = [*found.get("halved", []), {"first": ids[0], "samples": len(ids)}]
-    write_json(path, {**found, "halved": halved})
+    document = _document(path)
+    halved = [*document.get("halved", []), {"first": ids[0], "samples": len(ids)}]
+    write_json(path, {**document, "halved": halved})
 
 
 def halvings(path: Path) -> list[dict[str, Any]]:
     """Return every halving on record: ``first`` (a sample's id) and ``samples``."""
-    found: list[dict[str, Any]] = _document(path).get("halved", [])
-    return found
+    return list(_document(path).get("halved", []))
 
 
 def _document(path: Path) -> dict[str, Any]:

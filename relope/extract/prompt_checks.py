@@ -1,78 +1,60 @@
-"""Prompts that the model could not read: too long for its context, or pictures that it refuses."""
+"""Prompts that the model could not read: too long for its context, or images that it refuses."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from relope.extract.data.flaws import Flaw, Sizes
 from relope.extract.model.backbone import Backbone, prompt_text
 from relope.types import Sample
 
 MARGIN = 1.25
-"""A picture is taken to need up to so many times the tokens of the largest one."""
+"""An image is taken to need up to so many times the tokens of the largest one."""
 
 NARROWEST, THINNEST = 28, 20.0
-"""A picture with a shorter side (pixels), or a longer ratio of sides, is tried on its own."""
-
-
-@dataclass(frozen=True)
-class _Limit:
-    context: int
-    per_picture: int
-    media_tokens: tuple[str, ...]
+"""An image with a shorter side (pixels), or a longer ratio of sides, is tried on its own."""
 
 
 def unreadable_prompts(backbone: Backbone, samples: Sequence[Sample], sizes: Sizes, text_only: bool) -> list[Flaw]:
     """Return the samples whose prompt the model cannot take.
 
-    Only what could be too long is tokenised: a token stands for a byte at least, and for a picture
-    no more tokens are taken than the largest picture needs, with a margin.
+    Only what could be too long is tokenised: a token stands for a byte at least, and for an image
+    no more tokens are taken than the largest image needs, with a margin.
 
     Args:
         backbone: the opened model.
         samples: what is about to be extracted.
-        sizes: of the pictures, from `relope.extract.data.flaws`.
-        text_only: captions take the place of pictures.
+        sizes: of the images, from `relope.extract.data.flaws`.
+        text_only: captions stand in for images.
     """
     if not samples:
         return []
-    limit = _limit(backbone, samples, sizes, text_only)
-    found = []
-    for sample in samples:
-        text = prompt_text(sample, text_only)
-        if token := next((token for token in limit.media_tokens if token in text), ""):
-            reason = f"its text holds {token}, by which the model marks a picture, video or sound"
-            found.append(Flaw(sample.id, sample.split, reason))
-        elif _suspicious(sample, text, limit, sizes, text_only) and (reason := _refusal(backbone, sample, text_only)):
-            found.append(Flaw(sample.id, sample.split, reason))
-    return found
+    per_image = _most_image_tokens(backbone, samples, sizes, text_only)
+    reasons = ((sample, _reason(backbone, sample, sizes, per_image, text_only)) for sample in samples)
+    return [Flaw(sample.id, sample.split, reason) for sample, reason in reasons if reason]
 
 
-def _limit(backbone: Backbone, samples: Sequence[Sample], sizes: Sizes, text_only: bool) -> _Limit:
+def _reason(backbone: Backbone, sample: Sample, sizes: Sizes, per_image: int, text_only: bool) -> str:
+    """Return why the model cannot take a sample's prompt, or ``""``."""
+    text, images = prompt_text(sample, text_only), () if text_only else sample.pictures
+    if token := next((token for token in backbone.traits.media_tokens if token in text), ""):
+        return f"its text holds {token}, by which the model marks an image, video or sound"
+    bound = len(text.encode()) + max(1, len(images)) * per_image * MARGIN
+    is_odd = any(_is_odd(sizes[image.digest]) for image in images if image.digest in sizes)
+    may_be_long = backbone.traits.context is not None and bound > backbone.traits.context
+    return _refusal(backbone, sample, text_only) if is_odd or may_be_long else ""
+
+
+def _most_image_tokens(backbone: Backbone, samples: Sequence[Sample], sizes: Sizes, text_only: bool) -> int:
+    """Return the tokens of the sample with the largest image, or the shortest text where there is none."""
+
     def size(sample: Sample) -> tuple[int, int]:
-        areas = [sizes[p.digest][0] * sizes[p.digest][1] for p in sample.pictures if p.digest in sizes]
+        areas = [sizes[image.digest][0] * sizes[image.digest][1] for image in sample.pictures if image.digest in sizes]
         return -max(areas, default=0) if not text_only else 0, len(prompt_text(sample, text_only))
 
-    context = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", 0) or 0
-    largest = min(samples, key=size)
-    return _Limit(context, _n_tokens(backbone, largest, text_only) or context, _media_tokens(backbone))
+    return _n_tokens(backbone, min(samples, key=size), text_only) or backbone.traits.context or 0
 
 
-def _media_tokens(backbone: Backbone) -> tuple[str, ...]:
-    """Return the tokens that a processor takes for a picture, video or sound wherever they stand."""
-    if not backbone.chat.sees:
-        return ()
-    named = [getattr(backbone.processor, name, None) for name in ("image_token", "video_token", "audio_token")]
-    number = backbone.image_id
-    own = backbone.tokenizer.convert_ids_to_tokens(number) if number is not None else None
-    return tuple(dict.fromkeys(token for token in (*named, own) if isinstance(token, str) and token))
-
-
-def _suspicious(sample: Sample, text: str, limit: _Limit, sizes: Sizes, text_only: bool) -> bool:
-    pictures = () if text_only else sample.pictures
-    bound = len(text.encode()) + max(1, len(pictures)) * limit.per_picture * MARGIN
-    shapes = [sizes[picture.digest] for picture in pictures if picture.digest in sizes]
-    odd = any(min(shape) < NARROWEST or max(shape) > THINNEST * min(shape) for shape in shapes)
-    return odd or bool(limit.context and bound > limit.context)
+def _is_odd(shape: tuple[int, int]) -> bool:
+    return min(shape) < NARROWEST or max(shape) > THINNEST * min(shape)
 
 
 def _n_tokens(backbone: Backbone, sample: Sample, text_only: bool) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from relope.errors import InvalidInputError, NotFoundError
@@ -55,7 +56,8 @@ def recheck(store: ActivationStore, streams: Streams, n_samples: int) -> Recheck
     known = [row for row, name in enumerate(store.samples["id"]) if name in streams.samples]
     if not known:
         raise NotFoundError(f"none of the samples of {store.path} is in the data set now; nothing can be compared")
-    rows = sorted({known[round(place)] for place in np.linspace(0, len(known) - 1, min(n_samples, len(known)))})
+    spread = np.linspace(0, len(known) - 1, min(n_samples, len(known)))
+    rows = sorted({known[round(index)] for index in spread})
     _check_same_questions(store, streams, rows)
     coarse = "bfloat16" if "bfloat16" in (manifest.dtype, manifest.identity["compute_dtype"]) else "float32"
     worst = dict.fromkeys(manifest.layers, 0.0)
@@ -72,13 +74,13 @@ def recheck(store: ActivationStore, streams: Streams, n_samples: int) -> Recheck
     return Recheck(tuple(ids[row] for row in rows), worst, TOLERANCE[coarse], tuple(off))
 
 
-def _difference(store: ActivationStore, layer: int, row: int, found: Any) -> float:
+def _difference(store: ActivationStore, layer: int, row: int, computed: npt.NDArray[Any]) -> float:
     """Return the largest relative difference of a sample's states; infinite when their number differs."""
-    where = np.array([row])
-    kept = torch.from_numpy(store.last(layer, where))
-    states = torch.from_numpy(found)
+    rows = np.array([row])
+    kept = torch.from_numpy(store.last(layer, rows))
+    states = torch.from_numpy(computed)
     if layer in store.manifest.token_layers:
-        (batch,) = store.batches(layer, where, size=1)
+        (batch,) = store.batches(layer, rows, size=1)
         kept = torch.from_numpy(to_float32(batch.values, batch.dtype))
     else:
         states = states[-1:]

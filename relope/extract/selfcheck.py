@@ -22,7 +22,7 @@ def check_padding(backbone: Backbone, layers: tuple[int, ...]) -> None:
     """
     short, long = (Sample(name, "check", "test", text, ("x",)) for name, text in (("a", "Hi."), ("b", "Hello! " * 9)))
     padded, alone = (_states(backbone, batch, layers) for batch in ([short, long], [short]))
-    allowed = ALLOWED[str(backbone.dtype).removeprefix("torch.")]
+    allowed = ALLOWED[backbone.compute_dtype]
     for layer in layers:
         off = (padded[layer] - alone[layer]).norm(dim=-1) / alone[layer].norm(dim=-1).clamp(min=1e-6)
         if not bool((off <= allowed).all()):  # also true of values that are no numbers

@@ -41,12 +41,12 @@ def time_batches(batches: Batches, samples: Sequence[Sample], batch_size: int, n
     ordered = sorted(samples, key=by_length)
     cut = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     wanted = min(len(cut), -(-n // batch_size))
-    chosen = [cut[len(cut) * (2 * place + 1) // (2 * wanted)] for place in range(wanted)]
+    chosen = [cut[len(cut) * (2 * number + 1) // (2 * wanted)] for number in range(wanted)]
     _run(batches, chosen[-1])  # the first batch of a process also pays for what later ones reuse
     took = []
-    for place, batch in enumerate(chosen, 1):
+    for done, batch in enumerate(chosen, 1):
         took.append(_run(batches, batch))
-        progress(place, wanted)
+        progress(done, wanted)
     tokens, preparing, answering = (sum(column) for column in zip(*took, strict=True))
     return Timing(sum(map(len, chosen)), int(tokens), max(preparing, answering))
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from relope.errors import NotFoundError, UnsupportedError
 from relope.probes.heads import place
+from relope.rope import longrope_bound
 from relope.store import RaggedBatch, RowReader
 
 SHARES_STATE = ("gemma4", "gemma3n")
@@ -97,7 +98,7 @@ class BlockReplay:
         self.dtype = weight.dtype
         self.rotary = type(decoder.rotary_emb)(config=self.text_config).to(weight.device)
         self.rotary_by_kind = isinstance(getattr(self.rotary, "rope_type", None), dict)
-        self.reach = _reach(self.text_config)
+        self.reach = longrope_bound(self.text_config)
 
     @classmethod
     def open(cls, store: RowReader, layer: int, device: str, dtype: str = "auto") -> "BlockReplay":
@@ -201,15 +202,6 @@ def _opened(folder: Path, changed_ns: int, layer: int, device: str, dtype: str) 
     block.load_state_dict(load_file(folder / "block.safetensors"), assign=True, strict=True)
     wanted = None if dtype == "auto" else getattr(torch, dtype)
     return BlockReplay(skeleton, block.to(device, wanted).eval().requires_grad_(False), layer)
-
-
-def _reach(config: Any) -> int | None:
-    """Return up to which length longrope (Phi) uses its factors for short prompts."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") != "longrope":
-        return None
-    reach = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
-    return int(reach) if reach else None
 
 
 def last_of(output: Any) -> Tensor:

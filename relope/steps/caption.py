@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from relope.extract.captioning import Captioning, write_captions
+from relope.extract.data.captions import PROMPT
+from relope.extract.data.dataset import check_splits
+from relope.extract.data.open import dataset_name, open_dataset
 from relope.spec import CaptionSpec
 from relope.steps.outputs import captions_path
 from relope.steps.step import Step
@@ -10,22 +14,36 @@ from relope.types import Outcome, Watch
 
 def output(spec: CaptionSpec) -> Path:
     """Return the file of the captions."""
-    from relope.extract.data.open import dataset_name
-
     return spec.out or captions_path(dataset_name(spec.dataset))
 
 
 def run(spec: CaptionSpec, watch: Watch) -> Outcome:
     """Describe a data set's images in words, one line an image."""
-    from relope.extract.captioning import write_captions
-    from relope.extract.data.open import open_dataset
+    captioning, out = _captioning_of(spec), output(spec)
+    with watch(f"caption {captioning.dataset.name}") as progress:
+        made = write_captions(captioning, out, progress)
+    why = f"; {len(made.skipped)} skipped ({next(iter(made.skipped.values()))})" if made.skipped else ""
+    text = f"{made.n_new} images described, {made.n_known} were already{why} → {out}"
+    facts = {"pictures": made.n_new + len(made.skipped), "known": made.n_known, "skipped": made.skipped}
+    return Outcome(out, not made.n_new, text, facts)
 
-    dataset, out = open_dataset(spec.dataset), output(spec)
-    with watch(f"caption {dataset.name}") as progress:
-        facts = write_captions(dataset, spec, out, progress)
-    n, skipped = facts["pictures"] - len(facts["skipped"]), facts["skipped"]
-    why = f"; {len(skipped)} skipped ({next(iter(skipped.values()))})" if skipped else ""
-    return Outcome(out, not n, f"{n} images described, {facts['known']} were already{why} → {out}", facts)
+
+def _captioning_of(spec: CaptionSpec) -> Captioning:
+    """Return what a specification asks for."""
+    dataset = open_dataset(spec.dataset)
+    return Captioning(
+        dataset=dataset,
+        splits=check_splits(dataset, spec.split),
+        limit=spec.limit,
+        model=spec.model,
+        endpoint=spec.endpoint,
+        key_env=spec.api_key_env,
+        prompt=spec.prompt or PROMPT,
+        max_new_tokens=spec.max_new_tokens,
+        workers=spec.workers,
+        device=spec.device,
+        dtype=spec.dtype,
+    )
 
 
 STEP = Step(run, output, version=1, alone=True)

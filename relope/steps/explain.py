@@ -19,7 +19,7 @@ from relope.probes.router import open_router
 from relope.provenance import write_bytes
 from relope.spec import ExplainSpec
 from relope.steps.outputs import explained_folder
-from relope.steps.reopen import recorded_dataset
+from relope.steps.reopen import recorded_samples
 from relope.steps.step import Step
 from relope.store import ActivationStore, open_store
 from relope.types import Outcome, Watch
@@ -170,12 +170,10 @@ def _tokenizer(store: ActivationStore) -> Any:
 
 def _pictures(store: ActivationStore, split: str, name: str) -> tuple[list["Image | None"], str]:
     """Return the sample's pictures as the model saw them, or none and the reason."""
-    from relope.extract.intake import load_for
-
     if store.manifest.identity.get("text_only"):
         return [], ""
     try:
-        for sample in load_for(store.manifest.recorded, recorded_dataset(store), [split]):
+        for sample in recorded_samples(store, [split]):
             if sample.id == name:
                 return [picture.open().convert("RGB") for picture in sample.pictures], ""
     except (RelopeError, OSError, ValueError) as error:

@@ -1,33 +1,52 @@
-"""What extract and plan share: names checked, samples read, the backbone opened."""
+"""What extract and plan share: the specification read once, the samples of the data set."""
 
-from relope.extract.data.dataset import DataSet, check_splits, load_samples
+from relope.extract.data.dataset import check_splits, load_samples
+from relope.extract.data.open import open_dataset
+from relope.extract.extraction import Extraction, ModelChoice, answer_tokens, parse_layers
 from relope.extract.grading.grader import open_grader
-from relope.extract.intake import additions
-from relope.extract.model.backbone import Backbone, open_backbone
 from relope.extract.model.card import open_card
-from relope.extract.recipe import parse_layers
+from relope.extract.model.continuation import Extras
+from relope.extract.view import open_view
 from relope.spec import ExtractSpec
 from relope.types import Sample, Watch
 
 
-def check_names(spec: ExtractSpec) -> None:
-    """Tell a misspelt name or a layer that is not there before anything is fetched."""
+def extraction_of(spec: ExtractSpec) -> Extraction:
+    """Return what a specification asks for; a misspelt name is told before anything is fetched.
+
+    Raises:
+        RelopeError: a name, layer, split or setting that is not there, or settings that do not go together.
+    """
     card = open_card(spec.model)
     if card.n_blocks:
         parse_layers(spec.layers, card.n_blocks, card.layer)
     if spec.grader:
         open_grader(spec.grader)
-    additions(spec)
-
-
-def open_model(spec: ExtractSpec) -> Backbone:
+    view = open_view(spec.text_only, spec.captions, spec.perturb)
+    dataset = open_dataset(spec.dataset)
+    extras = Extras(spec.samples, spec.temperature, spec.trace_tokens, spec.p_true, spec.seed)
     spread = spec.device_map == "auto"
-    return open_backbone(spec.model, spec.device, spec.dtype, spec.attn, spread=spread, quantize=spec.quantize)
+    return Extraction(
+        model=ModelChoice(spec.model, spec.device, spec.dtype, spec.attn, spread, spec.quantize),
+        dataset=dataset,
+        splits=check_splits(dataset, spec.split),
+        limit=spec.limit,
+        view=view,
+        asked_layers=spec.layers,
+        tokens=spec.tokens,
+        max_new_tokens=answer_tokens(dataset, spec.max_new_tokens, extras),
+        extras=extras,
+        asked_dtype=spec.store_dtype,
+        asked_batch_size=spec.batch_size,
+        grader=spec.grader,
+        strict=spec.strict,
+    )
 
 
-def read_samples(dataset: DataSet, spec: ExtractSpec, watch: Watch) -> list[Sample]:
+def samples_of(extraction: Extraction, watch: Watch) -> list[Sample]:
+    """Return the samples that an extraction is asked for, as the data set has them."""
     with watch("read data") as progress:
         progress(0, 1)
-        samples = load_samples(dataset, check_splits(dataset, spec.split), spec.limit)
+        samples = load_samples(extraction.dataset, extraction.splits, extraction.limit)
         progress(1, 1)
     return samples

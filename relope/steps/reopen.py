@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
+from relope.types import Sample
 
 if TYPE_CHECKING:
     from relope.extract.data.dataset import DataSet
-    from relope.extract.model.backbone import Backbone
+    from relope.extract.extraction import ModelChoice
+    from relope.extract.model.streams import Streams
     from relope.store import RowReader
 
 
@@ -16,17 +19,17 @@ def pick_layer(store: "RowReader", asked: int | None, needs: Callable[[int], Seq
     """Return the block l that is read: what was asked, else the store's deepest.
 
     Raises:
-        NotFoundError: the store lacks a layer that the method needs there.
+        NotFoundError: the store lacks a layer that the method needs for it.
     """
     layer = asked or max(store.layers)
-    for needed in needs(layer):
-        if needed not in store.layers:
-            has = ", ".join(str(number) for number in store.layers)
-            wanted = ",".join(str(number) for number in needs(layer))
-            raise NotFoundError(
-                f"layer {needed} is not in {store.path} (has {has}); "
-                f"extract again with --layers {wanted} into a new --out"
-            )
+    needed = needs(layer)
+    if lacking := [number for number in needed if number not in store.layers]:
+        has = ", ".join(str(number) for number in store.layers)
+        wanted = ",".join(str(number) for number in needed)
+        raise NotFoundError(
+            f"layer {lacking[0]} is not in {store.label} (has {has})",
+            hint=f"extract again with --layers {wanted} into a new --out",
+        )
     return layer
 
 
@@ -36,10 +39,10 @@ def device_here(asked: str) -> str:
 
     if asked == "cpu":
         return asked
-    place = pick_device(asked)
-    if place.type == "cuda" and place.index is None and "LOCAL_RANK" in os.environ:
-        place = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
-    return str(place)
+    device = pick_device(asked)
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        device = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
+    return str(device)
 
 
 def ensure_block(store: "RowReader", probe: Any, layer: int) -> None:
@@ -51,40 +54,54 @@ def ensure_block(store: "RowReader", probe: Any, layer: int) -> None:
     """
     if not getattr(probe, "replays", False) or (store.block_folder(layer) / "replay.json").is_file():
         return
-    if store.manifest.identity.get("quantize"):
-        return  # quantized blocks are not kept: the fit says so, and what to do
-    from relope.extract.model.backbone import open_backbone
-    from relope.extract.model.card import recorded_model
+    # The fit says what is missing, and what to do, where quantized blocks are not kept or a store is not ours to write.
+    if store.manifest.identity.get("quantize") or store.is_remote:
+        return
     from relope.extract.recipe import save_block
 
-    if store.is_remote:
-        return  # a store that is read where it is, is not written to: the fit says what is missing
-    identity, model = store.manifest.identity, recorded_model(store.manifest.recorded)
-    missing = f"{store.path} keeps no weights of block {layer}"
+    missing = f"{store.label} keeps no weights of block {layer}"
+    choice = replace(recorded_choice(store, "cpu"), spread=False)
     try:
-        backbone = open_backbone(model, "cpu", identity["compute_dtype"], identity["attention"])
+        backbone = choice.open()
     except RelopeError as error:
-        raise NotFoundError(f"{missing}, and its model cannot be opened: {error}") from error
-    if backbone.identity["model_files"] != identity["model_files"]:
-        raise InvalidInputError(f"{missing}, and {model!r} is no longer the checkpoint that it was made with")
+        raise NotFoundError(f"{missing}, and its model cannot be opened: {error}", hint=error.hint) from error
+    if backbone.identity["model_files"] != store.manifest.identity["model_files"]:
+        raise InvalidInputError(f"{missing}, and {choice.name!r} is no longer the checkpoint that it was made with")
     save_block(backbone, store.path, (layer - 1, layer))
 
 
-def open_streams(store: "RowReader", device: str = "auto") -> Any:
+def open_streams(store: "RowReader", device: str = "auto") -> "Streams":
     """Open the backbone and the data that a store was made from, to stream samples through it."""
-    from relope.extract.intake import load_for
-    from relope.extract.model.backbone import open_backbone
-    from relope.extract.model.card import recorded_model
     from relope.extract.model.streams import Streams
 
+    backbone = recorded_choice(store, device).open()
+    samples = recorded_samples(store, store.samples["split"].unique().to_list())
+    return Streams(backbone, {sample.id: sample for sample in samples}, store.manifest.identity["text_only"])
+
+
+def recorded_choice(store: "RowReader", device: str) -> "ModelChoice":
+    """Return the model that a store was made with, to be loaded as it was then."""
+    from relope.extract.extraction import ModelChoice
+    from relope.extract.model.card import recorded_model
+
     identity, recorded = store.manifest.identity, store.manifest.recorded
-    backbone: Backbone = open_backbone(
-        recorded_model(recorded), device, identity["compute_dtype"], identity["attention"],
-        spread=recorded.get("device") == "all", quantize=identity.get("quantize"),
-    )  # fmt: skip
-    splits = store.samples["split"].unique().to_list()
-    samples = {sample.id: sample for sample in load_for(recorded, recorded_dataset(store), splits)}
-    return Streams(backbone, samples, identity["text_only"])
+    return ModelChoice(
+        recorded_model(recorded),
+        device,
+        identity["compute_dtype"],
+        identity["attention"],
+        spread=recorded.get("device") == "all",
+        quantize=identity.get("quantize"),
+    )
+
+
+def recorded_samples(store: "RowReader", splits: Sequence[str]) -> list[Sample]:
+    """Return the samples that a store was made from, as the model saw them."""
+    from relope.extract.view import recorded_view
+
+    manifest, dataset = store.manifest, recorded_dataset(store)
+    view = recorded_view(manifest.recorded, manifest.identity["text_only"])
+    return view.perturbed(view.asked_of(sample for split in splits for sample in dataset.load(split, None)))
 
 
 def recorded_dataset(store: "RowReader") -> "DataSet":

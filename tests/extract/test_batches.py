@@ -68,11 +68,11 @@ def test_a_run_goes_on_and_keeps_it_on_record(tmp_path, monkeypatch, caplog):
     assert halvings(plan_path(spec.out))[0] == record and more.facts["computed"] > 0
 
 
-def test_rows_on_two_sides_of_a_ropes_turn_are_not_mixed(backbone, questions):
+def test_rows_on_two_sides_of_a_ropes_bound_are_not_mixed(backbone, questions):
     lengths = [3, 4, 9, 4, 12, 13]
     inputs = {"attention_mask": torch.tensor([[0] * (13 - n) + [1] * n for n in lengths])}
-    run = Batches(SimpleNamespace(rope_turn=8), (4,), 2, "float32")
+    run = Batches(SimpleNamespace(traits=SimpleNamespace(rope_bound=8)), (4,), 2, "float32")
     assert [len(piece) for piece in run._pieces(questions[:6], inputs)] == [2, 1, 1, 2]
-    run.backbone.rope_turn = None
+    run.backbone.traits.rope_bound = None
     assert [len(piece) for piece in run._pieces(questions[:6], inputs)] == [6]
-    assert backbone.rope_turn is None
+    assert backbone.traits.rope_bound is None

@@ -44,7 +44,7 @@ def opened(name, model, path):
         model=str(model), dataset="tiny", split=("test",), limit=N, batch_size=N, layers=("3", "4"), out=path,
         device="cpu", max_new_tokens=2, text_only=text_only,
     )  # fmt: skip
-    with mock.patch("relope.steps.extraction.open_backbone", return_value=backbone):
+    with mock.patch("relope.extract.extraction.open_backbone", return_value=backbone):
         steps.run(spec)
     store = ActivationStore.open(path)
     samples = {sample.id: sample for sample in open_dataset("tiny").load("test", N)}

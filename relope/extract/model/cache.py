@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from relope.extract.model.interfaces import Model
+
 SHARED = (DynamicLayer, DynamicSlidingWindowLayer)
 """Cache layers that never write into a tensor they hold."""
 
@@ -63,7 +65,7 @@ def _begins_with(buffer: Tensor, held: Tensor) -> bool:
     return held.data_ptr() == buffer.data_ptr() and len(held) == len(buffer)
 
 
-def cache_name(model: Any) -> str:
+def cache_name(model: Model) -> str:
     """Return what a model's class calls its cache, as an argument and in its output: transformers 5.24 renamed it."""
     kind: Any = type(model)
     return _cache_name(kind)
@@ -74,7 +76,7 @@ def _cache_name(kind: Any) -> str:
     return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
-def roomy_cache(model: Any, room: int) -> DynamicCache | None:
+def roomy_cache(model: Model, room: int) -> DynamicCache | None:
     """Return an empty cache for ``generate()`` with room for an answer; None for a class that makes its own kind.
 
     Args:

@@ -16,7 +16,8 @@ from transformers import StoppingCriteria
 
 from relope.errors import UnsupportedError
 from relope.extract.model.cache import cache_name, share
-from relope.extract.model.continuation import Read
+from relope.extract.model.continuation import Prefix
+from relope.extract.model.interfaces import Model
 
 
 class Stop(Exception):
@@ -42,7 +43,7 @@ class Tap(StoppingCriteria):
     """
 
     def __init__(
-        self, model: Any, layers: Sequence[int], end_ids: Sequence[int], *, stop: bool = False, keep: bool = False
+        self, model: Model, layers: Sequence[int], end_ids: Sequence[int], *, stop: bool = False, keep: bool = False
     ) -> None:
         """Prepare to watch a model.
 
@@ -73,8 +74,9 @@ class Tap(StoppingCriteria):
             decoder.norm.register_forward_hook(self._on_norm),
             self.model.register_forward_hook(self._on_logits),
         ]
-        hooks += [decoder.layers[k].register_forward_pre_hook(self._on_input(k), with_kwargs=True)
-                  for k in self.layers[:-1]]  # fmt: skip
+        for layer in self.layers[:-1]:
+            hook = decoder.layers[layer].register_forward_pre_hook(self._on_input(layer), with_kwargs=True)
+            hooks.append(hook)
         for hook in hooks:
             self._stack.callback(hook.remove)
         return self
@@ -129,10 +131,10 @@ class Tap(StoppingCriteria):
         self.kept.append(kept)
         return torch.zeros_like(chosen, dtype=torch.bool)
 
-    def read(self, mask: Tensor) -> Read:
+    def prefix(self, mask: Tensor) -> Prefix:
         """Return the prompt as the model has read it; ``mask`` is the batch's ``[B, T]``."""
         last = mask.sum(1)[None] - 1 if self.positions is None else self.positions[..., -1].expand(-1, len(mask))
-        return Read(self.cache, mask, last)
+        return Prefix(self.cache, mask, last)
 
     def check(self, shape: Sequence[int]) -> None:
         """Refuse states that are not ``[B, T, H]``.
@@ -141,10 +143,10 @@ class Tap(StoppingCriteria):
             UnsupportedError: a block passes on something else.
         """
         for layer in self.layers:
-            found = tuple(self.hidden[layer].shape) if layer in self.hidden else "nothing"
-            if found != tuple(shape):
+            given = tuple(self.hidden[layer].shape) if layer in self.hidden else "nothing"
+            if given != tuple(shape):
                 raise UnsupportedError(
-                    f"{type(self.model).__name__} is refused: layer {layer} gives states {found}, not {tuple(shape)} "
+                    f"{type(self.model).__name__} is refused: layer {layer} gives states {given}, not {tuple(shape)} "
                     "(samples, tokens, hidden size)"
                 )
 

@@ -11,6 +11,9 @@ from typing import Any
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, reason_of, unknown
 
+PACKAGE = "package:"
+"""What the source of an embedded model begins with."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -22,7 +25,7 @@ class Card:
         layer: the layer l that probes read; 0 = half the depth.
         batch_size: samples in one prefill.
         revision: hub revision that is asked for; what it resolves to is recorded.
-        pixels: fewest and most pixels of a picture, ``()`` = as the processor has it.
+        pixels: fewest and most pixels of an image, ``()`` = as the processor has it.
         adapter: folder of a LoRA within the checkpoint that is merged into the weights.
     """
 
@@ -33,6 +36,11 @@ class Card:
     revision: str = ""
     pixels: tuple[int, int] | tuple[()] = ()
     adapter: str = ""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the model comes with this package."""
+        return self.source.startswith(PACKAGE)
 
 
 def open_card(name: str) -> Card:
@@ -51,7 +59,9 @@ def open_card(name: str) -> Card:
     if (Path(name) / "config.json").is_file():
         return Card(source=str(Path(name).resolve()))
     if Path(name).exists():
-        raise NotFoundError(f"{name} holds no config.json; --model takes a checkpoint folder, a hub id or a name")
+        raise NotFoundError(
+            f"{name} holds no config.json", hint="--model takes a checkpoint folder, a hub id or a name"
+        )
     if name.count("/") == 1 and not name.startswith((".", "/")):
         named = (registry.load("backbones", other).CARD for other in registry.names("backbones"))
         return next((card for card in named if card.source == name), Card(source=name))
@@ -75,8 +85,8 @@ def locate(card: Card, *, weights: bool = True) -> tuple[Path, str]:
     Raises:
         NotFoundError: the hub does not have it, or cannot be reached.
     """
-    if card.source.startswith("package:"):
-        return Path(__file__).parents[2] / "tiny" / "checkpoints" / card.source.removeprefix("package:"), ""
+    if card.embedded:
+        return Path(__file__).parents[2] / "tiny" / "checkpoints" / card.source.removeprefix(PACKAGE), ""
     if Path(card.source).is_dir():
         return Path(card.source), ""
     from huggingface_hub import snapshot_download
@@ -91,7 +101,7 @@ def locate(card: Card, *, weights: bool = True) -> tuple[Path, str]:
         )
     except Exception as error:
         raise NotFoundError(
-            f"cannot fetch model {card.source!r}: {reason_of(error)}\n"
-            "check the name, accept its licence on the hub and log in, or give a local checkpoint folder"
+            f"cannot fetch model {card.source!r}: {reason_of(error)}",
+            hint="check the name, accept its licence on the hub and log in, or give a local checkpoint folder",
         ) from error
     return Path(folder), Path(folder).name

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from relope.errors import UnsupportedError
 from relope.extract.model.cache import cache_name, repeated, share
+from relope.extract.model.interfaces import Model, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Extras:
 
 
 @dataclass(frozen=True)
-class Read:
+class Prefix:
     """A batch that the model has read so far.
 
     Attributes:
@@ -53,17 +54,17 @@ class Read:
     mask: Tensor
     position: Tensor
 
-    def apart(self) -> "Read":
+    def apart(self) -> "Prefix":
         """Return the same, to be fed while this one stays as it is."""
         return replace(self, cache=share(self.cache))
 
-    def repeated(self, times: int, room: int) -> "Read":
+    def repeated(self, times: int, room: int) -> "Prefix":
         """Return the batch with every row ``times`` times, side by side, and room for ``room`` tokens more."""
         mask, position = self.mask.repeat_interleave(times, 0), self.position.repeat_interleave(times, 1)
-        return Read(repeated(self.cache, times, room), mask, position)
+        return Prefix(repeated(self.cache, times, room), mask, position)
 
 
-def feed(model: Any, read: Read, ids: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Read]:
+def feed(model: Model, read: Prefix, ids: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Prefix]:
     """Let the model read further tokens; the cache of ``read`` grows and belongs to what is returned.
 
     Args:
@@ -111,7 +112,7 @@ def pick(logits: Tensor, drawn: Tensor, temperature: float) -> Tensor:
 
 
 def sample_traces(
-    model: Any, prompt: Read, suffix: Sequence[int], drawn: Tensor, temperature: float, end_ids: Tensor
+    model: Model, prompt: Prefix, suffix: Sequence[int], drawn: Tensor, temperature: float, end_ids: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Sample answers that begin after a suffix of the prompt.
 
@@ -144,7 +145,7 @@ def sample_traces(
     return torch.stack(tokens, 1), torch.stack(kept, 1)
 
 
-def truth_ids(tokenizer: Any, name: str) -> tuple[int, int]:
+def truth_ids(tokenizer: Tokenizer, name: str) -> tuple[int, int]:
     """Return the first token of "True" and of "False".
 
     Raises:
@@ -152,12 +153,14 @@ def truth_ids(tokenizer: Any, name: str) -> tuple[int, int]:
     """
     true, false = (tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in ("True", "False"))
     if true == false:
-        raise UnsupportedError(f"the tokenizer of {name} begins True and False with the same token; drop --p-true")
+        raise UnsupportedError(
+            f"the tokenizer of {name} begins True and False with the same token", hint="drop --p-true"
+        )
     return true, false
 
 
 def ask_whether_true(
-    model: Any, prompt: Read, answers: Sequence[Sequence[int]], follow_up: Sequence[int], truths: tuple[int, int]
+    model: Model, prompt: Prefix, answers: Sequence[Sequence[int]], follow_up: Sequence[int], truths: tuple[int, int]
 ) -> Tensor:
     """Return ``[B]``: P(True) / (P(True) + P(False)) when asked about one's own answer.
 

@@ -1,6 +1,6 @@
 """One batch through the model: a single prefill, a greedy answer, and everything that was seen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,13 +51,7 @@ class Answered:
 
 def token_columns(backbone: Backbone) -> tuple[str, ...]:
     """Return the names of the per-token columns that ``answer_batch`` fills."""
-    rows = 4 if hasattr(backbone.model.config.get_text_config(), "rope_parameters") and _mrope(backbone) else 1
-    return ("id", "kind", "type", *(f"position_{row}" for row in range(rows)))
-
-
-def _mrope(backbone: Backbone) -> bool:
-    rope = backbone.model.config.get_text_config().rope_parameters or {}
-    return "mrope_section" in rope
+    return ("id", "kind", "type", *(f"position_{row}" for row in range(backbone.traits.position_rows)))
 
 
 @torch.inference_mode()
@@ -83,9 +77,9 @@ def answer_batch(
         ids: the samples' ids, which decide what is drawn.
     """
     extras = extras or Extras()
-    on_device = backbone.place(inputs)
+    on_device = backbone.to_device(inputs)
     silent = max_new_tokens == 0
-    with Tap(backbone.model, layers, end_ids(backbone), stop=silent, keep=extras.any) as tap, suppress(Stop):
+    with Tap(backbone.model, layers, backbone.traits.end_ids, stop=silent, keep=extras.any) as tap, suppress(Stop):
         backbone.model.generate(
             **on_device,
             max_new_tokens=max(max_new_tokens, 1),
@@ -101,9 +95,10 @@ def answer_batch(
         hidden={layer: HostCopy(states[mask.to(states.device)].to(dtype)) for layer, states in tap.hidden.items()},
         answer=HostCopy(_answer(tap, backbone, len(mask)).to(dtype)),
         tokens=HostCopy(_token_table(backbone, on_device, tap.positions, mask)),
-        generations=[HostCopy(_stacked(steps, len(mask)))
-                     for steps in (tap.token_ids, tap.logprobs, tap.entropies, tap.kept)],
-    )  # fmt: skip
+        generations=[
+            HostCopy(_stacked(steps, len(mask))) for steps in (tap.token_ids, tap.logprobs, tap.entropies, tap.kept)
+        ],
+    )
     if extras.any:
         _ask_more(backbone, tap, on_device["attention_mask"], max_new_tokens, extras, ids, answered)
     return answered
@@ -121,7 +116,7 @@ def _ask_more(
     backbone: Backbone, tap: Tap, mask: Tensor, max_new_tokens: int, extras: Extras, ids: Sequence[str], out: Answered
 ) -> None:
     """Sample traces and ask p(True), each from a copy of the prompt's cache."""
-    prompt = tap.read(mask)
+    prompt = tap.prefix(mask)
     if extras.p_true:
         said, kept = torch.stack(tap.token_ids, 1), torch.stack(tap.kept, 1)
         answers = [row[used].tolist() for row, used in zip(said, kept, strict=True)]
@@ -132,23 +127,16 @@ def _ask_more(
         longest = {"direct": max_new_tokens, "chain": max(max_new_tokens, extras.trace_tokens)}
         for style, suffix in STYLES.items():
             drawn = draws(ids, style, extras, longest[style])
-            tokens, kept = sample_traces(
-                backbone.model, prompt, backbone.encode(suffix), drawn, extras.temperature, tap.end_ids
-            )  # fmt: skip
+            begin = backbone.encode(suffix)
+            tokens, kept = sample_traces(backbone.model, prompt, begin, drawn, extras.temperature, tap.end_ids)
             out.traces[style] = (HostCopy(tokens), HostCopy(kept))
-
-
-def end_ids(backbone: Backbone) -> list[int]:
-    """Return the ids that end an answer."""
-    ends = backbone.model.generation_config.eos_token_id
-    return list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [int(ends)]
 
 
 def _token_table(backbone: Backbone, inputs: dict[str, Tensor], positions: Tensor | None, mask: Tensor) -> Tensor:
     """Return ``[ΣT, C] int32`` in the order of ``token_columns``."""
     ids = inputs["input_ids"]
     types = inputs.get("mm_token_type_ids", inputs.get("token_type_ids", torch.zeros_like(ids)))
-    image_id = backbone.image_id
+    image_id = backbone.traits.image_token_id
     kinds = (ids == image_id).long() if image_id is not None else torch.zeros_like(ids)
     if positions is None:
         positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[None]
@@ -161,29 +149,28 @@ def captures(answered: Answered, token_layers: Sequence[int]) -> list[Capture]:
     hidden = {layer: copy.numpy() for layer, copy in answered.hidden.items()}
     tokens, answer = answered.tokens.numpy(), answered.answer.numpy()
     ends = np.cumsum(answered.lengths)
-    found = []
+    split = []
     for row, (end, length) in enumerate(zip(ends, answered.lengths, strict=True)):
         spans = {
             layer: states[end - (length if layer in token_layers else 1) : end] for layer, states in hidden.items()
         }
-        found.append(Capture(spans, answer[row], tokens[end - length : end]))
-    return found
+        split.append(Capture(spans, answer[row], tokens[end - length : end]))
+    return split
 
 
-def generations(answered: Answered, decode: Any) -> list[Generation]:
-    """Turn a copied batch's steps into one generation a sample.
+Decode = Callable[[Sequence[int]], str]
+"""Token ids → text."""
 
-    Args:
-        answered: the batch.
-        decode: list of token ids → text.
-    """
+
+def generations(answered: Answered, decode: Decode) -> list[Generation]:
+    """Turn a copied batch's steps into one generation a sample."""
     ids, logprobs, entropies, kept = (copy.numpy() for copy in answered.generations)
     kept = kept.astype(bool)
-    found = []
+    made = []
     for row in range(ids.shape[1]):
         used = kept[:, row]
         token_ids = tuple(int(token) for token in ids[used, row])
-        found.append(
+        made.append(
             Generation(
                 text=decode(token_ids),
                 token_ids=token_ids,
@@ -192,19 +179,19 @@ def generations(answered: Answered, decode: Any) -> list[Generation]:
                 finish_reason="none" if not len(used) else "length" if used.all() else "stop",
             )
         )
-    return found
+    return made
 
 
-def extra_columns(answered: Answered, decode: Any) -> list[dict[str, Any]]:
+def extra_columns(answered: Answered, decode: Decode) -> list[dict[str, Any]]:
     """Return one dict a sample: ``traces_direct``, ``traces_chain`` and ``p_true``, as far as they were asked for."""
     rows = len(answered.lengths)
-    found: list[dict[str, Any]] = [{} for _ in range(rows)]
+    extra: list[dict[str, Any]] = [{} for _ in range(rows)]
     for style, (tokens, kept) in answered.traces.items():
         texts = [decode(ids[used].tolist()) for ids, used in zip(tokens.numpy(), kept.numpy(), strict=True)]
         times = len(texts) // rows
-        for place, columns in enumerate(found):
-            columns[f"traces_{style}"] = texts[place * times : (place + 1) * times]
+        for row, columns in enumerate(extra):
+            columns[f"traces_{style}"] = texts[row * times : (row + 1) * times]
     if answered.p_true is not None:
-        for columns, value in zip(found, answered.p_true.numpy(), strict=True):
+        for columns, value in zip(extra, answered.p_true.numpy(), strict=True):
             columns["p_true"] = float(value)
-    return found
+    return extra

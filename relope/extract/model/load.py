@@ -11,12 +11,17 @@ from safetensors import SafetensorError
 from torch import nn
 
 from relope.errors import InvalidInputError, NotFoundError, RelopeError, UnsupportedError, reason_of
+from relope.extract.model.interfaces import Model, Processor
+from relope.extract.model.traits import tokenizer_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-REFUSED = {"Gemma3nForConditionalGeneration": "its hidden states have a fourth dimension",
-           "Gemma3nForCausalLM": "its hidden states have a fourth dimension"}  # fmt: skip
+REFUSED = dict.fromkeys(
+    ("Gemma3nForConditionalGeneration", "Gemma3nForCausalLM"), "its hidden states have a fourth dimension"
+)
+"""Class → why it is refused."""
+
 QUANTIZATIONS = ("4bit", "8bit")
-_DEVICES = "auto, cpu, cuda or cuda:0"
+DEVICES = "auto, cpu, cuda or cuda:0"
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Loading:
         device: where the model runs; with ``spread`` where its inputs go.
         dtype: of the weights and the computation.
         attention: attention implementation.
-        spread: let accelerate place the blocks on all devices (``--device-map auto``).
+        spread: let accelerate put the blocks on all devices.
         quantize: ``""``, ``4bit`` or ``8bit``.
         pixels: see ``Card``.
         adapter: see ``Card``.
@@ -43,8 +48,13 @@ class Loading:
     adapter: str = ""
     weights: bool = True
 
+    @property
+    def dtype_name(self) -> str:
+        """``float32`` or ``bfloat16``."""
+        return str(self.dtype).removeprefix("torch.")
 
-def load(name: str, folder: Path, how: Loading) -> tuple[Any, Any]:
+
+def load(name: str, folder: Path, how: Loading) -> tuple[Model, Processor]:
     """Return the model, frozen and in eval mode, and its processor (a tokenizer for a text-only model).
 
     Raises:
@@ -57,8 +67,8 @@ def load(name: str, folder: Path, how: Loading) -> tuple[Any, Any]:
         return _load(name, folder, how)
     except torch.cuda.OutOfMemoryError as error:
         raise InvalidInputError(
-            f"model {name} does not fit into the memory of {how.device}; "
-            "use --dtype bfloat16, --quantize 4bit or --device-map auto"
+            f"model {name} does not fit into the memory of {how.device}",
+            hint="use --dtype bfloat16, --quantize 4bit or --device-map auto",
         ) from error
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         if isinstance(error, RelopeError):
@@ -66,7 +76,7 @@ def load(name: str, folder: Path, how: Loading) -> tuple[Any, Any]:
         raise UnsupportedError(f"cannot load model {name} from {folder}: {reason_of(error)}") from error
 
 
-def _load(name: str, folder: Path, how: Loading) -> tuple[Any, Any]:
+def _load(name: str, folder: Path, how: Loading) -> tuple[Model, Processor]:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -84,31 +94,35 @@ def _load(name: str, folder: Path, how: Loading) -> tuple[Any, Any]:
     return model.eval().requires_grad_(False), processor
 
 
-def _build(name: str, folder: Path, config: Any, how: Loading, multimodal: bool) -> Any:
+def _build(name: str, folder: Path, config: Any, how: Loading, multimodal: bool) -> Model:
     import transformers
 
     factory: Any = transformers.AutoModelForMultimodalLM if multimodal else transformers.AutoModelForCausalLM
     if not how.weights:
         with torch.device("meta"):
             return factory.from_config(config, dtype=how.dtype, attn_implementation=how.attention)
-    placed: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if how.quantize:
         four = how.quantize == "4bit"
         make: Any = transformers.BitsAndBytesConfig
-        placed["quantization_config"] = make(
+        settings["quantization_config"] = make(
             load_in_4bit=four, load_in_8bit=not four, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=how.dtype
         )
     if how.spread or how.quantize:
-        placed["device_map"] = "auto" if how.spread else {"": how.device}
+        settings["device_map"] = "auto" if how.spread else {"": how.device}
     model, report = factory.from_pretrained(
-        folder, dtype=how.dtype, attn_implementation=how.attention, use_safetensors=True, output_loading_info=True,
-        **placed,
-    )  # fmt: skip
+        folder,
+        dtype=how.dtype,
+        attn_implementation=how.attention,
+        use_safetensors=True,
+        output_loading_info=True,
+        **settings,
+    )
     _check_complete(name, model, {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     return model
 
 
-def _check_complete(name: str, model: Any, missing: set[str]) -> None:
+def _check_complete(name: str, model: Model, missing: set[str]) -> None:
     """Refuse a checkpoint without all of its decoder's weights: transformers fills such gaps with random numbers.
 
     Elsewhere a gap may be meant (a vision tower's unused head), and transformers warns of it.
@@ -125,26 +139,24 @@ def _check_complete(name: str, model: Any, missing: set[str]) -> None:
         )
 
 
-def _processor(folder: Path, pixels: tuple[int, ...], multimodal: bool) -> Any:
+def _processor(folder: Path, pixels: tuple[int, ...], multimodal: bool) -> Processor:
     import transformers
 
-    if not multimodal:
-        return transformers.AutoTokenizer.from_pretrained(folder)
-    budget = {"min_pixels": pixels[0], "max_pixels": pixels[1]} if pixels else {}
-    opener: Any = transformers.AutoProcessor
-    processor = opener.from_pretrained(folder, **budget)
-    if not processor.chat_template:
-        processor.chat_template = processor.tokenizer.chat_template  # Phi-4's processor drops it
+    opener: Any = transformers.AutoProcessor if multimodal else transformers.AutoTokenizer
+    budget = {"min_pixels": pixels[0], "max_pixels": pixels[1]} if pixels and multimodal else {}
+    processor: Processor = opener.from_pretrained(folder, **budget)
+    if multimodal and not processor.chat_template:
+        processor.chat_template = tokenizer_of(processor).chat_template  # Phi-4's processor drops it
     return processor
 
 
-def _prepare(name: str, processor: Any) -> None:
+def _prepare(name: str, processor: Processor) -> None:
     """Make a tokenizer fit for batches of conversations.
 
     Raises:
         UnsupportedError: the checkpoint has no chat template.
     """
-    tokenizer = getattr(processor, "tokenizer", processor)
+    tokenizer: Any = tokenizer_of(processor)
     if not processor.chat_template:
         raise UnsupportedError(
             f"model {name} has no chat template, so it was not taught to answer; give its instruction-tuned version"
@@ -167,26 +179,31 @@ def check_quantize(how: Loading) -> None:
         raise InvalidInputError(f"unknown quantization {how.quantize!r} (there is: {', '.join(QUANTIZATIONS)})")
     if how.adapter:
         raise InvalidInputError(
-            f"--quantize {how.quantize}: this model needs its {how.adapter} merged, which quantized weights do not "
-            "allow; drop --quantize"
+            f"this model needs its {how.adapter} merged, which weights in {how.quantize} do not allow",
+            hint="drop --quantize",
         )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise InvalidInputError(
-            f"--quantize {how.quantize} needs bitsandbytes, which is not installed; pip install 'relope[quantize]'"
+            f"weights in {how.quantize} need bitsandbytes, which is not installed",
+            hint="pip install 'relope[quantize]'",
         )
     if how.device.type != "cuda":
-        raise InvalidInputError(f"--quantize {how.quantize} needs a CUDA device (got {how.device}); drop --quantize")
+        raise InvalidInputError(
+            f"weights in {how.quantize} need a CUDA device (got {how.device})", hint="drop --quantize"
+        )
 
 
 def _check_config(name: str, config: Any) -> None:
     architecture = (config.architectures or ["?"])[0]
     if reason := REFUSED.get(architecture):
-        raise UnsupportedError(f"model {name} ({architecture}) is refused: {reason}; `relope list models` names others")
+        raise UnsupportedError(
+            f"model {name} ({architecture}) is refused: {reason}", hint="`relope list models` names others"
+        )
     if getattr(config, "is_encoder_decoder", False):
         raise UnsupportedError(f"model {name} ({architecture}) is refused: it is an encoder-decoder, not a decoder")
 
 
-def _check_structure(name: str, model: Any) -> None:
+def _check_structure(name: str, model: Model) -> None:
     """Refuse a model without the modules that the hooks stand on."""
     what = f"model {name} ({type(model).__name__}) is refused"
     finder = getattr(model, "get_decoder", None)
@@ -198,10 +215,10 @@ def _check_structure(name: str, model: Any) -> None:
         raise UnsupportedError(f"{what}: its decoder has no final `norm`")
 
 
-def _mend(model: Any) -> None:
+def _mend(model: Model) -> None:
     """Undo what would give wrong states: a fault of transformers 5.23, and a setting of Gemma's checkpoints.
 
-    A picture that fills its crops turns Phi-4's vision tower causal. A static cache, which a generation
+    An image that fills its crops turns Phi-4's vision tower causal. A static cache, which a generation
     config may ask for, makes ``generate()`` compile the model on CUDA, hooks and all.
     """
     if model.generation_config is not None:
@@ -211,7 +228,7 @@ def _mend(model: Any) -> None:
             module.is_causal = False
 
 
-def _merged(model: Any, folder: Path, adapter: str) -> Any:
+def _merged(model: Model, folder: Path, adapter: str) -> Model:
     """Return the model with a LoRA of its own checkpoint merged into the weights.
 
     Raises:
@@ -219,9 +236,7 @@ def _merged(model: Any, folder: Path, adapter: str) -> Any:
         UnsupportedError: it does not fit the model.
     """
     if not (folder / adapter / "adapter_config.json").is_file():
-        raise NotFoundError(
-            f"{folder} lacks {adapter}/adapter_config.json, the LoRA that this model sees pictures with"
-        )
+        raise NotFoundError(f"{folder} lacks {adapter}/adapter_config.json, the LoRA that this model sees images with")
     from peft import PeftModel
 
     try:
@@ -243,12 +258,12 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InvalidInputError(f"unknown device {name!r}; give {_DEVICES}") from error
+        raise InvalidInputError(f"unknown device {name!r} (there is: {DEVICES})") from error
     if device.type not in ("cpu", "cuda"):
-        raise InvalidInputError(f"device {name!r} is of a kind that relope does not run on; give {_DEVICES}")
+        raise InvalidInputError(f"device {name!r} is of a kind that relope does not run on ({DEVICES})")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InvalidInputError(
-            f"device {name!r} is not here ({torch.cuda.device_count()} CUDA devices); try --device cpu"
+            f"device {name!r} is not here ({torch.cuda.device_count()} CUDA devices)", hint="try --device cpu"
         )
     return device
 

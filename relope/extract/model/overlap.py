@@ -46,7 +46,7 @@ class HostCopy:
         return host.view(torch.uint16).numpy() if host.dtype == torch.bfloat16 else host.numpy()
 
 
-def ahead(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
+def prefetch(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     """Yield items that a background thread makes up to ``depth`` ahead; its errors surface here."""
     ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
     stopped = threading.Event()
@@ -69,7 +69,7 @@ def ahead(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
         except BaseException as error:  # handed to the consumer, which raises it
             offer(("error", error))
 
-    thread = threading.Thread(target=work, name="relope-ahead", daemon=True)
+    thread = threading.Thread(target=work, name="relope-prefetch", daemon=True)
     thread.start()
     try:
         while (message := ready.get())[0] == "item":
@@ -81,7 +81,7 @@ def ahead(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
         thread.join()
 
 
-class Behind:
+class BackgroundQueue:
     """Runs calls in order on one background thread, with a bounded backlog.
 
     Leaving the context waits for every queued call and raises the error of the first that failed;
@@ -91,7 +91,7 @@ class Behind:
     def __init__(self, depth: int = 2) -> None:
         self._calls: queue.Queue[Callable[[], object] | None] = queue.Queue(depth)
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="relope-behind", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="relope-queue", daemon=True)
         self._thread.start()
 
     def submit(self, call: Callable[[], object]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from relope.extract.model.backbone import Backbone
 from relope.extract.model.capture import Stop
+from relope.extract.model.interfaces import Model
 from relope.types import Sample
 
 
@@ -19,7 +20,7 @@ class Streams:
     Attributes:
         backbone: the opened model; its own blocks are never changed.
         samples: id → sample.
-        text_only: put captions in place of pictures, as the store was extracted.
+        text_only: put captions in place of images, as the store was extracted.
     """
 
     backbone: Backbone
@@ -27,7 +28,7 @@ class Streams:
     text_only: bool = False
 
     @property
-    def model(self) -> Any:
+    def model(self) -> Model:
         """The transformers model."""
         return self.backbone.model
 
@@ -41,32 +42,28 @@ class Streams:
             stop: end the forward pass after the block.
         """
         backbone = self.backbone
-        on_device = backbone.place(backbone.inputs([self.samples[name] for name in ids], self.text_only))
-        if not _finds_positions(backbone):
+        on_device = backbone.to_device(backbone.inputs([self.samples[name] for name in ids], self.text_only))
+        if not backbone.traits.derives_positions:
             on_device["position_ids"] = (on_device["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-        seen: list[Tensor] = []
+        outputs: list[Tensor] = []
 
         def watch(module: nn.Module, args: Any, output: Any) -> Any:
-            seen.append(output[0] if isinstance(output, tuple) else output)
+            outputs.append(output[0] if isinstance(output, tuple) else output)
             if stop:
                 raise Stop
             # Nothing after the block reaches the loss: the blocks behind it need keep nothing for a gradient.
-            return (seen[0].detach(), *output[1:]) if isinstance(output, tuple) else seen[0].detach()
+            return (outputs[0].detach(), *output[1:]) if isinstance(output, tuple) else outputs[0].detach()
 
         with _in_place(backbone, block, layer, watch), suppress(Stop):
             backbone.model(**on_device, use_cache=False)
-        return seen[0][:, -1]
-
-
-def _finds_positions(backbone: Backbone) -> bool:
-    """Return whether a plain forward derives the positions of a left-padded batch itself."""
-    return hasattr(getattr(backbone.model, "model", None), "get_rope_index")
+        return outputs[0][:, -1]
 
 
 @contextmanager
 def _in_place(backbone: Backbone, block: nn.Module, layer: int, watch: Callable[..., Any]) -> Iterator[None]:
+    """Let a block of ours run in the place of block ``layer``; afterwards all is as it was."""
     blocks, own = backbone.blocks, backbone.blocks[layer - 1]
-    deltas = getattr(getattr(backbone.model, "model", None), "rope_deltas", None)
+    deltas = backbone.model.model.rope_deltas if backbone.traits.keeps_rope_deltas else None
     hook = block.register_forward_hook(watch)
     blocks[layer - 1] = block
     try:
@@ -74,7 +71,7 @@ def _in_place(backbone: Backbone, block: nn.Module, layer: int, watch: Callable[
     finally:
         blocks[layer - 1] = own
         hook.remove()
-        if hasattr(getattr(backbone.model, "model", None), "rope_deltas"):
+        if backbone.traits.keeps_rope_deltas:
             backbone.model.model.rope_deltas = deltas
 
 

@@ -1,17 +1,12 @@
 """Captions: from a server on the loopback or a local model, cached by picture, used by --text-only."""
 
-import base64
-import io
 import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from caption_server import answer, color_of, honest, server
 from checkpoints import make
 from mini_hub import png
-from PIL import Image
 
 from relope import steps
 from relope.errors import InvalidInputError, NotFoundError, OutputError, UnsupportedError
@@ -22,59 +17,6 @@ from relope.steps.reopen import open_streams
 from relope.store import ActivationStore
 
 KEY = "sk-secret-of-the-test"
-
-
-@contextmanager
-def server(script):
-    """Serve chat completions on the loopback.
-
-    Args:
-        script: ``(number of the request, body)`` → status, headers and body.
-    """
-    seen = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            seen.append((self.path, self.headers.get("Authorization"), body))
-            status, headers, answer = script(len(seen), body)
-            payload = json.dumps(answer).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(payload))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(payload)
-
-        def log_message(self, *args):
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{httpd.server_port}/v1", seen
-    finally:
-        httpd.shutdown()
-        thread.join()
-        httpd.server_close()
-
-
-def answer(text):
-    """Return a chat completion."""
-    return {"choices": [{"message": {"role": "assistant", "content": text}}]}
-
-
-def color_of(body):
-    """Return the colour of the picture in a request."""
-    url = body["messages"][0]["content"][0]["image_url"]["url"]
-    head, encoded = url.split(",", 1)
-    assert head == "data:image/png;base64"
-    return Image.open(io.BytesIO(base64.b64decode(encoded))).getpixel((0, 0))
-
-
-def honest(number, body):
-    """Answer with the colour of the picture."""
-    return 200, {}, answer(f" a square of {color_of(body)} ")
 
 
 @pytest.fixture
@@ -188,14 +130,14 @@ def test_a_server_that_refuses_every_picture_is_an_error(data):
         return 400, {}, {"error": "no such parameter"}
 
     with server(closed) as (url, seen):
-        with pytest.raises(OutputError, match=r"no such parameter.*\nit refused every picture"):
+        with pytest.raises(OutputError, match=r"no such parameter.*\nit refused every image"):
             steps.run(asked(data, url, workers=1))
         assert len(seen) <= 4
 
 
 def test_a_text_only_model_cannot_describe(data, tmp_path):
     folder = make("llama", tmp_path / "llama")
-    with pytest.raises(UnsupportedError, match="cannot describe pictures"):
+    with pytest.raises(UnsupportedError, match="cannot describe images"):
         steps.run(asked(data, None, model=str(folder), device="cpu"))
 
 
@@ -213,7 +155,7 @@ def test_mistakes(data):
         with pytest.raises(InvalidInputError, match="made with the prompt"):
             steps.run(asked(data, url, prompt="Why?"))
     data.write_text('{"question": "a?", "answer": "b"}\n')
-    with pytest.raises(InvalidInputError, match="has no pictures"):
+    with pytest.raises(InvalidInputError, match="has no images"):
         steps.run(asked(data, url, out=data.parent / "other.jsonl"))
 
 
@@ -238,8 +180,9 @@ def test_a_batch_of_pictures_that_does_not_fit(data, monkeypatch, backbone):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(type(backbone.model), "generate", full)
-    with pytest.raises(InvalidInputError, match=r"2 pictures at a time do not fit .* fewer --workers"):
+    with pytest.raises(InvalidInputError, match="2 images at a time do not fit") as error:
         steps.run(asked(data, None, model="tiny-vl", device="cpu"))
+    assert error.value.hint == "use fewer --workers"
 
 
 def test_text_only_reads_the_captions(data, tmp_path):

@@ -64,5 +64,5 @@ def test_the_folder_that_one_stands_in_has_a_name(tmp_path, monkeypatch):
 
 def test_a_plug_in_that_calls_itself_something_else(tmp_path, monkeypatch):
     plug_in(monkeypatch, tmp_path, "mine")
-    with pytest.raises(InvalidInputError, match="'my-v1.5' calls it 'mine'"):
+    with pytest.raises(InvalidInputError, match=r"'my-v1\.5' calls it 'mine'"):
         open_dataset(NAME)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from relope.extract.model.generate import answer_batch, captures, end_ids, generations, token_columns
+from relope.extract.model.generate import answer_batch, captures, generations, token_columns
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_answer_state_is_the_mean_over_predicting_positions_without_the_end(back
 
 def test_the_end_token_is_never_part_of_an_answer(backbone, answered):
     _, _, said = answered
-    ends = set(end_ids(backbone))
+    ends = set(backbone.traits.end_ids)
     assert ends and not any(ends & set(generation.token_ids) for generation in said)
     assert {generation.finish_reason for generation in said} == {"stop"}
 

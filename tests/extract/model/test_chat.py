@@ -12,7 +12,7 @@ from jinja2 import Environment
 
 from relope.errors import UnsupportedError
 from relope.extract.model.backbone import open_backbone
-from relope.extract.model.chat import Chat, placed
+from relope.extract.model.chat import Chat, split_at_images
 
 ONE_TURN = "{% for m in messages %}[{{ m['role'] }}]BODY{% endfor %}"
 IN_ORDER = ONE_TURN.replace(
@@ -44,16 +44,16 @@ ASKED = "Is <image 1> left of <image 2>, and <image 1> red?"
     ],
 )
 def test_pictures_stand_where_they_are_first_mentioned(text, n, parts):
-    assert placed(text, n) == parts
+    assert split_at_images(text, n) == parts
 
 
-def chat(template, **more):
+def chat(template, image_token=""):
     """Return the chat of a processor with a template and nothing else."""
 
     def apply(messages, add_generation_prompt, tokenize):
         return Environment().from_string(template).render(messages=messages)
 
-    return Chat("m", SimpleNamespace(apply_chat_template=apply, image_processor=None, **more))
+    return Chat("m", SimpleNamespace(apply_chat_template=apply, chat_template=None), True, image_token)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_every_kind_of_template_shows_question_and_pictures(template, style, ren
 def test_a_template_that_takes_no_pictures_where_there_is_no_token_for_them():
     made = chat(TEXT_ALONE)
     assert made.render([("user", ["Why?"])]) == "[user]Why?"
-    with pytest.raises(UnsupportedError, match="takes no pictures"):
+    with pytest.raises(UnsupportedError, match="takes no images"):
         made.render([("user", made.parts("Why?", 1))])
 
 

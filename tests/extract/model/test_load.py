@@ -1,6 +1,7 @@
 """Models by name, hub id and folder: what is recorded, and what is refused."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -15,7 +16,7 @@ from relope import registry
 from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError, UnsupportedError
 from relope.extract.model import load as loading
-from relope.extract.model.backbone import Backbone, open_backbone, open_skeleton
+from relope.extract.model.backbone import open_backbone, open_skeleton
 from relope.extract.model.card import open_card
 from relope.extract.model.generate import answer_batch, captures
 from relope.extract.recipe import save_block
@@ -96,7 +97,7 @@ def test_phi4_has_its_vision_lora_merged(hub, tmp_path):
     assert not any("lora" in name for name, _ in merged.model.named_parameters())
     towers = [m for m in merged.model.modules() if type(m).__name__ == "Phi4MultimodalVisionAttention"]
     assert towers and not any(tower.is_causal for tower in towers)
-    assert merged.rope_turn == 4096 and merged.follow_up("Sure?").endswith("Sure?<|end|><|assistant|>")
+    assert merged.traits.rope_bound == 4096 and merged.follow_up("Sure?").endswith("Sure?<|end|><|assistant|>")
 
 
 def test_a_skeleton_needs_no_weights(hub, tmp_path, questions):
@@ -133,8 +134,8 @@ def test_a_gated_model_and_an_absent_one_are_told_apart(monkeypatch, said, shown
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(NotFoundError) as error:
         open_backbone("gemma3-12b", "cpu")
-    first, second = str(error.value).split("\n")
-    assert first == f"cannot fetch model 'google/gemma-3-12b-it': {shown}" and "accept its licence" in second
+    assert str(error.value) == f"cannot fetch model 'google/gemma-3-12b-it': {shown}"
+    assert "accept its licence" in error.value.hint
 
 
 def test_names_and_layers_are_looked_at_before_anything_is_fetched(hub, tmp_path):
@@ -168,7 +169,7 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path):
 
 def test_other_kinds_of_devices_are_refused():
     for name in ("mps", "meta", "xla:0"):
-        with pytest.raises(InvalidInputError, match="give auto, cpu, cuda or cuda:0"):
+        with pytest.raises(InvalidInputError, match="auto, cpu, cuda or cuda:0"):
             open_backbone("tiny-vl", name)
 
 
@@ -185,8 +186,9 @@ def test_weights_that_do_not_fit_into_memory(monkeypatch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(nn.Module, "to", full)
-    with pytest.raises(InvalidInputError, match=r"does not fit into the memory of cpu; use .*--quantize 4bit"):
+    with pytest.raises(InvalidInputError, match="does not fit into the memory of cpu") as error:
         open_backbone("tiny-vl", "cpu")
+    assert "--quantize 4bit" in error.value.hint
 
 
 def test_what_is_refused(tmp_path):
@@ -249,14 +251,14 @@ def test_missing_token_types_are_an_error(name, tmp_path, questions):
         def __call__(self, **given):
             return {k: v for k, v in self.own(**given).items() if not k.endswith("token_type_ids")}
 
-    broken = Backbone(name, opened.model, Forgetful(opened.processor), opened.card, {}, {})
+    broken = replace(opened, processor=Forgetful(opened.processor))
     with pytest.raises(UnsupportedError, match="token_type_ids, without which"):
         broken.inputs(questions[:2])
 
 
 def test_pictures_for_a_text_only_model(tmp_path, questions):
     llama = open_backbone(str(make("llama", tmp_path / "l")), "cpu")
-    with pytest.raises(UnsupportedError, match="text-only but the samples have pictures"):
+    with pytest.raises(UnsupportedError, match="text-only but the samples have images"):
         llama.inputs(questions[:2])
 
 
@@ -264,7 +266,7 @@ def test_quantization_says_what_it_lacks(monkeypatch):
     with pytest.raises(InvalidInputError, match="bitsandbytes, which is not installed"):
         open_backbone("tiny-vl", "cpu", quantize="4bit")
     monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: object())
-    with pytest.raises(InvalidInputError, match="needs a CUDA device"):
+    with pytest.raises(InvalidInputError, match="need a CUDA device"):
         open_backbone("tiny-vl", "cpu", quantize="8bit")
     with pytest.raises(InvalidInputError, match="vision-lora merged"):
         open_backbone("phi4-multimodal", "cpu", quantize="4bit")

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from relope.extract.model.overlap import Behind, HostCopy, ahead
+from relope.extract.model.overlap import BackgroundQueue, HostCopy, prefetch
 
 
-def test_ahead_keeps_order():
-    assert list(ahead(iter(range(50)), depth=3)) == list(range(50))
+def test_prefetch_keeps_order():
+    assert list(prefetch(iter(range(50)), depth=3)) == list(range(50))
 
 
-def test_ahead_works_while_the_consumer_does():
+def test_prefetch_works_while_the_consumer_does():
     made = []
 
     def items():
@@ -22,7 +22,7 @@ def test_ahead_works_while_the_consumer_does():
             made.append(number)
             yield number
 
-    stream = ahead(items(), depth=2)
+    stream = prefetch(items(), depth=2)
     assert next(stream) == 0
     deadline = time.monotonic() + 5
     while len(made) < 3 and time.monotonic() < deadline:
@@ -31,12 +31,12 @@ def test_ahead_works_while_the_consumer_does():
     stream.close()
 
 
-def test_ahead_hands_over_an_error_after_what_came_before():
+def test_prefetch_hands_over_an_error_after_what_came_before():
     def items():
         yield 1
         raise KeyError("x")
 
-    stream = ahead(items())
+    stream = prefetch(items())
     assert next(stream) == 1
     with pytest.raises(KeyError):
         next(stream)
@@ -44,30 +44,30 @@ def test_ahead_hands_over_an_error_after_what_came_before():
 
 def test_leaving_early_ends_the_thread():
     before = threading.active_count()
-    stream = ahead(iter(range(1000)), depth=1)
+    stream = prefetch(iter(range(1000)), depth=1)
     next(stream)
     stream.close()
     assert threading.active_count() == before
 
 
-def test_behind_runs_in_order_and_waits():
+def test_queue_runs_in_order_and_waits():
     done = []
-    with Behind() as behind:
+    with BackgroundQueue() as queue:
         for number in range(20):
-            behind.submit(lambda n=number: done.append(n))
+            queue.submit(lambda n=number: done.append(n))
     assert done == list(range(20))
 
 
-def test_behind_raises_what_a_call_raised():
-    with pytest.raises(OSError, match="full"), Behind() as behind:
-        behind.submit(lambda: (_ for _ in ()).throw(OSError("full")))
+def test_queue_raises_what_a_call_raised():
+    with pytest.raises(OSError, match="full"), BackgroundQueue() as queue:
+        queue.submit(lambda: (_ for _ in ()).throw(OSError("full")))
 
 
-def test_behind_drops_its_backlog_when_the_context_fails():
+def test_queue_drops_its_backlog_when_the_context_fails():
     done, gate = [], threading.Event()
-    with pytest.raises(KeyboardInterrupt), Behind(depth=4) as behind:
-        behind.submit(lambda: gate.wait(5))
-        behind.submit(lambda: done.append(1))
+    with pytest.raises(KeyboardInterrupt), BackgroundQueue(depth=4) as queue:
+        queue.submit(lambda: gate.wait(5))
+        queue.submit(lambda: done.append(1))
         gate_later = threading.Timer(0.1, gate.set)
         gate_later.start()
         raise KeyboardInterrupt
