@@ -97,7 +97,9 @@ def test_other_methods_and_samples_are_refused(router, store_path, sample, tmp_p
 
 def test_without_model_and_data_the_weights_are_still_shown(router, store_path, sample, tmp_path, monkeypatch):
     monkeypatch.setattr(explaining, "_tokenizer", lambda store: None)
-    monkeypatch.setattr(steps, "recorded_dataset", lambda store: (_ for _ in ()).throw(NotFoundError("no <data> here")))
+    monkeypatch.setattr(
+        explaining, "recorded_samples", lambda *asked: (_ for _ in ()).throw(NotFoundError("no <data> here"))
+    )
     outcome = steps.run(ExplainSpec(router=router, store=store_path, sample=sample, out=tmp_path))
     assert sum(entry["weight"] for entry in outcome.facts["tokens"]) == pytest.approx(1, abs=1e-5)
     assert "not shown: no &lt;data&gt; here" in outcome.path.read_text()
