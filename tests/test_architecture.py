@@ -19,6 +19,7 @@ BASE = "base"
 """The files right below the package: records, errors, specifications, the registry."""
 
 MAY_READ: dict[str, set[str]] = {
+    "face": {"steps"},
     "cli": {"commands", "pipeline", "steps"},
     "commands": {"pipeline", "steps"},
     "pipeline": {"steps"},
@@ -48,11 +49,12 @@ MAY_READ: dict[str, set[str]] = {
 """Room → the rooms that its files may import, besides their own and the base."""
 
 ROOM_OF = {
+    "relope": "face",
     "relope.cli": "cli",
     "relope.store": "store.face",
     "relope.store.open": "store.face",
 }
-"""Files that are a room of their own: what opens a store, here or far away, stands above both kinds."""
+"""Files that are a room of their own: the public face, and what opens a store, which stands above both kinds."""
 
 PLUGINS = {"extract/backbones": "backbones", "extract/datasets": "datasets", "extract/graders": "graders",
            "probes/methods": "methods"}  # fmt: skip

@@ -8,10 +8,11 @@ from relope.evaluate.report import build_report, terminal_rows
 from relope.probes.protocol import method_class
 from relope.spec import EvaluateSpec, PredictSpec
 from relope.steps import predict
+from relope.steps.outcomes import Evaluated
 from relope.steps.outputs import report_folder, scores_path
 from relope.steps.report_inputs import VERSION, finished_report, report_inputs
 from relope.steps.step import Step
-from relope.types import Outcome, TextTable, Watch
+from relope.types import TextTable, Watch
 
 
 def output(spec: EvaluateSpec) -> Path:
@@ -24,7 +25,7 @@ def reads(spec: EvaluateSpec) -> list[Path]:
     return [] if spec.scores else [scores_path(spec.store, "x").parent]
 
 
-def run(spec: EvaluateSpec, watch: Watch) -> Outcome:
+def run(spec: EvaluateSpec, watch: Watch) -> Evaluated:
     """Compare every scored method of a store and write the report."""
     out = output(spec)
     _score_untrained(spec, watch)
@@ -38,7 +39,7 @@ def run(spec: EvaluateSpec, watch: Watch) -> Outcome:
             progress(1, 1)
     state = "up to date" if reused else f"on {report['n']} samples"
     text = f"{len(report['methods'])} methods {state} → {out / 'report.html'}"
-    return Outcome(out, reused, text, report, tables(out))
+    return Evaluated(out, reused, text, report, tables(out))
 
 
 def tables(out: Path) -> list[TextTable]:

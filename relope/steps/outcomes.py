@@ -1,5 +1,6 @@
 """What steps give back in Python: an outcome that also opens what the step wrote."""
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,12 @@ class Evaluated(Outcome):
         import polars as pl
 
         return pl.read_csv(self.path / "tables" / "methods.csv")
+
+    @property
+    def curves(self) -> dict[str, list[float]]:
+        """Method → accuracy when 0, 1 … 100 % are escalated; without a large model, on what is kept."""
+        curves: dict[str, list[float]] = json.loads((self.path / "report.json").read_text(encoding="utf-8"))["curves"]
+        return curves
 
     @property
     def samples(self) -> "pl.DataFrame":
