@@ -13,7 +13,7 @@ from relope.fields import Positional, Words, marked
 from relope.spec import SPECS
 from relope.steps.functions import documentation, parameters, result_type
 
-STUB = Path(relope.__file__).with_name("__init__.pyi")
+STUB = Path(__file__).parents[1] / "relope" / "__init__.pyi"
 PATHS = {"store", "reuse", "large_store", "labels_store", "dataset", "model", "router"}
 """Fields of text that may also be given as a path."""
 
