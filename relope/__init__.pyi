@@ -8,13 +8,9 @@ from typing import Any, Literal
 
 from relope.errors import RelopeError as RelopeError
 from relope.probes.router import Router as Router
-from relope.store import ActivationStore as ActivationStore
-from relope.store import open_store as open_store
-from relope.types import Generation as Generation
-from relope.types import Grade as Grade
-from relope.types import Outcome as Outcome
-from relope.types import Sample as Sample
-from relope.types import Watch as Watch
+from relope.steps.outcomes import Evaluated as Evaluated
+from relope.store import ActivationStore as ActivationStore, open_store as open_store
+from relope.types import Generation as Generation, Grade as Grade, Outcome as Outcome, Sample as Sample, Watch as Watch
 
 __version__: str
 
@@ -30,7 +26,7 @@ def extract(
     captions: str | PathLike[str] | None = ...,
     perturb: str | None = ...,
     strict: bool = ...,
-    tokens: Literal["all", "lean"] = ...,
+    tokens: Literal['all', 'lean'] = ...,
     batch_size: int | None = ...,
     max_new_tokens: int | None = ...,
     samples: int = ...,
@@ -39,12 +35,12 @@ def extract(
     p_true: bool = ...,
     seed: int = ...,
     device: str = ...,
-    device_map: Literal["auto"] | None = ...,
-    dtype: Literal["auto", "float32", "bfloat16"] = ...,
-    store_dtype: Literal["auto", "float32", "bfloat16"] = ...,
-    codec: Literal["none", "zstd"] = ...,
-    attn: Literal["sdpa", "eager", "flash_attention_2"] = ...,
-    quantize: Literal["4bit", "8bit"] | None = ...,
+    device_map: Literal['auto'] | None = ...,
+    dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
+    store_dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
+    codec: Literal['none', 'zstd'] = ...,
+    attn: Literal['sdpa', 'eager', 'flash_attention_2'] = ...,
+    quantize: Literal['4bit', '8bit'] | None = ...,
     grader: str | None = ...,
     reuse: str | PathLike[str] | None = ...,
     watch: Watch = ...,
@@ -96,7 +92,7 @@ def plan(
     captions: str | PathLike[str] | None = ...,
     perturb: str | None = ...,
     strict: bool = ...,
-    tokens: Literal["all", "lean"] = ...,
+    tokens: Literal['all', 'lean'] = ...,
     batch_size: int | None = ...,
     max_new_tokens: int | None = ...,
     samples: int = ...,
@@ -105,12 +101,12 @@ def plan(
     p_true: bool = ...,
     seed: int = ...,
     device: str = ...,
-    device_map: Literal["auto"] | None = ...,
-    dtype: Literal["auto", "float32", "bfloat16"] = ...,
-    store_dtype: Literal["auto", "float32", "bfloat16"] = ...,
-    codec: Literal["none", "zstd"] = ...,
-    attn: Literal["sdpa", "eager", "flash_attention_2"] = ...,
-    quantize: Literal["4bit", "8bit"] | None = ...,
+    device_map: Literal['auto'] | None = ...,
+    dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
+    store_dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
+    codec: Literal['none', 'zstd'] = ...,
+    attn: Literal['sdpa', 'eager', 'flash_attention_2'] = ...,
+    quantize: Literal['4bit', '8bit'] | None = ...,
     grader: str | None = ...,
     reuse: str | PathLike[str] | None = ...,
     measure: int = ...,
@@ -165,10 +161,10 @@ def caption(
     max_new_tokens: int = ...,
     workers: int = ...,
     device: str = ...,
-    dtype: Literal["auto", "float32", "bfloat16"] = ...,
+    dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
     watch: Watch = ...,
 ) -> Outcome:
-    """Describe a data set's images in words, for extraction with --text-only.
+    """Describe a data set's images in words, for extraction with text_only.
 
     Args:
         dataset: name (`relope list datasets`), or your own file or folder
@@ -356,7 +352,7 @@ def evaluate(
     bootstrap: int = ...,
     seed: int = ...,
     watch: Watch = ...,
-) -> Outcome:
+) -> Evaluated:
     """Compare the scores of several methods and write a report.
 
     Args:
@@ -377,7 +373,7 @@ def evaluate(
     """
 
 def study(
-    study: Literal["table1", "table2", "table3", "table4", "figure2", "figure3", "data-efficiency"],
+    study: Literal['table1', 'table2', 'table3', 'table4', 'figure2', 'figure3', 'data-efficiency'],
     *,
     reports: str | Sequence[str] = ...,
     sweeps: str | Sequence[str] = ...,

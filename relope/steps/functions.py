@@ -69,5 +69,6 @@ def documentation(kind: type[Spec]) -> str:
     """Return a docstring: what the step does, and what each field means."""
     described = {field: _FLAG.sub(_argument, info.description or "") for field, info in kind.model_fields.items()}
     lines = [f"    {field}: {text}" for field, text in described.items()]
-    return "\n".join([inspect.cleandoc(kind.__doc__ or ""), "", "Args:", *lines, "", "Raises:",
+    about = _FLAG.sub(_argument, inspect.cleandoc(kind.__doc__ or ""))
+    return "\n".join([about, "", "Args:", *lines, "", "Raises:",
                       "    RelopeError: what the user can mend."])  # fmt: skip
