@@ -108,10 +108,10 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, pretty(value))
 
 
-def write_frame(path: Path, frame: "pl.DataFrame") -> None:
-    """Write a table as Parquet atomically."""
+def write_frame(path: Path, frame: "pl.DataFrame", metadata: dict[str, str] | None = None) -> None:
+    """Write a table as Parquet atomically, with texts of its own in the file's metadata."""
     buffer = io.BytesIO()
-    frame.write_parquet(buffer)
+    frame.write_parquet(buffer, metadata=metadata)
     write_bytes(path, buffer.getvalue())
 
 

@@ -1,7 +1,6 @@
 """A scores file: one method's P(correct) for every sample it was asked about, as Parquet."""
 
 import dataclasses
-import io
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ import polars as pl
 
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.numbers.metrics import Floats
-from relope.provenance import canonical, write_bytes
+from relope.provenance import canonical, write_frame
 
 METADATA_KEY = "relope"
 COLUMNS = {"id": pl.String, "score": pl.Float32}
+PREDICT = "make it with `relope predict`"
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,8 @@ def write_scores(path: Path, ids: list[str], scores: npt.NDArray[Any], meta: Sco
     """
     values = np.asarray(scores, dtype=np.float32)
     _check(path, ids, values)
-    buffer = io.BytesIO()
     frame = pl.DataFrame({"id": ids, "score": values}, schema=COLUMNS)
-    frame.write_parquet(buffer, metadata={METADATA_KEY: canonical(dataclasses.asdict(meta)).decode()})
-    write_bytes(path, buffer.getvalue())
+    write_frame(path, frame, {METADATA_KEY: canonical(dataclasses.asdict(meta)).decode()})
 
 
 def read_scores(path: Path) -> Scores:
@@ -103,7 +101,7 @@ def read_scores(path: Path) -> Scores:
         InvalidInputError: it is not Parquet, lacks columns or metadata, or holds what is no score.
     """
     if not path.is_file():
-        raise NotFoundError(f"{path} does not exist; make it with `relope predict`")
+        raise NotFoundError(f"{path} does not exist", hint=PREDICT)
     frame, meta = _read_frame(path), _read_meta(path)
     ids = frame["id"].to_list()
     values = frame["score"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
@@ -117,17 +115,17 @@ def align(labels: pl.DataFrame, scores: Scores) -> Floats:
     Raises:
         InvalidInputError: labelled samples have no score.
     """
-    place = {identifier: index for index, identifier in enumerate(scores.ids)}
+    index = {identifier: number for number, identifier in enumerate(scores.ids)}
     wanted = labels["id"].to_list()
-    missing = [identifier for identifier in wanted if identifier not in place]
+    missing = [identifier for identifier in wanted if identifier not in index]
     if missing:
         raise InvalidInputError(
             f"{scores.path} has {len(scores.ids):,} scores but lacks {len(missing):,} of the {len(wanted):,} "
-            f"labelled samples (first: {', '.join(missing[:3])})\n"
-            f"score them with `relope predict --router …`, the router of {scores.meta.method}, "
-            "on the store the labels come from"
+            f"labelled samples (first: {', '.join(missing[:3])})",
+            hint=f"score them with `relope predict --router …`, the router of {scores.meta.method}, "
+            "on the store the labels come from",
         )
-    return scores.scores[[place[identifier] for identifier in wanted]].astype(np.float64)
+    return scores.scores[[index[identifier] for identifier in wanted]].astype(np.float64)
 
 
 def _read_frame(path: Path) -> pl.DataFrame:
@@ -135,7 +133,7 @@ def _read_frame(path: Path) -> pl.DataFrame:
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InvalidInputError(
-            f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}; make it again with `relope predict`"
+            f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}", hint=PREDICT
         ) from error
     if lacking := [name for name in COLUMNS if name not in frame.columns]:
         raise InvalidInputError(
@@ -153,7 +151,7 @@ def _read_meta(path: Path) -> ScoresMeta:
     text = pl.read_parquet_metadata(path).get(METADATA_KEY)
     if text is None:
         raise InvalidInputError(
-            f"{path} has no {METADATA_KEY!r} metadata, so nobody can say what made it; use `relope predict`"
+            f"{path} has no {METADATA_KEY!r} metadata, so nobody can say what made it", hint=PREDICT
         )
     try:
         return ScoresMeta(**json.loads(text))
