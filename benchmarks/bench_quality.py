@@ -92,8 +92,8 @@ def compare(scored: dict[str, Scored], test: Examples) -> dict[str, dict[str, An
     """Return label → AUC, intervals and paired differences."""
     seeds = len(next(iter(scored.values())).scores)
     stacked = np.concatenate([one.scores for one in scored.values()])
-    drawn = bootstrap_auc(test.labels > 0, stacked, test.groups, RESAMPLES, seed=0).resampled
-    drawn = drawn.reshape(len(scored), seeds, -1)
+    resampled = bootstrap_auc(test.labels > 0, stacked, test.groups, RESAMPLES, seed=0)
+    drawn = np.stack([auc.resampled for auc in resampled]).reshape(len(scored), seeds, -1)
     picked = np.random.default_rng(1).integers(0, seeds, (seeds, drawn.shape[2]))
     means = dict(zip(scored, np.take_along_axis(drawn, picked[None], 1).mean(1), strict=True))
     aucs = {label: [roc_auc_score(test.labels, row) for row in one.scores] for label, one in scored.items()}

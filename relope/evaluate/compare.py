@@ -1,20 +1,117 @@
 """What changed between two reports."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from relope.errors import InvalidInputError
-from relope.evaluate.numbers.draws import Drawn, align_reports, draw_aucs
+from relope.evaluate.numbers.bootstrap import ResampledAuc
+from relope.evaluate.numbers.draws import align_reports, resample_aucs
 from relope.evaluate.numbers.metrics import auc_null_reason
-from relope.evaluate.numbers.persample import Evaluated, read_report
-from relope.evaluate.numbers.significance import ALPHA, holm
-from relope.evaluate.pages.export import hundred, signed_hundred
-from relope.evaluate.pages.wording import DASH, Json
+from relope.evaluate.numbers.persample import StoredReport, open_report
+from relope.evaluate.numbers.significance import Comparison, compared
+from relope.evaluate.pages.table import Record, Row, Table, columns, hundred, row, signed_hundred
+from relope.evaluate.pages.wording import DASH
 
-COLUMNS = ["method", "first", "second", "change", "p (Holm)", "verdict"]
+UNCHANGED = "no change shown"
+"""What the verdict is called where the difference is one between two runs."""
 
 
-def compare_reports(first: Path, second: Path, resamples: int, seed: int) -> Json:
-    """Return each method's AUC in both reports, and the change with its interval.
+@dataclass(frozen=True)
+class Change:
+    """A method's AUC in both reports, and the change from the first to the second; None where that is undefined."""
+
+    method: str
+    first: ResampledAuc
+    second: ResampledAuc
+    comparison: Comparison | None
+
+    @property
+    def verdict(self) -> str:
+        """Return which way it goes, in the words for two runs."""
+        if self.comparison is None:
+            return DASH
+        return UNCHANGED if self.comparison.verdict == "no difference shown" else self.comparison.verdict
+
+    def record(self) -> Record:
+        """Return the numbers as JSON values."""
+        gap = self.comparison
+        return {
+            "method": self.method,
+            "first": self.first.known,
+            "first_ci95": self.first.ci95,
+            "second": self.second.known,
+            "second_ci95": self.second.ci95,
+            "change": None if gap is None else gap.value,
+            "ci95": None if gap is None else gap.ci95,
+            "p": None if gap is None else gap.p,
+            "p_holm": None if gap is None else gap.p_holm,
+            "verdict": self.verdict,
+        }
+
+    def row(self) -> Row:
+        """Return the row of the table."""
+        gap = self.comparison
+        return row(
+            self.method,
+            hundred(self.first.known, self.first.ci95),
+            hundred(self.second.known, self.second.ci95),
+            DASH if gap is None else signed_hundred(gap.value, gap.ci95),
+            DASH if gap is None else f"{gap.p_holm:.3f}",
+            self.verdict,
+        )
+
+
+@dataclass(frozen=True)
+class ReportComparison:
+    """What changed between two reports.
+
+    Attributes:
+        what: how they were compared, and what only one of them has.
+        paired: whether their samples are the same.
+        n: samples of both.
+        null_reason: why an AUC is undefined.
+        accuracy: of the small model in both.
+        settings_changed: fields of the provenance in which they differ.
+    """
+
+    what: str
+    paired: bool
+    changes: Sequence[Change]
+    only_in_first: Sequence[str]
+    only_in_second: Sequence[str]
+    n: tuple[int, int]
+    null_reason: str | None
+    accuracy: tuple[float, float]
+    settings_changed: Sequence[str]
+
+    @property
+    def table(self) -> Table:
+        """Return what the command line prints."""
+        named = columns(["method"], ["first", "second", "change", "p (Holm)", "verdict"])
+        title = "AUC × 100: change from first to second"
+        return Table("changes", title, named, [change.row() for change in self.changes])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as JSON values."""
+        sizes = {"n_first": self.n[0], "n_second": self.n[1], "null_reason": self.null_reason}
+        return {
+            "title": self.table.title,
+            "what": self.what,
+            "paired": self.paired,
+            "columns": self.table.headings,
+            "rows": self.table.texts,
+            "records": [{**change.record(), **sizes} for change in self.changes],
+            "only_in_first": list(self.only_in_first),
+            "only_in_second": list(self.only_in_second),
+            "accuracy": list(self.accuracy),
+            "settings_changed": list(self.settings_changed),
+        }
+
+
+def compare_reports(first: Path, second: Path, resamples: int, seed: int) -> ReportComparison:
+    """Compare each method's AUC in both reports, with the interval of the change.
 
     Paired when the samples are the same; otherwise the two are resampled independently.
 
@@ -22,59 +119,29 @@ def compare_reports(first: Path, second: Path, resamples: int, seed: int) -> Jso
         NotFoundError: a folder has no report.
         InvalidInputError: a report is damaged, or the two share no method.
     """
-    (one, two), paired = _aligned(read_report(first), read_report(second))
-    drawn = draw_aucs(one, resamples, seed), draw_aucs(two, resamples, seed if paired else seed + 1)
-    methods = [name for name in one.scores if name in two.scores]
-    only = {
-        "only_in_first": [name for name in one.scores if name not in two.scores],
-        "only_in_second": [name for name in two.scores if name not in one.scores],
-    }
-    records = _changes(drawn[0], drawn[1], methods)
-    reason = auc_null_reason(one.correct) or auc_null_reason(two.correct)
-    sizes = {"n_first": len(one.correct), "n_second": len(two.correct), "null_reason": reason}
-    return {
-        "title": "AUC × 100: change from first to second",
-        "what": _what(one, two, paired, only),
-        "paired": paired,
-        "columns": COLUMNS,
-        "rows": [_row(record) for record in records],
-        "records": [{**record, **sizes} for record in records],
-        **only,
-        "accuracy": [float(one.correct.mean()), float(two.correct.mean())],
-        "settings_changed": _settings(one, two),
-    }
+    (before, after), paired = _aligned(open_report(first), open_report(second))
+    aucs = resample_aucs(before, resamples, seed), resample_aucs(after, resamples, seed if paired else seed + 1)
+    only = [name for name in aucs[0] if name not in aucs[1]], [name for name in aucs[1] if name not in aucs[0]]
+    return ReportComparison(
+        what=_what(before, after, paired, only),
+        paired=paired,
+        changes=_changes(*aucs),
+        only_in_first=only[0],
+        only_in_second=only[1],
+        n=(len(before.correct), len(after.correct)),
+        null_reason=auc_null_reason(before.correct) or auc_null_reason(after.correct),
+        accuracy=(float(before.correct.mean()), float(after.correct.mean())),
+        settings_changed=_settings(before, after),
+    )
 
 
-def _changes(first: dict[str, Drawn], second: dict[str, Drawn], methods: list[str]) -> list[Json]:
-    """Return a record a method: both AUCs and the change, its p-value corrected for all methods."""
-    changes = {name: second[name].minus(first[name]) for name in methods}
-    tests = {name: change.test() for name, change in changes.items()}
-    known = {name: test for name, test in tests.items() if test is not None}
-    adjusted = dict(zip(known, holm([test.p for test in known.values()]), strict=True))
-    found = []
-    for name in methods:
-        test, p = tests[name], adjusted.get(name)
-        verdict = (
-            DASH if p is None else "no change shown" if p >= ALPHA else "higher" if changes[name].value > 0 else "lower"
-        )
-        found.append({
-            "method": name, "first": first[name].known, "first_ci95": first[name].ci95, "second": second[name].known,
-            "second_ci95": second[name].ci95, "change": changes[name].known,
-            "ci95": None if test is None else [test.low, test.high], "p": None if test is None else test.p,
-            "p_holm": p, "verdict": verdict,
-        })  # fmt: skip
-    return found
+def _changes(first: Mapping[str, ResampledAuc], second: Mapping[str, ResampledAuc]) -> list[Change]:
+    shared = [name for name in first if name in second]
+    comparisons = compared({name: second[name].minus(first[name]).test() for name in shared})
+    return [Change(name, first[name], second[name], comparisons.get(name)) for name in shared]
 
 
-def _row(record: Json) -> list[str]:
-    return [
-        record["method"], hundred(record["first"], record["first_ci95"]),
-        hundred(record["second"], record["second_ci95"]), signed_hundred(record["change"], record["ci95"]),
-        DASH if record["p_holm"] is None else f"{record['p_holm']:.3f}", record["verdict"],
-    ]  # fmt: skip
-
-
-def _aligned(first: Evaluated, second: Evaluated) -> tuple[list[Evaluated], bool]:
+def _aligned(first: StoredReport, second: StoredReport) -> tuple[list[StoredReport], bool]:
     if not set(first.scores) & set(second.scores):
         raise InvalidInputError(
             f"{first.path} has the methods {', '.join(first.scores)}, {second.path} has {', '.join(second.scores)}: "
@@ -83,30 +150,27 @@ def _aligned(first: Evaluated, second: Evaluated) -> tuple[list[Evaluated], bool
     return align_reports(first, [second])
 
 
-def _what(one: Evaluated, two: Evaluated, paired: bool, only: dict[str, list[str]]) -> str:
-    how = f"the same {len(one.correct):,} samples, so changes are paired" if paired else (
-        f"other samples ({len(one.correct):,} and {len(two.correct):,}), so changes are not paired"
-    )  # fmt: skip
-    flipped = int((one.correct != two.correct).sum()) if paired else 0
-    verdicts = f"; {flipped:,} verdicts on the small model differ" if flipped else ""
-    lone = "".join(
-        f"\n{text}: {', '.join(names)}"
-        for text, names in (
-            ("only in the first", only["only_in_first"]),
-            ("only in the second", only["only_in_second"]),
-        )
-        if names
-    )
-    changed = _settings(one, two)
-    undefined = {str(report.path): auc_null_reason(report.correct) for report in (one, two)}
-    lone += "".join(f"\nno AUC in {path}: {reason}" for path, reason in undefined.items() if reason)
-    settings = f"\nchanged between the runs: {', '.join(changed)}" if changed else ""
-    return f"{one.path} and {two.path}: {how}{verdicts}{lone}{settings}"
+def _what(before: StoredReport, after: StoredReport, paired: bool, only: tuple[list[str], list[str]]) -> str:
+    sizes = len(before.correct), len(after.correct)
+    how = f"other samples ({sizes[0]:,} and {sizes[1]:,}), so changes are not paired"
+    if paired:
+        how = f"the same {sizes[0]:,} samples, so changes are paired"
+        if flipped := int((before.correct != after.correct).sum()):
+            how += f"; {flipped:,} grades of the small model differ"
+    lines = [f"{before.path} and {after.path}: {how}"]
+    sides = zip(("first", "second"), only, strict=True)
+    lines += [f"only in the {side}: {', '.join(names)}" for side, names in sides if names]
+    for report in (before, after):
+        if reason := auc_null_reason(report.correct):
+            lines.append(f"no AUC in {report.path}: {reason}")
+    if changed := _settings(before, after):
+        lines.append(f"changed between the runs: {', '.join(changed)}")
+    return "\n".join(lines)
 
 
-def _settings(one: Evaluated, two: Evaluated) -> list[str]:
+def _settings(before: StoredReport, after: StoredReport) -> list[str]:
     """Return the fields of the provenance in which two reports differ."""
-    first, second = one.report["provenance"], two.report["provenance"]
+    first, second = before.report.provenance, after.report.provenance
     skipped = ("fingerprint", "versions", "scores")
     keys = [key for key in sorted({*first, *second}) if key not in skipped and first.get(key) != second.get(key)]
     versions = {*first.get("versions", {}).items()} ^ {*second.get("versions", {}).items()}

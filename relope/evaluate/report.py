@@ -1,29 +1,31 @@
 """The report of a run: ``report.json`` for programs, ``report.html`` for people."""
 
 from pathlib import Path
-from typing import Any
 
+from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.numbers.analysis import analyse
 from relope.evaluate.numbers.inputs import MethodScores, ReportInputs
-from relope.evaluate.numbers.persample import SCORES, per_sample
+from relope.evaluate.numbers.persample import REPORT, SCORES, per_sample, read_report
+from relope.evaluate.numbers.records import MethodRow, Report
 from relope.evaluate.numbers.summary import summarise
 from relope.evaluate.pages import wording
-from relope.evaluate.pages.export import report_tables, write_tables
-from relope.evaluate.pages.page import render
+from relope.evaluate.pages.export import write_tables
+from relope.evaluate.pages.page import render_report
+from relope.evaluate.pages.report_tables import report_tables
+from relope.evaluate.pages.table import Row, Table, columns, row
 from relope.provenance import write_bytes, write_frame, write_json
 
-__all__ = ["MethodScores", "ReportInputs", "build_report", "terminal_rows"]
+__all__ = ["MethodScores", "Report", "ReportInputs", "build_report", "finished_report", "read_report", "terminal_table"]
+
+PAGE = "report.html"
 
 
-def build_report(inputs: ReportInputs, out: Path) -> dict[str, Any]:
+def build_report(inputs: ReportInputs, out: Path) -> Report:
     """Write ``tables/``, ``scores.parquet``, ``report.html`` and last ``report.json`` into a folder.
 
     Args:
         inputs: what to report on.
         out: folder, made if it does not exist.
-
-    Returns:
-        The content of ``report.json``.
 
     Raises:
         OutputError: the folder cannot be written to.
@@ -32,28 +34,37 @@ def build_report(inputs: ReportInputs, out: Path) -> dict[str, Any]:
     report = summarise(analysis)
     write_tables(out, report_tables(report))
     write_frame(out / SCORES, per_sample(inputs))
-    write_bytes(out / "report.html", render(analysis, report).encode())
-    write_json(out / "report.json", report)
+    write_bytes(out / PAGE, render_report(analysis, report).encode())
+    write_json(out / REPORT, report.to_json())
     return report
 
 
-def terminal_rows(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return the columns and rows of the command line's table, best method first."""
-    system = report["accuracy_at_is"] == "system"
-    at = "system @ 20 %" if system else "kept @ 20 %"
-    columns = ["method", "AUC", "95 % interval", "vs probe", "verdict", at, "fit"]
-    rows = []
-    for row in report["methods"]:
-        difference = row["difference_to_probe"]
-        rows.append(
-            [
-                f"{row['method']} (control)" if row["is_control"] else row["method"],
-                wording.fraction(row["auc"]),
-                wording.between(row["ci95"]),
-                wording.DASH if difference is None else wording.signed(difference["value"]),
-                wording.verdict(row) if row["auc"] is not None else row["auc_null_reason"],
-                wording.percent(row["accuracy_at"]["0.2"]),
-                wording.seconds(row["seconds_fit"]),
-            ]
-        )
-    return columns, rows
+def finished_report(folder: Path, fingerprint: str) -> Report | None:
+    """Return the report of a folder if it is whole and was made of the same inputs, else None."""
+    if not (folder / PAGE).is_file():
+        return None
+    try:
+        report = read_report(folder)
+    except (InvalidInputError, NotFoundError):
+        return None
+    return report if report.provenance.get("fingerprint") == fingerprint else None
+
+
+def terminal_table(report: Report) -> Table:
+    """Return what the command line prints of a report, best method first."""
+    accuracy = "system @ 20 %" if report.has_system else "kept @ 20 %"
+    named = columns(["method"], ["AUC", "95 % interval", "vs probe", "verdict", accuracy, "fit"])
+    return Table("terminal", f"AUC of P(correct) on {report.n} samples", named, list(map(_row, report.methods)))
+
+
+def _row(method: MethodRow) -> Row:
+    gap = method.difference_to_probe
+    return row(
+        f"{method.method} (control)" if method.is_control else method.method,
+        wording.fraction(method.auc),
+        wording.between(method.ci95),
+        wording.DASH if gap is None else wording.signed(gap.value),
+        method.auc_null_reason or wording.verdict(method),
+        wording.percent(method.accuracy_at["0.2"]),
+        wording.seconds(method.seconds_fit),
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 from relope.spec import CompareSpec
 from relope.steps.outputs import RUNS
 from relope.steps.step import Step
-from relope.types import Outcome, TextTable, Watch
+from relope.types import Outcome, Watch
 
 
 def output(spec: CompareSpec) -> Path:
@@ -17,9 +17,8 @@ def run(spec: CompareSpec, watch: Watch) -> Outcome:
     """Show what changed between two reports."""
     from relope.evaluate.compare import compare_reports
 
-    found = compare_reports(spec.first, spec.second, spec.bootstrap, spec.seed)
-    table = TextTable(found["title"], found["columns"], found["rows"])
-    return Outcome(spec.second, False, found["what"], found, (table,))
+    comparison = compare_reports(spec.first, spec.second, spec.bootstrap, spec.seed)
+    return Outcome(spec.second, False, comparison.what, comparison.to_json(), (comparison.table.text,))
 
 
 STEP = Step(run, output, version=1)

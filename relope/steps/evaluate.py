@@ -1,16 +1,15 @@
 """The step ``evaluate``: every scored method of a store compared, in a report."""
 
-import json
 from pathlib import Path
 
 from relope import registry
-from relope.evaluate.report import build_report, terminal_rows
+from relope.evaluate.report import build_report, finished_report, read_report, terminal_table
 from relope.probes.protocol import method_class
 from relope.spec import EvaluateSpec, PredictSpec
 from relope.steps import predict
 from relope.steps.outcomes import Evaluated
 from relope.steps.outputs import report_folder, scores_path
-from relope.steps.report_inputs import VERSION, finished_report, report_inputs
+from relope.steps.report_inputs import VERSION, report_inputs
 from relope.steps.step import Step
 from relope.types import TextTable, Watch
 
@@ -30,22 +29,21 @@ def run(spec: EvaluateSpec, watch: Watch) -> Evaluated:
     out = output(spec)
     _score_untrained(spec, watch)
     inputs = report_inputs(spec)
-    report = finished_report(out, inputs)
+    report = finished_report(out, inputs.provenance["fingerprint"])
     reused = report is not None
     if report is None:
         with watch("evaluate") as progress:
             progress(0, 1)
             report = build_report(inputs, out)
             progress(1, 1)
-    state = "up to date" if reused else f"on {report['n']} samples"
-    text = f"{len(report['methods'])} methods {state} → {out / 'report.html'}"
-    return Evaluated(out, reused, text, report, tables(out))
+    state = "up to date" if reused else f"on {report.n} samples"
+    text = f"{len(report.methods)} methods {state} → {out / 'report.html'}"
+    return Evaluated(out, reused, text, report.to_json(), tables(out))
 
 
 def tables(out: Path) -> list[TextTable]:
     """Return the table of a finished report."""
-    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    return [TextTable(f"AUC of P(correct) on {report['n']} samples", *terminal_rows(report))]
+    return [terminal_table(read_report(out)).text]
 
 
 def _score_untrained(spec: EvaluateSpec, watch: Watch) -> None:

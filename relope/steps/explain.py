@@ -1,7 +1,6 @@
 """The step ``explain``: which tokens of a sample a router looks at."""
 
 import base64
-import html
 import io
 import json
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from relope import registry
 from relope.errors import InvalidInputError, RelopeError, unknown
-from relope.evaluate.pages.attention_figure import Patches, Word, draw, page
+from relope.evaluate.pages.attention import Patches, Word, render_attention
 from relope.probes.protocol import Examples, method_class
 from relope.probes.router import open_router
 from relope.provenance import write_bytes
@@ -70,14 +69,11 @@ def _write(
         pictures = [None] * len(patches)
     on_images = float(sum(part.weights.sum() for part in patches))
     title = f"{spec.sample}: P(correct) = {score:.3f}"
-    image = draw(title, pictures, patches, words)
-    write_bytes(out / "attention.png", image)
     facts = {
         "sample": spec.sample,
         "score": score,
         "weight_on_images": on_images,
         "tokens": _facts(words, patches, len(weights)),
-        "picture": str(out / "attention.png"),
     }
     n_patches = sum(len(part.weights) for part in patches)
     notes = [
@@ -86,7 +82,8 @@ def _write(
     ]
     notes += [why] if why else []
     shown = [None if picture is None else _data_uri(picture) for picture in pictures]
-    write_bytes(out / "attention.html", page(title, sample["response"], notes, shown, patches, words).encode())
+    page = render_attention(title, sample["response"], notes, shown, patches, words)
+    write_bytes(out / "attention.html", page.encode())
     write_bytes(out / "weights.json", (json.dumps(facts, indent=1) + "\n").encode())
     text = f"{spec.sample}: P(correct) {score:.3f}, {on_images:.1%} of the weight on the image"
     return Outcome(out / "attention.html", False, f"{text} → {out / 'attention.html'}", facts)
@@ -96,10 +93,10 @@ def _facts(words: Sequence[Word], patches: Sequence[Patches], n_tokens: int) -> 
     """Return one entry a token, in the order of the prompt."""
     found: list[dict[str, Any]] = [{}] * n_tokens
     for word in words:
-        for place, weight in zip(word.places, word.weights, strict=True):
+        for place, weight in zip(word.indices, word.weights, strict=True):
             found[place] = {"token": place, "kind": "text", "text": word.text, "weight": weight}
     for number, part in enumerate(patches):
-        for index, place in enumerate(part.places):
+        for index, place in enumerate(part.indices):
             row, column = divmod(index, part.columns)
             found[place] = {"token": place, "kind": "image", "image": number, "row": row, "column": column,
                             "weight": float(part.weights[index])}  # fmt: skip
@@ -121,9 +118,9 @@ def _words(store: ActivationStore, tokens: dict[str, npt.NDArray[np.int32]], wei
                 continue  # a character that the next token completes
             before = whole
             values = [float(weights[at]) for at in pending]
-            glued = found and found[-1].places[-1] == pending[0] - 1 and number and _glues(found[-1].text, piece)
+            glued = found and found[-1].indices[-1] == pending[0] - 1 and number and _glues(found[-1].text, piece)
             if glued:
-                found[-1] = Word(found[-1].text + piece, found[-1].places + pending, found[-1].weights + values)
+                found[-1] = Word(found[-1].text + piece, found[-1].indices + pending, found[-1].weights + values)
             else:
                 found.append(Word(piece, list(pending), values))
             pending = []
@@ -177,7 +174,7 @@ def _pictures(store: ActivationStore, split: str, name: str) -> tuple[list["Imag
             if sample.id == name:
                 return [picture.open().convert("RGB") for picture in sample.pictures], ""
     except (RelopeError, OSError, ValueError) as error:
-        return [], f"The picture itself is not shown: {html.escape(str(error).splitlines()[0])}"
+        return [], f"The picture itself is not shown: {str(error).splitlines()[0]}"
     return [], "The picture itself is not shown: the data set no longer has this sample."
 
 

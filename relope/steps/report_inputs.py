@@ -1,7 +1,6 @@
 """Gathers what a report is made of: two stores, their grades, the scores and the pictures."""
 
 import functools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,23 +74,10 @@ def report_inputs(spec: EvaluateSpec) -> ReportInputs:
         provenance=_provenance(spec, store, large, scored, correct, large_correct),
         caveat=TINY_CAVEAT if recorded["model"].startswith("tiny-vl") else CAVEAT,
         costs=None if spec.costs is None else _costs(spec.costs, store, large, labels, scored),
-        pictures=_pictures(store, spec.split),
+        images=_pictures(store, spec.split),
         resamples=spec.bootstrap,
         seed=spec.seed,
     )
-
-
-def finished_report(out: Path, inputs: ReportInputs) -> dict[str, Any] | None:
-    """Return the report that already stands there for the same inputs, or None."""
-    path = out / "report.json"
-    if not path.is_file() or not (out / "report.html").is_file():
-        return None
-    try:
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        same = report["provenance"]["fingerprint"] == inputs.provenance["fingerprint"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return report if same else None
 
 
 def _of_same_model(store: ActivationStore, labels: ActivationStore) -> ActivationStore:

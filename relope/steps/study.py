@@ -1,6 +1,5 @@
 """The step ``study``: a table or figure of the paper from several reports."""
 
-import json
 from pathlib import Path
 
 from relope.spec import StudySpec
@@ -16,20 +15,24 @@ def output(spec: StudySpec) -> Path:
 
 def run(spec: StudySpec, watch: Watch) -> Outcome:
     """Put several reports together into a table or figure of the paper."""
+    from relope.evaluate.studies.inputs import StudyRequest
     from relope.evaluate.studies.make import make_study
 
     out = output(spec)
+    request = StudyRequest(spec.study, spec.reports, spec.sweeps, spec.methods, spec.bootstrap, spec.seed)
     with watch(spec.study) as progress:
         progress(0, 1)
-        found = make_study(spec, out)
+        result = make_study(request, out)
         progress(1, 1)
-    return Outcome(out, False, f"{found['title']}: {found['what']} → {out / 'study.html'}", found, tables(out))
+    text = f"{result.study.title}: {result.study.what} → {out / 'study.html'}"
+    return Outcome(out, False, text, result.to_json(), [result.table.text])
 
 
 def tables(out: Path) -> list[TextTable]:
     """Return the main table of a finished study."""
-    main = json.loads((out / "study.json").read_text(encoding="utf-8"))["tables"][0]
-    return [TextTable(main["title"], main["columns"], main["rows"])]
+    from relope.evaluate.studies.make import read_table
+
+    return [read_table(out).text]
 
 
 STEP = Step(run, output, version=1, tables=tables)

@@ -14,8 +14,8 @@ import polars as pl
 
 from relope import registry
 from relope.errors import InvalidInputError, StoreError
-from relope.evaluate.numbers.draws import Drawn, mean
-from relope.evaluate.numbers.heldout import HELD, draw_runs, held_out
+from relope.evaluate.numbers.bootstrap import ResampledAuc, mean_auc
+from relope.evaluate.numbers.heldout import HELD, held_out, resample_runs
 from relope.probes.protocol import Examples, make, method_class
 from relope.provenance import digest, write_bytes
 from relope.store import ActivationStore
@@ -194,12 +194,12 @@ class Setting:
 
 def summarised(runs: Sequence[Run], table: pl.DataFrame) -> list[Setting]:
     """Return one entry a combination, in the order of the grid."""
-    drawn = draw_runs(table)
+    drawn = resample_runs(table)
     numbers = table.with_columns(n_held=pl.col("held_score").list.len()).drop(HELD)
     return list(_settings(runs, numbers.to_dicts(), drawn))
 
 
-def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]], drawn: Sequence[Drawn]) -> Iterator[Setting]:
+def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]], drawn: Sequence[ResampledAuc]) -> Iterator[Setting]:
     parts = zip(runs, rows, drawn, strict=True)
     for _, group in itertools.groupby(parts, key=lambda part: repr(part[0].chosen)):
         members = list(group)
@@ -209,7 +209,7 @@ def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]], drawn: Sequen
         yield Setting(
             chosen=members[0][0].chosen,
             inner_auc=float(aucs.mean()),
-            ci95=mean([one for _, _, one in members]).ci95,
+            ci95=mean_auc([one for _, _, one in members]).ci95,
             deviation=float(aucs.std(ddof=1)) if len(aucs) > 1 else None,
             n_held=(min(n_held), max(n_held)),
             best_epoch=float(np.median(epochs)) if epochs else None,

@@ -13,35 +13,42 @@ from relope.evaluate.compare import compare_reports
 
 
 def mean_auc(inputs, name):
-    scores = next(one.scores for one in inputs.methods if one.name == name)
+    scores = next(method.scores for method in inputs.methods if method.name == name)
     return np.mean([roc_auc_score(inputs.correct, row) for row in scores])
 
 
 def test_same_samples_are_paired(tmp_path):
     one = make_report(tmp_path / "a", seed=1)
     two = make_report(tmp_path / "b", seed=1, methods={"probe": 0.05, "relope": 0.6, "posthoc": 0.1})
-    found = compare_reports(tmp_path / "a", tmp_path / "b", 400, 0)
-    rows = {row["method"]: row for row in found["records"]}
-    assert found["paired"] and found["only_in_second"] == ["posthoc"]
-    assert rows["relope"]["change"] == pytest.approx(mean_auc(two, "relope") - mean_auc(one, "relope"))
-    assert rows["relope"]["verdict"] == "higher" and rows["relope"]["ci95"][0] > 0
-    assert "paired" in found["what"] and "only in the second: posthoc" in found["what"]
+    comparison = compare_reports(tmp_path / "a", tmp_path / "b", 400, 0)
+    changes = {change.method: change for change in comparison.changes}
+    assert comparison.paired and comparison.only_in_second == ["posthoc"]
+    assert changes["relope"].comparison.value == pytest.approx(mean_auc(two, "relope") - mean_auc(one, "relope"))
+    assert changes["relope"].verdict == "higher" and changes["relope"].comparison.ci95[0] > 0
+    assert "paired" in comparison.what and "only in the second: posthoc" in comparison.what
+    said = json.loads(json.dumps(comparison.to_json()))
+    assert [row["change"] for row in said["records"]] == [change.comparison.value for change in comparison.changes]
+    assert said["rows"][1][0] == "relope" and said["rows"][1][3].startswith(
+        f"{100 * changes['relope'].comparison.value:+.1f} ("
+    )
 
 
 def test_a_report_against_itself_has_not_changed(tmp_path):
     make_report(tmp_path / "a")
-    found = compare_reports(tmp_path / "a", tmp_path / "a", 100, 0)
-    assert all(row["change"] == 0 and row["ci95"] == [0, 0] for row in found["records"])
-    assert {row["verdict"] for row in found["records"]} == {"no change shown"} and found["settings_changed"] == []
+    comparison = compare_reports(tmp_path / "a", tmp_path / "a", 100, 0)
+    assert all((change.comparison.value, change.comparison.ci95) == (0, (0, 0)) for change in comparison.changes)
+    assert {change.verdict for change in comparison.changes} == {
+        "no change shown"
+    } and comparison.settings_changed == []
 
 
 def test_other_samples_are_not_paired(tmp_path):
     make_report(tmp_path / "a", seed=1)
     make_report(tmp_path / "b", seed=1, prefix="x", dataset="other")
-    found = compare_reports(tmp_path / "a", tmp_path / "b", 100, 0)
-    assert not found["paired"] and "not paired" in found["what"]
-    assert found["settings_changed"] == ["dataset"]
-    low, high = found["records"][0]["ci95"]
+    comparison = compare_reports(tmp_path / "a", tmp_path / "b", 100, 0)
+    assert not comparison.paired and "not paired" in comparison.what
+    assert comparison.settings_changed == ["dataset"]
+    low, high = comparison.changes[0].comparison.ci95
     assert high > low
 
 
@@ -97,8 +104,8 @@ def test_a_report_that_lacks_something_is_refused(tmp_path):
 def test_one_class_has_no_change_but_a_reason(tmp_path):
     make_report(tmp_path / "a")
     make_report(tmp_path / "b", correct=np.ones(160, bool))
-    found = compare_reports(tmp_path / "a", tmp_path / "b", 100, 0)
-    assert "b: all 160 answers are right: AUC needs both kinds" in found["what"]
-    for row in found["records"]:
+    comparison = compare_reports(tmp_path / "a", tmp_path / "b", 100, 0)
+    assert "b: all 160 answers are right: AUC needs both kinds" in comparison.what
+    for row in comparison.to_json()["records"]:
         assert row["first"] is not None and row["second"] is None and row["change"] is None and row["ci95"] is None
         assert row["null_reason"] == "all 160 answers are right: AUC needs both kinds"

@@ -12,18 +12,26 @@ from PIL import Image
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from relope.errors import InvalidInputError
+from relope.evaluate.numbers.records import Report
 from relope.evaluate.numbers.routing import escalation_order
 from relope.evaluate.numbers.significance import delong, holm
-from relope.evaluate.pages.export import latex
-from relope.evaluate.pages.tables import Strip
+from relope.evaluate.pages.export import latex_text
+from relope.evaluate.pages.scale import Scale
 from relope.evaluate.pages.wording import plain
-from relope.evaluate.report import MethodScores, ReportInputs, build_report, terminal_rows
+from relope.evaluate.report import (
+    MethodScores,
+    ReportInputs,
+    build_report,
+    finished_report,
+    read_report,
+    terminal_table,
+)
 
 N = 240
 VOID = {"meta", "img", "br"}
 
 
-def picture(sample_id):
+def image(sample_id):
     return None if sample_id.endswith("7") else Image.new("RGB", (32, 20), (200, 40, 90))
 
 
@@ -56,15 +64,17 @@ def synthetic(**changes):
     given = {
         "title": "A <b>title</b>", "what": "Something was run.", "small_name": "small", "large_name": "large",
         "dataset": "tiny", "labels": labels, "methods": methods, "large_correct": rng.random(N) < 0.85,
-        "provenance": {"recipe_id": "r1"}, "caveat": "Small numbers.", "pictures": picture, "resamples": 400, "seed": 5,
+        "provenance": {"recipe_id": "r1"}, "caveat": "Small numbers.", "images": image, "resamples": 400, "seed": 5,
     }  # fmt: skip
     return ReportInputs(**{**given, **changes})
 
 
 def build(tmp_path, **changes):
     inputs = synthetic(**changes)
-    report = build_report(inputs, tmp_path / "out")
-    assert report == json.loads((tmp_path / "out" / "report.json").read_text())
+    built = build_report(inputs, tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert built.to_json() == report
+    assert read_report(tmp_path / "out") == Report.from_json(report)
     page = (tmp_path / "out" / "report.html").read_text()
     check_page(page)
     return inputs, report, page
@@ -171,7 +181,7 @@ def test_two_builds_give_the_same_bytes(tmp_path):
 def test_times_stand_only_under_seconds(tmp_path):
     inputs, first, _ = build(tmp_path)
     slower = [dataclasses.replace(method, seconds_fit=99.0) for method in inputs.methods]
-    second = build_report(synthetic(methods=slower), tmp_path / "slow")
+    second = build_report(synthetic(methods=slower), tmp_path / "slow").to_json()
 
     def without(value):
         if isinstance(value, dict):
@@ -181,11 +191,11 @@ def test_times_stand_only_under_seconds(tmp_path):
     assert first != second and without(first) == without(second)
 
 
-def test_pictures_are_embedded_and_missing_ones_said(tmp_path):
+def test_images_are_embedded_and_missing_ones_said(tmp_path):
     _, _, page = build(tmp_path)
     assert 0 < page.count("data:image/png;base64,") <= 18 and "image-rendering: pixelated" in page
-    _, _, page = build(tmp_path, pictures=lambda sample_id: None)
-    assert "data:image" not in page and page.count(">no picture<") == 18
+    _, _, page = build(tmp_path, images=lambda sample_id: None)
+    assert "data:image" not in page and page.count(">no image<") == 18
 
 
 def test_without_a_large_model_nothing_is_guessed(tmp_path):
@@ -234,9 +244,9 @@ def test_words_admit_when_no_difference_is_shown(tmp_path):
 
 def test_more_methods_than_colours(tmp_path):
     inputs = synthetic()
-    many = [dataclasses.replace(inputs.methods[2], name=f"method-{place}") for place in range(20)]
+    many = [dataclasses.replace(inputs.methods[2], name=f"method-{number}") for number in range(20)]
     _, _, page = build(tmp_path, methods=[*many, inputs.methods[0]])
-    assert all(f">method-{place}<" in page for place in range(20))
+    assert all(f">method-{number}<" in page for number in range(20))
 
 
 def test_colours_follow_the_page(tmp_path):
@@ -261,12 +271,54 @@ def test_inputs_that_do_not_fit_are_refused(change, message):
         synthetic(**change)
 
 
-def test_terminal_rows(tmp_path):
+def test_the_terminal_shows_every_method(tmp_path):
     _, report, _ = build(tmp_path)
-    columns, rows = terminal_rows(report)
-    assert all(len(row) == len(columns) for row in rows)
+    table = terminal_table(read_report(tmp_path / "out")).text
+    rows = table.rows
+    assert table.title == f"AUC of P(correct) on {N} samples" and all(len(row) == len(table.columns) for row in rows)
     assert rows[0][:2] == ["relope", f"{report['methods'][0]['auc']:.3f}"] and rows[0][4] == "higher"
     assert rows[-1][0] == "question-kind (control)"
+
+
+def test_a_finished_report_is_known_by_its_fingerprint(tmp_path):
+    build(tmp_path, provenance={"fingerprint": "f1"})
+    assert finished_report(tmp_path / "out", "f1") == read_report(tmp_path / "out")
+    assert finished_report(tmp_path / "out", "f2") is None and finished_report(tmp_path / "none", "f1") is None
+    (tmp_path / "out" / "report.json").write_text("{")
+    assert finished_report(tmp_path / "out", "f1") is None
+
+
+def test_a_report_of_format_1_is_still_read(tmp_path):
+    """Format 1 had no metrics, costs, seeds and corrected p-values, and families in place of slices."""
+    _, report, _ = build(tmp_path)
+    kept = {"method", "note", "is_control", "needs_training", "seconds_fit", "n", "n_groups", "n_correct", "auc"}
+    kept |= {"ci95", "auc_null_reason", "best_over_control", "accuracy_at", "accuracy_at_ci95", "area_over_random"}
+    old = {key: value for key, value in report.items() if key not in ("slices", "random_curve", "oracle_curve")}
+    old |= {"format_version": 1, "families": [{"name": "bars"}], "methods": []}
+    for row in report["methods"]:
+        gap = row["difference_to_probe"]
+        gap = gap and {key: gap[key] for key in ("value", "ci95", "p", "verdict")}
+        more = {"difference_to_probe": gap, "oracle_area_share": 0.3, "brier": 0.2}
+        old["methods"].append({**{key: row[key] for key in kept}, **more})
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "report.json").write_text(json.dumps(old))
+    first, second = (terminal_table(read_report(tmp_path / name)).text for name in ("old", "out"))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 3}, "has format 3; this version reads 1 and 2"),
+        ({"n": "many"}, "has n: "),
+        ({"methods": [{"method": "probe"}]}, r"lacks methods\.0\."),
+    ],
+)
+def test_a_report_that_is_none_is_refused(tmp_path, change, message):
+    _, report, _ = build(tmp_path)
+    (tmp_path / "out" / "report.json").write_text(json.dumps({**report, **change}))
+    with pytest.raises(InvalidInputError, match=message):
+        read_report(tmp_path / "out")
 
 
 def test_delong_stands_beside_only_where_samples_are_independent(tmp_path):
@@ -323,18 +375,18 @@ def test_every_table_is_exported(tmp_path):
     assert row["ci95_low"] < row["value"] < row["ci95_high"] and row["n"] == N
     text = (folder / "methods.tex").read_text()
     assert text.count("\\begin{tabular}") == 1 and "\\toprule" in text
-    assert latex("50 % & a_b − c") == "50 \\% \\& a\\_b $-$ c"
+    assert latex_text("50 % & a_b − c") == "50 \\% \\& a\\_b $-$ c"
 
 
 @pytest.mark.parametrize("span", [(0.5, 0.53), (0.48, 0.97), (0.61, 0.84), (0.0, 1.0), (0.7, 0.8)])
 def test_the_numbers_of_a_scale_stand_apart(span):
     """A digit is about 7 pixels wide at this size."""
-    strip = Strip([{"ci95": span}], None)
-    places = [float(x) for x in re.findall(r'<text x="([\d.]+)"', strip.header())]
-    texts = re.findall(r">([\d.]+)</text>", strip.header())
-    assert len(places) >= 2
-    assert min(np.diff(places)) >= 7 * len(texts[0]) + 9
-    assert all(strip.low - 1e-9 <= float(text) <= strip.high + 1e-9 for text in texts)
+    scale = Scale.over([span], None)
+    pixels = [float(scale.x(tick)) for tick in scale.ticks]
+    texts = [scale.label(tick) for tick in scale.ticks]
+    assert len(pixels) >= 2
+    assert min(np.diff(pixels)) >= 7 * len(texts[0]) + 9
+    assert all(scale.low - 1e-9 <= float(text) <= scale.high + 1e-9 for text in texts)
 
 
 def test_slices_below_the_whole_are_marked(tmp_path):
@@ -351,7 +403,7 @@ def test_slices_below_the_whole_are_marked(tmp_path):
 
 def test_settings_are_written_as_a_person_reads_them():
     digest = "0123456789abcdef" * 4
-    assert [plain(one) for one in (None, True, False, [], {}, 3)] == ["—", "yes", "no", "none", "none", "3"]
+    assert [plain(value) for value in (None, True, False, [], {}, 3)] == ["—", "yes", "no", "none", "none", "3"]
     assert plain(digest) == digest[:12] and plain(["a", "b"]) == "a, b"
     assert plain({"x_y": ["a"], "z": ["a", "b"]}) == "x y a, z (a, b)"
     assert plain({"m": {"price": 1.5, "speed": None}}) == "m (price 1.5, speed —)"

@@ -57,8 +57,8 @@ def run(tmp_path_factory):
 
 def labelled(report):
     """Return what a report says of each method: samples, seeds, and whether it was scored out of fold."""
-    folded = report["provenance"]["out_of_fold"]
-    return {row["method"]: (row["n"], row["seeds"], row["method"] in folded) for row in report["methods"]}
+    folded = report.provenance["out_of_fold"]
+    return {row.method: (row.n, list(row.seeds), row.method in folded) for row in report.methods}
 
 
 def test_table1(run):
@@ -70,12 +70,12 @@ def test_table1(run):
     records = study["tables"][0]["records"]
     assert len(records) == 5 * 3 * 3 and all(record["value"] is not None for record in records)
     for name, folded in (("mmmu", True), ("mmmu-text", True), ("aokvqa", False), ("scienceqa-text", False)):
-        report = read_report(out / "table1/reports" / name).report
+        report = read_report(out / "table1/reports" / name)
         assert labelled(report) == {
             "question-kind": (N, [0], folded), "question-confidence": (N, [0], folded), "probe": (N, [0, 1], folded),
             "attention-probe": (N, [0, 1], folded), "relope": (N, [0, 1], folded),
         }  # fmt: skip
-        assert report["what"].endswith("Scored out of fold: attention-probe, probe, question-confidence, "
+        assert report.what.endswith("Scored out of fold: attention-probe, probe, question-confidence, "
                                        "question-kind, relope.") is folded  # fmt: skip
 
 
@@ -91,9 +91,9 @@ def test_table4(run):
     records = study["tables"][0]["records"]
     assert len(records) == 6 * 5 and all(record["n"] == N and record["value"] is not None for record in records)
     for name in ("mmmu", "chartqa"):
-        report = read_report(out / "table4/reports" / name).report
-        assert set(report["provenance"]["transferred"]) == {row["method"] for row in report["methods"]}
-        assert not report["provenance"]["out_of_fold"]  # the routers learned from the other data sets alone
+        report = read_report(out / "table4/reports" / name)
+        assert set(report.provenance["transferred"]) == {row.method for row in report.methods}
+        assert not report.provenance["out_of_fold"]  # the routers learned from the other data sets alone
 
 
 def test_table2_and_figure2(run):
@@ -105,7 +105,7 @@ def test_table2_and_figure2(run):
     printed = {record["method"] for record in records if record["published"] is not None}
     assert printed == {"mot", "cascade", "routellm-sw", "posthoc", "probe", "attention-probe", "relope"}
     for name in ("mmmu", "mathvision", "chartqa"):
-        report = read_report(out / f"table2/reports/qwen2.5-vl-7b-{name}").report
+        report = read_report(out / f"table2/reports/qwen2.5-vl-7b-{name}")
         trained = {method for method in registry.names("methods") if method_class(method).trains}
         for method, (n, seeds, folded) in labelled(report).items():
             assert n == N and folded is (method in trained and name != "chartqa")

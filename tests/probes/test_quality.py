@@ -94,7 +94,8 @@ def test_noise_is_found_to_be_noise_by_every_method(nowhere):
     scores = {name: make(name, {}).fit(train, seed=0).predict_proba(test) for name in METHODS}
     rng = np.random.default_rng(4)
     scores["a leak"] = (test.labels + 4 * rng.standard_normal(len(test))).astype(np.float32)
-    drawn = bootstrap_auc(test.labels > 0, np.stack([*scores.values()]), test.groups, 4000, seed=5).resampled
+    aucs = bootstrap_auc(test.labels > 0, np.stack([*scores.values()]), test.groups, 4000, seed=5)
+    drawn = np.stack([auc.resampled for auc in aucs])
     tail = 0.05 / len(METHODS) / 2
     bounds = dict(zip(scores, np.quantile(drawn, (tail, 1 - tail), axis=1).T.tolist(), strict=True))
     held = {name for name, (low, high) in bounds.items() if low <= 0.5 <= high}

@@ -231,8 +231,9 @@ def test_prices_make_axes_and_unknown_ones_stay_null(store_path, tmp_path):
     prices.write_text("models:\n  tiny-vl: {dollars_per_token: 1}\n")
     with pytest.raises(InvalidInputError, match=r"prices.yaml: models.tiny-vl.dollars_per_token: .*not permitted"):
         step("evaluate", **asked, costs=prices)
-    with pytest.raises(NotFoundError, match=r"costs.example.yaml"):
+    with pytest.raises(NotFoundError, match=r"none\.yaml does not exist$") as caught:
         step("evaluate", **asked, costs=tmp_path / "none.yaml")
+    assert "costs.example.yaml" in caught.value.hint
     with pytest.raises(InvalidInputError, match=r"large.zarr are on answers of tiny-vl-large, .*\.zarr is of tiny-vl;"):
         step("evaluate", **asked, labels_store=large)
     with pytest.raises(InvalidInputError, match=r"both hold answers of tiny-vl, made the same way"):

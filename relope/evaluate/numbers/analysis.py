@@ -1,17 +1,17 @@
 """Every number of a report, computed once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from relope.evaluate.numbers.bootstrap import Difference, difference, percentile_interval, resample_weights
+from relope.evaluate.numbers.bootstrap import Difference, Interval, difference, percentile_interval, resample_weights
 from relope.evaluate.numbers.calibration import cross_calibrated
 from relope.evaluate.numbers.inputs import BASELINE, MethodScores, ReportInputs
 from relope.evaluate.numbers.metrics import Floats
-from relope.evaluate.numbers.routing import RoutingCurve, mean_curve, routing_curve
-from relope.evaluate.numbers.significance import delong, holm
+from relope.evaluate.numbers.routing import RoutingCurve, mean_curve, number, routing_curve
+from relope.evaluate.numbers.significance import Comparison, compared, delong
 from relope.evaluate.numbers.slices import Slice, slices
-from relope.evaluate.numbers.statistics import Labels, Prepared, names, statistics
+from relope.evaluate.numbers.statistics import Labels, SortedScores, names, statistics
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Resampled:
     small: Floats
     large: Floats | None
 
-    def interval(self, place: int, name: str) -> tuple[float, float] | None:
+    def interval(self, index: int, name: str) -> Interval | None:
         """Return a statistic's 95 % interval, None where it is undefined."""
-        if not np.isfinite(self.value[name][place]):
+        if not np.isfinite(self.value[name][index]):
             return None
-        return percentile_interval(self.drawn[name][place])
+        return percentile_interval(self.drawn[name][index])
 
     def difference(self, first: int, second: int, name: str = "auc") -> Difference | None:
         """Return a paired difference between two methods, None where undefined."""
@@ -50,35 +50,14 @@ class Resampled:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A method against the baseline.
-
-    Attributes:
-        difference: of the AUCs.
-        p_holm: adjusted for all methods that are compared.
-        p_delong: DeLong's, None unless every group is a single sample (it takes samples as independent).
-    """
-
-    difference: Difference
-    p_holm: float
-    p_delong: float | None
-
-    @property
-    def verdict(self) -> str:
-        """Return ``higher``, ``lower`` or ``no difference shown``, after Holm's correction."""
-        if self.p_holm >= 0.05 or self.difference.low <= 0 <= self.difference.high:
-            return "no difference shown"
-        return "higher" if self.difference.value > 0 else "lower"
-
-
-@dataclass(frozen=True)
 class Analysis:
     """A report's inputs with everything computed from them.
 
     Attributes:
-        best: place of the method with the highest AUC, controls aside.
-        baseline: place of ``probe``, None when it was not run.
-        ranked: places of all methods, best AUC first, controls last.
+        comparisons: of each method with the baseline; None for itself and where undefined.
+        best: index of the method with the highest AUC, controls aside.
+        baseline: index of ``probe``, None when it was not run.
+        ranked: indices of all methods, best AUC first, controls last.
         calibrated: ``[M, N]`` cross-fitted isotonic scores of each method's first seed.
     """
 
@@ -98,17 +77,16 @@ class Analysis:
         """Return the best method's name."""
         return self.inputs.methods[self.best].name
 
-    def value(self, place: int, name: str) -> float | None:
+    def value(self, index: int, name: str) -> float | None:
         """Return a statistic of a method, None where it is undefined."""
-        found = float(self.resampled.value[name][place])
-        return found if np.isfinite(found) else None
+        return number(float(self.resampled.value[name][index]))
 
 
 def analyse(inputs: ReportInputs) -> Analysis:
     """Compute everything that a report shows."""
     labels = Labels(inputs.correct, inputs.large_correct, inputs.seed)
-    prepared = [_prepared(inputs, method, labels) for method in inputs.methods]
-    resampled = resample(inputs, labels, prepared)
+    methods = [_sorted(inputs, method, labels) for method in inputs.methods]
+    resampled = resample(inputs, labels, methods)
     ranked = _ranked(inputs, resampled)
     listed = [method.name for method in inputs.methods]
     baseline = listed.index(BASELINE) if BASELINE in listed else None
@@ -117,7 +95,7 @@ def analyse(inputs: ReportInputs) -> Analysis:
         resampled=resampled,
         comparisons=_comparisons(inputs, resampled, baseline),
         curves=tuple(_curve(inputs, method) for method in inputs.methods),
-        calibrated=np.stack([seeds[0].calibrated for seeds in prepared]),
+        calibrated=np.stack([seeds[0].calibrated for seeds in methods]),
         slices=tuple(slices(inputs, inputs.scores[ranked[0]])),
         best=ranked[0],
         baseline=baseline,
@@ -126,33 +104,35 @@ def analyse(inputs: ReportInputs) -> Analysis:
     )
 
 
-def resample(inputs: ReportInputs, labels: Labels, prepared: list[list[Prepared]]) -> Resampled:
-    """Return all statistics on all samples and on every resample."""
+def resample(inputs: ReportInputs, labels: Labels, methods: list[list[SortedScores]]) -> Resampled:
+    """Return all statistics on all samples and on every resample; each method has one entry a seed."""
     whole = np.ones((len(labels.correct), 1))
-    value, by_seed = _measure(labels, prepared, whole)
+    value, by_seed = _measure(labels, methods, whole)
     chunks, small, large = [], [], []
     for weights in resample_weights(inputs.groups, inputs.resamples, inputs.seed):
-        chunks.append(_measure(labels, prepared, weights)[0])
+        chunks.append(_measure(labels, methods, weights)[0])
         n = weights.sum(axis=0)
         small.append(labels.correct @ weights / n)
         if labels.large is not None:
             large.append(labels.large @ weights / n)
     drawn = {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in names()}
-    seeds = tuple(tuple(float(one) for one in rows[:, 0]) for rows in by_seed)
+    seeds = tuple(tuple(float(auc) for auc in aucs[:, 0]) for aucs in by_seed)
     point = {name: values[:, 0] for name, values in value.items()}
     return Resampled(point, drawn, seeds, np.concatenate(small), np.concatenate(large) if large else None)
 
 
-def _measure(labels: Labels, prepared: list[list[Prepared]], weights: Floats) -> tuple[dict[str, Floats], list[Floats]]:
+def _measure(
+    labels: Labels, methods: list[list[SortedScores]], weights: Floats
+) -> tuple[dict[str, Floats], list[Floats]]:
     """Return statistic → ``[M, r]`` means over seeds, and each method's ``[S, r]`` AUCs."""
-    found = [[statistics(labels, seed, weights) for seed in seeds] for seeds in prepared]
-    means = {name: np.stack([np.mean([one[name] for one in seeds], axis=0) for seeds in found]) for name in names()}
-    return means, [np.stack([one["auc"] for one in seeds]) for seeds in found]
+    values = [[statistics(labels, seed, weights) for seed in seeds] for seeds in methods]
+    means = {name: np.stack([np.mean([seed[name] for seed in seeds], axis=0) for seeds in values]) for name in names()}
+    return means, [np.stack([seed["auc"] for seed in seeds]) for seeds in values]
 
 
-def _prepared(inputs: ReportInputs, method: MethodScores, labels: Labels) -> list[Prepared]:
+def _sorted(inputs: ReportInputs, method: MethodScores, labels: Labels) -> list[SortedScores]:
     return [
-        Prepared.of(row, cross_calibrated(row, labels.correct, inputs.groups, inputs.seed), labels)
+        SortedScores.of(row, cross_calibrated(row, labels.correct, inputs.groups, inputs.seed), labels)
         for row in method.by_seed
     ]
 
@@ -163,27 +143,23 @@ def _curve(inputs: ReportInputs, method: MethodScores) -> RoutingCurve:
 
 
 def _comparisons(inputs: ReportInputs, resampled: Resampled, baseline: int | None) -> tuple[Comparison | None, ...]:
-    places = range(len(inputs.methods))
+    indices = range(len(inputs.methods))
     if baseline is None:
-        return tuple(None for _ in places)
-    gaps = {place: resampled.difference(place, baseline) for place in places if place != baseline}
-    known = {place: gap for place, gap in gaps.items() if gap is not None}
-    adjusted = dict(zip(known, holm([gap.p for gap in known.values()]), strict=True))
-    single = len(np.unique(inputs.groups)) == len(inputs.groups)
-
-    def compare(place: int) -> Comparison | None:
-        if place not in known:
-            return None
-        first, second = inputs.scores[place], inputs.scores[baseline]
-        return Comparison(known[place], adjusted[place], delong(inputs.correct, first, second) if single else None)
-
-    return tuple(compare(place) for place in places)
+        return tuple(None for _ in indices)
+    comparisons = compared({index: resampled.difference(index, baseline) for index in indices if index != baseline})
+    if len(np.unique(inputs.groups)) == len(inputs.groups):
+        other = inputs.scores[baseline]
+        comparisons = {
+            index: replace(comparison, p_delong=delong(inputs.correct, inputs.scores[index], other))
+            for index, comparison in comparisons.items()
+        }
+    return tuple(comparisons.get(index) for index in indices)
 
 
 def _ranked(inputs: ReportInputs, resampled: Resampled) -> tuple[int, ...]:
-    def key(place: int) -> tuple[bool, float, bool, int]:
-        value = float(resampled.value["auc"][place])
-        method = inputs.methods[place]
-        return method.is_control, -value if np.isfinite(value) else 0.0, method.name != BASELINE, place
+    def key(index: int) -> tuple[bool, float, bool, int]:
+        value = float(resampled.value["auc"][index])
+        method = inputs.methods[index]
+        return method.is_control, -value if np.isfinite(value) else 0.0, method.name != BASELINE, index
 
     return tuple(sorted(range(len(inputs.methods)), key=key))

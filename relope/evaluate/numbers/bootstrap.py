@@ -1,65 +1,72 @@
-"""Intervals and paired differences of AUCs, from one set of resamples shared by all methods.
+"""Resamples shared by all methods: intervals and paired differences of whatever is made from them.
 
 Choice: whole groups (samples that share an image) are drawn with replacement, since their
 outcomes are not independent. A drawn group is an integer weight on its samples, so each method is
 sorted once and a resample's AUC is one cumulative sum. Intervals are 95 % percentile intervals.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from relope.errors import InvalidInputError
-from relope.evaluate.numbers.metrics import Bools, Floats, auc
-from relope.evaluate.numbers.ranking import rank, weighted_auc
+from relope.evaluate.numbers.metrics import Bools, Floats
+from relope.evaluate.numbers.ranking import Ranking, rank, weighted_auc
 
 CHUNK_BYTES = 8 * 2**20
 """Size of one weight matrix; about five of them live at once."""
 
+Interval = tuple[float, float]
+"""Lower and upper bound."""
+
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference to a baseline: its value, 95 % interval and two-sided p-value."""
+    """A paired difference: its value, 95 % interval and two-sided p-value."""
 
     value: float
-    low: float
-    high: float
+    ci95: Interval
     p: float
-
-    @property
-    def verdict(self) -> str:
-        """Return ``higher``, ``lower`` or ``no difference shown`` (the interval holds 0)."""
-        if self.low > 0:
-            return "higher"
-        return "lower" if self.high < 0 else "no difference shown"
 
 
 @dataclass(frozen=True)
-class AucBootstrap:
-    """AUCs of M methods and their resamples.
+class ResampledAuc:
+    """One AUC, a mean of AUCs, or a difference: its value and ``[R]`` resamples; NaN where undefined."""
 
-    Attributes:
-        auc: per method, None where one class is absent.
-        resampled: ``[M, R]`` AUCs of the R resamples that hold both classes.
-        n_dropped: resamples left out since one class was absent.
-    """
-
-    auc: tuple[float | None, ...]
+    value: float
     resampled: Floats
-    n_dropped: int
 
-    def interval(self, method: int) -> tuple[float, float] | None:
-        """Return the 95 % interval of one method's AUC, None where it is undefined."""
-        return percentile_interval(self.resampled[method])
+    @property
+    def known(self) -> float | None:
+        """Return the value, None where it is undefined."""
+        return self.value if np.isfinite(self.value) else None
 
-    def difference(self, method: int, baseline: int) -> Difference | None:
-        """Return AUC(method) - AUC(baseline) over the same resamples, None where undefined."""
-        first, second = self.auc[method], self.auc[baseline]
-        if first is None or second is None:
-            return None
-        return difference(first, second, self.resampled[method], self.resampled[baseline])
+    @property
+    def ci95(self) -> Interval | None:
+        """Return the 95 % interval, None where the value or all resamples are undefined."""
+        return percentile_interval(self.resampled) if self.known is not None else None
+
+    def minus(self, other: "ResampledAuc") -> "ResampledAuc":
+        """Return the difference, resample by resample."""
+        return ResampledAuc(self.value - other.value, self.resampled - other.resampled)
+
+    def test(self) -> Difference | None:
+        """Return the value with its interval and p-value against 0."""
+        return difference(self.value, 0.0, self.resampled, np.zeros_like(self.resampled))
+
+
+UNKNOWN = ResampledAuc(float("nan"), np.full(1, np.nan))
+"""What was not run; its one resample goes with any number of others."""
+
+
+def mean_auc(aucs: Sequence[ResampledAuc]) -> ResampledAuc:
+    """Return the mean of several AUCs; undefined when one of them is."""
+    if not aucs:
+        return UNKNOWN
+    value = float(np.mean([auc.value for auc in aucs]))
+    return ResampledAuc(value, np.mean(np.broadcast_arrays(*(auc.resampled for auc in aucs)), axis=0))
 
 
 def difference(first: float, second: float, drawn_first: Floats, drawn_second: Floats) -> Difference | None:
@@ -73,10 +80,10 @@ def difference(first: float, second: float, drawn_first: Floats, drawn_second: F
     if not np.isfinite(first - second) or bounds is None:
         return None
     tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    return Difference(float(first - second), *bounds, min(1.0, 2.0 * (tail + 1) / (len(drawn) + 1)))
+    return Difference(float(first - second), bounds, min(1.0, 2.0 * (tail + 1) / (len(drawn) + 1)))
 
 
-def percentile_interval(values: Floats) -> tuple[float, float] | None:
+def percentile_interval(values: Floats) -> Interval | None:
     """Return the 2.5 % and 97.5 % percentiles of the finite values, None when there are none."""
     finite = values[np.isfinite(values)]
     if not len(finite):
@@ -104,7 +111,7 @@ def resample_weights(groups: npt.NDArray[np.str_], resamples: int, seed: int) ->
 
 def bootstrap_auc(
     correct: Bools, scores: Floats, groups: npt.NDArray[np.str_], resamples: int = 2000, seed: int = 0
-) -> AucBootstrap:
+) -> list[ResampledAuc]:
     """Return the AUC of every method with the resamples that intervals and differences come from.
 
     Args:
@@ -124,11 +131,18 @@ def bootstrap_auc(
         )
     if resamples < 1:
         raise InvalidInputError(f"resamples is {resamples}; it must be at least 1 (2,000 is usual)")
-    rankings = [rank(correct, row) for row in scores]
-    found = [
-        np.stack([weighted_auc(ranking, weights) for ranking in rankings])
+    return bootstrap_rankings([[rank(correct, row)] for row in scores], groups, resamples, seed)
+
+
+def bootstrap_rankings(
+    methods: Sequence[Sequence[Ranking]], groups: npt.NDArray[np.str_], resamples: int, seed: int
+) -> list[ResampledAuc]:
+    """Return each method's AUC, the mean over its rankings (one a seed); all share the resamples."""
+
+    whole = np.ones((len(groups), 1))
+    values = [float(np.mean([weighted_auc(ranking, whole)[0] for ranking in seeds])) for seeds in methods]
+    drawn = [
+        [np.mean([weighted_auc(ranking, weights) for ranking in seeds], axis=0) for seeds in methods]
         for weights in resample_weights(groups, resamples, seed)
     ]
-    drawn = np.concatenate(found, axis=1)
-    kept = np.isfinite(drawn).all(axis=0)
-    return AucBootstrap(tuple(auc(correct, row) for row in scores), drawn[:, kept], int((~kept).sum()))
+    return [ResampledAuc(value, np.concatenate(chunks)) for value, *chunks in zip(values, *drawn, strict=True)]

@@ -35,8 +35,8 @@ def realised_budgets(held: Floats, test: Floats) -> list[Realised]:
         held: ``[V]`` scores that thresholds are set on.
         test: ``[N]`` scores that meet the threshold.
     """
-    found = []
-    for mark in MARKS:
-        threshold = threshold_for(held, mark / 100)
-        found.append(Realised(mark / 100, threshold, float((test < threshold).mean())))
-    return found
+    thresholds = [threshold_for(held, mark / 100) for mark in MARKS]
+    return [
+        Realised(mark / 100, threshold, float((test < threshold).mean()))
+        for mark, threshold in zip(MARKS, thresholds, strict=True)
+    ]

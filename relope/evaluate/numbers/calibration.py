@@ -15,9 +15,9 @@ def isotonic(score: Floats, correct: Bools, at: Floats) -> Floats:
     """
     from scipy.optimize import isotonic_regression
 
-    levels, place = np.unique(score, return_inverse=True)
-    n = np.bincount(place).astype(np.float64)
-    share = np.bincount(place, weights=correct) / n
+    levels, level = np.unique(score, return_inverse=True)
+    n = np.bincount(level).astype(np.float64)
+    share = np.bincount(level, weights=correct) / n
     fitted = isotonic_regression(share, weights=n, increasing=True).x
     return np.asarray(np.interp(at, levels, fitted))
 
@@ -37,8 +37,8 @@ def cross_calibrated(score: Floats, correct: Bools, groups: npt.NDArray[np.str_]
     fold = fold_of_groups(groups, FOLDS, seed)
     if not fold.max():
         return score.copy()
-    found = np.empty(len(score))
+    calibrated = np.empty(len(score))
     for number in range(int(fold.max()) + 1):
         held = fold == number
-        found[held] = isotonic(score[~held], correct[~held], score[held])
-    return found
+        calibrated[held] = isotonic(score[~held], correct[~held], score[held])
+    return calibrated

@@ -50,8 +50,8 @@ class Costs:
         prefill: its prompt alone.
         large: the large model's prompt and answer.
         before_answer: rows of the report whose method scores before the small model answers.
-        needs: rows whose method has the small model do more than answer, and the flag of `relope
-            extract` that makes it.
+        needs: rows whose method has the small model do more than answer, and the flag of the
+            extraction that makes it.
     """
 
     small: dict[Axis, Floats | None]
@@ -81,7 +81,7 @@ def read_prices(path: Path) -> PriceList:
         InvalidInputError: it is no YAML of the documented form; file and key are named.
     """
     if not path.is_file():
-        raise NotFoundError(f"{path} does not exist; copy the example, {EXAMPLE}, and fill in your own prices")
+        raise NotFoundError(f"{path} does not exist", hint=f"copy the example, {EXAMPLE}, and fill in your own prices")
     try:
         return PriceList.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
@@ -101,14 +101,14 @@ def cost_of(cost: ModelCost | None, prompt_tokens: Ints, answer_tokens: Ints) ->
         prompt_tokens: ``[N]``.
         answer_tokens: ``[N]``.
     """
-    found: dict[Axis, Floats | None] = {"dollars": None, "latency": None}
+    costs: dict[Axis, Floats | None] = {"dollars": None, "latency": None}
     if cost is None:
-        return found
+        return costs
     prompt, answer = cost.dollars_per_million_prompt_tokens, cost.dollars_per_million_answer_tokens
     if prompt is not None and answer is not None:
-        found["dollars"] = np.asarray((prompt * prompt_tokens + answer * answer_tokens) / 1e6, dtype=np.float64)
+        costs["dollars"] = np.asarray((prompt * prompt_tokens + answer * answer_tokens) / 1e6, dtype=np.float64)
     if cost.seconds_per_query is not None and cost.seconds_per_answer_token is not None:
-        found["latency"] = np.asarray(
+        costs["latency"] = np.asarray(
             cost.seconds_per_query + cost.seconds_per_answer_token * answer_tokens, dtype=np.float64
         )
-    return found
+    return costs

@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from relope.evaluate.numbers.bootstrap import resample_weights
-from relope.evaluate.numbers.draws import Drawn
+from relope.evaluate.numbers.bootstrap import ResampledAuc, resample_weights
 from relope.evaluate.numbers.metrics import Bools
 from relope.evaluate.numbers.ranking import rank, weighted_auc
 
@@ -27,7 +26,7 @@ def held_out(
     Args:
         groups: ``[N]``, of all samples that the sweep learns from.
         correct: ``[N]``.
-        held: ``[V]`` places that the run held out.
+        held: ``[V]`` indices that the run held out.
         scores: ``[V]``, which the fitted method gives them.
     """
     numbers = np.unique(groups, return_inverse=True)[1]
@@ -40,21 +39,21 @@ def keeps_held(table: pl.DataFrame) -> bool:
     return all(name in table.columns and not table[name].null_count() for name in HELD)
 
 
-def draw_runs(table: pl.DataFrame, resamples: int = 2000, seed: int = 0) -> list[Drawn]:
+def resample_runs(table: pl.DataFrame, resamples: int = 2000, seed: int = 0) -> list[ResampledAuc]:
     """Return each run's AUC on what it held out, with its resamples; the table has the columns ``HELD``.
 
     A group is drawn equally often for every run that held it out, so that means over runs and
     differences between settings are paired.
     """
-    columns = [[column.to_numpy() for column in table[name]] for name in HELD]
-    names = np.unique(np.concatenate(columns[0]))
-    places = [np.searchsorted(names, groups) for groups in columns[0]]
-    rankings = [rank(correct, score) for correct, score in zip(*columns[1:], strict=True)]
-    pairs = list(zip(places, rankings, strict=True))
+    groups, correct, scores = ([column.to_numpy() for column in table[name]] for name in HELD)
+    names = np.unique(np.concatenate(groups))
+    indices = [np.searchsorted(names, held) for held in groups]
+    rankings = [rank(right, score) for right, score in zip(correct, scores, strict=True)]
+    runs = list(zip(indices, rankings, strict=True))
     drawn = [
-        np.stack([weighted_auc(ranking, weights[place]) for place, ranking in pairs])
+        np.stack([weighted_auc(ranking, weights[index]) for index, ranking in runs])
         for weights in resample_weights(names.astype(np.str_), resamples, seed)
     ]
     resampled = np.concatenate(drawn, axis=1)
-    whole = [float(weighted_auc(ranking, np.ones((len(place), 1)))[0]) for place, ranking in pairs]
-    return [Drawn(value, row) for value, row in zip(whole, resampled, strict=True)]
+    values = [float(weighted_auc(ranking, np.ones((len(index), 1)))[0]) for index, ranking in runs]
+    return [ResampledAuc(value, row) for value, row in zip(values, resampled, strict=True)]

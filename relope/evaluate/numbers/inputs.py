@@ -20,10 +20,11 @@ BASELINE = "probe"
 """The method that every other one is compared with."""
 
 LABEL_COLUMNS = ("id", "group", "correct", "question", "response", "answers", "dataset")
+REGRADE = "grade the store again with `relope grade`"
 
 
-def no_picture(sample_id: str) -> "Image | None":
-    """Return no picture."""
+def no_image(sample_id: str) -> "Image | None":
+    """Return no image."""
     return None
 
 
@@ -81,7 +82,7 @@ class ReportInputs:
         provenance: recipe, digests, spec: shown and copied into the JSON.
         caveat: what the numbers can and cannot show.
         costs: what each model costs on each sample, None when no price list was given.
-        pictures: sample id → its image, None when there is none.
+        images: sample id → its image, None when there is none.
         resamples: bootstrap draws.
         seed: of the draws and of tie breaking.
     """
@@ -97,7 +98,7 @@ class ReportInputs:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     caveat: str = ""
     costs: Costs | None = None
-    pictures: "Callable[[str], Image | None]" = no_picture
+    images: "Callable[[str], Image | None]" = no_image
     resamples: int = 2000
     seed: int = 0
 
@@ -109,12 +110,14 @@ class ReportInputs:
         """
         lacking = [name for name in LABEL_COLUMNS if name not in self.labels.columns]
         if lacking:
-            raise InvalidInputError(f"the labels lack the columns {', '.join(lacking)}; grade the store again")
+            raise InvalidInputError(f"the labels lack the columns {', '.join(lacking)}", hint=REGRADE)
         if not self.labels.height:
-            raise InvalidInputError("there are no test samples to report on; extract the test split or raise --limit")
+            raise InvalidInputError(
+                "there are no test samples to report on",
+                hint="extract the test split with `relope extract --split test`",
+            )
         if n_null := self.labels["correct"].null_count():
-            total = f"{self.labels.height:,} samples"
-            raise InvalidInputError(f"{n_null:,} of {total} have no verdict; grade the store again")
+            raise InvalidInputError(f"{n_null:,} of {self.labels.height:,} samples have no grade", hint=REGRADE)
         if self.large_correct is not None and len(self.large_correct) != self.labels.height:
             raise InvalidInputError(
                 f"the large model has {len(self.large_correct):,} labels for {self.labels.height:,} samples; "
@@ -124,7 +127,7 @@ class ReportInputs:
 
     def _check_methods(self) -> None:
         if not self.methods:
-            raise InvalidInputError("there are no scores to report on; make some with `relope predict`")
+            raise InvalidInputError("there are no scores to report on", hint="make some with `relope predict`")
         for name, times in Counter(method.name for method in self.methods).items():
             if times > 1:
                 raise InvalidInputError(f"method {name!r} comes {times} times; give each a name of its own")

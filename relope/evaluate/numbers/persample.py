@@ -1,7 +1,8 @@
 """``scores.parquet`` beside a report: what its numbers are made of, so that reports can be compared and joined."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import polars as pl
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.numbers.inputs import ReportInputs
 from relope.evaluate.numbers.metrics import Bools, Floats
+from relope.evaluate.numbers.records import Report
 
-SCORES = "scores.parquet"
+REPORT, SCORES = "report.json", "scores.parquet"
 KEPT = ("id", "group", "dataset", "split", "correct")
-REPORTED = {"small_name", "large_name", "dataset", "provenance", "accuracy_at_is"}
-"""What studies and comparisons read of ``report.json``."""
-
 PREFIX = "score "
-"""Before the name of each column of scores: ``score probe``, ``score probe@seed1``."""
+"""Before the name of each column of scores: ``score probe@seed0``, ``score probe@seed1``."""
+
+AGAIN = "make the report again with `relope evaluate`"
 
 
 def per_sample(inputs: ReportInputs) -> pl.DataFrame:
@@ -39,8 +40,8 @@ def per_sample(inputs: ReportInputs) -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """A report read back.
+class StoredReport:
+    """A report read back, with its samples.
 
     Attributes:
         path: its folder.
@@ -50,7 +51,7 @@ class Evaluated:
     """
 
     path: Path
-    report: dict[str, Any]
+    report: Report
     samples: pl.DataFrame
     scores: dict[str, Floats]
 
@@ -61,13 +62,8 @@ class Evaluated:
 
     @property
     def correct(self) -> Bools:
-        """``[N]`` verdicts on the small model."""
+        """``[N]`` grades of the small model's answers."""
         return self.samples["correct"].to_numpy()
-
-    @property
-    def large_correct(self) -> Bools | None:
-        """``[N]`` verdicts on the large model, None when it was not run."""
-        return self.samples["large_correct"].to_numpy() if "large_correct" in self.samples.columns else None
 
     @property
     def groups(self) -> npt.NDArray[np.str_]:
@@ -77,84 +73,137 @@ class Evaluated:
     @property
     def model(self) -> str:
         """The small model."""
-        return str(self.report["small_name"])
+        return self.report.small_name
 
     @property
     def dataset(self) -> str:
         """CLI name of the data set, without what was done to it."""
-        return str(self.report["provenance"].get("dataset", self.report["dataset"]))
+        return str(self.report.provenance.get("dataset", self.report.dataset))
 
-    def take(self, ids: list[str]) -> "Evaluated":
+    @property
+    def text_only(self) -> bool:
+        """Whether the model saw captions in place of images."""
+        return bool(self.report.provenance.get("text_only"))
+
+    @property
+    def perturbation(self) -> str:
+        """What was done to the images; ``clean`` for nothing."""
+        return perturbation_name(self.report.provenance.get("perturbation"))
+
+    @property
+    def labels_frozen(self) -> bool:
+        """Whether the grades are of the answers to other images."""
+        return bool(self.report.provenance.get("labels_frozen"))
+
+    @property
+    def transferred(self) -> bool:
+        """Whether a method's router was fitted on another recipe."""
+        return bool(self.report.provenance.get("transferred"))
+
+    @property
+    def out_of_fold(self) -> bool:
+        """Whether a method's samples were scored by routers that did not see their group."""
+        return bool(self.report.provenance.get("out_of_fold"))
+
+    def take(self, ids: Sequence[str]) -> "StoredReport":
         """Return the same report on some of its samples, in that order."""
-        place = {name: number for number, name in enumerate(self.ids)}
-        order = [place[name] for name in ids]
+        index = {name: number for number, name in enumerate(self.ids)}
+        order = [index[name] for name in ids]
         scores = {name: rows[:, order] for name, rows in self.scores.items()}
-        return Evaluated(self.path, self.report, self.samples[order], scores)
+        return replace(self, samples=self.samples[order], scores=scores)
 
 
-def read_report(folder: Path) -> Evaluated:
+def read_report(folder: Path) -> Report:
+    """Read a report without its samples.
+
+    Raises:
+        NotFoundError: there is none.
+        InvalidInputError: it is damaged.
+    """
+    _require(folder / REPORT)
+    try:
+        return Report.from_json(json.loads((folder / REPORT).read_text(encoding="utf-8")))
+    except (ValueError, OSError) as error:
+        raise _unreadable(folder, error) from error
+
+
+def open_report(folder: Path) -> StoredReport:
     """Read a report and its samples.
 
     Raises:
         NotFoundError: there is no report, or its samples are gone.
         InvalidInputError: a file is damaged, or the samples are those of another report.
     """
-    for name in ("report.json", SCORES):
-        if not (folder / name).is_file():
-            raise NotFoundError(f"{folder} has no {name}; make the report with `relope evaluate --out {folder}`")
+    report = read_report(folder)
+    _require(folder / SCORES)
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         samples = pl.read_parquet(folder / SCORES)
-        n, methods = report["n"], [row["method"] for row in report["methods"]]
-        if lacking := REPORTED - set(report):
-            raise ValueError(f"report.json lacks {', '.join(sorted(lacking))}")
         samples.select("id", "group", "correct")
-    except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError, OSError) as error:
-        raise InvalidInputError(f"the report in {folder} cannot be read ({error}); make it again") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(folder, error) from error
     _check_samples(folder / SCORES, samples)
     scores: dict[str, list[Floats]] = {}
     for column in samples.columns:
         if column.startswith(PREFIX):
             scores.setdefault(column[len(PREFIX) :].rpartition("@seed")[0], []).append(samples[column].to_numpy())
-    if len(samples) != n or set(scores) != set(methods):
+    if len(samples) != report.n or set(scores) != {row.method for row in report.methods}:
         raise InvalidInputError(
-            f"{folder}: report.json is about {n:,} samples and {len(methods)} methods, {SCORES} about "
-            f"{len(samples):,} and {len(scores)}; they belong to different runs, make the report again"
+            f"{folder}: {REPORT} is about {report.n:,} samples and {len(report.methods)} methods, {SCORES} about "
+            f"{len(samples):,} and {len(scores)}; they belong to different runs",
+            hint=AGAIN,
         )
-    return Evaluated(folder, report, samples, {name: np.stack(rows) for name, rows in scores.items()})
+    return StoredReport(folder, report, samples, {name: np.stack(rows) for name, rows in scores.items()})
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise NotFoundError(
+            f"{path.parent} has no {path.name}", hint=f"make the report with `relope evaluate --out {path.parent}`"
+        )
+
+
+def _unreadable(folder: Path, error: Exception) -> InvalidInputError:
+    return InvalidInputError(f"the report in {folder} cannot be read ({error})", hint=AGAIN)
 
 
 def _check_samples(path: Path, samples: pl.DataFrame) -> None:
     """Refuse samples that nothing could be computed from, or not rightly.
 
     Raises:
-        InvalidInputError: ids that come twice, missing verdicts, scores that are not in [0, 1].
+        InvalidInputError: ids that come twice, missing grades, scores that are not in [0, 1].
     """
     n = len(samples)
     repeated = samples.filter(pl.col("id").is_duplicated() | pl.col("id").is_null())
     if len(repeated):
         raise InvalidInputError(
-            f"{path}: {len(repeated):,} of {n:,} rows have an id that is repeated or null "
-            f"(first: {repeated['id'][0]}); make the report again"
+            f"{path}: {len(repeated):,} of {n:,} rows have an id that is repeated or null (first: {repeated['id'][0]})",
+            hint=AGAIN,
         )
     for column in samples.iter_columns():
         if column.name in ("correct", "large_correct") and (column.dtype != pl.Boolean or column.null_count()):
             raise InvalidInputError(
                 f"{path}: {column.name} is {column.dtype} with {column.null_count():,} of {n:,} missing; "
-                "verdicts are true or false, make the report again"
+                "a grade is true or false",
+                hint=AGAIN,
             )
         if column.name.startswith(PREFIX):
-            numbers = column.dtype.is_float()
-            bad = samples.filter(~column.is_between(0, 1).fill_null(value=False)) if numbers else samples
-            if len(bad):
-                raise InvalidInputError(
-                    f"{path}: {len(bad):,} of {n:,} scores of {column.name.removeprefix(PREFIX)} are not in [0, 1] "
-                    f"(first: {bad['id'][0]} has {bad[column.name][0]!r}); a score is P(correct), make the report again"
-                )
+            _check_scores(path, samples, column)
+
+
+def _check_scores(path: Path, samples: pl.DataFrame, scores: pl.Series) -> None:
+    bad = samples
+    if scores.dtype.is_float():
+        bad = samples.filter(~scores.is_between(0, 1).fill_null(value=False))
+    if len(bad):
+        raise InvalidInputError(
+            f"{path}: {len(bad):,} of {len(samples):,} scores of {scores.name.removeprefix(PREFIX)} are not in [0, 1] "
+            f"(first: {bad['id'][0]} has {bad[scores.name][0]!r}); a score is P(correct)",
+            hint=AGAIN,
+        )
 
 
 def perturbation_name(perturbation: Any) -> str:
-    """Return what was done to the pictures in a word; ``clean`` for nothing."""
+    """Return what was done to the images in a word; ``clean`` for nothing."""
     if not perturbation:
         return "clean"
     if isinstance(perturbation, dict):
@@ -162,16 +211,16 @@ def perturbation_name(perturbation: Any) -> str:
     return str(perturbation)
 
 
-def find_reports(folders: tuple[str, ...]) -> list[Evaluated]:
+def find_reports(folders: Sequence[str]) -> list[StoredReport]:
     """Read every report in or beneath some folders, in the order given and then by name.
 
     Raises:
         NotFoundError: a folder holds none.
     """
-    found: list[Evaluated] = []
+    reports: dict[Path, StoredReport] = {}
     for name in folders:
-        paths = sorted(path.parent for path in Path(name).rglob("report.json"))
+        paths = sorted(path.parent for path in Path(name).rglob(REPORT))
         if not paths:
-            raise NotFoundError(f"there is no report in {name}; make one with `relope evaluate --out …`")
-        found += [read_report(path) for path in paths if path not in [one.path for one in found]]
-    return found
+            raise NotFoundError(f"there is no report in {name}", hint="make one with `relope evaluate --out …`")
+        reports |= {path: open_report(path) for path in paths if path not in reports}
+    return list(reports.values())

@@ -48,10 +48,10 @@ def area_and_tpr(ranking: Ranking, weights: Floats, rates: Sequence[float]) -> l
         won = (won + np.einsum("nr,nr->r", right, lower[ranking.up_to])) / 2
     n_right, n_wrong = right.sum(axis=0), lower[-1]
     pairs = n_right * n_wrong
-    nothing, defined = np.full(len(pairs), np.nan), pairs > 0
-    found = [np.divide(won, pairs, out=nothing.copy(), where=defined)]
+    undefined, defined = np.full(len(pairs), np.nan), pairs > 0
+    values = [np.divide(won, pairs, out=undefined.copy(), where=defined)]
     for rate in rates:
         # Rounding must not turn away a threshold whose rate is exactly the one asked for.
         kept = np.einsum("nr,nr->r", right, n_wrong - beaten <= rate * n_wrong + 1e-9)
-        found.append(np.divide(kept, n_right, out=nothing.copy(), where=defined))
-    return [np.asarray(values) for values in found]
+        values.append(np.divide(kept, n_right, out=undefined.copy(), where=defined))
+    return [np.asarray(value) for value in values]

@@ -25,7 +25,7 @@ class RoutingCurve:
             labels are unknown: accuracy of the small model on what it keeps.
         ratios: ``[101]`` share escalated.
         accuracy: ``[101]``; NaN where nothing is kept (``kept`` only), as in ``oracle``.
-        random: ``[101]`` expectation when the same share is picked blindly.
+        random: ``[101]`` expectation when the same share is picked at random.
         oracle: ``[101]`` the best that any order can reach at that share.
         small_accuracy: with nothing escalated.
         large_accuracy: with everything escalated, None when unknown.
@@ -65,12 +65,12 @@ def n_escalated(n: int, percent: int) -> int:
 
 
 def escalation_order(score: Floats, seed: int) -> Ints:
-    """Return ``[N]`` places, lowest score first; equal scores in the order of a seeded permutation."""
+    """Return ``[N]`` indices, lowest score first; equal scores in the order of a seeded permutation."""
     return np.lexsort((np.random.default_rng(seed).permutation(len(score)), score))
 
 
 def oracle_order(small_correct: Bools, large_correct: Bools | None) -> Ints:
-    """Return ``[N]`` places: what escalation mends first, then what it leaves, then what it spoils."""
+    """Return ``[N]`` indices: what escalation mends first, then what it leaves, then what it spoils."""
     if large_correct is None:
         return np.argsort(small_correct, kind="stable")
     return np.argsort(small_correct.astype(np.int64) - large_correct.astype(np.int64), kind="stable")

@@ -1,21 +1,75 @@
-"""Are two AUCs different: DeLong's test, and Holm's correction for several comparisons."""
+"""Are two AUCs different: the verdict, Holm's correction for several comparisons, and DeLong's test."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import numpy as np
 
+from relope.evaluate.numbers.bootstrap import Difference
 from relope.evaluate.numbers.metrics import Bools, Floats
 
 ALPHA = 0.05
+"""A difference is called one where its corrected p-value stays below this."""
+
+Verdict = Literal["higher", "lower", "no difference shown"]
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class JudgedDifference(Difference):
+    """A difference with its verdict."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Comparison(JudgedDifference):
+    """A difference that is one of several.
+
+    Attributes:
+        p_holm: p corrected for all of them; the verdict follows it.
+        p_delong: DeLong's, None unless every group is a single sample (it takes samples as independent).
+    """
+
+    p_holm: float
+    p_delong: float | None = None
+
+
+def verdict(difference: Difference, p_holm: float) -> Verdict:
+    """Say whether a difference is shown, and which way it goes.
+
+    Where p is below α the interval cannot hold 0: both come from the same resamples.
+    """
+    if p_holm >= ALPHA:
+        return "no difference shown"
+    return "higher" if difference.value > 0 else "lower"
+
+
+def judged(difference: Difference | None) -> JudgedDifference | None:
+    """Return a difference that stands alone with its verdict; its p needs no correction."""
+    if difference is None:
+        return None
+    return JudgedDifference(difference.value, difference.ci95, difference.p, verdict(difference, difference.p))
+
+
+def compared(differences: Mapping[K, Difference | None]) -> dict[K, Comparison]:
+    """Return the differences that are defined, each judged after Holm's correction for all of them."""
+    known = {key: gap for key, gap in differences.items() if gap is not None}
+    corrected = holm([gap.p for gap in known.values()])
+    return {
+        key: Comparison(gap.value, gap.ci95, gap.p, verdict(gap, p_holm), p_holm)
+        for (key, gap), p_holm in zip(known.items(), corrected, strict=True)
+    }
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm's adjusted p-values: below α means rejected with a family-wise error of at most α."""
     order = np.argsort(p_values, kind="stable")
     adjusted, highest = [0.0] * len(p_values), 0.0
-    for step, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - step) * p_values[place]))
-        adjusted[place] = highest
+    for step, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - step) * p_values[index]))
+        adjusted[index] = highest
     return adjusted
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from relope.evaluate.numbers.bootstrap import bootstrap_auc
+from relope.evaluate.numbers.bootstrap import Interval, bootstrap_auc
 from relope.evaluate.numbers.inputs import ReportInputs
 from relope.evaluate.numbers.metrics import Bools, Floats, auc_null_reason
 from relope.evaluate.numbers.routing import escalation_order, n_escalated
 
-COLUMNS = ("dataset", "kind", "subject", "subfield", "topic", "category", "question_type", "pictures")
+COLUMNS = ("dataset", "kind", "subject", "subfield", "topic", "category", "question_type", "images")
 MOST = 40
 """Columns with more distinct values than this are not cut up."""
 
@@ -30,6 +30,7 @@ class Slice:
         escalated: share of the slice among the lowest 20 % of all scores.
         kept_accuracy: of the small model on what it keeps then, None when nothing is kept.
         system_accuracy: with the large model on the rest, None when it was not run.
+        small_accuracy: of the small model on all of it.
     """
 
     column: str
@@ -39,16 +40,12 @@ class Slice:
     n_correct: int
     large_accuracy: float | None
     auc: float | None
-    ci95: tuple[float, float] | None
+    ci95: Interval | None
     auc_null_reason: str | None
     escalated: float
     kept_accuracy: float | None
     system_accuracy: float | None
-
-    @property
-    def small_accuracy(self) -> float:
-        """Return the share of right answers of the small model."""
-        return self.n_correct / self.n
+    small_accuracy: float
 
 
 def slices(inputs: ReportInputs, score: Floats) -> list[Slice]:
@@ -67,7 +64,7 @@ def _columns(labels: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
     if "image_digests" in labels.columns:
         counts = pl.col("image_digests").list.len()
         text = pl.when(counts == 0).then(pl.lit("none")).when(counts == 1).then(pl.lit("one"))
-        labels = labels.with_columns(pictures=text.otherwise(pl.lit("several")))
+        labels = labels.with_columns(images=text.otherwise(pl.lit("several")))
     for column in COLUMNS:
         if column in labels.columns and not labels.schema[column].is_nested():
             values = labels[column].cast(pl.String).fill_null("(unknown)")
@@ -83,7 +80,7 @@ def _parts(values: pl.Series) -> Iterator[tuple[str, Bools]]:
 def _slice(inputs: ReportInputs, score: Floats, escalated: Bools, inside: Bools, column: str, value: str) -> Slice:
     correct, groups, gone = inputs.correct[inside], inputs.groups[inside], escalated[inside]
     large = None if inputs.large_correct is None else inputs.large_correct[inside]
-    drawn = bootstrap_auc(correct, score[None, inside], groups, inputs.resamples, inputs.seed)
+    (auc,) = bootstrap_auc(correct, score[None, inside], groups, inputs.resamples, inputs.seed)
     return Slice(
         column=column,
         value=value,
@@ -91,10 +88,11 @@ def _slice(inputs: ReportInputs, score: Floats, escalated: Bools, inside: Bools,
         n_groups=len(np.unique(groups)),
         n_correct=int(correct.sum()),
         large_accuracy=None if large is None else float(large.mean()),
-        auc=drawn.auc[0],
-        ci95=drawn.interval(0) if drawn.auc[0] is not None else None,
+        auc=auc.known,
+        ci95=auc.ci95,
         auc_null_reason=auc_null_reason(correct),
         escalated=float(gone.mean()),
         kept_accuracy=float(correct[~gone].mean()) if not gone.all() else None,
         system_accuracy=None if large is None else float(np.where(gone, large, correct).mean()),
+        small_accuracy=int(correct.sum()) / len(correct),
     )

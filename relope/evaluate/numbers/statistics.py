@@ -29,19 +29,14 @@ class Labels:
     large: Bools | None
     seed: int
 
-    @property
-    def better(self) -> bool:
-        """Return whether the large model is right more often: without that there is no gap to recover."""
-        return self.large is not None and int(self.large.sum()) > int(self.correct.sum())
-
 
 @dataclass(frozen=True)
-class Prepared:
+class SortedScores:
     """One method's scores, sorted and binned once.
 
     Attributes:
         calibrated: ``[N]`` cross-fitted isotonic scores.
-        order: ``[N]`` places, lowest score first.
+        order: ``[N]`` indices, lowest score first.
         ranking: right answers among the wrong ones.
         squares: ``[2, N]`` squared errors of the scores and of the calibrated ones.
         excess: of each of the two, ``[bins, N]`` score minus outcome, in the row of the sample's bin.
@@ -54,7 +49,7 @@ class Prepared:
     excess: tuple[Floats, Floats]
 
     @classmethod
-    def of(cls, score: Floats, calibrated: Floats, labels: Labels) -> "Prepared":
+    def of(cls, score: Floats, calibrated: Floats, labels: Labels) -> "SortedScores":
         """Sort."""
         both = np.stack([score, calibrated])
         return cls(
@@ -86,18 +81,18 @@ def names() -> list[str]:
     ]
 
 
-def statistics(labels: Labels, method: Prepared, weights: Floats) -> Values:
+def statistics(labels: Labels, method: SortedScores, weights: Floats) -> Values:
     """Return name → ``[r]`` for each column of ``[N, r]`` weights; NaN where undefined."""
-    found: Values = {}
-    found["auc"], *rates = area_and_tpr(method.ranking, weights, [percent / 100 for percent in FALSE_POSITIVES])
-    found.update({f"tpr_at_fpr_{percent}": rate for percent, rate in zip(FALSE_POSITIVES, rates, strict=True)})
-    found.update(_along_the_queue(labels, method, weights))
+    values: Values = {}
+    values["auc"], *rates = area_and_tpr(method.ranking, weights, [percent / 100 for percent in FALSE_POSITIVES])
+    values.update({f"tpr_at_fpr_{percent}": rate for percent, rate in zip(FALSE_POSITIVES, rates, strict=True)})
+    values.update(_along_the_queue(labels, method, weights))
     n = weights.sum(axis=0)
     squares = method.squares @ weights / n
     for suffix, error, excess in zip(("", "_calibrated"), squares, method.excess, strict=True):
-        found[f"brier{suffix}"] = error
-        found[f"ece{suffix}"] = np.abs(excess @ weights).sum(axis=0) / n
-    return found
+        values[f"brier{suffix}"] = error
+        values[f"ece{suffix}"] = np.abs(excess @ weights).sum(axis=0) / n
+    return values
 
 
 def _binned(correct: Bools, score: Floats) -> Floats:
@@ -111,67 +106,81 @@ def _binned(correct: Bools, score: Floats) -> Floats:
     return inside
 
 
-def _along_the_queue(labels: Labels, method: Prepared, weights: Floats) -> Values:
-    """Return what depends on who leaves first: the samples stand in a queue, lowest score first."""
+def _along_the_queue(labels: Labels, method: SortedScores, weights: Floats) -> Values:
+    """Return what depends on who leaves first: the samples stand in a queue, lowest score first.
+
+    The router's choice is a cut of the queue: what stands before it is escalated. So the sums along
+    it, of samples escalated and of right answers gained by that, hold the system at every cut, and
+    one sort serves all resamples: a weight only makes a sample's step longer, never moves it.
+    """
     order = method.order
     queue = weights[order]
-    reached = np.cumsum(queue, axis=0)
+    escalated = np.cumsum(queue, axis=0)
     worth = delta(labels.correct, labels.large)[order][:, None]
     gained = np.cumsum(queue * worth, axis=0)
-    n, small = reached[-1], labels.correct @ weights
-    found = _accuracies(labels, reached, gained, worth, small)
-    found["aurc"] = _aurc(~labels.correct[order], queue, reached)
-    found["auarc"] = 1 - found["aurc"]
+    n, small = escalated[-1], labels.correct @ weights
+    values = _accuracies(labels, escalated, gained, worth, small)
+    values["aurc"] = _aurc(~labels.correct[order], queue, escalated)
+    values["auarc"] = 1 - values["aurc"]
+    # Escalating everything gains the whole gap between the models. Without a large model, or where it is right
+    # no more often, there is none to recover, and a share of it would be a number about nothing.
     gap = gained[-1] if labels.large is not None else np.zeros_like(n)
     defined = gap > 0
-    nothing = np.full(n.shape, np.nan)
+    undefined = np.full(n.shape, np.nan)
     for mark in MARKS:
-        lead = found[f"accuracy_at_{mark_key(mark)}"] - small / n
-        found[f"pgr_at_{mark_key(mark)}"] = np.divide(lead * n, gap, out=nothing.copy(), where=defined)
-    remaining = n - reached
-    remaining += queue / 2
-    area = np.einsum("nr,nr->r", queue * worth, remaining)
-    found["apgr"] = np.divide(area, n * gap, out=nothing.copy(), where=defined)
+        lead = values[f"accuracy_at_{mark_key(mark)}"] - small / n
+        values[f"pgr_at_{mark_key(mark)}"] = np.divide(lead * n, gap, out=undefined.copy(), where=defined)
+    # The area under the recovered share by trapezoids: what a sample gains counts for all cuts behind it, and for
+    # half of its own step, on which the gain still rises.
+    behind = n - escalated
+    behind += queue / 2
+    area = np.einsum("nr,nr->r", queue * worth, behind)
+    values["apgr"] = np.divide(area, n * gap, out=undefined.copy(), where=defined)
     for name, share in [*((f"cpt_{percent}", percent / 100) for percent in RECOVERED), ("qnc", 1.0)]:
-        found[name] = np.where(defined, _first(reached, gained, worth, share * gap) / n, np.nan)
-    return found
+        values[name] = np.where(defined, _first(escalated, gained, worth, share * gap) / n, np.nan)
+    return values
 
 
-def _accuracies(labels: Labels, reached: Floats, gained: Floats, worth: Floats, small: Floats) -> Values:
-    n, found, columns = reached[-1], {}, np.arange(reached.shape[1])
+def _accuracies(labels: Labels, escalated: Floats, gained: Floats, worth: Floats, small: Floats) -> Values:
+    n, columns = escalated[-1], np.arange(escalated.shape[1])
     large = small + gained[-1] if labels.large is not None else small
+    values: Values = {}
     for mark in MARKS:
         k = np.ceil(mark * n / 100)
-        last = np.minimum((reached < k).sum(axis=0), len(reached) - 1)
-        right = small + gained[last, columns] - worth[last, 0] * (reached[last, columns] - k)
+        last = np.minimum((escalated < k).sum(axis=0), len(escalated) - 1)
+        # Of the sample that the cut falls into, only the copies before the cut are escalated.
+        right = small + gained[last, columns] - worth[last, 0] * (escalated[last, columns] - k)
         counted = n if labels.large is not None else n - k
         accuracy = np.divide(right, counted, out=np.full(n.shape, np.nan), where=counted > 0)
-        found[f"accuracy_at_{mark_key(mark)}"] = accuracy
-        found[f"gain_over_random_at_{mark_key(mark)}"] = accuracy - (small + (large - small) * mark / 100) / n
-    return found
+        values[f"accuracy_at_{mark_key(mark)}"] = accuracy
+        values[f"gain_over_random_at_{mark_key(mark)}"] = accuracy - (small + (large - small) * mark / 100) / n
+    return values
 
 
-def _first(reached: Floats, gained: Floats, worth: Floats, target: Floats) -> Floats:
+def _first(escalated: Floats, gained: Floats, worth: Floats, target: Floats) -> Floats:
     """Return ``[r]`` how far the queue must go until the gain first reaches the target."""
-    columns = np.arange(reached.shape[1])
+    columns = np.arange(escalated.shape[1])
+    reached = gained >= target - 1e-9
     # The last entry counts as reached: rounding must not hide that everything escalated is the large model.
-    there = gained >= target - 1e-9
-    place = np.where(there.any(axis=0), there.argmax(axis=0), len(gained) - 1)
-    step = np.maximum(worth[place, 0], 1e-12)
-    beyond = np.maximum(gained[place, columns] - target, 0) / step
-    return np.asarray(np.maximum(reached[place, columns] - beyond, 0))
+    index = np.where(reached.any(axis=0), reached.argmax(axis=0), len(gained) - 1)
+    step = np.maximum(worth[index, 0], 1e-12)
+    beyond = np.maximum(gained[index, columns] - target, 0) / step
+    return np.asarray(np.maximum(escalated[index, columns] - beyond, 0))
 
 
-def _aurc(wrong: Bools, queue: Floats, reached: Floats) -> Floats:
+def _aurc(wrong: Bools, queue: Floats, escalated: Floats) -> Floats:
     """Return ``[r]`` areas under the risk–coverage curve: the mean, over k, of the error among the k surest.
 
-    A wrong answer at place j from the top counts 1/k in every k ≥ j: H_n − H_{j−1} in all, with H the
-    harmonic numbers, of which ``sums[m]`` adds up the first m.
+    A wrong answer at rank j from the top counts 1/k in every k ≥ j: H_n − H_{j−1} in all, with H the
+    harmonic numbers, of which ``sums[m]`` adds up the first m. A sample drawn w times takes w ranks
+    in a row, j … j+w−1, so their terms are w·H_n less a difference of two such sums: no loop over
+    copies, and none over k, which would cost N² a resample.
     """
-    n = reached[-1].astype(np.int64)
+    n = escalated[-1].astype(np.int64)
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, n.max() + 1))])
     sums = np.concatenate([[0.0], np.cumsum(harmonic)])
-    after = (n - reached[wrong]).astype(np.int64)
+    # The queue starts with the least sure: what stands behind a sample is surer, so it ranks above.
+    above = (n - escalated[wrong]).astype(np.int64)
     times = queue[wrong]
-    spread = times * harmonic[n] - sums[after + times.astype(np.int64)] + sums[after]
-    return np.asarray(spread.sum(axis=0) / n)
+    terms = times * harmonic[n] - sums[above + times.astype(np.int64)] + sums[above]
+    return np.asarray(terms.sum(axis=0) / n)

@@ -1,20 +1,18 @@
-"""The report as JSON: no clock in it, timings only under keys that start with ``seconds_``."""
-
-import dataclasses
-from typing import Any
+"""From an analysis to the report: no clock in it, timings only under names that start with ``seconds_``."""
 
 import numpy as np
 
-from relope.evaluate.numbers.analysis import Analysis, Comparison
-from relope.evaluate.numbers.bootstrap import Difference, percentile_interval
-from relope.evaluate.numbers.budget import realised_budgets
+from relope.evaluate.numbers.analysis import Analysis
+from relope.evaluate.numbers.bootstrap import percentile_interval
+from relope.evaluate.numbers.budget import Realised, realised_budgets
+from relope.evaluate.numbers.costs import Axis
 from relope.evaluate.numbers.metrics import auc_null_reason
-from relope.evaluate.numbers.routing import MARKS, escalation_order, mark_key, number
-from relope.evaluate.numbers.slices import Slice
+from relope.evaluate.numbers.records import Hybrid, MethodRow, Metric, Report
+from relope.evaluate.numbers.routing import MARKS, escalation_order, mark_key, n_escalated, number
+from relope.evaluate.numbers.significance import judged
 from relope.evaluate.numbers.statistics import names
 from relope.provenance import versions
 
-FORMAT_VERSION = 2
 NO_LARGE = "the large model was not run on these samples, so its accuracy is not guessed"
 GAP = ("pgr", "apgr", "cpt", "qnc")
 """Statistics that only make sense where the large model is right more often."""
@@ -22,85 +20,78 @@ GAP = ("pgr", "apgr", "cpt", "qnc")
 RANKING = ("auc", "tpr")
 
 
-def summarise(analysis: Analysis) -> dict[str, Any]:
-    """Return what goes into ``report.json``."""
+def summarise(analysis: Analysis) -> Report:
+    """Return the report of an analysis."""
     inputs = analysis.inputs
-    return {
-        "format_version": FORMAT_VERSION,
-        "title": inputs.title,
-        "what": inputs.what,
-        "small_name": inputs.small_name,
-        "large_name": inputs.large_name,
-        "dataset": inputs.dataset,
-        "caveat": inputs.caveat,
-        "n": inputs.labels.height,
-        "n_groups": analysis.n_groups,
-        "n_correct": int(inputs.correct.sum()),
-        "resamples": inputs.resamples,
-        "resamples_dropped": analysis.resampled.n_dropped,
-        "seed": inputs.seed,
-        "best": analysis.name_of_best,
-        "accuracy_at_is": analysis.curves[0].kind,
-        "methods": [_method(analysis, place) for place in analysis.ranked],
-        "hybrid": _hybrid(analysis),
-        "slices": [_slice(one) for one in analysis.slices],
-        "curves": {
-            method.name: [number(float(value)) for value in curve.accuracy]
+    return Report(
+        title=inputs.title,
+        what=inputs.what,
+        small_name=inputs.small_name,
+        large_name=inputs.large_name,
+        dataset=inputs.dataset,
+        caveat=inputs.caveat,
+        n=inputs.labels.height,
+        n_groups=analysis.n_groups,
+        n_correct=int(inputs.correct.sum()),
+        resamples=inputs.resamples,
+        resamples_dropped=analysis.resampled.n_dropped,
+        seed=inputs.seed,
+        best=analysis.name_of_best,
+        accuracy_at_is=analysis.curves[0].kind,
+        methods=tuple(_method(analysis, index) for index in analysis.ranked),
+        hybrid=_hybrid(analysis),
+        slices=analysis.slices,
+        curves={
+            method.name: tuple(number(float(value)) for value in curve.accuracy)
             for method, curve in zip(inputs.methods, analysis.curves, strict=True)
         },
-        "random_curve": [float(value) for value in analysis.curves[0].random],
-        "oracle_curve": [number(float(value)) for value in analysis.curves[0].oracle],
-        "provenance": dict(inputs.provenance),
-        "versions": versions(),
-    }
+        random_curve=tuple(float(value) for value in analysis.curves[0].random),
+        oracle_curve=tuple(number(float(value)) for value in analysis.curves[0].oracle),
+        provenance=dict(inputs.provenance),
+        versions=versions(),
+    )
 
 
-def _method(analysis: Analysis, place: int) -> dict[str, Any]:
-    inputs, curve = analysis.inputs, analysis.curves[place]
-    method, correct, resampled = inputs.methods[place], inputs.correct, analysis.resampled
-    comparison = analysis.comparisons[place]
-    return {
-        "method": method.name,
-        "note": method.note,
-        "is_control": method.is_control,
-        "needs_training": method.needs_training,
-        "seconds_fit": method.seconds_fit,
-        "seconds_predict_each": method.seconds_predict_each,
-        "bytes_read_fit": method.bytes_read_fit,
-        "bytes_read_each": method.bytes_read_each,
-        "n": len(correct),
-        "n_groups": analysis.n_groups,
-        "n_correct": int(correct.sum()),
-        "auc": analysis.value(place, "auc"),
-        "ci95": _pair(resampled.interval(place, "auc")),
-        "auc_null_reason": auc_null_reason(correct),
-        "seeds": list(method.seeds),
-        "auc_by_seed": [number(value) for value in resampled.by_seed[place]],
-        "auc_sd_over_seeds": _spread(resampled.by_seed[place]),
-        "difference_to_probe": _comparison(comparison),
-        "best_over_control": _difference(resampled.difference(analysis.best, place)) if method.is_control else None,
-        "accuracy_at": curve.accuracy_at,
-        "accuracy_at_ci95": {
-            mark_key(mark): _pair(resampled.interval(place, f"accuracy_at_{mark_key(mark)}")) for mark in MARKS
-        },
-        "metrics": {name: _metric(analysis, place, name) for name in names()},
-        "area_over_random": curve.area_over_random,
-        "oracle_area_share": curve.oracle_share,
-        "budgets": _budgets(analysis, place),
-        "budgets_set_on": "validation" if method.held is not None else "test",
-        "costs": _costs(analysis, place),
-        "decides_before_answer": inputs.costs and method.name in inputs.costs.before_answer,
-        "not_counted": inputs.costs and inputs.costs.needs.get(method.name),
-    }
+def _method(analysis: Analysis, index: int) -> MethodRow:
+    inputs, curve = analysis.inputs, analysis.curves[index]
+    method, correct, resampled, costs = inputs.methods[index], inputs.correct, analysis.resampled, inputs.costs
+    return MethodRow(
+        method=method.name,
+        note=method.note,
+        is_control=method.is_control,
+        needs_training=method.needs_training,
+        seconds_fit=method.seconds_fit,
+        seconds_predict_each=method.seconds_predict_each,
+        bytes_read_fit=method.bytes_read_fit,
+        bytes_read_each=method.bytes_read_each,
+        n=len(correct),
+        n_groups=analysis.n_groups,
+        n_correct=int(correct.sum()),
+        auc=analysis.value(index, "auc"),
+        ci95=resampled.interval(index, "auc"),
+        auc_null_reason=auc_null_reason(correct),
+        seeds=tuple(method.seeds),
+        auc_by_seed=tuple(number(value) for value in resampled.by_seed[index]),
+        auc_sd_over_seeds=_spread(resampled.by_seed[index]),
+        difference_to_probe=analysis.comparisons[index],
+        best_over_control=judged(resampled.difference(analysis.best, index)) if method.is_control else None,
+        accuracy_at=curve.accuracy_at,
+        accuracy_at_ci95={mark_key(mark): resampled.interval(index, f"accuracy_at_{mark_key(mark)}") for mark in MARKS},
+        metrics={name: _metric(analysis, index, name) for name in names()},
+        area_over_random=curve.area_over_random,
+        oracle_area_share=curve.oracle_share,
+        budgets=_budgets(analysis, index),
+        budgets_set_on="validation" if method.held is not None else "test",
+        costs=_costs(analysis, index),
+        decides_before_answer=None if costs is None else method.name in costs.before_answer,
+        not_counted=None if costs is None else costs.needs.get(method.name),
+    )
 
 
-def _metric(analysis: Analysis, place: int, name: str) -> dict[str, Any]:
-    value = analysis.value(place, name)
-    return {
-        "value": value,
-        "ci95": _pair(analysis.resampled.interval(place, name)),
-        "null_reason": None if value is not None else null_reason(analysis, name),
-    }
+def _metric(analysis: Analysis, index: int, name: str) -> Metric:
+    value = analysis.value(index, name)
+    reason = None if value is not None else null_reason(analysis, name)
+    return Metric(value, analysis.resampled.interval(index, name), reason)
 
 
 def null_reason(analysis: Analysis, name: str) -> str:
@@ -125,62 +116,37 @@ def _spread(values: tuple[float, ...]) -> float | None:
     return float(np.std(values, ddof=1))
 
 
-def _budgets(analysis: Analysis, place: int) -> list[dict[str, float]]:
-    method = analysis.inputs.methods[place]
-    test = analysis.inputs.scores[place]
-    held = test if method.held is None else method.held
-    return [dataclasses.asdict(one) for one in realised_budgets(held, test)]
+def _budgets(analysis: Analysis, index: int) -> tuple[Realised, ...]:
+    held, test = analysis.inputs.methods[index].held, analysis.inputs.scores[index]
+    return tuple(realised_budgets(test if held is None else held, test))
 
 
-def _costs(analysis: Analysis, place: int) -> dict[str, dict[str, float] | None] | None:
+def _costs(analysis: Analysis, index: int) -> dict[Axis, dict[str, float] | None] | None:
     """Return the mean cost of a query at the quoted shares, by axis; None for an axis that is unknown."""
     costs = analysis.inputs.costs
     if costs is None:
         return None
-    order = escalation_order(analysis.inputs.scores[place], analysis.inputs.seed)
-    found: dict[str, dict[str, float] | None] = {}
-    for axis in costs.small:
-        line = costs.along(axis, analysis.inputs.methods[place].name, order)
-        marks = (0, *MARKS, 100)
-        found[axis] = None if line is None else {mark_key(m): float(line[-(-m * len(order) // 100)]) for m in marks}
-    return found
-
-
-def _hybrid(analysis: Analysis) -> dict[str, Any]:
-    curve, drawn = analysis.curves[analysis.best], analysis.resampled
+    order = escalation_order(analysis.inputs.scores[index], analysis.inputs.seed)
+    name, marks = analysis.inputs.methods[index].name, (0, *MARKS, 100)
+    lines = {axis: costs.along(axis, name, order) for axis in costs.small}
     return {
-        "small_accuracy": curve.small_accuracy,
-        "small_accuracy_ci95": _pair(percentile_interval(drawn.small)),
-        "large_accuracy": curve.large_accuracy,
-        "large_accuracy_ci95": None if drawn.large is None else _pair(percentile_interval(drawn.large)),
-        "large_accuracy_null_reason": NO_LARGE if curve.large_accuracy is None else None,
-        "best": analysis.name_of_best,
-        "best_accuracy_at": curve.accuracy_at,
-        "random_accuracy_at": {mark_key(mark): float(curve.random[mark]) for mark in MARKS},
-        "oracle_accuracy_at": {mark_key(mark): number(float(curve.oracle[mark])) for mark in MARKS},
-        "best_area_over_random": curve.area_over_random,
-        "best_oracle_area_share": curve.oracle_share,
+        axis: None if line is None else {mark_key(m): float(line[n_escalated(len(order), m)]) for m in marks}
+        for axis, line in lines.items()
     }
 
 
-def _slice(one: Slice) -> dict[str, Any]:
-    return {**dataclasses.asdict(one), "ci95": _pair(one.ci95), "small_accuracy": one.small_accuracy}
-
-
-def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:
-    if comparison is None:
-        return None
-    found = _difference(comparison.difference) or {}
-    more = {"p_holm": comparison.p_holm, "p_delong": comparison.p_delong, "verdict": comparison.verdict}
-    return {**found, **more}
-
-
-def _difference(difference: Difference | None) -> dict[str, Any] | None:
-    if difference is None:
-        return None
-    bounds = [difference.low, difference.high]
-    return {"value": difference.value, "ci95": bounds, "p": difference.p, "verdict": difference.verdict}
-
-
-def _pair(bounds: tuple[float, float] | None) -> list[float] | None:
-    return None if bounds is None else list(bounds)
+def _hybrid(analysis: Analysis) -> Hybrid:
+    curve, resampled = analysis.curves[analysis.best], analysis.resampled
+    return Hybrid(
+        small_accuracy=curve.small_accuracy,
+        small_accuracy_ci95=percentile_interval(resampled.small),
+        large_accuracy=curve.large_accuracy,
+        large_accuracy_ci95=None if resampled.large is None else percentile_interval(resampled.large),
+        large_accuracy_null_reason=NO_LARGE if curve.large_accuracy is None else None,
+        best=analysis.name_of_best,
+        best_accuracy_at=curve.accuracy_at,
+        random_accuracy_at={mark_key(mark): float(curve.random[mark]) for mark in MARKS},
+        oracle_accuracy_at={mark_key(mark): number(float(curve.oracle[mark])) for mark in MARKS},
+        best_area_over_random=curve.area_over_random,
+        best_oracle_area_share=curve.oracle_share,
+    )

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 
 from relope.evaluate.numbers.analysis import Analysis
-from relope.evaluate.numbers.costs import Axis
+from relope.evaluate.numbers.costs import Axis, Costs
 from relope.evaluate.numbers.routing import PERCENTS, escalation_order, n_escalated
 from relope.evaluate.pages.panels import end_labels, panels
 from relope.evaluate.pages.routing_figures import emphasised
@@ -17,43 +18,39 @@ if TYPE_CHECKING:
 LABELS: dict[Axis, str] = {"dollars": "$ per 1,000 queries", "latency": "mean seconds a query"}
 
 
-def cost_curves(analysis: Analysis) -> str:
-    """Draw a panel for each axis that is known; nothing when none is, or the large model was not run."""
+def cost_curves(analysis: Analysis) -> Markup | None:
+    """Draw a panel for each axis that is known; None when none is, or the large model was not run."""
     costs = analysis.inputs.costs
     if costs is None or analysis.inputs.large_correct is None:
-        return ""
+        return None
     order = escalation_order(analysis.inputs.scores[analysis.best], analysis.inputs.seed)
     known: list[Axis] = [axis for axis in LABELS if costs.along(axis, analysis.name_of_best, order) is not None]
     if not known:
-        return ""
+        return None
 
-    def paint(axes: "Axes", place: int, pixels: int) -> None:
-        _panel(axes, analysis, known[place], pixels)
+    def paint(axes: "Axes", index: int, pixels: int) -> None:
+        _panel(axes, analysis, costs, known[index], pixels)
 
     text = f"Accuracy of the system against {' and '.join(LABELS[axis] for axis in known)}."
     return panels("costs", text, len(known), 2, 140, paint)
 
 
-def _panel(axes: "Axes", analysis: Analysis, axis: Axis, pixels: int) -> None:
-    costs = analysis.inputs.costs
-    if costs is None:
-        return
+def _panel(axes: "Axes", analysis: Analysis, costs: Costs, axis: Axis, pixels: int) -> None:
     n, factor = len(analysis.inputs.correct), 1000 if axis == "dollars" else 1
-    places = np.array([n_escalated(n, percent) for percent in PERCENTS])
+    escalated = np.array([n_escalated(n, percent) for percent in PERCENTS])
     ends = []
-    for number, place in enumerate(emphasised(analysis)):
-        order = escalation_order(analysis.inputs.scores[place], analysis.inputs.seed)
-        line = costs.along(axis, analysis.inputs.methods[place].name, order)
+    for index, colour in zip(emphasised(analysis), SERIES, strict=False):
+        name, best = analysis.inputs.methods[index].name, index == analysis.best
+        line = costs.along(axis, name, escalation_order(analysis.inputs.scores[index], analysis.inputs.seed))
         if line is None:
             continue
-        x, y = factor * line[places], 100 * analysis.curves[place].accuracy
-        axes.plot(x, y, color=SERIES[number], linewidth=3 if place == analysis.best else 1.8)
-        name = analysis.inputs.methods[place].name
-        ends.append((name, float(y[50]), SERIES[number], place == analysis.best))
-        if place == analysis.best:
+        x, y = factor * line[escalated], 100 * analysis.curves[index].accuracy
+        axes.plot(x, y, color=colour, linewidth=3 if best else 1.8)
+        ends.append((name, float(y[50]), colour, best))
+        if best:
             both = (costs.small[axis], costs.large[axis])
-            blind = [factor * float(np.mean(cost)) for cost in both if cost is not None]
-            axes.plot(blind, y[[0, -1]], color=MUTED, linewidth=1.2, dashes=(6, 4))
+            random = [factor * float(np.mean(cost)) for cost in both if cost is not None]
+            axes.plot(random, y[[0, -1]], color=MUTED, linewidth=1.2, dashes=(6, 4))
     axes.set_xlabel(LABELS[axis])
     axes.yaxis.set_major_formatter("{x:g} %")
     axes.set_title("accuracy of the whole system", pad=10, fontsize=13)

@@ -1,7 +1,6 @@
 """Questions the best router was surest about: kept rightly, kept wrongly, escalated."""
 
 import base64
-import html
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,29 @@ if TYPE_CHECKING:
 
 EACH = 6
 SIDE = 96
-"""Pixels of a picture's longer side."""
+"""Pixels of an image's longer side."""
 
 LONGEST = 110
 """Characters of a question or answer that are shown."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A question with its image, as a data URI.
+
+    Attributes:
+        image: None when there is none.
+        correct: whether the small model's answer is right.
+        large_correct: None when the large model was not run.
+    """
+
+    image: str | None
+    question: str
+    response: str
+    correct: bool
+    answers: str
+    large_correct: bool | None
+    score: float
 
 
 @dataclass(frozen=True)
@@ -30,7 +48,7 @@ class Shelf:
 
     title: str
     explanation: str
-    places: tuple[int, ...]
+    cards: list[Card]
 
 
 def shelves(analysis: Analysis) -> list[Shelf]:
@@ -38,63 +56,45 @@ def shelves(analysis: Analysis) -> list[Shelf]:
     order = escalation_order(analysis.inputs.scores[analysis.best], analysis.inputs.seed)
     cut = n_escalated(len(order), SHOWN)
     kept, correct = order[cut:][::-1], analysis.inputs.correct
-    return [
-        Shelf("Kept, and right", "Highest scores among the right answers.", _first(analysis, kept[correct[kept]])),
-        Shelf(
+    rows = [
+        ("Kept, and right", "Highest scores among the right answers.", kept[correct[kept]]),
+        (
             "Kept, but wrong",
             "Highest scores among the wrong answers: the router's worst mistakes.",
-            _first(analysis, kept[~correct[kept]]),
+            kept[~correct[kept]],
         ),
-        Shelf(
-            "Escalated",
-            f"Lowest scores of all: first to leave when {SHOWN} % are escalated.",
-            _first(analysis, order[:cut]),
-        ),
+        ("Escalated", f"Lowest scores of all: first to leave when {SHOWN} % are escalated.", order[:cut]),
+    ]
+    return [
+        Shelf(title, explanation, [_card(analysis, index) for index in _first(analysis, indices)])
+        for title, explanation, indices in rows
     ]
 
 
-def _first(analysis: Analysis, places: Ints) -> tuple[int, ...]:
-    groups = analysis.inputs.groups[places]
-    _, first = np.unique(groups, return_index=True)
-    return tuple(int(place) for place in places[np.sort(first)][:EACH])
+def _first(analysis: Analysis, indices: Ints) -> list[int]:
+    _, first = np.unique(analysis.inputs.groups[indices], return_index=True)
+    return [int(index) for index in indices[np.sort(first)][:EACH]]
 
 
-def gallery(analysis: Analysis) -> str:
-    """Return the three shelves as HTML."""
-    return "".join(_shelf(analysis, shelf) for shelf in shelves(analysis))
-
-
-def _shelf(analysis: Analysis, shelf: Shelf) -> str:
-    cards = "".join(_card(analysis, place) for place in shelf.places)
-    body = f'<div class="cards">{cards}</div>' if cards else '<p class="muted">There are none.</p>'
-    return f'<h3>{shelf.title}</h3><p class="muted">{shelf.explanation}</p>{body}'
-
-
-def _card(analysis: Analysis, place: int) -> str:
+def _card(analysis: Analysis, index: int) -> Card:
     inputs = analysis.inputs
-    row = inputs.labels.row(place, named=True)
-    image = inputs.pictures(row["id"])
-    picture = _picture(image) if image is not None else '<div class="none">no picture</div>'
-    facts = [
-        ("said", f"{html.escape(shorten(row['response']))} {_mark(row['correct'])}"),
-        ("gold", html.escape(shorten(" / ".join(_spelt(row, answer) for answer in row["answers"] or [])))),
-        ("score", f"{inputs.scores[analysis.best][place]:.3f}"),
-    ]
-    if inputs.large_correct is not None:
-        facts.insert(2, ("large", _mark(bool(inputs.large_correct[place]))))
-    listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
-    question = html.escape(shorten(row["question"]))
-    return f'<div class="card">{picture}<div class="q">{question}</div><dl>{listed}</dl></div>'
+    row = inputs.labels.row(index, named=True)
+    image = inputs.images(row["id"])
+    return Card(
+        image=None if image is None else _data_uri(image),
+        question=shorten(row["question"]),
+        response=shorten(row["response"]),
+        correct=row["correct"],
+        answers=shorten(" / ".join(_spelt(row, answer) for answer in row["answers"] or [])),
+        large_correct=None if inputs.large_correct is None else bool(inputs.large_correct[index]),
+        score=float(inputs.scores[analysis.best][index]),
+    )
 
 
 def _spelt(row: dict[str, Any], answer: str) -> str:
     """Return a gold answer, an option letter with its text."""
-    choices, place = row.get("choices") or [], ord(answer) - ord("A") if len(answer) == 1 else -1
-    return f"{answer} ({choices[place]})" if 0 <= place < len(choices) else answer
-
-
-def _mark(right: bool) -> str:
-    return '<span class="yes">✓</span>' if right else '<span class="no">✗</span>'
+    choices, number = row.get("choices") or [], ord(answer) - ord("A") if len(answer) == 1 else -1
+    return f"{answer} ({choices[number]})" if 0 <= number < len(choices) else answer
 
 
 def shorten(text: str | None) -> str:
@@ -103,10 +103,9 @@ def shorten(text: str | None) -> str:
     return line if len(line) <= LONGEST else line[: LONGEST - 1].rstrip() + "…"
 
 
-def _picture(image: "Image") -> str:
+def _data_uri(image: "Image") -> str:
     small = image.convert("RGB")
     small.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     small.save(buffer, format="PNG", optimize=True)
-    code = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{code}" width="{SIDE}" height="{SIDE}" alt="the question\'s picture">'
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from relope.evaluate.pages.svg import INK, WIDTH, add_panel, draw, spread
 
 if TYPE_CHECKING:
@@ -15,22 +17,22 @@ LABEL_ROOM = 128
 GAP = 16
 
 Paint = Callable[["Axes", int, int], None]
-"""Draws panel ``place``; the last argument is the pixels of its height."""
+"""Draws the panel of an index; the last argument is the pixels of its height."""
 
 
-def panels(name: str, description: str, n: int, columns: int, label_room: int, paint: Paint) -> str:
+def panels(name: str, description: str, n: int, columns: int, label_room: int, paint: Paint) -> Markup:
     """Draw n panels in rows of so many columns, with room for labels on the right of each."""
     across = min(n, columns)
     rows = math.ceil(n / across)
     height = rows * PANEL_HEIGHT
 
     def fill(figure: "Figure") -> None:
-        for place in range(n):
-            row, column = divmod(place, across)
+        for index in range(n):
+            row, column = divmod(index, across)
             width = WIDTH / across
             left, right = column * width + 56, WIDTH - (column + 1) * width + label_room
             axes = add_panel(figure, left, height - (row + 1) * PANEL_HEIGHT + 50, right, row * PANEL_HEIGHT + 34)
-            paint(axes, place, PANEL_HEIGHT - 84)
+            paint(axes, index, PANEL_HEIGHT - 84)
 
     return draw(name, description, height, fill)
 
@@ -51,10 +53,20 @@ def end_labels(axes: "Axes", ends: Sequence[tuple[str, float, str, bool]], pixel
     for (name, _, colour, strong), want, y in zip(ends, wanted, spread(wanted, GAP, 0, pixels), strict=True):
         start = want if leaders else y
         axes.plot(
-            [1 + 2 / width, 1 + 10 / width, 1 + 18 / width], [start / pixels, y / pixels, y / pixels], color=colour,
-            linewidth=1.2, transform=axes.transAxes, clip_on=False,
-        )  # fmt: skip
+            [1 + 2 / width, 1 + 10 / width, 1 + 18 / width],
+            [start / pixels, y / pixels, y / pixels],
+            color=colour,
+            linewidth=1.2,
+            transform=axes.transAxes,
+            clip_on=False,
+        )
         axes.text(
-            1 + 22 / width, y / pixels, name, transform=axes.transAxes, verticalalignment="center_baseline",
-            fontsize=12, color=INK, weight="bold" if strong else "normal",
-        )  # fmt: skip
+            1 + 22 / width,
+            y / pixels,
+            name,
+            transform=axes.transAxes,
+            verticalalignment="center_baseline",
+            fontsize=12,
+            color=INK,
+            weight="bold" if strong else "normal",
+        )

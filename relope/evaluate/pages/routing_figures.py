@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from relope.evaluate.numbers.analysis import Analysis
 from relope.evaluate.numbers.inputs import BASELINE
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 20
-"""Percent escalated that the first picture points at."""
+"""Percent escalated that the first figure points at."""
 
 LABELLED_TO = 50
 """Percent at which the curves of all methods are labelled: beyond it they run together again."""
@@ -24,13 +25,13 @@ LABELLED_TO = 50
 LABEL_GAP = 17
 
 
-def best_curve(analysis: Analysis) -> str:
-    """Draw the best method's curve between blind escalation and the oracle."""
+def best_curve(analysis: Analysis) -> Markup:
+    """Draw the best method's curve between random escalation and the oracle."""
     curve = analysis.curves[analysis.best]
     name = analysis.name_of_best
     description = (
         f"Accuracy against the share of questions escalated. {name} reaches {percent(_at(curve.accuracy, SHOWN))} "
-        f"at {SHOWN} %, blind escalation {percent(_at(curve.random, SHOWN))}."
+        f"at {SHOWN} %, random escalation {percent(_at(curve.random, SHOWN))}."
     )
 
     def paint(figure: "Figure") -> None:
@@ -47,6 +48,11 @@ def best_curve(analysis: Analysis) -> str:
         _call_out(axes, curve, name)
 
     return draw("best", description, 380, paint)
+
+
+def chosen(curve: RoutingCurve) -> str:
+    """Return what a curve's order decides: who is escalated, or without a large model who is selected."""
+    return "escalation" if curve.kind == "system" else "selection"
 
 
 def _at(line: Floats, at: int) -> float | None:
@@ -97,22 +103,35 @@ def _call_out(axes: "Axes", curve: RoutingCurve, name: str) -> None:
     top = peak if np.isfinite(peak) else high - 20 * step
     axes.text(58, min(top + 7 * step, high - 14 * step), "oracle: knows every answer beforehand", color=MUTED)
     at = 76 if curve.kind == "system" else 70
-    axes.text(at, 100 * curve.random[at] - 24 * step, "blind: picked at random", color=MUTED)
+    axes.text(
+        at,
+        100 * curve.random[at] - 24 * step,
+        f"random {chosen(curve)}",
+        color=MUTED,
+    )
     if best is None or random is None:
         return
     floor = 100 * min(best, random, float(curve.random[40]))
     y = max(floor - 62 * step, low + 26 * step)
     axes.annotate(
-        "", xy=(SHOWN, 100 * best - 6 * step), xytext=(27, y + 20 * step),
-        arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 1, "shrinkA": 0, "shrinkB": 2,
-                    "connectionstyle": "angle3,angleA=0,angleB=90"},
-    )  # fmt: skip
+        "",
+        xy=(SHOWN, 100 * best - 6 * step),
+        xytext=(27, y + 20 * step),
+        arrowprops={
+            "arrowstyle": "-",
+            "color": INK,
+            "linewidth": 1,
+            "shrinkA": 0,
+            "shrinkB": 2,
+            "connectionstyle": "angle3,angleA=0,angleB=90",
+        },
+    )
     axes.text(28, y + 15 * step, f"{name}, {SHOWN} %: {percent(best)}", weight="bold")
-    axes.text(28, y - 4 * step, f"blind {percent(random)}, a lead of {points(best - random)}", color=MUTED)
+    axes.text(28, y - 4 * step, f"random {percent(random)}, a lead of {points(best - random)}", color=MUTED)
 
 
-def all_curves(analysis: Analysis) -> str:
-    """Draw every method: accuracy over the whole range, and the lead over blind escalation."""
+def all_curves(analysis: Analysis) -> Markup:
+    """Draw every method: accuracy over the whole range, and the lead over random escalation."""
 
     height = max(400, 110 + LABEL_GAP * len(analysis.ranked))
 
@@ -120,16 +139,16 @@ def all_curves(analysis: Analysis) -> str:
         system = analysis.curves[0].kind == "system"
         left = add_panel(figure, 52, 46, 548, 34)
         right = add_panel(figure, 478, 46, 170, 34)
-        for place in reversed(analysis.ranked):
-            curve = analysis.curves[place]
-            shown, style = _steady(analysis, curve), _style(analysis, place)
+        for index in reversed(analysis.ranked):
+            curve = analysis.curves[index]
+            shown, style = _steady(analysis, curve), _style(analysis, index)
             left.plot(100 * curve.ratios[shown], 100 * curve.accuracy[shown], **style)
             lead = 100 * (curve.accuracy - curve.random)[: LABELLED_TO + 1]
             right.plot(100 * curve.ratios[: LABELLED_TO + 1], lead, **style)
         left.plot(100 * analysis.curves[0].ratios, 100 * analysis.curves[0].random, color=MUTED, dashes=(6, 4))
         right.axhline(0, color=MUTED, dashes=(6, 4))
         left.set_title("accuracy of the whole system" if system else "accuracy on the questions kept", pad=14)
-        right.set_title(f"lead over blind {'escalation' if system else 'selection'}, in accuracy points", pad=14)
+        right.set_title(f"lead over random {chosen(analysis.curves[0])}, in accuracy points", pad=14)
         for axes, end in ((left, 100), (right, LABELLED_TO)):
             axes.set_xlim(0, end)
             axes.set_xticks(range(0, end + 1, end // 5))
@@ -139,23 +158,23 @@ def all_curves(analysis: Analysis) -> str:
         right.yaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
         _end_labels(right, analysis, height)
 
-    return draw("all", "Routing curves of all methods, and their lead over blind escalation.", height, paint)
+    return draw("all", "Routing curves of all methods, and their lead over random escalation.", height, paint)
 
 
 def emphasised(analysis: Analysis) -> list[int]:
-    """Return the places drawn in colour: the best first, the baseline among them."""
-    kept = [place for place in analysis.ranked if not analysis.inputs.methods[place].is_control]
+    """Return the indices drawn in colour: the best first, the baseline among them."""
+    kept = [index for index in analysis.ranked if not analysis.inputs.methods[index].is_control]
     chosen = kept[: len(SERIES)]
     if analysis.baseline is not None and analysis.baseline in kept[len(SERIES) :]:
         chosen[-1] = analysis.baseline
     return chosen
 
 
-def _style(analysis: Analysis, place: int) -> "dict[str, Any]":
+def _style(analysis: Analysis, index: int) -> "dict[str, Any]":
     chosen = emphasised(analysis)
-    if place in chosen:
-        return {"color": SERIES[chosen.index(place)], "linewidth": 3.0 if place == analysis.best else 2.0}
-    control = analysis.inputs.methods[place].is_control
+    if index in chosen:
+        return {"color": SERIES[chosen.index(index)], "linewidth": 3.0 if index == analysis.best else 2.0}
+    control = analysis.inputs.methods[index].is_control
     return {"color": GREY, "linewidth": 1.5, "linestyle": "dotted" if control else "solid"}
 
 
@@ -165,18 +184,26 @@ def _end_labels(axes: "Axes", analysis: Analysis, height: int) -> None:
     axes.set_ylim(low, high)
     pixels = height * axes.get_position().height
     leads = [100 * float((curve.accuracy - curve.random)[LABELLED_TO]) for curve in analysis.curves]
-    places = [place for place in analysis.ranked if np.isfinite(leads[place])]
-    wanted = [(leads[place] - low) / (high - low) * pixels for place in places]
-    for place, want, y in zip(places, wanted, spread(wanted, LABEL_GAP, 0, pixels), strict=True):
-        style = _style(analysis, place)
+    indices = [index for index in analysis.ranked if np.isfinite(leads[index])]
+    wanted = [(leads[index] - low) / (high - low) * pixels for index in indices]
+    for index, want, y in zip(indices, wanted, spread(wanted, LABEL_GAP, 0, pixels), strict=True):
+        style = _style(analysis, index)
         middle = y / pixels
         axes.plot(
-            [1.0, 1.035, 1.07], [want / pixels, middle, middle],
-            transform=axes.transAxes, clip_on=False, **{**style, "linewidth": 1.5},
-        )  # fmt: skip
-        method = analysis.inputs.methods[place]
-        strong = place == analysis.best or method.name == BASELINE
+            [1.0, 1.035, 1.07],
+            [want / pixels, middle, middle],
+            transform=axes.transAxes,
+            clip_on=False,
+            **{**style, "linewidth": 1.5},
+        )
+        method = analysis.inputs.methods[index]
+        strong = index == analysis.best or method.name == BASELINE
         axes.text(
-            1.085, middle, method.name, transform=axes.transAxes, verticalalignment="center_baseline",
-            color=INK if place in emphasised(analysis) else MUTED, weight="bold" if strong else "normal",
-        )  # fmt: skip
+            1.085,
+            middle,
+            method.name,
+            transform=axes.transAxes,
+            verticalalignment="center_baseline",
+            color=INK if index in emphasised(analysis) else MUTED,
+            weight="bold" if strong else "normal",
+        )

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 
 from relope.evaluate.numbers.analysis import Analysis
 from relope.evaluate.numbers.metrics import Floats, reliability
@@ -18,37 +19,37 @@ N_BARS = 25
 RIGHT, WRONG = SERIES[0], SERIES[1]
 
 
-def threshold(analysis: Analysis, place: int) -> float:
+def threshold(analysis: Analysis, index: int) -> float:
     """Return the lowest score that is still kept when 20 % are escalated."""
-    scores = analysis.inputs.scores[place]
+    scores = analysis.inputs.scores[index]
     order = escalation_order(scores, analysis.inputs.seed)
     return float(scores[order[min(n_escalated(len(order), SHOWN), len(order) - 1)]])
 
 
-def histograms(analysis: Analysis) -> str:
+def histograms(analysis: Analysis) -> Markup:
     """Draw the scores of the best method, and of the baseline beside it."""
-    places = [analysis.best]
+    shown = [analysis.best]
     if analysis.baseline is not None and analysis.baseline != analysis.best:
-        places.append(analysis.baseline)
+        shown.append(analysis.baseline)
 
     def paint(figure: "Figure") -> None:
-        width = WIDTH // len(places)
-        counts = [_counts(analysis, place) for place in places]
+        width = WIDTH // len(shown)
+        counts = [_counts(analysis, index) for index in shown]
         reach = 1.32 * max(float(both.max()) for both in counts)
-        for panel, (place, both) in enumerate(zip(places, counts, strict=True)):
+        for panel, (index, both) in enumerate(zip(shown, counts, strict=True)):
             axes = add_panel(figure, 56 + panel * width, 46, WIDTH - (panel + 1) * width + 20, 34)
-            _histogram(axes, both, threshold(analysis, place))
+            _histogram(axes, both, threshold(analysis, index))
             axes.set_ylim(-reach, reach)
-            axes.set_title(analysis.inputs.methods[place].name, pad=14, weight="bold")
+            axes.set_title(analysis.inputs.methods[index].name, pad=14, weight="bold")
             if panel == 0:
                 axes.set_ylabel("questions")
 
-    names = " and ".join(analysis.inputs.methods[place].name for place in places)
+    names = " and ".join(analysis.inputs.methods[index].name for index in shown)
     return draw("histograms", f"Scores of {names}, right answers upwards, wrong ones downwards.", 360, paint)
 
 
-def _counts(analysis: Analysis, place: int) -> Floats:
-    scores, correct = analysis.inputs.scores[place], analysis.inputs.correct
+def _counts(analysis: Analysis, index: int) -> Floats:
+    scores, correct = analysis.inputs.scores[index], analysis.inputs.correct
     both = [np.histogram(scores[side], bins=N_BARS, range=(0, 1))[0] for side in (correct, ~correct)]
     return np.array(both, dtype=np.float64)
 
@@ -65,17 +66,26 @@ def _histogram(axes: "Axes", both: Floats, cut: float) -> None:
     early = cut < 0.5
     for text, y in (("answered rightly", 0.93), ("answered wrongly", 0.03)):
         axes.text(
-            0.99 if early else 0.01, y, text, transform=axes.transAxes, weight="bold",
-            horizontalalignment="right" if early else "left", verticalalignment="top" if y > 0.5 else "bottom",
-        )  # fmt: skip
+            0.99 if early else 0.01,
+            y,
+            text,
+            transform=axes.transAxes,
+            weight="bold",
+            horizontalalignment="right" if early else "left",
+            verticalalignment="top" if y > 0.5 else "bottom",
+        )
     axes.text(
-        cut + (0.012 if early else -0.012), 0.995, f"← {SHOWN} % escalated",
-        transform=axes.get_xaxis_transform(), color=MUTED, verticalalignment="top",
+        cut + (0.012 if early else -0.012),
+        0.995,
+        f"← {SHOWN} % escalated",
+        transform=axes.get_xaxis_transform(),
+        color=MUTED,
+        verticalalignment="top",
         horizontalalignment="left" if early else "right",
-    )  # fmt: skip
+    )
 
 
-def reliability_diagrams(analysis: Analysis) -> str:
+def reliability_diagrams(analysis: Analysis) -> Markup:
     """Draw predicted against observed accuracy of the best method, before and after calibration."""
     name = analysis.name_of_best
     panels = [
@@ -98,10 +108,10 @@ def reliability_diagrams(analysis: Analysis) -> str:
 def _reliability(axes: "Axes", analysis: Analysis, scores: Floats) -> None:
     filled = reliability(analysis.inputs.correct, scores)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.5, dashes=(6, 4))
-    for one in filled:
-        low, high = wilson(one.accuracy, one.n)
-        axes.plot([one.score, one.score], [low, high], color=SERIES[0], linewidth=1.5)
-    axes.plot([one.score for one in filled], [one.accuracy for one in filled], color=SERIES[0], marker="o")
+    for filled_bin in filled:
+        low, high = wilson(filled_bin.accuracy, filled_bin.n)
+        axes.plot([filled_bin.score, filled_bin.score], [low, high], color=SERIES[0], linewidth=1.5)
+    axes.plot([each.score for each in filled], [each.accuracy for each in filled], color=SERIES[0], marker="o")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="score: predicted P(correct)")
     axes.text(0.98, 0.05, "dashed: as predicted", color=MUTED, horizontalalignment="right")
 

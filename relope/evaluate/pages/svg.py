@@ -3,11 +3,12 @@
 Colours are drawn as sentinel values and replaced by CSS variables; text stays text.
 """
 
-import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ VARIABLES = {
     GRID: "var(--grid)",
     PAPER: "var(--paper)",
     GREY: "var(--grey)",
-    **{colour: f"var(--s{place})" for place, colour in enumerate(SERIES, 1)},
+    **{colour: f"var(--s{number})" for number, colour in enumerate(SERIES, 1)},
 }
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -53,21 +54,20 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def draw(name: str, description: str, height: int, paint: "Callable[[Figure], None]", width: int = WIDTH) -> str:
+def draw(name: str, description: str, height: int, paint: "Callable[[Figure], None]") -> Markup:
     """Return a figure as an ``<svg>`` element; its unit is one CSS pixel.
 
     Args:
         name: prefix of every id, unique on the page.
-        description: what the picture shows, for those who cannot see it.
+        description: what the figure shows, for those who cannot see it.
         height: in pixels.
         paint: draws on the empty figure with the sentinel colours.
-        width: in pixels.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
         paint(figure)
         return _to_svg(figure, name, description)
 
@@ -79,7 +79,7 @@ def add_panel(figure: "Figure", left: float, bottom: float, right: float, top: f
     return axes
 
 
-def _to_svg(figure: "Figure", name: str, description: str) -> str:
+def _to_svg(figure: "Figure", name: str, description: str) -> Markup:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -91,8 +91,8 @@ def _to_svg(figure: "Figure", name: str, description: str) -> str:
     text = re.sub(r"font: ([^;\"']*?)(\d+(?:\.\d+)?)px [^;\"]*", _font, text)
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, variable)
-    label = f'class="figure" role="img" aria-label="{html.escape(description)}"'
-    return re.sub(r'<svg width="[^"]*" height="[^"]*"', f"<svg {label}", text, count=1).replace(' version="1.1"', "")
+    text = re.sub(r'<svg width="[^"]*" height="[^"]*"', "", text, count=1).replace(' version="1.1"', "")
+    return Markup('<svg class="figure" role="img" aria-label="{}"').format(description) + Markup(text)
 
 
 def _font(match: re.Match[str]) -> str:
@@ -100,27 +100,26 @@ def _font(match: re.Match[str]) -> str:
     return f"{weight}font-size: {match[2]}px"
 
 
-def spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Move positions as little as needed so that neighbours are at least ``gap`` apart.
 
     Positions stay within [low, high] as long as there is room. Runs that touch are merged and
     centred on the mean of what they wanted.
     """
-    order = sorted(range(len(wanted)), key=lambda place: wanted[place])
     runs: list[list[int]] = []
 
     def start(run: list[int]) -> float:
-        middle = sum(wanted[place] for place in run) / len(run)
+        middle = sum(wanted[index] for index in run) / len(run)
         length = gap * (len(run) - 1)
         return max(low, min(middle - length / 2, high - length))
 
-    for place in order:
-        runs.append([place])
+    for index in sorted(range(len(wanted)), key=lambda index: wanted[index]):
+        runs.append([index])
         while len(runs) > 1 and start(runs[-2]) + gap * len(runs[-2]) > start(runs[-1]):
             last = runs.pop()
             runs[-1].extend(last)
-    placed = [0.0] * len(wanted)
+    moved = [0.0] * len(wanted)
     for run in runs:
-        for step, place in enumerate(run):
-            placed[place] = start(run) + gap * step
-    return placed
+        for step, index in enumerate(run):
+            moved[index] = start(run) + gap * step
+    return moved

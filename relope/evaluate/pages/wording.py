@@ -1,18 +1,17 @@
-"""How numbers and findings are put into words; everything returned is plain text, not HTML."""
+"""How numbers are put into words; everything returned is plain text, not HTML."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from relope.evaluate.numbers.inputs import BASELINE
+from relope.evaluate.numbers.records import MethodRow
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EM DASH}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"
+NBSP = "\N{NO-BREAK SPACE}"
 RANGE = "\N{EN DASH}"
-
-Json = dict[str, Any]
-Writer = Callable[[float], str]
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -35,19 +34,19 @@ def points(share: float, digits: int = 1) -> str:
     return f"{signed(100 * share, digits)} points"
 
 
-def between(bounds: list[float] | None, digits: int = 3) -> str:
+def between(bounds: Sequence[float] | None, digits: int = 3) -> str:
     """Write an interval of numbers between 0 and 1."""
     return DASH if bounds is None else f"{bounds[0]:.{digits}f}{RANGE}{bounds[1]:.{digits}f}"
 
 
-def between_percent(bounds: list[float] | None, digits: int = 1) -> str:
+def between_percent(bounds: Sequence[float] | None, digits: int = 1) -> str:
     """Write an interval of shares as percent."""
     if bounds is None:
         return DASH
     return f"{100 * bounds[0]:.{digits}f}{RANGE}{100 * bounds[1]:.{digits}f}{NARROW}%"
 
 
-def between_signed(bounds: list[float], digits: int = 3) -> str:
+def between_signed(bounds: Sequence[float], digits: int = 3) -> str:
     """Write an interval of differences."""
     return f"{signed(bounds[0], digits)} to {signed(bounds[1], digits)}"
 
@@ -81,7 +80,7 @@ def size(n_bytes: float | None) -> str:
     return f"{n_bytes:.0f} B" if n_bytes else "nothing"
 
 
-def listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Join names as a sentence does."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
@@ -103,62 +102,8 @@ def _nested(value: Any) -> str:
     )
 
 
-def verdict(method: Json) -> str:
+def verdict(method: MethodRow) -> str:
     """Say how a method compares with the baseline."""
-    if method["method"] == BASELINE:
+    if method.method == BASELINE:
         return "baseline"
-    difference = method["difference_to_probe"]
-    return DASH if difference is None else str(difference["verdict"])
-
-
-def finding(report: Json) -> list[str]:
-    """Say in a few sentences what the comparison shows, and what it does not."""
-    rows = {row["method"]: row for row in report["methods"]}
-    best = rows[report["best"]]
-    if best["auc"] is None:
-        return [f"No method can be ranked: {best['auc_null_reason']}."]
-    return [_comparison(report, rows, best), *_controls(report, best)]
-
-
-def _comparison(report: Json, rows: dict[str, Json], best: Json) -> str:
-    lead = f"The best AUC here is {fraction(best['auc'])} ({best['method']}"
-    baseline = rows.get(BASELINE)
-    if baseline is None:
-        return f"{lead}); {BASELINE} was not run, so nothing is compared with it."
-    others = [row for row in rows.values() if row["difference_to_probe"] and not row["is_control"]]
-    if not others:
-        return f"{lead}); there is no other method to compare it with."
-    higher = [row["method"] for row in others if row["difference_to_probe"]["verdict"] == "higher"]
-    if best["method"] in higher:
-        gap = best["difference_to_probe"]
-        more = [name for name in higher if name != best["method"]]
-        also = f" Also higher than {BASELINE}: {listed(more)}." if more else ""
-        return (
-            f"{lead}): {signed(gap['value'])} over {BASELINE}, paired 95 % interval "
-            f"{between_signed(gap['ci95'])}.{also}"
-        )
-    if any(row["difference_to_probe"]["verdict"] != "no difference shown" for row in others):
-        tail = f"no method is shown to be better than {BASELINE}; some are shown to be worse."
-    else:
-        tail = f"no difference to {BASELINE} is shown (paired, corrected for the number of methods)."
-    if best is baseline:
-        return f"{lead}); {tail}"
-    low, high = baseline["ci95"]
-    inside = "within" if low <= best["auc"] <= high else "outside"
-    return f"{lead}), {inside} the interval of {BASELINE} ({between(baseline['ci95'])}); {tail}"
-
-
-def _controls(report: Json, best: Json) -> list[str]:
-    controls = [row for row in report["methods"] if row["is_control"] and row["auc"] is not None]
-    if not controls:
-        return []
-    top = max(controls, key=lambda row: float(row["auc"]))
-    gap = top["best_over_control"]
-    if best["is_control"] or gap is None:
-        return []
-    reach = f"The control {top['method']}, which looks at no hidden state, reaches an AUC of {fraction(top['auc'])}"
-    bounds = between_signed(gap["ci95"])
-    lead = f"{best['method']} differs from it by {signed(gap['value'])} (paired 95 % interval {bounds})"
-    if gap["verdict"] == "higher":
-        return [f"{reach}; {lead}."]
-    return [f"{reach}; {lead}, so the hidden states are not shown to add anything here."]
+    return DASH if method.difference_to_probe is None else method.difference_to_probe.verdict

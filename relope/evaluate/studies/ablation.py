@@ -1,24 +1,102 @@
-"""Figure 3: AUC on inner validation against rank, layer and β, from the tables of `relope sweep`."""
+"""Figure 3: AUC on inner validation against rank, layer and β, from the tables of sweeps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
+from markupsafe import Markup
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.evaluate.numbers.draws import Drawn, mean
-from relope.evaluate.numbers.heldout import HELD, draw_runs, keeps_held
-from relope.evaluate.pages.export import Table, hundred, signed_hundred
-from relope.evaluate.pages.wording import DASH, Json
-from relope.evaluate.studies import figures
+from relope.evaluate.numbers.bootstrap import Interval, ResampledAuc, mean_auc
+from relope.evaluate.numbers.heldout import HELD, keeps_held, resample_runs
+from relope.evaluate.pages.panels import panels as draw_panels
+from relope.evaluate.pages.svg import SERIES
+from relope.evaluate.pages.table import Record, Row, Table, columns, hundred, row, signed_hundred
+from relope.evaluate.pages.wording import DASH
+from relope.evaluate.studies.cells import PAIRED, TINY
 from relope.evaluate.studies.inputs import Study, StudyInputs
-from relope.evaluate.studies.tables import PAIRED, TINY
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NO_SETTING = ("method", "seed", "inner_auc", "best_epoch", "n_epochs", "seconds", "key", "data")
 """Columns of a sweep that are no setting."""
 
 NOT_KEPT = "an older sweep, whose runs do not say what they held out; sweep again"
 ONE_CLASS = "a run held out right or wrong answers only"
+TITLES = {"lora_rank": "LoRA rank", "layer": "layer that is read", "beta": "β, weight of the KL term"}
+SWEEP = "make it with `relope sweep METHOD --store … --grid …`"
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a value of a setting reaches: means over all runs that have it.
+
+    Attributes:
+        auc: on what the runs held out.
+        mean: the same with its resamples, None where the sweep does not say what was held out.
+        gap: to the best value, None for itself.
+        sd_over_seeds: of the means over a seed's runs, None for one seed.
+        n: fewest and most samples that a run held out.
+        groups: image groups that were held out by any run.
+    """
+
+    value: float
+    model: str | None
+    data: str | None
+    sweep: str
+    auc: float
+    mean: ResampledAuc | None
+    gap: ResampledAuc | None
+    runs: int
+    seeds: int
+    sd_over_seeds: float | None
+    n: tuple[int, int] | None
+    groups: int | None
+
+    @property
+    def ci95(self) -> Interval | None:
+        """Return the interval of the AUC."""
+        return None if self.mean is None else self.mean.ci95
+
+    @property
+    def null_reason(self) -> str | None:
+        """Say why there is no interval."""
+        return None if self.ci95 else NOT_KEPT if self.mean is None else ONE_CLASS
+
+    @property
+    def difference(self) -> tuple[float | None, Interval | None]:
+        """Return the difference to the best value, and its interval."""
+        return (None, None) if self.gap is None else (self.gap.known, self.gap.ci95)
+
+    def record(self) -> Record:
+        """Return the numbers as JSON values."""
+        low, high = self.ci95 or (None, None)
+        gap, gap_interval = self.difference
+        gap_low, gap_high = gap_interval or (None, None)
+        fewest, most = self.n or (None, None)
+        return {
+            "value": self.value,
+            "model": self.model,
+            "data": self.data,
+            "sweep": self.sweep,
+            "auc": self.auc,
+            "ci95_low": low,
+            "ci95_high": high,
+            "null_reason": self.null_reason,
+            "difference_to_best": gap,
+            "difference_low": gap_low,
+            "difference_high": gap_high,
+            "runs": self.runs,
+            "seeds": self.seeds,
+            "sd_over_seeds": self.sd_over_seeds,
+            "n": fewest,
+            "n_most": most,
+            "groups": self.groups,
+        }
 
 
 @dataclass(frozen=True)
@@ -27,53 +105,53 @@ class Panel:
 
     method: str
     setting: str
-    points: list[Json]
+    points: list[Point]
 
     @property
     def held(self) -> str:
         """Return how many samples a run held out, "" where it is not known."""
-        sizes = [point[key] for point in self.points for key in ("n", "n_most") if point[key] is not None]
-        return between(min(sizes), max(sizes)) if sizes else ""
+        sizes = [size for point in self.points if point.n for size in point.n]
+        return _between(min(sizes), max(sizes)) if sizes else ""
 
 
 def figure3(inputs: StudyInputs) -> Study:
     """Figure 3: inner validation AUC against rank, layer and β, from sweeps."""
-    panels = []
-    for path in inputs.spec.sweeps:
+    request, panels = inputs.request, []
+    for path in request.sweeps:
         runs = _read_sweep(Path(path))
-        drawn = draw_runs(runs, inputs.spec.bootstrap, inputs.spec.seed) if keeps_held(runs) else None
+        aucs = resample_runs(runs, request.bootstrap, request.seed) if keeps_held(runs) else None
         panels += [
-            Panel(str(runs["method"][0]), setting, _points(runs, setting, drawn, path)) for setting in _varied(runs)
+            Panel(str(runs["method"][0]), setting, _points(runs, setting, aucs, path)) for setting in _varied(runs)
         ]
     if not panels:
         raise InvalidInputError(
-            f"no setting varies in {', '.join(inputs.spec.sweeps)}; sweep one with --grid, e.g. --grid lora_rank=4,16"
+            f"no setting varies in {', '.join(request.sweeps)}",
+            hint="sweep one with --grid, e.g. --grid lora_rank=4,16",
         )
-    figure = figures.ablation_panels([(one.method, one.setting, one.held, one.points) for one in panels])
-    known = any(point["ci95_low"] is not None for one in panels for point in one.points)
+    known = any(point.ci95 for panel in panels for point in panel.points)
     caption = f"Means over the runs of a value{'; bars: 95 % intervals' * known}. A ring marks the highest mean."
-    return Study("Figure 3: ablation", _what(panels), _shows(panels), [_table(panels)], [(figure, caption)])
+    figures = [(_drawn(panels), caption)]
+    return Study("Figure 3: ablation", _what(panels), _shows(panels), [_table(panels)], figures)
 
 
-def between(fewest: int, most: int) -> str:
+def _between(fewest: int, most: int) -> str:
     """Write one number, or two."""
     return f"{fewest:,}" if fewest == most else f"{fewest:,}–{most:,}"
 
 
 def _what(panels: list[Panel]) -> str:
-    points = [point for one in panels for point in one.points]
-    of = [" on ".join(pair) for pair in sorted({(point["model"], point["data"]) for point in points}) if all(pair)]
-    methods = ", ".join(sorted({one.method for one in panels}))
-    fits = sum(point["runs"] for point in points)
-    where = f" of {', '.join(of)}" if of else ""
-    held = sorted({one.held for one in panels} - {""})
+    points = [point for panel in panels for point in panel.points]
+    pairs = sorted({(point.model, point.data) for point in points if point.model and point.data})
+    of = f" of {', '.join(f'{model} on {data}' for model, data in pairs)}" if pairs else ""
+    methods = ", ".join(sorted({panel.method for panel in panels}))
+    held = sorted({panel.held for panel in panels} - {""})
     samples = f", each judged on {' or '.join(held)} samples that it held out" if held else ""
     plural = "s" if len(panels) > 1 else ""
-    return f"{len(panels)} setting{plural} of {methods}{where}: {fits} fits{samples}."
+    return f"{len(panels)} setting{plural} of {methods}{of}: {sum(point.runs for point in points)} fits{samples}."
 
 
 def _shows(panels: list[Panel]) -> str:
-    tiny = any(str(point["model"]).startswith("tiny-") for one in panels for point in one.points)
+    tiny = any(str(point.model).startswith("tiny-") for panel in panels for point in panel.points)
     return (
         "Each fit holds out a part of its training samples, and the AUC is on that part: nothing here has seen the "
         "test split. It is the AUC of the fit's best epoch there, which flatters every value a little. Intervals say "
@@ -83,41 +161,43 @@ def _shows(panels: list[Panel]) -> str:
 
 
 def _table(panels: list[Panel]) -> Table:
-    rows = [
-        [one.method, one.setting, f"{point['value']:g}", hundred(point["auc"], _pair(point, "ci95")),
-         DASH if point["difference_to_best"] is None else
-         signed_hundred(point["difference_to_best"], _pair(point, "difference")),
-         DASH if point["sd_over_seeds"] is None else f"{100 * point['sd_over_seeds']:.1f}",
-         DASH if point["n"] is None else between(point["n"], point["n_most"]), str(point["runs"])]
-        for one in panels for point in one.points
-    ]  # fmt: skip
-    records = [{"method": one.method, "setting": one.setting, **point} for one in panels for point in one.points]
-    columns = ["method", "setting", "value", "inner AUC × 100", "difference to best", "sd over seeds", "n", "runs"]
-    reasons = sorted({str(point["null_reason"]) for one in panels for point in one.points if point["null_reason"]})
+    points = [(panel, point) for panel in panels for point in panel.points]
+    records = [{"method": panel.method, "setting": panel.setting, **point.record()} for panel, point in points]
+    numbers = ["value", "inner AUC × 100", "difference to best", "sd over seeds", "n", "runs"]
+    reasons = sorted({point.null_reason for _, point in points if point.null_reason})
     notes = [
         f"{PAIRED} Whole groups are drawn once for all runs of a sweep.",
         "n: samples that a run held out. sd over seeds: of the means over a seed's runs.",
         *(f"No interval: {reason}." for reason in reasons),
     ]
-    return Table("figure3", "Inner validation AUC by setting", columns, rows, records, 2, notes)
+    named, rows = columns(["method", "setting"], numbers), [_row(panel, point) for panel, point in points]
+    return Table("figure3", "Inner validation AUC by setting", named, rows, records, notes)
 
 
-def _pair(point: Json, key: str) -> tuple[float, float] | None:
-    low, high = point[f"{key}_low"], point[f"{key}_high"]
-    return None if low is None else (low, high)
+def _row(panel: Panel, point: Point) -> Row:
+    return row(
+        panel.method,
+        panel.setting,
+        f"{point.value:g}",
+        hundred(point.auc, point.ci95),
+        signed_hundred(*point.difference),
+        DASH if point.sd_over_seeds is None else f"{100 * point.sd_over_seeds:.1f}",
+        DASH if point.n is None else _between(*point.n),
+        str(point.runs),
+    )
 
 
 def _read_sweep(path: Path) -> pl.DataFrame:
     if not path.is_file():
-        raise NotFoundError(f"{path} does not exist; make it with `relope sweep METHOD --store … --grid …`")
+        raise NotFoundError(f"{path} does not exist", hint=SWEEP)
     try:
         table = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InvalidInputError(f"{path} is no readable Parquet file ({error}); sweep again") from error
+        raise InvalidInputError(f"{path} is no readable Parquet file ({error})", hint=SWEEP) from error
     if lacking := [name for name in ("method", "seed", "inner_auc") if name not in table.columns]:
-        raise InvalidInputError(f"{path} lacks the columns {', '.join(lacking)}; it is no table of `relope sweep`")
+        raise InvalidInputError(f"{path} lacks the columns {', '.join(lacking)}: it is no table of a sweep", hint=SWEEP)
     if table.is_empty():
-        raise InvalidInputError(f"{path} holds no runs; sweep again")
+        raise InvalidInputError(f"{path} holds no runs", hint=SWEEP)
     return table
 
 
@@ -131,37 +211,63 @@ def _varied(table: pl.DataFrame) -> list[str]:
     ]
 
 
-def _points(table: pl.DataFrame, setting: str, drawn: list[Drawn] | None, path: str) -> list[Json]:
-    """Return a record for each value of a setting, smallest first; means over all runs that have it."""
-    table = table.with_row_index("place")
+def _points(table: pl.DataFrame, setting: str, runs: Sequence[ResampledAuc] | None, path: str) -> list[Point]:
+    """Return what each value of a setting reaches, smallest first; means over all runs that have it."""
+    table = table.with_row_index("run")
     parts = [table.filter(pl.col(setting) == value) for value in table[setting].drop_nulls().unique().sort()]
-    means = None if drawn is None else [mean([drawn[place] for place in part["place"]]) for part in parts]
+    means = [None if runs is None else mean_auc([runs[run] for run in part["run"]]) for part in parts]
     aucs = [float(part["inner_auc"].to_numpy().mean()) for part in parts]
-    best = aucs.index(max(aucs))
-    found = []
-    for at, part in enumerate(parts):
-        low, high = (means[at].ci95 if means else None) or (None, None)
-        gap = means[at].minus(means[best]) if means and at != best else None
-        gap_low, gap_high = (gap.ci95 if gap else None) or (None, None)
-        found.append({
-            "value": part[setting][0], "model": _one(part, "model"), "data": _one(part, "dataset"), "sweep": path,
-            "auc": aucs[at], "ci95_low": low, "ci95_high": high,
-            "null_reason": None if low is not None else ONE_CLASS if means else NOT_KEPT,
-            "difference_to_best": gap.known if gap else None, "difference_low": gap_low, "difference_high": gap_high,
+    best = means[aucs.index(max(aucs))]
+    return [
+        Point(
+            value=part[setting][0],
+            model=_first(part, "model"),
+            data=_first(part, "dataset"),
+            sweep=path,
+            auc=auc,
+            mean=mean,
+            gap=None if mean is None or best is None or mean is best else mean.minus(best),
             **_counts(part),
-        })  # fmt: skip
-    return found
+        )
+        for part, mean, auc in zip(parts, means, aucs, strict=True)
+    ]
 
 
-def _counts(part: pl.DataFrame) -> Json:
+def _counts(part: pl.DataFrame) -> dict[str, Any]:
     """Return runs and seeds, the deviation over seeds, and what was held out where the table says so."""
     by_seed = part.group_by("seed").agg(pl.col("inner_auc").mean())["inner_auc"]
     counts = {"runs": len(part), "seeds": len(by_seed), "sd_over_seeds": by_seed.std() if len(by_seed) > 1 else None}
     if not keeps_held(part):
-        return {**counts, "n": None, "n_most": None, "groups": None}
-    groups, sizes = part[next(iter(HELD))], part[next(iter(HELD))].list.len()
-    return {**counts, "n": sizes.min(), "n_most": sizes.max(), "groups": groups.explode().n_unique()}
+        return {**counts, "n": None, "groups": None}
+    groups = part[next(iter(HELD))]
+    sizes = groups.list.len()
+    return {**counts, "n": (sizes.min(), sizes.max()), "groups": groups.explode().n_unique()}
 
 
-def _one(part: pl.DataFrame, column: str) -> str | None:
+def _first(part: pl.DataFrame, column: str) -> str | None:
     return str(part[column][0]) if column in part.columns else None
+
+
+def _drawn(panels: Sequence[Panel]) -> Markup:
+    """Draw one panel a setting: inner AUC against its value."""
+    points = [point for panel in panels for point in panel.points]
+    every = [number for point in points for number in (point.auc, *(point.ci95 or ()))]
+    room = 0.06 * (max(every) - min(every)) or 0.01
+
+    def paint(axes: "Axes", index: int, pixels: int) -> None:
+        panel = panels[index]
+        x, y = np.arange(len(panel.points)), np.array([point.auc for point in panel.points])
+        low, high = np.array([point.ci95 or (np.nan, np.nan) for point in panel.points]).T
+        axes.vlines(x, low, high, color=SERIES[0], linewidth=1.5)
+        axes.plot(x, y, color=SERIES[0], linewidth=2, marker="o", markersize=6)
+        best = int(np.nanargmax(y))
+        axes.plot([best], [y[best]], marker="o", markersize=11, markerfacecolor="none", color=SERIES[0])
+        axes.set_xticks(x, [f"{point.value:g}" for point in panel.points])
+        axes.set_xlim(-0.4, len(panel.points) - 0.6)
+        axes.set_ylim(min(every) - room, max(every) + room)
+        axes.set_xlabel(TITLES.get(panel.setting, panel.setting))
+        axes.yaxis.set_major_formatter("{x:.3f}")
+        axes.set_title(f"{panel.method}: inner AUC{f', n={panel.held}' if panel.held else ''}", pad=10, fontsize=13)
+
+    settings = ", ".join(TITLES.get(panel.setting, panel.setting) for panel in panels)
+    return draw_panels("ablation", f"Inner validation AUC against {settings}.", len(panels), 3, 16, paint)

@@ -1,65 +1,88 @@
 """The paper's tables and figures, put together from several reports."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.persample import find_reports
 from relope.evaluate.pages.export import write_tables
-from relope.evaluate.pages.wording import Json
-from relope.evaluate.studies import ablation, curves
-from relope.evaluate.studies import tables as study_tables
-from relope.evaluate.studies.inputs import Study, StudyInputs
-from relope.evaluate.studies.page import render_study
+from relope.evaluate.pages.render import render
+from relope.evaluate.pages.table import Table
+from relope.evaluate.pages.wording import plain
+from relope.evaluate.studies import ablation, conditions, curves, robustness, tables
+from relope.evaluate.studies.inputs import Study, StudyInputs, StudyName, StudyRequest, StudyResult
 from relope.provenance import versions, write_bytes, write_json
-from relope.spec import StudySpec
 
-FORMAT_VERSION = 1
+STUDY = "study.json"
 
 
-def make_study(spec: StudySpec, out: Path) -> Json:
-    """Write ``study.html``, tables and last ``study.json`` into a folder; return the latter.
+def make_study(request: StudyRequest, out: Path) -> StudyResult:
+    """Write ``study.html``, tables and last ``study.json`` into a folder.
 
     Raises:
         NotFoundError: a folder holds no report, a file does not exist.
         InvalidInputError: the reports do not fit the study.
     """
-    if spec.study == "figure3":
-        if not spec.sweeps:
-            raise InvalidInputError("figure3 needs --sweeps: Parquet files that `relope sweep` wrote")
-        inputs = StudyInputs(spec, [])
-    else:
-        if not spec.reports:
-            raise InvalidInputError(f"{spec.study} needs --reports: folders that `relope evaluate` wrote")
-        inputs = StudyInputs(spec, find_reports(spec.reports))
-    found = MAKERS[spec.study](inputs)
-    result = {
-        "format_version": FORMAT_VERSION,
-        "study": spec.study,
-        "title": found.title,
-        "what": found.what,
-        "shows": found.shows,
-        "tables": [table.to_json() for table in found.tables],
-        "resamples": spec.bootstrap,
-        "seed": spec.seed,
-        "reports": [
-            {"folder": str(one.path), "fingerprint": one.report["provenance"].get("fingerprint")}
-            for one in inputs.reports
-        ],
-        "sweeps": list(spec.sweeps),
-        "versions": versions(),
-    }
-    write_tables(out, found.tables)
-    write_bytes(out / "study.html", render_study(found, result).encode())
-    write_json(out / "study.json", result)
+    inputs = _inputs(request)
+    study = MAKERS[request.study](inputs)
+    reports = [
+        {"folder": str(report.path), "fingerprint": report.report.provenance.get("fingerprint")}
+        for report in inputs.reports
+    ]
+    result = StudyResult(request, study, reports, versions())
+    write_tables(out, study.tables)
+    write_bytes(out / "study.html", render_study(result).encode())
+    write_json(out / STUDY, result.to_json())
     return result
 
 
-MAKERS: dict[str, Callable[[StudyInputs], Study]] = {
-    "table1": study_tables.table1,
-    "table2": study_tables.table2,
-    "table3": study_tables.table3,
-    "table4": study_tables.table4,
+def read_table(folder: Path) -> Table:
+    """Return the main table of the study in a folder; its cells are text alone.
+
+    Raises:
+        InvalidInputError: it holds none, or one that is damaged.
+    """
+    try:
+        return Table.from_json(json.loads((folder / STUDY).read_text(encoding="utf-8"))["tables"][0])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise InvalidInputError(f"{folder / STUDY} cannot be read ({error})", hint="make the study again") from error
+
+
+def _inputs(request: StudyRequest) -> StudyInputs:
+    if request.study == "figure3":
+        if not request.sweeps:
+            raise InvalidInputError(
+                "figure3 is made of sweeps, and none was given",
+                hint="give --sweeps, the files that `relope sweep` wrote",
+            )
+        return StudyInputs(request, [])
+    if not request.reports:
+        raise InvalidInputError(
+            f"{request.study} is made of reports, and none was given",
+            hint="give --reports, the folders that `relope evaluate` wrote",
+        )
+    return StudyInputs(request, find_reports(request.reports))
+
+
+def render_study(result: StudyResult) -> str:
+    """Return the page: what was run and what it shows first, how it was computed last."""
+    request, study = result.request, result.study
+    folders = [report["folder"] for report in result.reports]
+    how = [
+        ("intervals", f"95 % percentiles of {request.bootstrap:,} bootstrap resamples of whole image groups"),
+        ("seed", str(request.seed)),
+        ("sweeps" if request.sweeps else "reports", plain(list(request.sweeps) or folders)),
+        ("versions", plain(result.versions)),
+    ]
+    return render("study.html.j2", title=study.title, study=study, how=how)
+
+
+MAKERS: dict[StudyName, Callable[[StudyInputs], Study]] = {
+    "table1": conditions.table1,
+    "table2": tables.table2,
+    "table3": robustness.table3,
+    "table4": tables.table4,
     "figure2": curves.figure2,
     "figure3": ablation.figure3,
     "data-efficiency": curves.data_efficiency,

@@ -68,5 +68,5 @@ def value(table: str, model: str, method: str, column: str, **more: str) -> floa
 
 def average(row: dict[str, str]) -> float:
     """Return the mean over the data sets of a printed row, AUC × 100."""
-    found = [float(row[name]) for name in DATASETS.values() if row.get(name)]
-    return sum(found) / len(found)
+    printed = [float(row[name]) for name in DATASETS.values() if row.get(name)]
+    return sum(printed) / len(printed)

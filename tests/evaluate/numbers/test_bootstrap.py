@@ -6,7 +6,8 @@ from sklearn.metrics import roc_auc_score
 
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers import bootstrap
-from relope.evaluate.numbers.bootstrap import AucBootstrap, bootstrap_auc, percentile_interval, resample_weights
+from relope.evaluate.numbers.bootstrap import bootstrap_auc, difference, percentile_interval, resample_weights
+from relope.evaluate.numbers.significance import judged
 
 
 def synthetic(n=300, digits=8, seed=0):
@@ -22,8 +23,8 @@ def test_every_resample_equals_scikit_learn(digits):
     ours = bootstrap_auc(correct, scores, groups, resamples=50, seed=4)
     weights = np.concatenate(list(resample_weights(groups, 50, 4)), axis=1)
     theirs = [[roc_auc_score(correct, row, sample_weight=column) for column in weights.T] for row in scores]
-    np.testing.assert_allclose(ours.resampled, theirs, rtol=0, atol=1e-12)
-    assert ours.auc == pytest.approx([roc_auc_score(correct, row) for row in scores], abs=1e-12)
+    np.testing.assert_allclose([auc.resampled for auc in ours], theirs, rtol=0, atol=1e-12)
+    assert [auc.value for auc in ours] == pytest.approx([roc_auc_score(correct, row) for row in scores], abs=1e-12)
 
 
 def test_a_group_is_drawn_as_a_whole_and_as_many_as_there_are():
@@ -38,23 +39,26 @@ def test_chunks_do_not_change_the_draws(monkeypatch):
     correct, scores, groups = synthetic()
     whole = bootstrap_auc(correct, scores, groups, resamples=40, seed=2)
     monkeypatch.setattr(bootstrap, "CHUNK_BYTES", 8 * len(correct) * 7)
-    np.testing.assert_array_equal(whole.resampled, bootstrap_auc(correct, scores, groups, 40, seed=2).resampled)
+    for one, other in zip(whole, bootstrap_auc(correct, scores, groups, 40, seed=2), strict=True):
+        np.testing.assert_array_equal(one.resampled, other.resampled)
 
 
-def test_resamples_with_one_class_are_dropped_and_counted():
+def test_resamples_with_one_class_are_undefined_and_left_out_of_the_interval():
     correct = np.array([True, False, False])
     groups = np.array(["a", "b", "c"])
-    found = bootstrap_auc(correct, np.array([[0.9, 0.2, 0.1]]), groups, resamples=400, seed=0)
+    (auc,) = bootstrap_auc(correct, np.array([[0.1, 0.2, 0.05]]), groups, resamples=400, seed=0)
     weights = np.concatenate(list(resample_weights(groups, 400, 0)), axis=1)
-    expected = int(((weights[0] == 0) | (weights[0] == 3)).sum())
-    assert found.n_dropped == expected > 0
-    assert found.resampled.shape == (1, 400 - expected)
+    one_class = (weights[0] == 0) | (weights[0] == 3)
+    assert one_class.any() and (np.isnan(auc.resampled) == one_class).all()
+    assert auc.ci95 == pytest.approx(tuple(np.percentile(auc.resampled[~one_class], (2.5, 97.5))))
 
 
 def test_one_class_gives_no_interval_and_no_difference():
-    found = bootstrap_auc(np.array([True, True]), np.array([[0.1, 0.2], [0.3, 0.4]]), np.array(["a", "b"]), 20, 0)
-    assert found.auc == (None, None) and found.n_dropped == 20
-    assert found.interval(0) is None and found.difference(0, 1) is None
+    first, second = bootstrap_auc(
+        np.array([True, True]), np.array([[0.1, 0.2], [0.3, 0.4]]), np.array(["a", "b"]), 20, 0
+    )
+    assert first.known is None and first.ci95 is None and np.isnan(first.resampled).all()
+    assert first.minus(second).test() is None
 
 
 def test_difference_is_paired_and_points_the_right_way():
@@ -62,27 +66,27 @@ def test_difference_is_paired_and_points_the_right_way():
     correct = rng.random(800) < 0.5
     weak = np.clip(rng.normal(0.5 + 0.05 * correct, 0.1), 0, 1)
     strong = np.clip(weak + 0.04 * correct, 0, 1)
-    found = bootstrap_auc(correct, np.stack([weak, strong]), np.arange(800).astype(str), 500, 0)
-    better, worse = found.difference(1, 0), found.difference(0, 1)
-    assert better.value == found.auc[1] - found.auc[0] == -worse.value
-    assert better.verdict == "higher" and worse.verdict == "lower"
+    low, high = bootstrap_auc(correct, np.stack([weak, strong]), np.arange(800).astype(str), 500, 0)
+    better, worse = high.minus(low).test(), low.minus(high).test()
+    assert better.value == high.value - low.value == -worse.value
+    assert judged(better).verdict == "higher" and judged(worse).verdict == "lower"
     assert better.p == worse.p == pytest.approx(2 / 501)
     # paired: much narrower than if the two were resampled apart
-    apart = np.hypot(found.resampled[0].std(), found.resampled[1].std())
-    assert (found.resampled[1] - found.resampled[0]).std() < 0.6 * apart
+    assert high.minus(low).resampled.std() < 0.6 * np.hypot(low.resampled.std(), high.resampled.std())
 
 
 def test_equal_methods_show_no_difference():
     correct, scores, groups = synthetic()
-    found = bootstrap_auc(correct, scores[[0, 0]], groups, 100, 0).difference(0, 1)
-    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
-    assert found.verdict == "no difference shown"
+    first, second = bootstrap_auc(correct, scores[[0, 0]], groups, 100, 0)
+    gap = judged(first.minus(second).test())
+    assert (gap.value, gap.ci95, gap.p) == (0, (0, 0), 1)
+    assert gap.verdict == "no difference shown"
 
 
 def test_p_value_worked_by_hand():
-    drawn = np.array([[0.8, 0.7, 0.6, 0.4], [0.5, 0.5, 0.5, 0.5]])
+    first, second = np.array([[0.8, 0.7, 0.6, 0.4], [0.5, 0.5, 0.5, 0.5]])
     # one of four differences is ≤ 0: 2·(1+1)/(4+1)
-    assert AucBootstrap((0.7, 0.5), drawn, 0).difference(0, 1).p == pytest.approx(0.8)
+    assert difference(0.7, 0.5, first, second).p == pytest.approx(0.8)
 
 
 def test_intervals_cover_at_about_the_stated_rate_when_samples_share_images():
@@ -93,9 +97,9 @@ def test_intervals_cover_at_about_the_stated_rate_when_samples_share_images():
         score = np.repeat(rng.normal(0, 1, 60), 4) + label  # AUC = Φ(1/√2) = 0.7602
         score = 1 / (1 + np.exp(-score))
         groups = np.repeat(np.arange(60), 4).astype(str)
-        low, high = bootstrap_auc(label, score[None], groups, 200, trial).interval(0)
+        low, high = bootstrap_auc(label, score[None], groups, 200, trial)[0].ci95
         hits += low <= truth <= high
-        low, high = bootstrap_auc(label, score[None], np.arange(240).astype(str), 200, trial).interval(0)
+        low, high = bootstrap_auc(label, score[None], np.arange(240).astype(str), 200, trial)[0].ci95
         naive_hits += low <= truth <= high
     assert 0.86 <= hits / 120 <= 1
     assert naive_hits / 120 < 0.8

@@ -40,5 +40,5 @@ def test_one_group_cannot_be_calibrated():
 def test_thresholds_come_from_the_held_out_scores():
     held, test = np.arange(10) / 10, np.array([0.05, 0.15, 0.95, 0.95])
     assert threshold_for(held, 0.2) == 0.2
-    found = realised_budgets(held, test)
-    assert [(one.requested, one.realised) for one in found] == [(0.1, 0.25), (0.2, 0.5), (0.5, 0.5)]
+    budgets = realised_budgets(held, test)
+    assert [(budget.requested, budget.realised) for budget in budgets] == [(0.1, 0.25), (0.2, 0.5), (0.5, 0.5)]

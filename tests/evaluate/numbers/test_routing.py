@@ -8,7 +8,7 @@ import pytest
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.bootstrap import resample_weights
 from relope.evaluate.numbers.routing import escalation_order, mark_key, n_escalated, routing_curve
-from relope.evaluate.numbers.statistics import Labels, Prepared, statistics
+from relope.evaluate.numbers.statistics import Labels, SortedScores, statistics
 
 SCORE = np.array([0.9, 0.2, 0.5, 0.1, 0.7])
 SMALL = np.array([True, False, True, False, False])
@@ -85,7 +85,7 @@ def test_resampled_accuracies_equal_repeating_each_sample_as_often_as_it_is_draw
     given = large if with_large else None
     labels = Labels(small, given, 6)
     drawn = np.concatenate(list(resample_weights(groups, 30, 6)), axis=1)
-    found = statistics(labels, Prepared.of(score, score, labels), drawn)
+    found = statistics(labels, SortedScores.of(score, score, labels), drawn)
     order, weights = escalation_order(score, 6), drawn.astype(int)
     for draw in range(30):
         queue = np.repeat(order, weights[order, draw])
@@ -95,9 +95,9 @@ def test_resampled_accuracies_equal_repeating_each_sample_as_often_as_it_is_draw
             outcome = np.concatenate([large[queue[:k]], kept]) if with_large else kept
             assert found[f"accuracy_at_{mark_key(percent)}"][draw] == pytest.approx(outcome.mean(), abs=1e-12)
         if with_large:
-            blind = 0.8 * small[queue].mean() + 0.2 * large[queue].mean()
+            random = 0.8 * small[queue].mean() + 0.2 * large[queue].mean()
             gain = found["accuracy_at_0.2"][draw] - found["gain_over_random_at_0.2"][draw]
-            assert gain == pytest.approx(blind)
+            assert gain == pytest.approx(random)
 
 
 def test_lengths_that_do_not_match_are_refused():

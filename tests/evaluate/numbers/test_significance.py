@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from relope.evaluate.numbers.significance import delong, holm
+from relope.evaluate.numbers.bootstrap import Difference, difference
+from relope.evaluate.numbers.significance import compared, delong, holm, verdict
 
 
 def definition(correct, first, second):
@@ -42,3 +43,32 @@ def test_holm():
     # sorted: .01·4, .02·3, .03·2, .04·1 → .04, .06, .06 (never below the one before), .06
     assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "p", "expected"),
+    [
+        (0.1, 0.049, "higher"),
+        (-0.1, 0.049, "lower"),
+        (0.1, 0.05, "no difference shown"),
+        (0.0, 1.0, "no difference shown"),
+    ],
+)
+def test_a_verdict_follows_the_corrected_p_value_alone(value, p, expected):
+    assert verdict(Difference(value, (value, value), 0.001), p) == expected
+
+
+def test_comparisons_are_corrected_together_and_undefined_ones_left_out():
+    gaps = {"a": Difference(0.2, (0.1, 0.3), 0.01), "b": None, "c": Difference(-0.2, (-0.3, -0.1), 0.03)}
+    assert {name: (gap.p_holm, gap.verdict) for name, gap in compared(gaps).items()} == {
+        "a": (0.02, "higher"), "c": (0.03, "lower")}  # fmt: skip
+    assert compared({**gaps, "d": gaps["c"]})["c"].verdict == "no difference shown"  # 2 · 0.03
+
+
+def test_an_interval_never_holds_0_where_the_p_value_is_below_alpha():
+    """So that the verdict needs to look at p alone."""
+    rng = np.random.default_rng(0)
+    for trial in range(300):
+        drawn = rng.normal(rng.uniform(1.5, 2.5), 1, rng.integers(41, 400))
+        gap = difference(1.0, 0.0, drawn, np.zeros_like(drawn))
+        assert gap.p >= 0.05 or gap.ci95[0] > 0, trial

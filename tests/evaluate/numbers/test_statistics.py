@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
-from relope.evaluate.numbers.metrics import ece
-from relope.evaluate.numbers.statistics import Labels, Prepared, names, statistics
+from relope.evaluate.numbers.statistics import Labels, SortedScores, names, statistics
 
 N = 300
 
@@ -18,7 +17,7 @@ def made(seed, digits, large=True):
 
 
 def ones(labels, score):
-    method = Prepared.of(score, score, labels)
+    method = SortedScores.of(score, score, labels)
     return method, {name: float(value[0]) for name, value in statistics(labels, method, np.ones((N, 1))).items()}
 
 
@@ -55,6 +54,14 @@ def by_hand(small, large, queue):
     return found
 
 
+def calibration_error(correct, score, bins=15):
+    """Mean distance of score and accuracy over bins of equal mass; equal scores share the bin of their middle rank."""
+    middle = (np.searchsorted(np.sort(score), score, "left") + np.searchsorted(np.sort(score), score, "right")) / 2
+    number = np.floor(middle * bins / len(score)).astype(int)
+    inside = [number == one for one in range(bins) if (number == one).any()]
+    return sum(part.sum() * abs(score[part].mean() - correct[part].mean()) for part in inside) / len(score)
+
+
 def best_tpr(correct, score, rate, weight=None):
     false, true, _ = roc_curve(correct, score, sample_weight=weight, drop_intermediate=False)
     return max(t for f, t in zip(false, true, strict=True) if f <= rate + 1e-12)
@@ -66,7 +73,7 @@ def test_values_equal_independent_ones(digits):
     _, found = ones(labels, score)
     expected = by_hand(labels.correct, labels.large, queue_of(labels, score))
     expected |= {"auc": roc_auc_score(labels.correct, score), "brier": brier_score_loss(labels.correct, score)}
-    expected |= {"ece": ece(labels.correct, score)}
+    expected |= {"ece": calibration_error(labels.correct, score)}
     expected |= {f"tpr_at_fpr_{p}": best_tpr(labels.correct, score, p / 100) for p in (1, 5)}
     assert set(found) == set(names())
     for name, value in expected.items():
@@ -77,7 +84,7 @@ def test_values_equal_independent_ones(digits):
 def test_a_weight_is_so_many_copies_of_a_sample(digits):
     labels, score = made(4, digits)
     weights = np.random.default_rng(0).integers(0, 4, (N, 5)).astype(float)
-    method = Prepared.of(score, score, labels)
+    method = SortedScores.of(score, score, labels)
     found = statistics(labels, method, weights)
     for column, weight in enumerate(weights.T):
         times = weight.astype(int)
@@ -96,7 +103,7 @@ def test_cpt_on_a_rising_curve_is_routellms_interpolation():
     small = np.zeros(10, bool)
     large = np.ones(10, bool)
     labels = Labels(small, large, 0)
-    _, found = Prepared.of(np.linspace(0, 1, 10), np.linspace(0, 1, 10), labels), None
+    _, found = SortedScores.of(np.linspace(0, 1, 10), np.linspace(0, 1, 10), labels), None
     found = statistics(labels, _, np.ones((10, 1)))
     calls, accuracy = np.arange(11) / 10, np.arange(11) / 10
     for share in (0.5, 0.8):
@@ -108,7 +115,7 @@ def test_a_worked_case():
     # queue: wrong→right, wrong→right, right, right: two of four calls reach the large model's accuracy.
     labels = Labels(np.array([False, False, True, True]), np.array([True, True, True, True]), 0)
     score = np.array([0.1, 0.2, 0.8, 0.9])
-    found = statistics(labels, Prepared.of(score, score, labels), np.ones((4, 1)))
+    found = statistics(labels, SortedScores.of(score, score, labels), np.ones((4, 1)))
     assert found["qnc"][0] == 0.5 and found["cpt_50"][0] == 0.25 and found["auc"][0] == 1.0
     assert found["apgr"][0] == pytest.approx((0.25 + 0.75 + 1 + 1) / 4)  # trapezoids over 0, ½, 1, 1, 1
     assert found["aurc"][0] == pytest.approx((0 + 0 + 1 / 3 + 2 / 4) / 4)
@@ -121,6 +128,6 @@ def test_undefined_is_not_a_number():
     kept = np.array(queue_of(labels, score))[N // 5 :]
     assert found["accuracy_at_0.2"] == pytest.approx(labels.correct[kept].mean())
     worse = Labels(labels.correct, np.zeros(N, bool), 0)
-    assert np.isnan(ones(worse, score)[1]["apgr"]) and not worse.better
+    assert np.isnan(ones(worse, score)[1]["apgr"])
     one_class = Labels(np.ones(N, bool), None, 0)
     assert np.isnan(ones(one_class, score)[1]["auc"]) and np.isnan(ones(one_class, score)[1]["tpr_at_fpr_5"])

@@ -13,14 +13,16 @@ from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.numbers.bootstrap import resample_weights
 from relope.evaluate.numbers.heldout import HELD
 from relope.evaluate.studies import published
-from relope.evaluate.studies.make import make_study
-from relope.spec import StudySpec
+from relope.evaluate.studies.inputs import StudyRequest
+from relope.evaluate.studies.make import make_study, read_table
 
 
 def study(tmp_path, kind, *folders, **more):
-    spec = StudySpec(study=kind, reports=tuple(map(str, folders)), bootstrap=100, **more)
-    found = make_study(spec, tmp_path / "study")
-    assert found == json.loads((tmp_path / "study/study.json").read_text())
+    request = StudyRequest(kind, tuple(map(str, folders)), bootstrap=100, **more)
+    result = make_study(request, tmp_path / "study")
+    found = json.loads((tmp_path / "study/study.json").read_text())
+    assert result.to_json() == found
+    assert read_table(tmp_path / "study").text == result.table.text
     page = (tmp_path / "study/study.html").read_text()
     assert "<script" not in page and "http://" not in page and "https://" not in page and "#0102" not in page
     for table in found["tables"]:
@@ -116,7 +118,7 @@ def test_table3_keeps_regenerated_and_frozen_labels_apart(tmp_path):
     assert [table["name"] for table in found["tables"]] == [
         "table3_regenerated", "table3_frozen", "table3_published",
     ]  # fmt: skip
-    (lost,) = records(found, method="relope", pictures="clean − mean")
+    (lost,) = records(found, method="relope", images="clean − mean")
     assert lost["value"] == pytest.approx(
         truth(clean, "relope") - np.mean([truth(one, "relope") for one in made.values()])
     )
@@ -127,8 +129,9 @@ def test_table3_keeps_regenerated_and_frozen_labels_apart(tmp_path):
 
 def test_table4_needs_routers_of_other_data(tmp_path):
     make_report(tmp_path / "own")
-    with pytest.raises(InvalidInputError, match="--leave-out"):
+    with pytest.raises(InvalidInputError, match="fitted on other data sets; none") as caught:
         study(tmp_path, "table4", tmp_path / "own")
+    assert "--leave-out" in caught.value.hint
     make_report(tmp_path / "moved", dataset="tiny-bars", transferred=["probe", "relope"])
     found, _ = study(tmp_path, "table4", tmp_path)
     assert {row["data"] for row in found["tables"][0]["records"]} == {"tiny-bars"}
@@ -142,8 +145,9 @@ def test_figure2_draws_every_method_and_keeps_the_numbers(tmp_path):
     assert records(found, method="relope", metric="apgr")[0]["value"] == row["metrics"]["apgr"]["value"]
     assert page.count(">relope<") >= 2 and "share sent to the large model" in page
     make_report(tmp_path / "b", large=False)
-    with pytest.raises(InvalidInputError, match="--large-store"):
+    with pytest.raises(InvalidInputError, match=r"needs reports with a large model$") as caught:
         study(tmp_path, "figure2", tmp_path / "b")
+    assert "--large-store" in caught.value.hint
 
 
 def test_what_is_missing_is_said_below_the_table(tmp_path):
@@ -165,7 +169,7 @@ def test_a_method_of_one_side_alone_has_no_difference(tmp_path):
     make_report(tmp_path / "p/a")
     make_report(tmp_path / "p/b", methods={"probe": 0.1}, perturbation="noise")
     found, _ = study(tmp_path, "table3", tmp_path / "p")
-    assert records(found, method="relope", pictures="clean − mean")[0]["value"] is None
+    assert records(found, method="relope", images="clean − mean")[0]["value"] is None
 
 
 def test_pages_are_written_for_people(tmp_path):
@@ -206,10 +210,12 @@ def test_figure3_averages_runs(tmp_path):
     assert first["sd_over_seeds"] == pytest.approx(np.std([0.72, 0.73], ddof=1)) and "LoRA rank" in page
     assert first["ci95_low"] is None and first["n"] is None and "an older sweep" in first["null_reason"]
     assert "No interval: an older sweep" in page and found["tables"][0]["rows"][0][3] == "72.5"
-    with pytest.raises(NotFoundError, match="relope sweep"):
+    with pytest.raises(NotFoundError, match=r"no\.parquet does not exist$") as caught:
         study(tmp_path, "figure3", sweeps=(str(tmp_path / "no.parquet"),))
-    with pytest.raises(InvalidInputError, match="needs --sweeps"):
+    assert "relope sweep" in caught.value.hint
+    with pytest.raises(InvalidInputError, match=r"figure3 is made of sweeps, and none was given$") as caught:
         study(tmp_path, "figure3", tmp_path)
+    assert "--sweeps" in caught.value.hint
 
 
 def made_sweep(path, sizes=(40, 44)):
@@ -288,8 +294,9 @@ def test_undefined_is_null_with_a_reason(tmp_path):
 def test_reports_that_cannot_be_read_are_refused(tmp_path):
     with pytest.raises(NotFoundError, match="no report"):
         study(tmp_path, "table2", tmp_path)
-    with pytest.raises(InvalidInputError, match="needs --reports"):
+    with pytest.raises(InvalidInputError, match=r"table2 is made of reports, and none was given$") as caught:
         study(tmp_path, "table2")
+    assert "--reports" in caught.value.hint
     make_report(tmp_path / "a")
     pl.read_parquet(tmp_path / "a/scores.parquet").head(5).write_parquet(tmp_path / "a/scores.parquet")
     with pytest.raises(InvalidInputError, match=r"160 samples and 2 methods, scores\.parquet about 5 and 2"):
