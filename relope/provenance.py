@@ -108,11 +108,16 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, pretty(value))
 
 
-def write_frame(path: Path, frame: "pl.DataFrame") -> None:
-    """Write a table as Parquet atomically."""
+def frame_bytes(frame: "pl.DataFrame") -> bytes:
+    """Return a table as the bytes of a Parquet file."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def write_frame(path: Path, frame: "pl.DataFrame") -> None:
+    """Write a table as Parquet atomically."""
+    write_bytes(path, frame_bytes(frame))
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +184,7 @@ def _checked(store: ActivationStore, scores: Scores) -> Scores:
     return scores
 
 
-def _without_samples(identity: dict[str, Any]) -> dict[str, Any]:
+def _without_samples(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return an identity without what is asked of the model beside its answer: sampled traces, p(True)."""
     generation = identity.get("generation") or {}
     return {**identity, "generation": {key: generation.get(key) for key in ("greedy", "max_new_tokens")}}
