@@ -29,7 +29,7 @@ from relope.evaluate.numbers.bootstrap import bootstrap_auc
 from relope.probes.protocol import Examples, make, method_class
 from relope.spec import ExtractSpec
 from relope.store import ActivationStore
-from relope.store.grades import labelled, verdicts_of
+from relope.store.grades import labelled, parsed_answers
 
 RESAMPLES = 1000
 REFERENCES = ("probe", "question-confidence")
@@ -75,7 +75,7 @@ def examples(store: ActivationStore, split: str, ids: list[str] | None = None) -
         place = {name: number for number, name in enumerate(store.samples[rows]["id"].to_list())}
         order = np.array([place[name] for name in ids])
         rows, correct = rows[order], correct[order]
-    return Examples(store, rows, correct, max(store.layers), verdicts=verdicts_of(store, rows, None))
+    return Examples(store, rows, correct, max(store.layers), verdicts=parsed_answers(store, rows, None))
 
 
 def score(name: str, settings: dict[str, Any], train: Examples, test: Examples, seeds: int) -> Scored:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from relope.errors import InvalidInputError, unknown
+from relope.errors import InvalidInputError, RelopeError, unknown
 from relope.places import store_ref
 
 Words = tuple[str, ...]
@@ -111,8 +111,11 @@ def build(step: str, values: dict[str, Any], where: str = "") -> Spec:
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        said = first["msg"].removeprefix("Value error, ")
-        raise InvalidInputError(f"{prefix}{key}={values.get(key)!r}: {said[:1].lower()}{said[1:]}") from error
+        said, cause = first["msg"].removeprefix("Value error, "), first.get("ctx", {}).get("error")
+        raise InvalidInputError(
+            f"{prefix}{key}={values.get(key)!r}: {said[:1].lower()}{said[1:]}",
+            hint=cause.hint if isinstance(cause, RelopeError) else "",
+        ) from error
 
 
 def _is_list(model: type[Spec], key: str) -> bool:

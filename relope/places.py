@@ -14,12 +14,8 @@ _STEP = re.compile(r"[\w][\w.+=@ ~-]*")
 """One step of a path; a first letter or digit keeps out ``..`` and hidden names."""
 
 
-MIRRORS: dict[str, str] = {}
-"""Temporary folder of a store that is read where it is → its URI, which is what people are told, also afterwards."""
-
-
 @dataclass(frozen=True)
-class Place:
+class Location:
     """A URI taken apart.
 
     Attributes:
@@ -39,10 +35,10 @@ class Place:
         """The last step of the path."""
         return (self.key or self.root).rstrip("/").rpartition("/")[2]
 
-    def below(self, name: str) -> "Place":
-        """Return the place of a folder right below this one."""
+    def below(self, name: str) -> "Location":
+        """Return the location of a folder right below this one."""
         inner = quote(name) if self.scheme == "file" else name
-        return Place(f"{self.uri}/{inner}", self.scheme, self.root, f"{self.key}/{name}" if self.key else name)
+        return Location(f"{self.uri}/{inner}", self.scheme, self.root, f"{self.key}/{name}" if self.key else name)
 
 
 def is_uri(ref: Path | str) -> bool:
@@ -54,12 +50,12 @@ def is_uri(ref: Path | str) -> bool:
     text = str(ref)
     if _LOST_SLASH.match(text):
         raise InvalidInputError(
-            f"{text!r} has one slash after the scheme; write {text.replace(':/', '://', 1)!r}, as text"
+            f"{text!r} has one slash after the scheme", hint=f"write {text.replace(':/', '://', 1)!r}, as text"
         )
     return "://" in text
 
 
-def parse_uri(uri: str) -> Place:
+def parse_uri(uri: str) -> Location:
     """Take a URI apart.
 
     Raises:
@@ -67,27 +63,37 @@ def parse_uri(uri: str) -> Place:
     """
     scheme, _, rest = uri.partition("://")
     if scheme not in SCHEMES:
-        raise InvalidInputError(f"unknown scheme {scheme!r} of {uri} ({', '.join(SCHEMES)})\ne.g. {EXAMPLES}")
+        raise InvalidInputError(f"unknown scheme {scheme!r} of {uri} ({', '.join(SCHEMES)})", hint=f"e.g. {EXAMPLES}")
     rest = rest.rstrip("/")
     if scheme == "file":
         if not rest.startswith("/"):
-            raise InvalidInputError(f"{uri} must have three slashes and a whole path, e.g. file:///mnt/team/x.zarr")
-        return Place(f"file://{rest}", scheme, "", unquote(rest))
+            raise InvalidInputError(
+                f"{uri} must have three slashes and a whole path", hint="e.g. file:///mnt/team/x.zarr"
+            )
+        return Location(f"file://{rest}", scheme, "", unquote(rest))
     steps = rest.split("/")
     if strange := [step for step in steps if not _STEP.fullmatch(step)]:
-        raise InvalidInputError(f"{uri} has the step {strange[0]!r}, which is not allowed\ne.g. {EXAMPLES}")
+        raise InvalidInputError(f"{uri} has the step {strange[0]!r}, which is not allowed", hint=f"e.g. {EXAMPLES}")
     n_root = 3 if scheme == "hf" else 1
     if scheme == "hf" and (len(steps) < n_root or steps[0] not in ("datasets", "buckets")):
         raise InvalidInputError(f"{uri} must be hf://datasets/<team>/<repo>/… or hf://buckets/<team>/<bucket>/…")
-    return Place(f"{scheme}://{rest}", scheme, "/".join(steps[:n_root]), "/".join(steps[n_root:]))
+    return Location(f"{scheme}://{rest}", scheme, "/".join(steps[:n_root]), "/".join(steps[n_root:]))
 
 
-def as_place(ref: Path | str) -> Place:
-    """Return the place of a URI, or of a folder of this machine."""
+def as_location(ref: Path | str) -> Location:
+    """Return the location of a URI, or of a folder of this machine."""
     if is_uri(ref):
         return parse_uri(str(ref))
     path = Path(ref).absolute()
-    return Place(path.as_uri(), "file", "", str(path))
+    return Location(path.as_uri(), "file", "", str(path))
+
+
+def local_folder(ref: Path | str) -> Path | None:
+    """Return the folder that a reference names, as it was given; None when it is not on this machine."""
+    if not is_uri(ref):
+        return Path(ref)
+    location = parse_uri(str(ref))
+    return Path(location.key) if location.scheme == "file" else None
 
 
 def store_ref(value: object) -> object:
@@ -104,10 +110,3 @@ def store_ref(value: object) -> object:
 def outputs_beside(ref: Path | str) -> str:
     """Return what the default outputs of a store are named after: its path; for a URI, ``runs/<name>``."""
     return str(Path("runs") / parse_uri(str(ref)).name) if is_uri(ref) else str(ref)
-
-
-def shown(text: str) -> str:
-    """Return a message with URIs in the place of the temporary folders that stand for them."""
-    for folder, uri in MIRRORS.items():
-        text = text.replace(folder, uri)
-    return text

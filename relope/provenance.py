@@ -108,11 +108,16 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, pretty(value))
 
 
-def write_frame(path: Path, frame: "pl.DataFrame", metadata: dict[str, str] | None = None) -> None:
-    """Write a table as Parquet atomically, with texts of its own in the file's metadata."""
+def frame_bytes(frame: "pl.DataFrame", metadata: dict[str, str] | None = None) -> bytes:
+    """Return a table as the bytes of a Parquet file, with texts of its own in the file's metadata."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer, metadata=metadata)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def write_frame(path: Path, frame: "pl.DataFrame", metadata: dict[str, str] | None = None) -> None:
+    """Write a table as Parquet atomically."""
+    write_bytes(path, frame_bytes(frame, metadata))
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from relope.errors import InvalidInputError
-from relope.places import Place, as_place, is_uri, outputs_beside, parse_uri
+from relope.places import Location, as_location, is_uri, local_folder, outputs_beside, parse_uri
 from relope.spec import EvaluateSpec, FitSpec, build
 
 GOOD = [
@@ -26,12 +26,12 @@ BAD = [
 
 @pytest.mark.parametrize(("uri", "root", "key", "name"), GOOD)
 def test_uris(uri, root, key, name):
-    place = parse_uri(uri)
-    assert (place.root, place.key, place.name) == (root, key, name)
-    assert place.uri == uri.rstrip("/") and is_uri(uri)
+    location = parse_uri(uri)
+    assert (location.root, location.key, location.name) == (root, key, name)
+    assert location.uri == uri.rstrip("/") and is_uri(uri)
     assert build("fit", {"method": "probe", "store": uri}).store == uri.rstrip("/")
     assert outputs_beside(uri) == str(Path("runs") / name)
-    inner = place.below("y.zarr")
+    inner = location.below("y.zarr")
     assert inner == parse_uri(inner.uri) and inner.name == "y.zarr"
 
 
@@ -47,15 +47,25 @@ def test_paths_stay_paths():
     assert FitSpec(method="probe", store="runs//x.zarr/").store == "runs/x.zarr"
     assert EvaluateSpec(store="a", large_store=None).large_store is None
     assert outputs_beside("a/b") == "a/b" and not is_uri("a/b") and not is_uri(Path("s3"))
-    assert as_place("x y").key == str(Path.cwd() / "x y")
-    assert parse_uri(as_place("x y").uri).key == as_place("x y").key
+    assert as_location("x y").key == str(Path.cwd() / "x y")
+    assert parse_uri(as_location("x y").uri).key == as_location("x y").key
+
+
+def test_which_references_are_folders_of_this_machine():
+    assert local_folder("a/b") == Path("a/b") and local_folder(Path("x y")) == Path("x y")
+    assert local_folder("file:///mnt/team%20a/x.zarr/") == Path("/mnt/team a/x.zarr")
+    assert local_folder("s3://bucket/x.zarr") is None and local_folder("hf://datasets/team/repo") is None
 
 
 def test_a_uri_that_was_a_path_is_noticed():
-    with pytest.raises(InvalidInputError, match="'s3://bucket/x', as text"):
+    with pytest.raises(InvalidInputError, match="one slash after the scheme") as said:
         is_uri(Path("s3://bucket/x"))
+    assert said.value.hint == "write 's3://bucket/x', as text"
+    with pytest.raises(InvalidInputError) as said:
+        build("fit", {"method": "probe", "store": "s3:/bucket/x"})
+    assert said.value.hint == "write 's3://bucket/x', as text"
 
 
 def test_a_folder_with_a_strange_name_below():
-    assert Place("file:///m", "file", "", "/m").below("a#b").key == "/m/a#b"
-    assert parse_uri(Place("file:///m", "file", "", "/m").below("a#b").uri).key == "/m/a#b"
+    assert Location("file:///m", "file", "", "/m").below("a#b").key == "/m/a#b"
+    assert parse_uri(Location("file:///m", "file", "", "/m").below("a#b").uri).key == "/m/a#b"

@@ -13,7 +13,7 @@ from relope.extract.model.backbone import Backbone
 from relope.extract.model.generate import token_columns
 from relope.extract.model.streams import block_tensors
 from relope.provenance import versions, write_bytes, write_json
-from relope.store import StoreManifest, block_folder
+from relope.store import Identity, StoreManifest, block_folder
 
 
 def make_manifest(backbone: Backbone, extraction: Extraction) -> StoreManifest:
@@ -46,7 +46,7 @@ def make_manifest(backbone: Backbone, extraction: Extraction) -> StoreManifest:
         "versions": versions(),
     }
     return StoreManifest(
-        identity=identity,
+        identity=Identity(identity),
         layers=layers,
         hidden_size=backbone.hidden_size,
         dtype=stored,

@@ -65,7 +65,7 @@ def _fit(lesson: Lesson, probe: Probe, out: Path, watch: Watch) -> Router:
             seconds_fit=time.perf_counter() - begun,
             settings=lesson.settings,
             bytes_read=store.bytes_read - bytes_before,
-            identity=store.manifest.identity,
+            identity=dict(store.manifest.identity),
             splits=list(lesson.splits),
         )
         if world.rank == 0 and not _stands(out, lesson):  # another run may have made it meanwhile

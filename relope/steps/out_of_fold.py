@@ -64,7 +64,7 @@ def score_out_of_fold(resolve: Callable[[], Lesson], asked: int, out: Path, watc
         note=f"out of fold: {n_folds} routers, each sample scored by the one that did not see its group",
         bytes_read_fit=bytes_fit,
         bytes_read=store.bytes_read - bytes_before - bytes_fit,
-        identity=store.manifest.identity,
+        identity=dict(store.manifest.identity),
         folds=n_folds,
     )
     write_scores(out, store.samples[rows]["id"].to_list(), scores, meta)

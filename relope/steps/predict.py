@@ -13,7 +13,7 @@ from relope.steps.outputs import scores_path
 from relope.steps.reopen import device_here, ensure_block, open_streams, pick_layer
 from relope.steps.step import Step
 from relope.store import open_store
-from relope.store.grades import rows_of, verdicts_of
+from relope.store.grades import parsed_answers, rows_of
 from relope.types import Outcome, Watch
 
 VERSION = 1
@@ -31,7 +31,7 @@ def run(spec: PredictSpec, watch: Watch) -> Outcome:
     router, probe = open_router(spec.router)
     rows = rows_of(store, spec.split)
     samples = store.samples[rows]
-    parsed = verdicts_of(store, rows, spec.grades)
+    parsed = parsed_answers(store, rows, spec.grades)
     read = parsed.rows() if parsed is not None and getattr(probe, "reads_verdicts", False) else None
     asked = [VERSION, router.method, registry.version("methods", router.method), router.fingerprint, store.recipe_id]
     fingerprint = digest([asked, samples.select("id", "content").rows(), read])
@@ -60,7 +60,7 @@ def run(spec: PredictSpec, watch: Watch) -> Outcome:
         bytes_read_fit=router.bytes_read if probe.trains else None,
         bytes_read=store.bytes_read - bytes_before,
         fitted_on=router.recipe_id or None,
-        identity=store.manifest.identity,
+        identity=dict(store.manifest.identity),
         learned=router.splits if router.recipe_id == store.recipe_id else [],
     )
     write_scores(out, samples["id"].to_list(), scores, meta)

@@ -1,7 +1,7 @@
 """Gathers what a report is made of: two stores, their grades, the scores and the pictures."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +170,7 @@ def _checked(store: ActivationStore, scores: Scores) -> Scores:
     return scores
 
 
-def _without_samples(identity: dict[str, Any]) -> dict[str, Any]:
+def _without_samples(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return an identity without what is asked of the model beside its answer: sampled traces, p(True)."""
     generation = identity.get("generation") or {}
     return {**identity, "generation": {key: generation.get(key) for key in ("greedy", "max_new_tokens")}}

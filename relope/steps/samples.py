@@ -10,7 +10,7 @@ import polars as pl
 from relope.errors import InvalidInputError, unknown
 from relope.places import store_ref
 from relope.store import ActivationStore, RowReader, StoreUnion, open_store
-from relope.store.grades import apart, labelled, verdicts_of
+from relope.store.grades import apart, labelled, parsed_answers
 
 Rows = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.bool_]
@@ -98,8 +98,8 @@ def _order(store: RowReader) -> Rows:
 def _parsed(store: RowReader, stores: Sequence[ActivationStore], rows: Rows, grades: str | None) -> pl.DataFrame | None:
     """Return what the graders read in each answer; None unless all stores are graded."""
     if len(stores) == 1:
-        return verdicts_of(stores[0], rows, grades)
-    known = [table for part in stores if (table := verdicts_of(part, np.arange(len(part)), grades)) is not None]
+        return parsed_answers(stores[0], rows, grades)
+    known = [table for part in stores if (table := parsed_answers(part, np.arange(len(part)), grades)) is not None]
     if len(known) < len(stores):
         return None
     return pl.concat(known, how="diagonal_relaxed")[_order(store)[rows]]

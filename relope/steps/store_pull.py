@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from relope.places import as_place
+from relope.places import as_location
 from relope.spec import StorePullSpec
 from relope.steps.outputs import RUNS
 from relope.steps.step import Step
@@ -13,7 +13,7 @@ from relope.types import Outcome, Watch
 
 def output(spec: StorePullSpec) -> Path:
     """Return the local store."""
-    return spec.out or RUNS / as_place(spec.uri).name
+    return spec.out or RUNS / as_location(spec.uri).name
 
 
 def run(spec: StorePullSpec, watch: Watch) -> Outcome:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relope.errors import InvalidInputError
-from relope.places import as_place
+from relope.places import local_folder
 from relope.store import human_bytes
 from relope.store.share.pull import Pulled
 from relope.types import Outcome
@@ -17,13 +17,13 @@ def folder_of(ref: str) -> Path:
     Raises:
         InvalidInputError: it is somewhere else.
     """
-    place = as_place(ref)
-    if place.scheme != "file":
+    folder = local_folder(ref)
+    if folder is None:
         raise InvalidInputError(
-            f"{place.uri} is not on this machine",
-            hint=f"`relope store ls {place.uri}` shows it, `relope store pull {place.uri}` brings it here",
+            f"{ref} is not on this machine",
+            hint=f"`relope store ls {ref}` shows it, `relope store pull {ref}` brings it here",
         )
-    return Path(place.key) if "://" in ref else Path(ref)
+    return folder
 
 
 def layer_numbers(words: Sequence[str]) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from relope.steps.reopen import device_here, ensure_block, open_streams, pick_la
 from relope.steps.step import Step
 from relope.steps.sweep_runs import LAYER, Grid, Setting, data_digest, fit_runs, planned, summarised
 from relope.store import open_store
-from relope.store.grades import apart, labelled, verdicts_of
+from relope.store.grades import apart, labelled, parsed_answers
 from relope.types import Outcome, TextTable, Watch
 
 VERSION = 1
@@ -38,7 +38,7 @@ def run(spec: SweepSpec, watch: Watch) -> Outcome:
         ensure_block(store, make(spec.method, run_.settings), run_.layer)
     streamed = any(run_.settings.get("mode", "cached") != "cached" for run_ in runs)
     streams, device = open_streams(store, spec.device) if streamed else None, device_here(spec.device)
-    parsed = verdicts_of(store, rows, spec.grades)
+    parsed = parsed_answers(store, rows, spec.grades)
     examples = [Examples(store, rows, correct, run_.layer, streams, device, parsed) for run_ in runs]
     data = data_digest(VERSION, spec.method, store, rows, correct)
     with watch(f"sweep {spec.method}") as progress:

@@ -4,11 +4,12 @@
 """
 
 from relope.store.convert import convert
-from relope.store.format.batches import PaddedBatch, RaggedBatch
+from relope.store.format.batches import RaggedBatch
 from relope.store.format.catalog import Catalog
 from relope.store.format.codec import CODECS
 from relope.store.format.content import content_id, sample_content
 from relope.store.format.dtypes import from_float32, stored_dtype, to_float32
+from relope.store.format.identity import Identity
 from relope.store.format.index import Rows
 from relope.store.format.layout import (
     block_folder,
@@ -26,7 +27,7 @@ from relope.store.info import human_bytes, info, info_rows
 from relope.store.open import open_store
 from relope.store.reader import ActivationStore
 from relope.store.rows import RowReader
-from relope.store.union import FREE, StoreUnion, differences
+from relope.store.union import FREE, StoreUnion
 from relope.store.verify import Problem, verify
 from relope.store.writer import StoreWriter, create_or_open
 
@@ -36,7 +37,7 @@ __all__ = [
     "FREE",
     "ActivationStore",
     "Catalog",
-    "PaddedBatch",
+    "Identity",
     "PartWriter",
     "Problem",
     "RaggedBatch",
@@ -50,7 +51,6 @@ __all__ = [
     "content_id",
     "convert",
     "create_or_open",
-    "differences",
     "from_float32",
     "grades_path",
     "human_bytes",

@@ -29,7 +29,7 @@ def info(store: ActivationStore) -> dict[str, Any]:
         "format_version": manifest.format_version,
         "recipe_id": store.recipe_id,
         "content_id": store.content_id,
-        "identity": manifest.identity,
+        "identity": dict(manifest.identity),
         "recorded": manifest.recorded,
         "grader": manifest.grader,
         "layers": list(manifest.layers),

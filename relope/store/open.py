@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from relope.places import as_place
+from relope.places import local_folder
 from relope.store.reader import ActivationStore
 from relope.store.share.remote_reader import RemoteStore
 
@@ -20,8 +20,7 @@ def open_store(ref: Path | str, *, verify: bool = True, keep_rows: bool = False)
         NotFoundError: no store is there, or no bucket or credentials.
         StoreError: it is no store, or is damaged or was tampered with.
     """
-    place = as_place(ref)
-    if place.scheme != "file":
-        return RemoteStore.open_uri(place.uri, verify=verify, keep_rows=keep_rows)
-    # A path stays as it was given, for the messages that name it.
-    return ActivationStore.open(Path(place.key) if "://" in str(ref) else Path(ref), verify=verify, keep_rows=keep_rows)
+    folder = local_folder(ref)
+    if folder is None:
+        return RemoteStore.open_uri(str(ref), verify=verify, keep_rows=keep_rows)
+    return ActivationStore.open(folder, verify=verify, keep_rows=keep_rows)

@@ -5,7 +5,7 @@ import functools
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from relope.errors import StoreError
 from relope.store.format.arrays import ArrayReader, open_array
@@ -61,10 +61,15 @@ class ActivationStore(RowReader):
         for part in catalog.parts:
             if not (part_folder(path, part) / COMMIT).is_file():
                 raise StoreError(
-                    f"part {part} of catalog/{catalog.number}.json is not in {path}\n"
-                    "extract again: only what is missing is made anew"
+                    f"part {part} of catalog/{catalog.number}.json is not in {path}",
+                    hint="extract again: only what is missing is made anew",
                 )
         return cls(path, manifest, catalog, verify=verify, keep_rows=keep_rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be opened anew where it is unpickled, as in a spawned worker: maps and locks stay with a process."""
+        keep_rows = self._kept_rows is not None
+        return functools.partial(type(self).open, verify=self._verify, keep_rows=keep_rows), (self.path,)
 
     def __enter__(self) -> Self:
         """Return the store."""

@@ -4,18 +4,21 @@ import abc
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from relope.errors import InvalidInputError, NotFoundError
+from relope.errors import NotFoundError
 from relope.store.format.arrays import ArrayReader
-from relope.store.format.batches import Buffers, PaddedBatch, Piece, RaggedBatch, check_out, cut, offsets_of, stream
+from relope.store.format.batches import Buffers, Piece, RaggedBatch, check_out, cut, offsets_of
 from relope.store.format.dtypes import stored_dtype, to_float32
 from relope.store.format.index import Rows, SampleIndex
-from relope.store.format.manifest import StoreManifest
+from relope.store.format.manifest import StoreManifest, no_layer
+
+if TYPE_CHECKING:
+    from relope.store.torch_data import TokenBatches
 
 _BLOCK_ROWS = 256
 """Rows that are gathered at a time: as many as a chunk has."""
@@ -69,9 +72,15 @@ class RowReader(abc.ABC):
         """Return N, the number of distinct samples."""
         return len(self.samples)
 
+    def __repr__(self) -> str:
+        """Show what is read: label, model, data set, N and the layers."""
+        recorded, layers = self.manifest.recorded, ", ".join(map(str, self.layers))
+        made = f"{recorded.get('model', 'unknown model')} on {recorded.get('dataset', 'unknown data')}"
+        return f"<{type(self).__name__} {self.label}: {made}, {len(self):,} samples, layers {layers}>"
+
     @property
     def layers(self) -> tuple[int, ...]:
-        """Layers kept, ascending."""
+        """Layers kept, ascending: each the output of that decoder block, counted from 1; 0 is the embeddings."""
         return self.manifest.layers
 
     @property
@@ -90,8 +99,13 @@ class RowReader(abc.ABC):
     def last(self, layer: int, rows: Rows = None) -> npt.NDArray[np.float32]:
         """Return ``[N, H]`` float32 hidden states of the last prompt token.
 
+        Args:
+            layer: one of `layers`.
+            rows: numbers of the samples that are wanted, in the order in which they are; None is all N.
+
         Raises:
             NotFoundError: the layer is not in the store.
+            InvalidInputError: a row is not in the store.
         """
         self._check_layer(layer)
         return self._per_sample(f"last/{layer}", rows)
@@ -109,9 +123,8 @@ class RowReader(abc.ABC):
         max_tokens: int | None = None,
         rng: np.random.Generator | None = None,
         out: npt.NDArray[Any] | None = None,
-        prefetch: bool = False,
     ) -> Iterator[RaggedBatch]:
-        """Yield every token of samples, some samples at a time.
+        """Yield every token of samples, some samples at a time: ``[ΣT, H]`` values and ``[B + 1]`` offsets.
 
         A batch is good until the next one is asked for. Its memory is used again by later batches
         once nothing views it, so what is kept longer keeps its memory.
@@ -123,43 +136,15 @@ class RowReader(abc.ABC):
             max_tokens: most tokens in a batch; a longer sample makes a batch of its own.
             rng: shuffles the rows; None keeps the given order.
             out: ``[k, H]`` in the stored dtype: read every batch into the start of this array.
-            prefetch: read the next batch on a thread meanwhile, into a second buffer.
 
         Raises:
             NotFoundError: the store has no such layer, or only its last tokens.
-            InvalidInputError: no limit, ``out`` too small, or both ``out`` and ``prefetch``.
+            InvalidInputError: no limit, or ``out`` is too small or of another type.
         """
         pieces = self.plan(layer, rows, size=size, max_tokens=max_tokens, rng=rng)
         most = max((int(self.index.n_tokens[piece].sum()) for piece in pieces), default=0)
-
-        def fill(piece: Piece, buffer: npt.NDArray[Any]) -> RaggedBatch:
-            return self._ragged(layer, piece, buffer)
-
-        return self._stream(pieces, fill, most, out, prefetch)
-
-    def padded_batches(
-        self,
-        layer: int,
-        rows: Rows = None,
-        *,
-        size: int | None = None,
-        max_tokens: int | None = None,
-        rng: np.random.Generator | None = None,
-        left: bool = False,
-        out: npt.NDArray[Any] | None = None,
-        prefetch: bool = False,
-    ) -> Iterator[PaddedBatch]:
-        """Yield ``[B, T, H]`` batches, zeros behind the shorter samples, or before them with ``left``.
-
-        As `batches`; ``max_tokens`` counts the padding too, and ``out`` is ``[k, H]`` with k the most B · T.
-        """
-        pieces = self.plan(layer, rows, size=size, max_tokens=max_tokens, rng=rng, padded=True)
-        most = max((len(piece) * int(self.index.n_tokens[piece].max()) for piece in pieces), default=0)
-
-        def fill(piece: Piece, buffer: npt.NDArray[Any]) -> PaddedBatch:
-            return self._padded(layer, piece, buffer, left)
-
-        return self._stream(pieces, fill, most, out, prefetch)
+        shape, stored = (most, self.manifest.hidden_size), stored_dtype(self.manifest.dtype)
+        return self._read_pieces(layer, pieces, shape, None if out is None else check_out(out, *shape, stored))
 
     def plan(
         self,
@@ -169,14 +154,13 @@ class RowReader(abc.ABC):
         size: int | None = None,
         max_tokens: int | None = None,
         rng: np.random.Generator | None = None,
-        padded: bool = False,
     ) -> list[Piece]:
-        """Return the row numbers of each batch that `batches` or `padded_batches` would yield."""
+        """Return the row numbers of each batch that `batches` would yield."""
         self._check_layer(layer, every_token=True)
         order = self.index.numbers(rows)
         if rng is not None:
             order = rng.permutation(order)
-        return cut(order, self.index.n_tokens[order], size, max_tokens, padded)
+        return cut(order, self.index.n_tokens[order], size, max_tokens)
 
     def read(self, layer: int, rows: Rows = None, out: npt.NDArray[Any] | None = None) -> RaggedBatch:
         """Return every token of samples as one batch, in memory of its own or at the start of ``out``.
@@ -191,6 +175,37 @@ class RowReader(abc.ABC):
         stored = stored_dtype(self.manifest.dtype)
         return self._ragged(layer, numbers, np.empty(shape, stored) if out is None else check_out(out, *shape, stored))
 
+    def to_torch(
+        self,
+        layer: int,
+        rows: Rows = None,
+        *,
+        size: int | None = None,
+        max_tokens: int | None = None,
+        seed: int | None = None,
+        shard: tuple[int, int] = (0, 1),
+    ) -> "TokenBatches":
+        """Return a ``torch.utils.data.IterableDataset`` of every token of samples, in ragged batches.
+
+        Each batch is ``{"rows": [B], "values": [ΣT, H], "offsets": [B + 1]}``: sample ``i`` is
+        ``values[offsets[i]:offsets[i + 1]]``. Give it to a ``DataLoader`` with ``batch_size=None``.
+
+        Args:
+            layer: which hidden states.
+            rows: which samples.
+            size: most samples in a batch.
+            max_tokens: most tokens in a batch; a longer sample makes a batch of its own.
+            seed: shuffles the rows anew each epoch; None keeps their order.
+            shard: ``(i, n)`` takes every n-th batch from the i-th on, as ``(rank, world size)`` would.
+
+        Raises:
+            NotFoundError: the store has no such layer, or only its last tokens.
+            InvalidInputError: a value that is not allowed.
+        """
+        from relope.store.torch_data import TokenBatches  # a store opens without torch
+
+        return TokenBatches(self, layer, rows, size=size, max_tokens=max_tokens, seed=seed, shard=shard)
+
     def token_batch(self, rows: Rows = None) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Return ``[ΣT, C] int32`` token columns and ``[B + 1]`` offsets, in the order of ``rows``."""
         numbers = self.index.numbers(rows)
@@ -204,21 +219,13 @@ class RowReader(abc.ABC):
         values, offsets = self.token_batch(rows)
         return np.split(values, offsets[1:-1]) if len(offsets) > 1 else []
 
-    def _stream(
-        self, pieces: Sequence[Piece], fill: Any, most: int, out: npt.NDArray[Any] | None, prefetch: bool
-    ) -> Iterator[Any]:
-        shape, stored = (most, self.manifest.hidden_size), stored_dtype(self.manifest.dtype)
-        if out is not None:
-            if prefetch:
-                raise InvalidInputError("out and prefetch do not go together: reading ahead needs a second buffer")
-            return stream(pieces, fill, [check_out(out, *shape, stored)])
-        return self._stream_pooled(pieces, fill, shape, stored, 2 if prefetch else 1)
-
-    def _stream_pooled(
-        self, pieces: Sequence[Piece], fill: Any, shape: tuple[int, int], stored: np.dtype[Any], n_buffers: int
-    ) -> Iterator[Any]:
-        # Taken when the first batch is asked for, so that iterators made and left do not hold memory.
-        yield from stream(pieces, fill, [self._buffers.take(shape, stored) for _ in range(n_buffers)])
+    def _read_pieces(
+        self, layer: int, pieces: Sequence[Piece], shape: tuple[int, int], out: npt.NDArray[Any] | None
+    ) -> Iterator[RaggedBatch]:
+        # Memory is taken when the first batch is asked for, so that iterators made and left do not hold any.
+        buffer = self._buffers.take(shape, stored_dtype(self.manifest.dtype)) if out is None else out
+        for piece in pieces:
+            yield self._ragged(layer, piece, buffer)
 
     def _ragged(self, layer: int, rows: Piece, buffer: npt.NDArray[Any]) -> RaggedBatch:
         offsets = offsets_of(self.index.n_tokens[rows])
@@ -226,24 +233,12 @@ class RowReader(abc.ABC):
         self._copy(f"hidden/{layer}", rows, offsets[:-1].tolist(), values)
         return RaggedBatch(rows, values, offsets, self.manifest.dtype)
 
-    def _padded(self, layer: int, rows: Piece, buffer: npt.NDArray[Any], left: bool) -> PaddedBatch:
-        lengths = self.index.n_tokens[rows]
-        longest = int(lengths.max())
-        flat = buffer[: len(rows) * longest]
-        values = flat.reshape(len(rows), longest, flat.shape[1])
-        starts = np.arange(len(rows)) * longest + (longest - lengths if left else 0)
-        self._copy(f"hidden/{layer}", rows, starts.tolist(), flat)
-        for place, length in enumerate(lengths.tolist()):
-            values[place, slice(0, longest - length) if left else slice(length, longest)] = 0
-        own = np.arange(longest) >= longest - lengths[:, None] if left else np.arange(longest) < lengths[:, None]
-        return PaddedBatch(rows, values, own, lengths, self.manifest.dtype)
-
-    def _copy(self, name: str, rows: Piece, places: Sequence[int], out: npt.NDArray[Any]) -> None:
-        """Copy each sample's rows of an array to where it is wanted in ``out``."""
+    def _copy(self, name: str, rows: Piece, targets: Sequence[int], out: npt.NDArray[Any]) -> None:
+        """Copy each sample's rows of an array to its target in ``out``."""
         index = self.index
         parts, starts, lengths = index.part[rows].tolist(), index.offset[rows].tolist(), index.n_tokens[rows].tolist()
-        for place, part, start, length in zip(places, parts, starts, lengths, strict=True):
-            self.array(part, name).read_into(start, out[place : place + length])
+        for target, part, start, length in zip(targets, parts, starts, lengths, strict=True):
+            self.array(part, name).read_into(start, out[target : target + length])
         self.bytes_read += int(sum(lengths)) * out.shape[1] * out.itemsize
 
     def _per_sample(self, name: str, rows: Rows) -> npt.NDArray[np.float32]:
@@ -256,34 +251,35 @@ class RowReader(abc.ABC):
         return self._kept_rows[name][numbers]
 
     def _gathered(self, name: str, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Read one row a sample, each chunk once and few rows held at a time."""
+        """Read ``[len(numbers), H]`` of an array with one row a sample.
+
+        Rows are asked for in any order, but a packed chunk must be unpacked for one row as for all, and
+        a remote one be fetched. So they are read in the order in which they lie, part by part, and each
+        is put where it was asked for: every chunk is touched once.
+        """
+        dtype, stored = self.manifest.dtype, stored_dtype(self.manifest.dtype)
         out = np.empty((len(numbers), self.manifest.hidden_size), np.float32)
-        self.bytes_read += out.size * stored_dtype(self.manifest.dtype).itemsize
+        self.bytes_read += out.size * stored.itemsize
+        # The i-th row that is read belongs at out[order[i]]. (The last key of lexsort is the first to sort by.)
         order = np.lexsort((self.index.local[numbers], self.index.part[numbers]))
         parts, local = self.index.part[numbers][order], self.index.local[numbers][order]
-        block = np.empty((min(_BLOCK_ROWS, len(numbers)), out.shape[1]), stored_dtype(self.manifest.dtype))
-        bounds = np.flatnonzero(np.diff(parts, prepend=-1)).tolist()
-        for begin, end in itertools.pairwise([*bounds, len(parts)]):
+        # Rows come as stored and turn into float32 a block at a time: the matrix is never in memory twice.
+        block = np.empty((min(_BLOCK_ROWS, len(numbers)), out.shape[1]), stored)
+        bounds = [*np.flatnonzero(np.diff(parts, prepend=-1)).tolist(), len(parts)]  # where another part begins
+        for begin, end in itertools.pairwise(bounds):
             array = self.array(int(parts[begin]), name)
             for start in range(begin, end, _BLOCK_ROWS):
                 stop = min(start + _BLOCK_ROWS, end)
                 array.take(local[start:stop], block[: stop - start])
-                out[order[start:stop]] = to_float32(block[: stop - start], self.manifest.dtype)
+                out[order[start:stop]] = to_float32(block[: stop - start], dtype)
         return out
 
     def _check_layer(self, layer: int, every_token: bool = False) -> None:
         if layer not in self.layers:
-            raise NotFoundError(
-                f"layer {layer} is not in {self.label} (has {_listed(self.layers)}); "
-                f"extract again with --layers {layer} into a new --out"
-            )
+            raise no_layer(layer, self.manifest, self.label, f"extract again with --layers {layer} into a new --out")
         if every_token and layer not in self.manifest.token_layers:
-            kept = _listed(self.manifest.token_layers)
+            kept = ", ".join(map(str, self.manifest.token_layers))
             raise NotFoundError(
-                f"layer {layer} has only last tokens in {self.label} (every token: {kept}); "
-                "extract again with --tokens all into a new --out"
+                f"layer {layer} has only last tokens in {self.label} (every token: {kept})",
+                hint="extract again with --tokens all into a new --out",
             )
-
-
-def _listed(layers: Sequence[int]) -> str:
-    return ", ".join(map(str, layers))

@@ -1,17 +1,14 @@
 """Some layers or some samples of a store: a store of its own, with parts of its own where parts are cut."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from relope.errors import NotFoundError
-from relope.store.format.arrays import ArrayReader, open_array, part_codec
+from relope.errors import StoreError
+from relope.store.format.arrays import open_array, part_codec, read_sample
 from relope.store.format.codec import CODECS
-from relope.store.format.manifest import StoreManifest, array_specs
+from relope.store.format.layout import part_id
+from relope.store.format.manifest import StoreManifest, array_specs, no_layer
 from relope.store.format.part import PartWriter
 from relope.store.format.samples import RESERVED, read_samples
 from relope.store.format.shard import Encoding
@@ -19,7 +16,7 @@ from relope.types import Capture
 
 
 def subset_manifest(
-    manifest: StoreManifest, layers: Sequence[int], splits: Sequence[str], content: str, where: str
+    manifest: StoreManifest, layers: Sequence[int], splits: Sequence[str], content: str, label: str
 ) -> StoreManifest:
     """Return the manifest of a subset.
 
@@ -31,66 +28,76 @@ def subset_manifest(
         layers: what to keep; empty keeps all.
         splits: what was asked for; only recorded.
         content: content_id of the whole.
-        where: the whole, as errors name it.
+        label: the whole, as errors name it.
 
     Raises:
         NotFoundError: a layer is not in the whole.
     """
     for layer in layers:
         if layer not in manifest.layers:
-            has = ", ".join(map(str, manifest.layers))
-            raise NotFoundError(f"layer {layer} is not in {where} (has {has}); choose among them with --layers")
+            raise no_layer(layer, manifest, label, "choose among them with --layers")
     kept = tuple(sorted(set(layers))) or manifest.layers
     fewer = kept != manifest.layers
     if not fewer and not splits:
         return manifest
+    identity = manifest.identity
     origin = {"recipe_id": manifest.recipe_id, "content_id": content, "layers": list(kept), "splits": list(splits)}
-    fields = {"layers": list(kept), "tokens": manifest.tokens}
     return dataclasses.replace(
         manifest,
-        identity={**manifest.identity, **fields} if fewer else manifest.identity,
+        identity=identity.with_fields(layers=list(kept), tokens=manifest.tokens) if fewer else identity,
         layers=kept,
         token_layers=tuple(layer for layer in manifest.token_layers if layer in kept),
         recorded={**manifest.recorded, "subset_of": origin},
     )
 
 
-def write_subset(source: Path, part: str, out: Path, manifest: StoreManifest, ids: Sequence[str]) -> None:
+def packed_as(source: Path, part: str, manifest: StoreManifest) -> str:
+    """Return the codec that a part is packed with; ``none`` when another tool wrote it."""
+    codec = part_codec(source, part, array_specs(manifest))
+    return codec if codec in CODECS else "none"
+
+
+def write_subset(
+    source: Path,
+    part: str,
+    out: Path,
+    manifest: StoreManifest,
+    ids: Sequence[str],
+    encoding: Encoding | None = None,
+) -> None:
     """Write the part of some samples and of the layers of a manifest, from a part that holds them.
 
     Args:
         source: a store that has at least the arrays of the manifest.
-        part: part id there.
+        part: part id in ``source``.
         out: the store that is written.
         manifest: of ``out``.
         ids: samples to keep, in the order of the part.
+        encoding: how the new part lies on disk; None packs it as the old one is.
+
+    Raises:
+        StoreError: a sample's rows are not what was written.
     """
-    table = read_samples(source, part)
+    table, specs = read_samples(source, part), array_specs(manifest)
     n_samples, n_tokens = len(table), int(table["n_tokens"].sum())
     arrays = {
-        name: open_array(source, part, spec, n_tokens if spec.per_token else n_samples)
-        for name, spec in array_specs(manifest).items()
+        name: open_array(source, part, spec, n_tokens if spec.per_token else n_samples) for name, spec in specs.items()
     }
-    wanted, codec = set(ids), part_codec(source, part, array_specs(manifest))
-    encoding = Encoding(codec if codec in CODECS else "none")
-    with PartWriter(out, manifest, ids, encoding) as writer:
+    same_recipe, wanted = part_id(manifest.recipe_id, table["id"].to_list()) == part, set(ids)
+    with PartWriter(out, manifest, ids, encoding or Encoding(packed_as(source, part, manifest))) as writer:
         for local, row in enumerate(table.iter_rows(named=True)):
-            if row["id"] in wanted:
-                capture = _capture(manifest, arrays, local, row["first_token"], row["n_tokens"])
-                writer.append([{key: value for key, value in row.items() if key not in RESERVED}], [capture])
-
-
-def _capture(manifest: StoreManifest, arrays: dict[str, ArrayReader], local: int, first: int, n_tokens: int) -> Capture:
-    specs = array_specs(manifest)
-
-    def rows(name: str) -> npt.NDArray[Any]:
-        per_token = specs[name].per_token
-        out = np.empty((n_tokens if per_token else 1, specs[name].columns), specs[name].stored)
-        arrays[name].read_into(first if per_token else local, out)
-        return out
-
-    def hidden() -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        for layer in manifest.layers:
-            yield layer, rows(f"hidden/{layer}" if layer in manifest.token_layers else f"last/{layer}")
-
-    return Capture(hidden=dict(hidden()), answer=rows("answer")[0], tokens=rows("tokens"))
+            if row["id"] not in wanted:
+                continue
+            values = {
+                name: read_sample(array, specs[name], local, row["first_token"], row["n_tokens"])
+                for name, array in arrays.items()
+            }
+            # Of a layer without every token the last one is all that a writer looks at.
+            hidden = {layer: values.get(f"hidden/{layer}", values[f"last/{layer}"]) for layer in manifest.layers}
+            capture = Capture(hidden, values["answer"][0], values["tokens"])
+            writer.append([{name: value for name, value in row.items() if name not in RESERVED}], [capture])
+            if same_recipe and writer.contents[-1] != row["content"]:
+                raise StoreError(
+                    f"part {part} of {source} is damaged: the rows of sample {row['id']!r} are not what was written",
+                    hint="run `relope store verify --deep` on it; nothing of this part was copied",
+                )

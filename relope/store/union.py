@@ -13,7 +13,6 @@ from relope.errors import InvalidInputError
 from relope.provenance import digest
 from relope.store.format.arrays import ArrayReader
 from relope.store.format.index import Rows, SampleIndex
-from relope.store.format.manifest import StoreManifest
 from relope.store.reader import ActivationStore
 from relope.store.rows import RowReader
 
@@ -21,13 +20,6 @@ FREE = ("dataset", "text_only", "captions", "perturbation", "generation")
 """Fields of an identity in which stores may differ and still hold states of the same model and layers."""
 
 _SAME = ("layers", "token_layers", "hidden_size", "dtype", "token_columns")
-
-
-def differences(first: StoreManifest, second: StoreManifest) -> dict[str, tuple[Any, Any]]:
-    """Return the identity fields in which two stores differ, the free ones too."""
-    keys = sorted({*first.identity, *second.identity})
-    pairs = {key: (first.identity.get(key), second.identity.get(key)) for key in keys}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 class StoreUnion(RowReader):
@@ -56,6 +48,10 @@ class StoreUnion(RowReader):
         self.label = " + ".join(store.label for store in stores)
         for store in stores[1:]:
             _check_same(stores[0], store)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be joined anew where it is unpickled, of stores that are opened anew."""
+        return type(self), (self.stores,)
 
     @property
     def recipe_id(self) -> str:
@@ -113,18 +109,17 @@ def _joined(indexes: Sequence[SampleIndex], first_parts: Sequence[int]) -> Sampl
     )
 
 
-def _check_same(one: ActivationStore, other: ActivationStore) -> None:
+def _check_same(first: ActivationStore, other: ActivationStore) -> None:
     changes = [
-        f"{name} {getattr(one.manifest, name)} and {getattr(other.manifest, name)}"
+        f"{name} {getattr(first.manifest, name)} and {getattr(other.manifest, name)}"
         for name in _SAME
-        if getattr(one.manifest, name) != getattr(other.manifest, name)
+        if getattr(first.manifest, name) != getattr(other.manifest, name)
     ]
     known = {*FREE, *_SAME, "tokens", "stored_dtype"}
-    changes += [
-        f"other {key.replace('_', ' ')}" for key in differences(one.manifest, other.manifest) if key not in known
-    ]
+    differing = first.manifest.identity.differing(other.manifest.identity)
+    changes += [f"other {name.replace('_', ' ')}" for name in differing if name not in known]
     if changes:
         raise InvalidInputError(
-            f"{one.label} and {other.label} do not go together: {'; '.join(changes)}\n"
-            "join stores that one model wrote with the same --layers, --tokens and dtype"
+            f"{first.label} and {other.label} do not go together: {'; '.join(changes)}",
+            hint="join stores that one model wrote with the same --layers, --tokens and dtype",
         )

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from relope.errors import StoreError
 from relope.provenance import digest, file_digest
-from relope.store.format.arrays import ArrayReader, open_array
+from relope.store.format.arrays import ArrayReader, open_array, read_sample
 from relope.store.format.catalog import catalog_numbers, parts_content_id, read_catalog
 from relope.store.format.content import sample_content
 from relope.store.format.layout import (
@@ -133,19 +132,19 @@ def _read_commit(store: Path, part: str) -> dict[str, Any]:
 
 
 def _check_files(folder: Path, records: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    found, strange = _walk(folder)
+    plain, strange = _walk(folder)
     yield from ((name, "is a symbolic link or no plain file") for name in strange)
     for name, record in sorted(records.items()):
         if name != PurePosixPath(name).as_posix() or name.startswith("/") or ".." in name.split("/"):
             yield name, "is a path that could lead outside the part; it was not read"
-        elif name not in found:
+        elif name not in plain:
             if name not in strange:
                 yield name, "is missing"
         elif (size := (folder / name).stat().st_size) != record["bytes"]:
             yield name, f"has {size} bytes, COMMIT.json says {record['bytes']!s:.40}"
         elif file_digest(folder / name) != record["sha256"]:
             yield name, "its sha256 is not the one in COMMIT.json"
-    yield from ((name, "unexpected: not in COMMIT.json") for name in sorted(found - {*records, COMMIT, LOCK}))
+    yield from ((name, "unexpected: not in COMMIT.json") for name in sorted(plain - {*records, COMMIT, LOCK}))
 
 
 def _walk(folder: Path) -> tuple[set[str], list[str]]:
@@ -197,13 +196,12 @@ def _check_content(
 ) -> Iterator[tuple[str, str]]:
     """Yield the first sample of a part whose rows are not the ones that were written."""
     specs = array_specs(manifest)
-    places = samples.select("id", "first_token", "n_tokens", "content").iter_rows()
-    for local, (sample, offset, n_tokens, content) in enumerate(places):
+    written = samples.select("id", "first_token", "n_tokens", "content").iter_rows()
+    for local, (sample, first_token, n_tokens, content) in enumerate(written):
         rows = {}
         for name, spec in specs.items():
-            rows[name] = np.empty((n_tokens if spec.per_token else 1, spec.columns), spec.stored)
             try:
-                arrays[name].read_into(offset if spec.per_token else local, rows[name])
+                rows[name] = read_sample(arrays[name], spec, local, first_token, n_tokens)
             except StoreError as error:
                 yield name, str(error)
                 return

@@ -19,13 +19,10 @@ from relope.store.format.layout import (
     temporary_beside,
     writing,
 )
-from relope.store.format.manifest import StoreManifest, identity_changes, manifest_document, read_manifest
+from relope.store.format.manifest import StoreManifest, manifest_document, read_manifest, recipe_changes
 from relope.store.format.part import PartWriter
 from relope.store.format.samples import read_samples
 from relope.store.format.shard import PLAIN, Encoding
-
-_FIXED = ("layers", "hidden_size", "dtype", "tokens", "token_layers", "token_columns")
-_SHOWN = 5
 
 
 class StoreWriter:
@@ -100,10 +97,10 @@ def create_or_open(path: Path, manifest: StoreManifest, *, codec: str = "none", 
             _create(path.resolve(), manifest)
     if not (path / META).is_file():
         what = "is a folder with other files in it" if path.is_dir() else "is a file"
-        raise StoreError(f"{path} {what}, not a store: nothing was written\nchoose another --out")
-    found = read_manifest(path)
-    _check_same(path, found, manifest)
-    return StoreWriter(path, found, Encoding(codec, bfloat16))
+        raise StoreError(f"{path} {what}, not a store: nothing was written", hint="choose another --out")
+    written = read_manifest(path)
+    _check_same(path, written, manifest)
+    return StoreWriter(path, written, Encoding(codec, bfloat16))
 
 
 def _create(path: Path, manifest: StoreManifest) -> None:
@@ -123,19 +120,7 @@ def _create(path: Path, manifest: StoreManifest) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def differences(old: StoreManifest, new: StoreManifest) -> str:
-    """Return in words in which fields two recipes differ; empty when they are one."""
-    changes = list(identity_changes(old.identity, new.identity))
-    for name in _FIXED:
-        before, after = getattr(old, name), getattr(new, name)
-        if before != after and not any(change.startswith(f"{name} ") for change in changes):
-            changes.append(f"{name} was {before}, now {after}")
-    rest = ", ".join(change.partition(" was ")[0] for change in changes[_SHOWN:])
-    more = f"; and {len(changes) - _SHOWN} more ({rest})" if rest else ""
-    return f"{'; '.join(changes[:_SHOWN])}{more}"
-
-
 def _check_same(path: Path, old: StoreManifest, new: StoreManifest) -> None:
-    if changes := differences(old, new):
+    if changes := recipe_changes(old, new):
         other = path.with_name(f"{path.stem}-{new.recipe_id[:8]}{path.suffix}")
-        raise StoreError(f"{path} holds another recipe: {changes}\nuse a new --out, e.g. {other}")
+        raise StoreError(f"{path} holds another recipe: {changes}", hint=f"use a new --out, e.g. {other}")

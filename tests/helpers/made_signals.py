@@ -10,7 +10,7 @@ import polars as pl
 
 from relope.probes.protocol import Examples
 from relope.store import ActivationStore, StoreManifest, create_or_open
-from relope.store.grades import labelled, verdicts_of
+from relope.store.grades import labelled, parsed_answers
 from relope.types import Capture
 
 PART = 1000
@@ -87,5 +87,5 @@ def both_splits(path: Path) -> tuple[Examples, Examples]:
     found = []
     for split in ("train", "test"):
         rows, correct = labelled(store, (split,), None)
-        found.append(Examples(store, rows, correct, store.layers[-1], verdicts=verdicts_of(store, rows, None)))
+        found.append(Examples(store, rows, correct, store.layers[-1], verdicts=parsed_answers(store, rows, None)))
     return found[0], found[1]

@@ -9,7 +9,7 @@ from made_traces import add_traces
 
 from relope.probes.protocol import Examples
 from relope.store import ActivationStore
-from relope.store.grades import labelled, verdicts_of
+from relope.store.grades import labelled, parsed_answers
 
 
 @pytest.fixture(scope="session")
@@ -31,21 +31,21 @@ def traced(traced_path):
 def training(traced):
     """160 labelled training examples at layer 4."""
     rows, correct = labelled(traced, ("train",), None)
-    return Examples(traced, rows, correct, 4, verdicts=verdicts_of(traced, rows, None))
+    return Examples(traced, rows, correct, 4, verdicts=parsed_answers(traced, rows, None))
 
 
 @pytest.fixture
 def testing(traced):
     """80 test examples without labels."""
     rows, _ = labelled(traced, ("test",), None)
-    return Examples(traced, rows, None, 4, verdicts=verdicts_of(traced, rows, None))
+    return Examples(traced, rows, None, 4, verdicts=parsed_answers(traced, rows, None))
 
 
 @pytest.fixture
 def plain(store):
     """The 80 test examples of a store that holds nothing but a plain extraction."""
     rows, correct = labelled(store, ("test",), None)
-    return Examples(store, rows, correct, 4, verdicts=verdicts_of(store, rows, None))
+    return Examples(store, rows, correct, 4, verdicts=parsed_answers(store, rows, None))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.graders import exact
 from relope.probes.protocol import Examples, make
 from relope.store import ActivationStore
-from relope.store.grades import labelled, verdicts_of
+from relope.store.grades import labelled, parsed_answers
 
 DIRECT = [["a", "a", "b"], ["a", "", ""], ["", "", ""], ["b", "a", "c"], ["a", "a", "a"]]
 CHAIN = [["b", "b", "b"], ["a", "b", ""], ["", "", ""], ["b", "b", "a"], ["a", "a", "a"]]
@@ -76,7 +76,7 @@ def test_verdicts_from_before_the_traces_are_refused(name, traced_path, tmp_path
     drop_verdicts_on_traces(copy)
     with ActivationStore.open(copy) as store:
         rows, _ = labelled(store, ("test",), None)
-        for verdicts in (verdicts_of(store, rows, None), None):
+        for verdicts in (parsed_answers(store, rows, None), None):
             examples = Examples(store, rows, None, 4, verdicts=verdicts)
             with pytest.raises(NotFoundError, match=r"run `relope grade --store .*old\.zarr` again"):
                 make(name, {}).predict_proba(examples)

@@ -16,7 +16,7 @@ from relope.probes.protocol import Examples, make
 from relope.spec import build
 from relope.steps.samples import Selection, capped, training_rows
 from relope.store import ActivationStore, StoreUnion
-from relope.store.grades import verdicts_of
+from relope.store.grades import parsed_answers
 
 
 def extract(out, **values):
@@ -165,7 +165,7 @@ def test_each_fold_is_scored_by_a_fit_on_the_others(store_path, tmp_path, method
     known = store.samples.join(verdicts, on="id", how="left", maintain_order="left")
     fold = fold_of_groups(known["group"].to_numpy().astype(str), 3, 1)
     rows, correct = np.arange(len(store)), known["correct"].to_numpy()
-    read = verdicts_of(store, rows, None)
+    read = parsed_answers(store, rows, None)
     inside, held = np.flatnonzero(fold != 2), np.flatnonzero(fold == 2)
     assert not set(known["group"].gather(inside)) & set(known["group"].gather(held))
     examples = Examples(store, rows, correct, 4, verdicts=read)

@@ -1,4 +1,4 @@
-"""Verdicts: of traces, of files of responses, and the rows that splits and folds stand for."""
+"""Grades: of traces, of files of responses, and the rows that splits and folds stand for."""
 
 import json
 
@@ -19,16 +19,21 @@ class Made:
     """What the functions here read of a store."""
 
     def __init__(self, path, samples):
-        self.path = str(path)
+        self.path, self.label = path, str(path)
         self.samples = samples.with_row_index("row")
 
 
 def test_traces_are_parsed_one_by_one(tmp_path):
-    store = Made(tmp_path, pl.DataFrame({
-        "id": ["a", "b"], "split": ["test", "test"], "response": ["B", "x"], "answers": [["B"], ["A"]],
-        "choices": [["p", "q"], ["p", "q"]], "traces_direct": [["(A)", "B", "?!"], ["q", "q", "p"]],
+    columns = {
+        "id": ["a", "b"],
+        "split": ["test", "test"],
+        "response": ["B", "x"],
+        "answers": [["B"], ["A"]],
+        "choices": [["p", "q"], ["p", "q"]],
+        "traces_direct": [["(A)", "B", "?!"], ["q", "q", "p"]],
         "traces_chain": [["so B", "so A"], []],
-    }))  # fmt: skip
+    }
+    store = Made(tmp_path, pl.DataFrame(columns))
     path, table = write_grades(store, "multiple-choice", multiple_choice.VERSION, multiple_choice.grade)
     assert path.name == f"multiple-choice@{multiple_choice.VERSION}.parquet" and pl.read_parquet(path).equals(table)
     assert table["parsed_direct"].to_list() == [["A", "B", ""], ["B", "B", "A"]]
@@ -65,10 +70,13 @@ def rows(path, entries):
 
 
 def test_a_file_of_responses(tmp_path):
-    path = rows(tmp_path / "r.jsonl", [
-        {"response": "(B)", "gold": "B", "choices": ["x", "y"]}, {"response": "y", "gold": 0, "choices": ["x", "y"]},
-        {"response": None, "gold": "A", "choices": ["x", "y"]}, {"response": "C", "gold": "C"},
-    ])  # fmt: skip
+    entries = [
+        {"response": "(B)", "gold": "B", "choices": ["x", "y"]},
+        {"response": "y", "gold": 0, "choices": ["x", "y"]},
+        {"response": None, "gold": "A", "choices": ["x", "y"]},
+        {"response": "C", "gold": "C"},
+    ]
+    path = rows(tmp_path / "r.jsonl", entries)
     assert grade_file(path, open_grader("multiple-choice")) == [
         {"correct": True, "parsed": "B", "parse_status": "parsed"},
         {"correct": False, "parsed": "B", "parse_status": "parsed"},
@@ -85,7 +93,7 @@ def relope(*arguments):
 def test_the_command_prints_a_list(tmp_path):
     path = rows(tmp_path / "r.jsonl", [{"response": "$1,000", "gold": "1000"}, {"response": "1920", "gold": "2010"}])
     result = relope("grade", "--responses", path, "--grader", "chartqa", "--json")
-    assert result.exit_code == 0 and [verdict["correct"] for verdict in json.loads(result.stdout)] == [True, False]
+    assert result.exit_code == 0 and [grade["correct"] for grade in json.loads(result.stdout)] == [True, False]
     assert set(json.loads(result.stdout)[0]) == {"correct", "parsed", "parse_status"}
     assert "2 answers" in relope("grade", "--responses", path, "--grader", "chartqa").stderr
 
@@ -114,8 +122,8 @@ def test_mistakes_in_a_file_of_responses(tmp_path, entries, says):
 
 def test_half_a_surrogate_pair_is_printed_as_nothing(tmp_path):
     path = rows(tmp_path / "r.jsonl", [{"response": "\ud800x", "gold": "x"}])
-    verdicts = json.loads(relope("grade", "--responses", path, "--grader", "exact", "--json").stdout)
-    assert verdicts == [{"correct": True, "parsed": "x", "parse_status": "parsed"}]
+    grades = json.loads(relope("grade", "--responses", path, "--grader", "exact", "--json").stdout)
+    assert grades == [{"correct": True, "parsed": "x", "parse_status": "parsed"}]
 
 
 def test_either_a_store_or_a_file(tmp_path):

@@ -9,7 +9,7 @@ from relope.store import ActivationStore, open_store, verify
 from relope.store.convert import convert
 from relope.store.format.arrays import part_codec
 from relope.store.format.manifest import array_specs
-from relope.store.share import remote_reader as ranged_module
+from relope.store.share import remote_reader
 from relope.store.share.listing import listing
 from relope.store.share.pull import pull
 from relope.store.share.push import push
@@ -140,7 +140,7 @@ def test_rows_that_are_kept_are_fetched_and_read_once(made, s3, monkeypatch):
 
 
 def test_reading_in_place_fetches_only_the_chunks_that_are_touched(made, s3, monkeypatch):
-    monkeypatch.setattr(ranged_module, "_GAP_BYTES", 0)
+    monkeypatch.setattr(remote_reader, "_GAP_BYTES", 0)
     push(made.path, f"{s3}/x.zarr")
     store = open_store(f"{s3}/x.zarr")
     row = 2 * 6

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,19 +10,19 @@ from made_stores import Made, as_float, make_manifest
 from torch.utils.data import DataLoader
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.store import ActivationStore
-from relope.store.torch_data import TokenBatches, as_torch
+from relope.store import ActivationStore, StoreUnion, open_store
+from relope.store.torch_data import as_torch
 
 
 def check(made: Made, batch: dict[str, torch.Tensor]) -> list[int]:
     """Compare a batch with what went in, and return its rows."""
     bounds = batch["offsets"].tolist()
     assert batch["values"].dtype == torch.bfloat16 and len(batch["values"]) == bounds[-1]
-    for place, row in enumerate(batch["rows"].tolist()):
+    rows: list[int] = batch["rows"].tolist()
+    for (start, stop), row in zip(itertools.pairwise(bounds), rows, strict=True):
         expected = as_float(made.captures["abcdefg"[row]].hidden[2])
-        np.testing.assert_array_equal(batch["values"][bounds[place] : bounds[place + 1]].float().numpy(), expected)
-    found: list[int] = batch["rows"].tolist()
-    return found
+        np.testing.assert_array_equal(batch["values"][start:stop].float().numpy(), expected)
+    return rows
 
 
 def test_a_tensor_shares_the_memory_of_the_values() -> None:
@@ -36,7 +37,7 @@ def test_a_tensor_shares_the_memory_of_the_values() -> None:
 
 @pytest.mark.parametrize(("workers", "context"), [(0, None), (2, "fork"), (2, "spawn")])
 def test_workers_share_out_the_batches(kept: Made, workers: int, context: str | None) -> None:
-    data = TokenBatches(kept.path, 2, size=2)
+    data = open_store(kept.path).to_torch(2, size=2)
     loader = DataLoader(data, batch_size=None, num_workers=workers, multiprocessing_context=context)
     kept_batches = list(loader)  # held together: none may lie in the memory of another
     seen = [check(kept, batch) for batch in kept_batches]
@@ -44,7 +45,7 @@ def test_workers_share_out_the_batches(kept: Made, workers: int, context: str | 
 
 
 def test_each_epoch_has_its_own_order_and_every_worker_follows(kept: Made) -> None:
-    data = TokenBatches(str(kept.path), 2, size=3, seed=5)
+    data = open_store(kept.path).to_torch(2, size=3, seed=5)
     loader = DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context="fork", persistent_workers=True)
     for epoch in (0, 1, 7):
         data.set_epoch(epoch)
@@ -54,15 +55,15 @@ def test_each_epoch_has_its_own_order_and_every_worker_follows(kept: Made) -> No
 
 
 def test_shards_are_disjoint_and_whole(kept: Made) -> None:
-    shards = [TokenBatches(kept.path, 2, [6, 5, 4, 3], max_tokens=300, shard=(i, 2)) for i in range(2)]
+    shards = [open_store(kept.path).to_torch(2, [6, 5, 4, 3], max_tokens=300, shard=(i, 2)) for i in range(2)]
     assert [[check(kept, batch) for batch in shard] for shard in shards] == [[[6], [4, 3]], [[5]]]
     with pytest.raises(InvalidInputError, match=r"shard \(2, 2\)"):
-        TokenBatches(kept.path, 2, size=1, shard=(2, 2))
+        open_store(kept.path).to_torch(2, size=1, shard=(2, 2))
 
 
 def test_several_stores(kept: Made, build: Callable[..., Made]) -> None:
     other = build(parts=["hij"], manifest=make_manifest(), lengths={"h": 2, "i": 4, "j": 5})
-    data = TokenBatches([kept.path, other.path], 2, [7, 0, 9], size=3)
+    data = StoreUnion([open_store(kept.path), open_store(other.path)]).to_torch(2, [7, 0, 9], size=3)
     (batch,) = data
     assert batch["offsets"].tolist() == [0, 2, 5, 10]
     with ActivationStore.open(other.path) as store:
@@ -74,4 +75,4 @@ def test_several_stores(kept: Made, build: Callable[..., Made]) -> None:
 )
 def test_mistakes_show_before_training(kept: Made, options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
-        TokenBatches(kept.path, **options)
+        open_store(kept.path).to_torch(**options)

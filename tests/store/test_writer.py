@@ -45,7 +45,7 @@ def test_a_link_to_an_empty_folder_becomes_a_store(tmp_path: Path) -> None:
 
 
 def test_fields_outside_the_identity_must_agree_too(made: Made) -> None:
-    with pytest.raises(StoreError, match=r"another recipe: hidden_size was 6, now 7\n"):
+    with pytest.raises(StoreError, match=r"another recipe: hidden_size was 6, now 7$"):
         create_or_open(made.path, make_manifest(hidden_size=7))
 
 
@@ -54,18 +54,17 @@ def test_another_recipe_is_refused_by_field(made: Made) -> None:
     before = tree_bytes(made.path)
     with pytest.raises(StoreError) as caught:
         create_or_open(made.path, make_manifest(identity=identity, layers=(2,)))
-    first, second = str(caught.value).split("\n")
-    assert first == (
+    assert str(caught.value) == (
         f'{made.path} holds another recipe: dtype was "bfloat16", now absent; limit was absent, now 3; '
         'model.digest was "ab", now "cd"; layers was (2, 3), now (2,); token_layers was (2, 3), now (2,)'
     )
-    assert second.startswith("use a new --out, e.g. ")
+    assert caught.value.hint.startswith("use a new --out, e.g. ")
     assert tree_bytes(made.path) == before
 
 
 def test_many_and_long_differences_stay_short(made: Made) -> None:
     identity = {f"field{number}": "long" * 100 for number in range(9)}
-    with pytest.raises(StoreError, match=r"; and 7 more \(field4, field5, .*, model, prompt\)\n") as caught:
+    with pytest.raises(StoreError, match=r"; and 7 more \(field4, field5, .*, model, prompt\)$") as caught:
         create_or_open(made.path, make_manifest(identity=identity))
     assert len(str(caught.value)) < 700
 
@@ -76,7 +75,7 @@ def test_other_folders_and_files_are_never_written_to(tmp_path: Path) -> None:
         create_or_open(tmp_path, make_manifest())
     with pytest.raises(StoreError, match="is a file, not a store"):
         create_or_open(tmp_path / "thesis.tex", make_manifest())
-    with pytest.raises(OutputError, match=r"cannot write .*x\.zarr: Not a directory\nfree space"):
+    with pytest.raises(OutputError, match=r"cannot write .*x\.zarr: Not a directory$"):
         create_or_open(tmp_path / "thesis.tex" / "x.zarr", make_manifest())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -84,9 +83,9 @@ def test_other_folders_and_files_are_never_written_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
 def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     monkeypatch.setattr(os, "mkdir", refuse(code))
-    with pytest.raises(OutputError, match=rf"cannot write .*: {os.strerror(code)}\n") as caught:
+    with pytest.raises(OutputError, match=rf"cannot write .*: {os.strerror(code)}$") as caught:
         create_or_open(tmp_path / "x.zarr", make_manifest())
-    assert str(caught.value).count("cannot write") == 1
+    assert str(caught.value).count("cannot write") == 1 and caught.value.hint.startswith("free space")
 
 
 def test_two_creators_at_once_share_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +104,7 @@ def test_two_creators_at_once_share_one_store(tmp_path: Path, monkeypatch: pytes
 def test_what_was_sealed_survives_a_full_disk(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     captures = {"h": make_capture("h", made.manifest, 5)}
     before = tree_bytes(made.path)
-    with monkeypatch.context() as patch, pytest.raises(OutputError, match="No space left on device\nfree space"):
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match=r"No space left on device$"):
         patch.setattr(os, "fsync", refuse(errno.ENOSPC))
         write_part(made.writer, ["h"], captures)
     assert tree_bytes(made.path) == before

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from relope.errors import StoreError
 from relope.store.format.codec import CODECS, CRC_BYTES, Blocks, Scratch, crc32c
-from relope.store.format.foreign import MEND, ForeignArray
-from relope.store.format.layout import META, SHARD, check_ratio, guard, part_folder, read_json
+from relope.store.format.foreign import ForeignArray
+from relope.store.format.layout import META, REMAKE, SHARD, check_ratio, guard, part_folder, read_json
 from relope.store.format.manifest import ArraySpec
 from relope.store.format.shard import Encoding, array_document
 
@@ -68,6 +68,21 @@ def open_array(
     if chunking := own_chunking(document, spec, n_rows):
         return _MappedShard(store, folder, spec, chunking, verify, scratch or Scratch())
     return ForeignArray(store, folder, spec, n_rows)
+
+
+def read_sample(array: ArrayReader, spec: ArraySpec, local: int, first_token: int, n_tokens: int) -> npt.NDArray[Any]:
+    """Return the rows of one sample, ``[k, columns]`` in the stored dtype.
+
+    Args:
+        array: opened with ``spec``.
+        spec: which array.
+        local: the sample's row within its part.
+        first_token: its first token row within the part.
+        n_tokens: how many token rows it has.
+    """
+    rows = np.empty((n_tokens if spec.per_token else 1, spec.columns), spec.stored)
+    array.read_into(first_token if spec.per_token else local, rows)
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,9 +156,9 @@ class _MappedShard:
         numbers, within = np.divmod(rows, self._shape[0])
         runs = [*np.flatnonzero(np.diff(numbers, prepend=-1)).tolist(), len(rows)]
         for start, stop in itertools.pairwise(runs):
-            places = within[start:stop]
-            chunk = self._chunk(mapped, plain, int(numbers[start]), int(places.min()), int(places.max()) + 1)
-            np.take(chunk, places, axis=0, out=out[start:stop], mode="clip")
+            wanted = within[start:stop]
+            chunk = self._chunk(mapped, plain, int(numbers[start]), int(wanted.min()), int(wanted.max()) + 1)
+            np.take(chunk, wanted, axis=0, out=out[start:stop], mode="clip")
 
     def release(self) -> None:
         self._maps = None
@@ -166,11 +181,11 @@ class _MappedShard:
         if end < 0 or (not self._packed and end != n_chunks * stride):
             total = n_chunks * (stride + 16) + CRC_BYTES
             must = f"too few for its {n_chunks:,} chunks" if self._packed else f"must be {total:,} for its shape"
-            raise StoreError(f"{self._where} is damaged: {len(mapped):,} bytes, {must}; {MEND}")
+            raise self._damaged(f"{len(mapped):,} bytes, {must}")
         check_ratio(self._where, n_chunks * self._chunk_bytes, len(mapped))
         index = mapped[end:-CRC_BYTES]
         if crc32c(index) != mapped[-CRC_BYTES:].tobytes():
-            raise StoreError(f"{self._where} is damaged: the CRC of its index fails; {MEND}")
+            raise self._damaged("the CRC of its index fails")
         pairs = np.frombuffer(index.tobytes(), "<u8").reshape(-1, 2)
         offsets, sizes = pairs[:, 0], pairs[:, 1]
         if self._packed:
@@ -179,7 +194,7 @@ class _MappedShard:
         else:
             bad = (sizes != stride) | (offsets != np.arange(n_chunks, dtype="<u8") * np.uint64(stride))
         if bad.any():
-            raise StoreError(f"{self._where} is damaged: its index points outside the file; {MEND}")
+            raise self._damaged("its index points outside the file")
         return [list(pair) for pair in pairs.tolist()]
 
     def _chunk(self, mapped: _Bytes, plain: npt.NDArray[Any], number: int, first: int, stop: int) -> npt.NDArray[Any]:
@@ -190,8 +205,8 @@ class _MappedShard:
         if not self._packed:
             if self._unchecked[number]:
                 self._payload(mapped, number)
-            found: npt.NDArray[Any] = plain[number]
-            return found
+            chunk: npt.NDArray[Any] = plain[number]
+            return chunk
         with self._unpacking(number):
             key = (self._where, number)
             return self._scratch.rows(key, lambda: self._blocks(mapped, number), self._shape, self._stored, first, stop)
@@ -210,7 +225,7 @@ class _MappedShard:
         except StoreError:
             raise
         except (RuntimeError, ValueError) as error:
-            raise StoreError(f"{self._where} is damaged: chunk {number}: {error}; {MEND}") from error
+            raise self._damaged(f"chunk {number}: {error}") from error
 
     def _payload(self, mapped: _Bytes, number: int) -> _Bytes:
         """Return the bytes of a chunk, their CRC checked when they are first touched."""
@@ -219,9 +234,12 @@ class _MappedShard:
         if self._unchecked[number]:
             stored = mapped[offset + size - CRC_BYTES : offset + size]
             if crc32c(payload) != stored.tobytes():
-                raise StoreError(f"{self._where} is damaged: the CRC of chunk {number} fails; {MEND}")
+                raise self._damaged(f"the CRC of chunk {number} fails")
             self._unchecked[number] = 0
         return payload
+
+    def _damaged(self, what: str) -> StoreError:
+        return StoreError(f"{self._where} is damaged: {what}", hint=REMAKE)
 
 
 def _map(path: Path) -> _Bytes:

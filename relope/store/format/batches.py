@@ -1,23 +1,22 @@
-"""Batches of tokens: which samples go together, what they are read into, and reading one ahead."""
+"""Batches of tokens: which samples go together, and the memory that they are read into."""
 
 import itertools
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from relope.errors import InvalidInputError
+from relope.store.format.dtypes import to_float32
 
 Piece = npt.NDArray[np.int64]
 """Row numbers of one batch."""
 
-_B = TypeVar("_B")
 _KEPT_BUFFERS = 2
 
 
@@ -29,7 +28,7 @@ class RaggedBatch:
         rows: ``[B]`` row numbers.
         values: ``[ΣT, H]`` in the stored dtype; a view of a buffer that the next batch overwrites.
         offsets: ``[B + 1]``: sample ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
-        dtype: logical dtype of ``values``, for `to_float32` or `relope.store.torch_data.as_torch`.
+        dtype: logical dtype of ``values``: ``bfloat16``, whose bits are in ``uint16``, or ``float32``.
     """
 
     rows: npt.NDArray[np.int64]
@@ -37,24 +36,9 @@ class RaggedBatch:
     offsets: npt.NDArray[np.int64]
     dtype: str
 
-
-@dataclass(frozen=True)
-class PaddedBatch:
-    """Samples side by side, filled up with zeros.
-
-    Attributes:
-        rows: ``[B]`` row numbers.
-        values: ``[B, T, H]`` in the stored dtype; a view of a buffer that the next batch overwrites.
-        mask: ``[B, T] bool``: True at the samples' own tokens.
-        lengths: ``[B]`` number of own tokens.
-        dtype: logical dtype of ``values``.
-    """
-
-    rows: npt.NDArray[np.int64]
-    values: npt.NDArray[Any]
-    mask: npt.NDArray[np.bool_]
-    lengths: npt.NDArray[np.int64]
-    dtype: str
+    def float32(self) -> npt.NDArray[np.float32]:
+        """Return ``[ΣT, H]`` values as float32; a copy for bfloat16."""
+        return to_float32(self.values, self.dtype)
 
 
 def offsets_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -63,7 +47,7 @@ def offsets_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def cut(
-    rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], size: int | None, max_tokens: int | None, padded: bool
+    rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], size: int | None, max_tokens: int | None
 ) -> list[Piece]:
     """Return the rows of each batch: as many samples as fit, in the given order.
 
@@ -71,30 +55,28 @@ def cut(
         rows: ``[N]`` row numbers.
         lengths: ``[N]`` tokens of each.
         size: most samples in a batch.
-        max_tokens: most tokens in a batch, those that pad included; a longer sample stands alone.
-        padded: every sample of a batch takes as much as its longest.
+        max_tokens: most tokens in a batch; a longer sample stands alone.
 
     Raises:
         InvalidInputError: neither limit is given, or one is below 1.
     """
     if size is None and max_tokens is None:
-        raise InvalidInputError("batches need a limit: give size (most samples) or max_tokens")
+        raise InvalidInputError("batches need a limit: size (most samples) or max_tokens")
     if min(size or 1, 1 if size is None else size, 1 if max_tokens is None else max_tokens) < 1:
         raise InvalidInputError(f"size {size} and max_tokens {max_tokens} must be at least 1")
     most, room = size or sys.maxsize, max_tokens or sys.maxsize
-    cuts, total, longest = [0], 0, 0
-    for place, length in enumerate(lengths.tolist()):
-        n = place - cuts[-1]
-        taken = (n + 1) * max(longest, length) if padded else total + length
-        if n and (n == most or taken > room):
-            cuts.append(place)
-            total = longest = 0
-        total, longest = total + length, max(longest, length)
+    cuts, total = [0], 0
+    for index, length in enumerate(lengths.tolist()):
+        n = index - cuts[-1]
+        if n and (n == most or total + length > room):
+            cuts.append(index)
+            total = 0
+        total += length
     return [rows[start:stop] for start, stop in itertools.pairwise([*cuts, len(rows)])] if len(rows) else []
 
 
-def _references(items: Sequence[object], place: int) -> int:
-    return sys.getrefcount(items[place])
+def _references(items: Sequence[object], index: int) -> int:
+    return sys.getrefcount(items[index])
 
 
 _UNUSED = _references([object()], 0)
@@ -117,9 +99,9 @@ class Buffers:
         """Return ``shape`` uninitialised values, at the start of a buffer that nobody else has."""
         size = math.prod(shape) * stored.itemsize
         with self._lock:
-            for place in range(len(self._kept)):
-                if len(self._kept[place]) >= size and _references(self._kept, place) == _UNUSED:
-                    return self._kept[place][:size].view(stored).reshape(shape)
+            for index in range(len(self._kept)):
+                if len(self._kept[index]) >= size and _references(self._kept, index) == _UNUSED:
+                    return self._kept[index][:size].view(stored).reshape(shape)
             buffer = np.empty(size, np.uint8)
             self._kept = sorted([*self._kept, buffer], key=len)[-_KEPT_BUFFERS:]
         return buffer.view(stored).reshape(shape)
@@ -143,21 +125,3 @@ def check_out(out: npt.NDArray[Any], n_rows: int, columns: int, stored: np.dtype
             f"[{n_rows}, {columns}], the largest batch"
         )
     return out
-
-
-def stream(
-    pieces: Sequence[Piece], fill: Callable[[Piece, npt.NDArray[Any]], _B], buffers: Sequence[npt.NDArray[Any]]
-) -> Iterator[_B]:
-    """Yield each batch; with two buffers a thread fills one while the caller works with the other."""
-    if len(buffers) == 1:
-        for piece in pieces:
-            yield fill(piece, buffers[0])
-        return
-    with ThreadPoolExecutor(1, "relope-read") as pool:
-        ahead = pool.submit(fill, pieces[0], buffers[0]) if pieces else None
-        for number in range(1, len(pieces) + 1):
-            if ahead is not None:
-                batch = ahead.result()
-                ahead = pool.submit(fill, pieces[number], buffers[number % 2]) if number < len(pieces) else None
-                yield batch
-                del batch

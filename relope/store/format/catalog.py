@@ -96,21 +96,23 @@ def publish(store: Path, order: Sequence[str] | None = None) -> Catalog:
     Raises:
         OutputError: the system refuses to write.
     """
-    places = {part: place for place, part in enumerate(order or ())}
+    ranks = {part: rank for rank, part in enumerate(order or ())}
     for _ in range(_ATTEMPTS):
         number = max(catalog_numbers(store), default=0)
         listed = read_catalog(store, number).parts if number else ()
         sealed = set(sealed_parts(store))
         for part in set(listed) - sealed:
             _log.warning("part %s of catalog/%d.json is gone from %s: it is no longer listed", part, number, store)
-        new = sorted(sealed - set(listed), key=lambda part: (places.get(part, len(places)), part))
+        new = sorted(sealed - set(listed), key=lambda part: (ranks.get(part, len(ranks)), part))
         parts = (*(part for part in listed if part in sealed), *new)
         if number and parts == listed:
             return read_catalog(store, number)
         catalog = Catalog(number + 1, parts, parts_content_id(store, parts))
         if _create(store, catalog):
             return catalog
-    raise OutputError(f"other processes took each of {_ATTEMPTS} catalog numbers in {store}; run the command again")
+    raise OutputError(
+        f"other processes took each of {_ATTEMPTS} catalog numbers in {store}", hint="run the command again"
+    )
 
 
 def _create(store: Path, catalog: Catalog) -> bool:

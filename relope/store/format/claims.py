@@ -33,7 +33,7 @@ def claim(store: Path, part: str) -> tuple[Path, int]:
                 return folder, descriptor
         if not parts_folder(store).is_dir():
             break
-    raise OutputError(f"cannot make a temporary folder in {parts_folder(store)}: is the store being deleted?")
+    raise OutputError(f"cannot make a temporary folder in {parts_folder(store)}", hint="is the store being deleted?")
 
 
 def sweep(store: Path) -> int:

@@ -19,6 +19,10 @@ CODECS = ("none", "zstd")
 CRC_BYTES = 4
 _BLOCK_BYTES = 1 << 20
 _HEADER_BYTES = 16
+"""Of a Blosc chunk: version, codec version, flags, bytes of a value; then bytes unpacked, of a block and packed."""
+
+_STORED_PLAIN, _NEVER_SPLIT = 2, 16
+"""Flags of a chunk: its bytes are not packed; its blocks are not cut into byte planes that are packed one by one."""
 
 
 def crc32c(block: Any) -> bytes:
@@ -76,6 +80,9 @@ def encode(codec: str, rows: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 class Blocks:
     """A Blosc chunk taken apart, so that what is not wanted need not be unpacked.
 
+    The header is followed by a table of where each block starts, and by the blocks. Each was packed
+    for itself: rows of one sample lie in one or two of them.
+
     Attributes:
         size: unpacked bytes of a block; the last one may have fewer.
         n: number of blocks.
@@ -93,7 +100,7 @@ class Blocks:
             raise ValueError("its header does not agree with its shape")
         self.size, self.n = size, -(-n_bytes // size)
         self._chunk, self._n_bytes = chunk, n_bytes
-        self._stored_plain = bool(head[2] & 2)
+        self._stored_plain = bool(head[2] & _STORED_PLAIN)
         table = chunk[_HEADER_BYTES : _HEADER_BYTES + 4 * self.n].tobytes()
         self._starts = [] if self._stored_plain else [*np.frombuffer(table, "<u4").tolist(), packed]
         ordered = all(start < stop for start, stop in itertools.pairwise(self._starts))
@@ -111,7 +118,10 @@ class Blocks:
         blosc.decompress(self._chunk, out)
 
     def unpack(self, number: int, out: npt.NDArray[np.uint8]) -> None:
-        """Unpack one block to its place in ``out``, the bytes of the whole chunk.
+        """Unpack one block to where it belongs in ``out``, the bytes of the whole chunk.
+
+        The decoder takes whole chunks only. So the block is handed to it as a chunk of its own that has
+        no other block: the header of the chunk with other sizes, a table of one start, the packed bytes.
 
         Raises:
             RuntimeError: the block is damaged.
@@ -119,18 +129,18 @@ class Blocks:
         from numcodecs import blosc
 
         start, stop = number * self.size, min((number + 1) * self.size, self._n_bytes)
-        if self._stored_plain:
+        if self._stored_plain:  # without a table, each block where it would lie unpacked
             out[start:stop] = self._chunk[_HEADER_BYTES + start : _HEADER_BYTES + stop]
             return
-        # The block becomes a chunk of its own: a header and a table of one. A shorter last block is never split
-        # by byte planes, and only the flag 16 can say so once it is no last block any more.
-        body = self._chunk[self._starts[number] : self._starts[number + 1]]
-        head = self._chunk[:_HEADER_BYTES].copy()
-        head[2] |= 16 if stop - start < self.size else 0
-        sizes = [stop - start, stop - start, _HEADER_BYTES + 4 + len(body), _HEADER_BYTES + 4]
-        head[4:] = np.array(sizes[:3], "<u4").view(np.uint8)
-        table = np.array(sizes[3:], "<u4").view(np.uint8)
-        blosc.decompress(np.concatenate([head, table, body]), out[start:stop])
+        block = self._chunk[self._starts[number] : self._starts[number + 1]]
+        header, unpacked, first = self._chunk[:_HEADER_BYTES].copy(), stop - start, _HEADER_BYTES + 4
+        if unpacked < self.size:
+            # The encoder cuts each block into byte planes but never a last one that is shorter, and the decoder
+            # knows that one by its length. As the only block of a chunk it is as long as all: the flag must say it.
+            header[2] |= _NEVER_SPLIT
+        header[4:] = np.array([unpacked, unpacked, first + len(block)], "<u4").view(np.uint8)
+        table = np.array([first], "<u4").view(np.uint8)
+        blosc.decompress(np.concatenate([header, table, block]), out[start:stop])
 
 
 class Scratch(threading.local):
@@ -141,11 +151,17 @@ class Scratch(threading.local):
         self.key: tuple[object, int] | None = None
         self._done: set[int] = set()
         self._memory = np.empty(0, np.uint8)
+        self._blocks: Blocks | None = None
 
     def rows(
-        self, key: tuple[object, int], blocks: Callable[[], Blocks], shape: tuple[int, int], stored: np.dtype[Any],
-        first: int, stop: int,
-    ) -> npt.NDArray[Any]:  # fmt: skip
+        self,
+        key: tuple[object, int],
+        blocks: Callable[[], Blocks],
+        shape: tuple[int, int],
+        stored: np.dtype[Any],
+        first: int,
+        stop: int,
+    ) -> npt.NDArray[Any]:
         """Return a chunk's rows ``[rows, columns]``, of which ``first … stop - 1`` are unpacked.
 
         Args:
@@ -174,5 +190,3 @@ class Scratch(threading.local):
                 self._blocks.unpack(number, self._memory[:size])
                 self._done.add(number)
         return self._memory[:size].view(stored).reshape(shape)
-
-    _blocks: Blocks | None = None

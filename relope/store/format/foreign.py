@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from relope.errors import StoreError
-from relope.store.format.layout import META, check_ratio, guard, read_json
+from relope.store.format.layout import META, REMAKE, check_ratio, guard, read_json
 from relope.store.format.manifest import ArraySpec
 
-MEND = "delete the part's folder and extract again: only that part is made anew"
 _ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError)
 _PACKERS = ("blosc", "zstd")
 _EMPTY = (1 << 64) - 1
@@ -55,14 +54,14 @@ class ForeignArray:
         try:
             out[:] = self._array[start : start + len(out)]
         except _ERRORS as error:
-            raise StoreError(f"{self._where} is damaged: {error}; {MEND}") from error
+            raise StoreError(f"{self._where} is damaged: {error}", hint=REMAKE) from error
 
     def take(self, rows: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
         """Copy the given rows, in the given order."""
         try:
             out[:] = self._array.oindex[rows]
         except _ERRORS as error:
-            raise StoreError(f"{self._where} is damaged: {error}; {MEND}") from error
+            raise StoreError(f"{self._where} is damaged: {error}", hint=REMAKE) from error
 
     def release(self) -> None:
         """Do nothing: zarr-python opens files one read at a time."""

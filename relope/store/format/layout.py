@@ -1,4 +1,4 @@
-"""Where things are in a store, and the checks that keep every read inside its folder.
+"""Where everything is in a store, and the checks that keep every read inside its folder.
 
 ::
 
@@ -31,6 +31,9 @@ LOCK = ".lock"
 TEMPORARY = ".tmp-"
 SHARD = "c/0/0"
 """The one shard file of an array, below the array's folder."""
+
+REMAKE = "delete the part's folder and extract again: only that part is made anew"
+"""What to do about a damaged part: the hint of every error that finds one."""
 
 GROUP: dict[str, Any] = {"zarr_format": 3, "node_type": "group", "attributes": {}}
 
@@ -72,8 +75,8 @@ def sealed_parts(store: Path) -> list[str]:
     if not parts_folder(store).is_dir():
         return []
     with os.scandir(parts_folder(store)) as entries:
-        found = [entry.name for entry in entries if is_part_id(entry.name) and entry.is_dir(follow_symlinks=False)]
-    return sorted(part for part in found if (part_folder(store, part) / COMMIT).is_file())
+        parts = [entry.name for entry in entries if is_part_id(entry.name) and entry.is_dir(follow_symlinks=False)]
+    return sorted(part for part in parts if (part_folder(store, part) / COMMIT).is_file())
 
 
 def catalog_folder(store: Path) -> Path:
@@ -81,8 +84,13 @@ def catalog_folder(store: Path) -> Path:
     return store / "catalog"
 
 
+def grades_folder(store: Path) -> Path:
+    """Return the folder of all grades."""
+    return store / "grades"
+
+
 def grades_path(store: Path, grader: str, version: str) -> Path:
-    """Return where one grader's verdicts are kept.
+    """Return where one grader's grades are kept.
 
     Raises:
         InvalidInputError: the name or the version holds more than letters, digits and ``_ . + -``.
@@ -90,7 +98,7 @@ def grades_path(store: Path, grader: str, version: str) -> Path:
     for name in (grader, str(version)):
         if not _NAME.fullmatch(name):
             raise InvalidInputError(f"grader name or version {name!r} must be letters, digits and _ . + - only")
-    return store / "grades" / f"{grader}@{version}.parquet"
+    return grades_folder(store) / f"{grader}@{version}.parquet"
 
 
 def plan_path(store: Path) -> Path:

@@ -7,17 +7,27 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from relope.errors import InvalidInputError, NotFoundError, StoreError
-from relope.provenance import canonical, digest
+from relope.provenance import canonical
 from relope.store.format.dtypes import stored_dtype
+from relope.store.format.identity import Identity
 from relope.store.format.layout import GROUP, META, read_json
 
 FORMAT_VERSION = 1
+_WHICH = "give the folder that `relope extract --out` wrote"
+_COMPARED = ("layers", "hidden_size", "dtype", "tokens", "token_layers", "token_columns")
+_SHOWN = 5
+
+
+def _as_identity(value: Any) -> Identity:
+    if not isinstance(value, dict):
+        raise ValueError("must be a mapping of fields")
+    return Identity(value)
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class StoreManifest:
     """The part of a store that never changes once it is created.
 
     Attributes:
-        identity: every field that keys the recipe: JSON values only.
+        identity: every field that keys the recipe; a plain mapping of JSON values is taken too.
         layers: decoder blocks whose outputs are kept, ascending.
         hidden_size: H.
         dtype: ``bfloat16`` or ``float32``.
@@ -35,12 +45,12 @@ class StoreManifest:
         token_layers: layers with every token; filled in by itself unless ``lean``.
         recorded: versions, device, batch size…: shown, never keyed. ``subset_of`` in it says of which
             other store (recipe_id, content_id) this one holds some layers or samples.
-        grader: default grader: never keyed, since verdicts are re-made without the model.
+        grader: default grader: never keyed, since grades are re-made without the model.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    identity: dict[str, Any]
+    identity: Annotated[Identity, PlainValidator(_as_identity)]
     layers: tuple[int, ...]
     hidden_size: int
     dtype: str
@@ -76,13 +86,13 @@ class StoreManifest:
             )
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "token_layers", kept)
-        object.__setattr__(self, "identity", json.loads(canonical(self.identity)))
+        object.__setattr__(self, "identity", Identity(self.identity))
         object.__setattr__(self, "recorded", json.loads(canonical(self.recorded)))
 
     @functools.cached_property
     def recipe_id(self) -> str:
         """sha256 (hex) of the identity: equal for everyone who runs the same recipe."""
-        return digest(self.identity)
+        return self.identity.recipe_id
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,8 @@ def array_specs(manifest: StoreManifest) -> dict[str, ArraySpec]:
 
 def manifest_document(manifest: StoreManifest) -> dict[str, Any]:
     """Return what the store's own ``zarr.json`` holds."""
-    fields = {**dataclasses.asdict(manifest), "recipe_id": manifest.recipe_id}
+    identity = dict(manifest.identity)
+    fields = {**dataclasses.asdict(manifest), "identity": identity, "recipe_id": manifest.recipe_id}
     return {**GROUP, "attributes": {"relope": fields}}
 
 
@@ -134,14 +145,16 @@ def read_manifest(path: Path) -> StoreManifest:
         StoreError: it is no store, one of another format, or its manifest is damaged.
     """
     if not path.exists():
-        raise NotFoundError(f"there is no store at {path}{_nearby(path)}\nmake one with `relope extract --out {path}`")
+        raise NotFoundError(
+            f"there is no store at {path}{_nearby(path)}", hint=f"make one with `relope extract --out {path}`"
+        )
     if not (path / META).is_file():
-        raise StoreError(f"{path} is no store (it has no {META})\ngive the folder that `relope extract --out` wrote")
+        raise StoreError(f"{path} is no store (it has no {META})", hint=_WHICH)
     document = read_json(path, path / META)
     attributes = document.get("attributes") if isinstance(document, dict) else None
     fields = attributes.get("relope") if isinstance(attributes, dict) else None
     if not isinstance(fields, dict):
-        raise StoreError(f"{path} is Zarr but no relope store\ngive the folder that `relope extract --out` wrote")
+        raise StoreError(f"{path} is Zarr but no relope store", hint=_WHICH)
     _check_format(path, fields.get("format_version"))
     recipe_id = fields.pop("recipe_id", None)
     try:
@@ -155,12 +168,30 @@ def read_manifest(path: Path) -> StoreManifest:
     return manifest
 
 
-def identity_changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def no_layer(layer: int, manifest: StoreManifest, label: str, hint: str) -> NotFoundError:
+    """Build the error for a layer that a store lacks."""
+    has = ", ".join(map(str, manifest.layers))
+    return NotFoundError(f"layer {layer} is not in {label} (has {has})", hint=hint)
+
+
+def recipe_changes(old: StoreManifest, new: StoreManifest) -> str:
+    """Return in words in which fields two recipes differ; empty when they are one."""
+    changes = list(_changes(old.identity, new.identity))
+    for name in _COMPARED:
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after and not any(change.startswith(f"{name} ") for change in changes):
+            changes.append(f"{name} was {before}, now {after}")
+    rest = ", ".join(change.partition(" was ")[0] for change in changes[_SHOWN:])
+    more = f"; and {len(changes) - _SHOWN} more ({rest})" if rest else ""
+    return f"{'; '.join(changes[:_SHOWN])}{more}"
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Yield one phrase per field whose value differs, nested fields joined by dots."""
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            yield from identity_changes(before, after, f"{prefix}{key}.")
+            yield from _changes(before, after, f"{prefix}{key}.")
         elif before != after:
             yield f"{prefix}{key} was {_short(before)}, now {_short(after)}"
 
@@ -175,11 +206,11 @@ def _check_format(path: Path, version: Any) -> None:
         raise StoreError(f"the manifest of {path} is damaged: format_version is {version!r}")
     if version > FORMAT_VERSION:
         raise StoreError(
-            f"{path} has store format {version}, newer than this relope reads ({FORMAT_VERSION})\n"
-            "upgrade relope or extract again into a new --out"
+            f"{path} has store format {version}, newer than this relope reads ({FORMAT_VERSION})",
+            hint="upgrade relope or extract again into a new --out",
         )
     if version < FORMAT_VERSION:
-        raise StoreError(f"{path} has store format {version}; this relope reads {FORMAT_VERSION}: extract again")
+        raise StoreError(f"{path} has store format {version}; this relope reads {FORMAT_VERSION}", hint="extract again")
 
 
 def _nearby(path: Path) -> str:

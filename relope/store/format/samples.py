@@ -18,6 +18,7 @@ OURS = {"first_token": pl.Int64, "n_tokens": pl.Int64, "content": pl.String}
 """Columns that the writer adds."""
 
 RESERVED = frozenset({*OURS, "row", "part"})
+_ADVICE = "keep the rest as JSON text"
 _MAX_TOKENS = 1 << 40
 _ROW_BYTES = 64
 """What a row takes in memory at least, to hold the claimed number of rows against the file's size."""
@@ -29,17 +30,17 @@ def samples_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     Raises:
         InvalidInputError: a column mixes types or is nested: keep such values as JSON text.
     """
-    advice = "a column holds text, numbers, booleans or lists of one of them; keep the rest as JSON text"
+    allowed = "a column holds text, numbers, booleans or lists of one of them"
     try:
         frame = pl.DataFrame(rows, infer_schema_length=None, schema_overrides=OURS)
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
-        raise InvalidInputError(f"sample rows do not fit a table: {error}\n{advice}") from error
+        raise InvalidInputError(f"sample rows do not fit a table: {error}; {allowed}", hint=_ADVICE) from error
     for name, dtype in frame.schema.items():
         innermost: Any = dtype
         while isinstance(innermost, pl.List):
             innermost = innermost.inner
         if innermost in (pl.Struct, pl.Object):
-            raise InvalidInputError(f"sample column {name!r} holds {dtype}\n{advice}")
+            raise InvalidInputError(f"sample column {name!r} holds {dtype}; {allowed}", hint=_ADVICE)
     return frame
 
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from relope.places import Place, as_place
+from relope.places import Location, as_location
 from relope.store.format.claims import sweep
 from relope.store.format.layout import COMMIT, LOCK, TEMPORARY, parts_folder, writing
 from relope.store.format.manifest import read_manifest
-from relope.store.share.remote import open_remote
-from relope.store.share.snapshot import Mirror, mirrored
+from relope.store.share.schemes import open_remote
+from relope.store.share.snapshot import RemoteSnapshot, snapshot_of
 
 _PARTIAL = re.compile(r"\..+\.partial")
 PARTIAL_AGE_S = 3600.0
@@ -33,7 +33,7 @@ class Garbage:
 def gc(ref: Path | str, *, delete: bool = False, hours: float = 24.0) -> list[Garbage]:
     """Return what can go from a store, and remove it if asked to.
 
-    Sealed parts are never removed, listed or not: the next `relope extract` or push lists them.
+    Sealed parts are never removed, listed or not: the next extraction or push lists them.
 
     Args:
         ref: a local store, or a URI.
@@ -43,23 +43,23 @@ def gc(ref: Path | str, *, delete: bool = False, hours: float = 24.0) -> list[Ga
     Raises:
         NotFoundError: no store is there.
     """
-    place = as_place(ref)
-    found = list(_local(Path(place.key))) if place.scheme == "file" else []
-    with mirrored(open_remote(place)) as mirror:
-        mirror.manifest  # noqa: B018 (says that there is no store)
-        mirror.refresh()
-        found += _shared(mirror, time.time() - hours * 3600)
+    location = as_location(ref)
+    garbage = list(_local(Path(location.key))) if location.scheme == "file" else []
+    with snapshot_of(open_remote(location)) as snapshot:
+        snapshot.manifest  # noqa: B018 (says that there is no store)
+        snapshot.refresh()
+        garbage += _shared(snapshot, time.time() - hours * 3600)
         if delete:
-            _remove(place, mirror, found)
-    return sorted(found, key=lambda item: item.name)
+            _remove(location, snapshot, garbage)
+    return sorted(garbage, key=lambda item: item.name)
 
 
-def _shared(mirror: Mirror, before: float) -> Iterator[Garbage]:
-    for file in mirror.remote.files("catalog"):
+def _shared(snapshot: RemoteSnapshot, before: float) -> Iterator[Garbage]:
+    for file in snapshot.remote.files("catalog"):
         number = file.name.removeprefix("catalog/").removesuffix(".json")
-        if number.isdecimal() and int(number) < mirror.catalog.number:
+        if number.isdecimal() and int(number) < snapshot.catalog.number:
             yield Garbage(file.name, file.n_bytes, "a newer catalog replaces it")
-    for files in mirror.files.values():
+    for files in snapshot.files.values():
         if COMMIT in files:
             if LOCK in files and files[LOCK].n_bytes:
                 yield Garbage(files[LOCK].name, files[LOCK].n_bytes, "claim of a push that is finished")
@@ -98,10 +98,10 @@ def _free(path: Path) -> bool:
         os.close(descriptor)
 
 
-def _remove(place: Place, mirror: Mirror, found: list[Garbage]) -> None:
-    names = [item.name for item in found]
-    if place.scheme == "file":
-        store = Path(place.key)
+def _remove(location: Location, snapshot: RemoteSnapshot, garbage: list[Garbage]) -> None:
+    names = [item.name for item in garbage]
+    if location.scheme == "file":
+        store = Path(location.key)
         sweep(store)  # takes the lock of each folder first
         for name in names:
             if TEMPORARY in name or name.endswith(".partial"):
@@ -109,4 +109,4 @@ def _remove(place: Place, mirror: Mirror, found: list[Garbage]) -> None:
                     (store / name).unlink(missing_ok=True)
         names = [name for name in names if (store / name).exists()]
     if names:
-        mirror.remote.delete(names)
+        snapshot.remote.delete(names)

@@ -3,10 +3,11 @@
 from typing import Any
 
 from relope.errors import StoreError
-from relope.places import Place, as_place
+from relope.places import Location, as_location
 from relope.store.format.layout import is_part_id
-from relope.store.share.remote import open_remote
-from relope.store.share.snapshot import Mirror, in_threads, mirrored, nothing_there, stores_below
+from relope.store.share.schemes import open_remote
+from relope.store.share.snapshot import RemoteSnapshot, no_store, snapshot_of, stores_below
+from relope.store.share.threads import in_threads
 
 
 def listing(uri: str) -> dict[str, Any]:
@@ -19,48 +20,48 @@ def listing(uri: str) -> dict[str, Any]:
     Raises:
         NotFoundError: nothing is there.
     """
-    place = as_place(uri)
-    remote = open_remote(place)
-    with mirrored(remote) as mirror:
-        if mirror.open():
-            return {**_facts(mirror), "parts": _parts(mirror)}
+    location = as_location(uri)
+    remote = open_remote(location)
+    with snapshot_of(remote) as snapshot:
+        if snapshot.open():
+            return {**_facts(snapshot), "parts": _parts(snapshot)}
     below = stores_below(remote)
     if not below:
-        raise nothing_there(remote)
-    return {"uri": place.uri, "stores": in_threads(_store_facts, below)}
+        raise no_store(remote)
+    return {"uri": location.uri, "stores": in_threads(_store_facts, below)}
 
 
-def _store_facts(place: Place) -> dict[str, Any]:
+def _store_facts(location: Location) -> dict[str, Any]:
     try:
-        with mirrored(open_remote(place)) as mirror:
-            return _facts(mirror)
+        with snapshot_of(open_remote(location)) as snapshot:
+            return _facts(snapshot)
     except StoreError as error:  # one damaged store does not hide the others
-        return {"uri": place.uri, "error": str(error)}
+        return {"uri": location.uri, "error": str(error)}
 
 
-def _facts(mirror: Mirror) -> dict[str, Any]:
-    manifest = mirror.manifest
-    mirror.refresh()
-    mirror.fetch_commits(mirror.catalog.parts)
-    commits = [mirror.commit(part) for part in mirror.catalog.parts]
+def _facts(snapshot: RemoteSnapshot) -> dict[str, Any]:
+    manifest = snapshot.manifest
+    snapshot.refresh()
+    snapshot.fetch_commits(snapshot.catalog.parts)
+    commits = [snapshot.commit(part) for part in snapshot.catalog.parts]
     return {
-        "uri": mirror.uri,
+        "uri": snapshot.uri,
         "model": str(manifest.recorded.get("model", "")),
         "dataset": str(manifest.recorded.get("dataset", "")),
         "layers": list(manifest.layers),
         "recipe_id": manifest.recipe_id,
-        "content_id": mirror.catalog.content_id,
-        "catalog": mirror.catalog.number,
-        "n_parts": len(mirror.catalog.parts),
+        "content_id": snapshot.catalog.content_id,
+        "catalog": snapshot.catalog.number,
+        "n_parts": len(snapshot.catalog.parts),
         "n_samples": sum(commit.n_samples for commit in commits),
         "n_bytes": sum(commit.n_bytes for commit in commits),
-        "unfinished": [part for part in mirror.unsealed() if is_part_id(part)],
+        "unfinished": [part for part in snapshot.unsealed() if is_part_id(part)],
     }
 
 
-def _parts(mirror: Mirror) -> list[dict[str, Any]]:
-    commits = [mirror.commit(part) for part in mirror.catalog.parts]
+def _parts(snapshot: RemoteSnapshot) -> list[dict[str, Any]]:
+    commits = [snapshot.commit(part) for part in snapshot.catalog.parts]
     return [
-        {"part": found.part, "n_samples": found.n_samples, "n_tokens": found.n_tokens, "n_bytes": found.n_bytes}
-        for found in commits
+        {"part": commit.part, "n_samples": commit.n_samples, "n_tokens": commit.n_tokens, "n_bytes": commit.n_bytes}
+        for commit in commits
     ]

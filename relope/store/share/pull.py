@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relope.errors import InvalidInputError, NotFoundError, OutputError, StoreError, unknown
-from relope.places import Place, as_place
+from relope.places import Location, as_location
 from relope.store.format.commit import Commit
 from relope.store.format.layout import META, part_id
-from relope.store.format.manifest import StoreManifest, array_specs
-from relope.store.format.samples import read_samples
-from relope.store.share.remote import Remote, open_remote
+from relope.store.format.manifest import StoreManifest, array_specs, recipe_changes
+from relope.store.share.remote import Remote
+from relope.store.share.schemes import open_remote
 from relope.store.share.sidecars import pull_blocks, pull_grades, pull_plan
-from relope.store.share.snapshot import Mirror, mirrored, stores_below
+from relope.store.share.snapshot import RemoteSnapshot, snapshot_of, stores_below
 from relope.store.share.transfer import Meter, download, files_of, seal_whole, staging
 from relope.store.subset import subset_manifest, write_subset
-from relope.store.writer import StoreWriter, create_or_open, differences
+from relope.store.writer import StoreWriter, create_or_open
 from relope.types import Progress, no_progress
 
 
@@ -31,7 +31,7 @@ class Pulled:
         n_bytes: bytes received, with those of an interrupted pull that were kept.
         n_samples: samples that were added.
         content_id: root over the samples of the local store now.
-        besides: files beside the parts that were written.
+        besides: names of the sidecar files that were written.
     """
 
     path: Path
@@ -87,20 +87,20 @@ def pull(
         StoreError: what is there is damaged or was tampered with, or ``out`` holds another recipe.
         OutputError: the disk is full or read-only, or the remote cannot be reached.
     """
-    place = as_place(uri)
-    out = out or Path("runs") / place.name
-    with mirrored(open_remote(place)) as mirror:
-        mirror.manifest  # noqa: B018 (says that there is no store before anything else is asked)
-        mirror.refresh(samples=True)
-        ids = None if not splits else _of_splits(mirror, splits)
-        manifest = subset_manifest(mirror.manifest, layers, splits, mirror.catalog.content_id, mirror.uri)
+    location = as_location(uri)
+    out = out or Path("runs") / location.name
+    with snapshot_of(open_remote(location)) as snapshot:
+        snapshot.manifest  # noqa: B018 (says that there is no store before anything else is asked)
+        snapshot.refresh(samples=True)
+        ids = None if not splits else _of_splits(snapshot, splits)
+        manifest = subset_manifest(snapshot.manifest, layers, splits, snapshot.catalog.content_id, snapshot.uri)
         writer = create_or_open(out, manifest)
-        found = fetch_parts(mirror, writer, ids, verify, progress)
-        found.content_id = writer.publish([*found.kept, *found.parts]).content_id
-        found.besides = pull_grades(mirror, out, writer.committed())
-        found.besides += pull_blocks(mirror, out, writer.manifest.layers)
-        found.besides += [] if layers or splits else pull_plan(mirror, out)
-        return found
+        pulled = fetch_parts(snapshot, writer, ids, verify, progress)
+        pulled.content_id = writer.publish([*pulled.kept, *pulled.parts]).content_id
+        pulled.besides = pull_grades(snapshot, out, writer.committed())
+        pulled.besides += pull_blocks(snapshot, out, writer.manifest.layers)
+        pulled.besides += [] if layers or splits else pull_plan(snapshot, out)
+        return pulled
 
 
 def merge(stores: Sequence[Path | str], out: Path, progress: Progress = no_progress) -> list[Pulled]:
@@ -115,16 +115,18 @@ def merge(stores: Sequence[Path | str], out: Path, progress: Progress = no_progr
         StoreError: they are not of one recipe; the differing fields are named, nothing is written.
     """
     if len(stores) < 2:
-        raise InvalidInputError(f"merge needs two or more stores, got {len(stores)}; `relope store pull` copies one")
+        raise InvalidInputError(
+            f"merge needs two or more stores, got {len(stores)}", hint="`relope store pull` copies one"
+        )
     first: StoreManifest | None = None
     for ref in stores:
-        with mirrored(open_remote(as_place(ref))) as mirror:
-            first = first or mirror.manifest
-            if changes := differences(first, mirror.manifest):
+        with snapshot_of(open_remote(as_location(ref))) as snapshot:
+            first = first or snapshot.manifest
+            if changes := recipe_changes(first, snapshot.manifest):
                 raise StoreError(
-                    f"{ref} holds another recipe than {stores[0]}: {changes}\nonly stores of one recipe can be merged"
+                    f"{ref} holds another recipe than {stores[0]}: {changes}; only stores of one recipe can be merged"
                 )
-    others = [ref for ref in stores if as_place(ref) != as_place(out)]
+    others = [ref for ref in stores if as_location(ref) != as_location(out)]
     return [pull(ref, out, progress=progress) for ref in others]
 
 
@@ -140,73 +142,76 @@ def reuse(uri: Path | str, writer: StoreWriter, wanted: Collection[str], progres
     Raises:
         StoreError: the store there has another recipe; the differing fields are named.
     """
-    with mirrored(_same_recipe(as_place(uri), writer)) as mirror:
-        if changes := differences(mirror.manifest, writer.manifest):
+    with snapshot_of(_same_recipe(as_location(uri), writer)) as snapshot:
+        if changes := recipe_changes(snapshot.manifest, writer.manifest):
             raise StoreError(
-                f"{mirror.uri} holds another recipe than this run: {changes}\n"
-                "leave out --reuse, or extract with the settings of that store"
+                f"{snapshot.uri} holds another recipe than this run: {changes}",
+                hint="leave out --reuse, or extract with the settings of that store",
             )
-        mirror.refresh(samples=True)
-        found = fetch_parts(mirror, writer, set(wanted) - writer.committed(), True, progress)
-        found.besides = pull_plan(mirror, writer.path)
-        return found
+        snapshot.refresh(samples=True)
+        pulled = fetch_parts(snapshot, writer, set(wanted) - writer.committed(), True, progress)
+        pulled.besides = pull_plan(snapshot, writer.path)
+        return pulled
 
 
-def _same_recipe(place: Place, writer: StoreWriter) -> Remote:
-    """Return the store at a place, or the one right below it that has the recipe of a run."""
-    remote = open_remote(place)
+def _same_recipe(location: Location, writer: StoreWriter) -> Remote:
+    """Return the store at a location, or the one right below it that has the recipe of a run."""
+    remote = open_remote(location)
     if remote.read(META) is not None or not (below := stores_below(remote)):
         return remote
     for inner in below:
-        with mirrored(open_remote(inner)) as mirror:
-            if mirror.manifest.recipe_id == writer.manifest.recipe_id:
-                return mirror.remote
+        with snapshot_of(open_remote(inner)) as snapshot:
+            if snapshot.manifest.recipe_id == writer.manifest.recipe_id:
+                return snapshot.remote
     names = ", ".join(inner.name for inner in below[:8])
-    raise NotFoundError(f"none of the {len(below)} stores below {place.uri} has this run's recipe ({names})")
+    raise NotFoundError(f"none of the {len(below)} stores below {location.uri} has this run's recipe ({names})")
 
 
 def fetch_parts(
-    mirror: Mirror, writer: StoreWriter, ids: Collection[str] | None, verify: bool, progress: Progress
+    snapshot: RemoteSnapshot, writer: StoreWriter, ids: Collection[str] | None, verify: bool, progress: Progress
 ) -> Pulled:
-    """Fetch the parts of a mirrored store that a local one lacks, and cut those of which not all is wanted.
+    """Fetch the parts of a remote store that a local one lacks, and cut those of which not all is wanted.
 
     Args:
-        mirror: refreshed, with the samples of its parts.
+        snapshot: refreshed, with the samples of its parts.
         writer: the local store; its manifest says which layers are wanted.
         ids: the samples that are wanted; None is all.
         verify: check the sha256 of each file.
         progress: told the MiB received and to receive.
     """
-    pieces = list(_pieces(mirror, writer.manifest, ids))
-    here = set(writer.sealed())
-    missing = [piece for piece in pieces if piece.becomes not in here]
+    pieces = list(_pieces(snapshot, writer.manifest, ids))
+    sealed = set(writer.sealed())
+    missing = [piece for piece in pieces if piece.becomes not in sealed]
     total = sum(piece.n_bytes for piece in missing)
     free = shutil.disk_usage(writer.path).free
     if total > free:
-        raise OutputError(f"{mirror.uri} has {total:,} bytes to fetch, but {writer.path} has {free:,} free; free space")
-    meter, found = Meter(progress, total), Pulled(writer.path)
-    found.kept = [piece.becomes for piece in pieces if piece.becomes in here]
+        raise OutputError(
+            f"{snapshot.uri} has {total:,} bytes to fetch, but {writer.path} has {free:,} free", hint="free space"
+        )
+    meter, pulled = Meter(progress, total), Pulled(writer.path)
+    pulled.kept = [piece.becomes for piece in pieces if piece.becomes in sealed]
     for piece in missing:
         with staging(writer.path, piece.commit.part) as staged:
-            download(mirror, piece.commit, piece.names, staged, verify, meter)
+            download(snapshot, piece.commit, piece.names, staged, verify, meter)
             if piece.whole:
                 seal_whole(writer.path, staged, piece.commit)
             else:
                 write_subset(staged, piece.commit.part, writer.path, writer.manifest, piece.ids)
-        found.parts.append(piece.becomes)
-        found.n_samples += len(piece.ids)
-        found.n_bytes = meter.done
-    return found
+        pulled.parts.append(piece.becomes)
+        pulled.n_samples += len(piece.ids)
+        pulled.n_bytes = meter.done
+    return pulled
 
 
-def _pieces(mirror: Mirror, manifest: StoreManifest, ids: Collection[str] | None) -> Iterator[_Piece]:
+def _pieces(snapshot: RemoteSnapshot, manifest: StoreManifest, ids: Collection[str] | None) -> Iterator[_Piece]:
     left = None if ids is None else set(ids)
-    for part in mirror.catalog.parts:
-        commit = mirror.commit(part)
-        with mirror.named():
-            samples = read_samples(mirror.folder, part, ("id",))["id"].to_list()
-        if part_id(mirror.manifest.recipe_id, samples) != part:
-            raise StoreError(f"the samples of part {part} at {mirror.uri} do not hash to its id; it was tampered with")
+    for part in snapshot.catalog.parts:
+        commit = snapshot.commit(part)
+        samples = snapshot.samples(part, ("id",))["id"].to_list()
+        if part_id(snapshot.manifest.recipe_id, samples) != part:
+            raise StoreError(
+                f"the samples of part {part} at {snapshot.uri} do not hash to its id; it was tampered with"
+            )
         kept = samples if left is None else [name for name in samples if name in left]
         if left is not None:
             left -= set(kept)
@@ -217,11 +222,10 @@ def _pieces(mirror: Mirror, manifest: StoreManifest, ids: Collection[str] | None
         yield _Piece(commit, kept, names, becomes)
 
 
-def _of_splits(mirror: Mirror, splits: Sequence[str]) -> set[str]:
-    with mirror.named():
-        tables = [read_samples(mirror.folder, part) for part in mirror.catalog.parts]
-    there = {split for table in tables if "split" in table.columns for split in table["split"].unique()}
+def _of_splits(snapshot: RemoteSnapshot, splits: Sequence[str]) -> set[str]:
+    tables = [snapshot.samples(part) for part in snapshot.catalog.parts]
+    known = {split for table in tables if "split" in table.columns for split in table["split"].unique()}
     for split in splits:
-        if split not in there:
-            raise unknown(f"split of {mirror.uri}", split, map(str, there))
+        if split not in known:
+            raise unknown(f"split of {snapshot.uri}", split, map(str, known))
     return {name for table in tables for name in table.filter(table["split"].is_in(list(splits)))["id"]}

@@ -1,16 +1,17 @@
-"""What stores are shared through: one small interface, and who implements it for a scheme."""
+"""What stores are shared through: one small interface for files of a store somewhere else."""
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from relope.errors import NotFoundError, StoreError
-from relope.places import Place
+from relope.errors import OutputError, StoreError
+from relope.places import Location
 
 SMALL_BYTES = 256 << 20
-"""Most that is read into memory at once: catalogs, tables, verdicts."""
+"""Most that is read into memory at once: catalogs, tables, grades."""
+
+_ATTEMPTS = 20
 
 Sent = Callable[[int], None]
 """Told the bytes sent or received since the last call."""
@@ -18,7 +19,7 @@ Sent = Callable[[int], None]
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file there: its name below the store, its size, and when it was written (Unix seconds, 0 if unknown)."""
+    """A file at a remote: its name below the store, its size, and when it was written (Unix seconds, 0 if unknown)."""
 
     name: str
     n_bytes: int
@@ -26,8 +27,8 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A small file's bytes, and the tag of the version that was read."""
+class FileVersion:
+    """A small file's bytes, the tag of the version that was read, and when it was written."""
 
     content: bytes
     tag: str
@@ -38,20 +39,20 @@ class Remote(Protocol):
     """Files of one store somewhere else. Names are relative, with ``/``; every file appears whole or not at all.
 
     Attributes:
-        place: the store's URI.
+        location: the store's URI.
         commits: whether `upload` makes all its files appear at one moment.
     """
 
-    place: Place
+    location: Location
     commits: bool
 
     def files(self, folder: str) -> list[RemoteFile]:
         """Return every file below a folder, in the order of their names; ``""`` is the store itself."""
 
     def folders(self) -> list[str]:
-        """Return the names of the folders right below the place."""
+        """Return the names of the folders right below the location."""
 
-    def read(self, name: str, limit: int = SMALL_BYTES) -> Found | None:
+    def read(self, name: str, limit: int = SMALL_BYTES) -> FileVersion | None:
         """Return a small file, or None when there is none; a larger one than ``limit`` raises StoreError."""
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
@@ -67,32 +68,37 @@ class Remote(Protocol):
         """Remove files."""
 
 
-def open_remote(place: Place) -> Remote:
-    """Return the remote of a place; nothing is asked of it yet.
+def rewrite(remote: Remote, name: str, change: Callable[[bytes | None], bytes | None]) -> bool:
+    """Replace a small file by what a function makes of its newest version; start over when somebody else was faster.
+
+    Args:
+        remote: where the file is.
+        name: of the file, which need not exist yet.
+        change: given the content, or None where there is no file; None says that nothing is to be written.
+
+    Returns:
+        Whether something was written.
 
     Raises:
-        NotFoundError: the scheme needs the extra ``cloud``, which is not installed.
+        OutputError: others were faster again and again.
     """
-    if place.scheme == "file":
-        from relope.store.share.remote_folder import FolderRemote
-
-        return FolderRemote(place)
-    if place.scheme == "hf":
-        from relope.store.share.remote_hub import HubRemote
-
-        return HubRemote(place)
-    if importlib.util.find_spec("obstore") is None:
-        raise NotFoundError(f"{place.uri} needs the extra `cloud`, which is not installed: pip install 'relope[cloud]'")
-    from relope.store.share.remote_objects import ObjectRemote
-
-    return ObjectRemote(place)
+    for _ in range(_ATTEMPTS):
+        version = remote.read(name)
+        content = change(version.content if version else None)
+        if content is None:
+            return False
+        if remote.swap(name, content, version.tag if version else None):
+            return True
+    raise OutputError(
+        f"others wrote {name} at {remote.location.uri} {_ATTEMPTS} times in a row", hint="run the command again"
+    )
 
 
-def too_large(place: Place, name: str, n_bytes: int, limit: int) -> StoreError:
+def too_large(location: Location, name: str, n_bytes: int, limit: int) -> StoreError:
     """Build the error for a small file that is none."""
-    return StoreError(f"{name} at {place.uri} has {n_bytes:,} bytes, more than the {limit:,} that are allowed")
+    return StoreError(f"{name} at {location.uri} has {n_bytes:,} bytes, more than the {limit:,} that are allowed")
 
 
-def cut_short(place: Place, name: str, got: int, wanted: int) -> StoreError:
+def cut_short(location: Location, name: str, got: int, wanted: int) -> StoreError:
     """Build the error for a file that ends before it should."""
-    return StoreError(f"{name} at {place.uri} is damaged: it gave {got:,} bytes where {wanted:,} were asked")
+    return StoreError(f"{name} at {location.uri} is damaged: it gave {got:,} bytes where {wanted:,} were asked")

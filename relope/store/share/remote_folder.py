@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from relope.errors import NotFoundError
-from relope.places import Place
+from relope.places import Location
 from relope.provenance import sync_folder
 from relope.store.format.layout import TEMPORARY, check_plain, guard, link, writing
-from relope.store.share.remote import SMALL_BYTES, Found, RemoteFile, Sent, cut_short, too_large
+from relope.store.share.remote import SMALL_BYTES, FileVersion, RemoteFile, Sent, cut_short, too_large
 
 _BLOCK_BYTES = 8 << 20
 _SWAP_LOCK = ".swap.lock"
@@ -28,13 +28,15 @@ class FolderRemote:
 
     commits = False
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.root = Path(place.key)
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self.root = Path(location.key)
 
     def files(self, folder: str) -> list[RemoteFile]:
         if not self.root.parent.is_dir():
-            raise NotFoundError(f"there is no folder {self.root.parent} for {self.place.uri}; is the share mounted?")
+            raise NotFoundError(
+                f"there is no folder {self.root.parent} for {self.location.uri}", hint="is the share mounted?"
+            )
         return sorted(self._walk(self.root / folder), key=lambda file: file.name)
 
     def _walk(self, folder: Path) -> Iterator[RemoteFile]:
@@ -54,7 +56,7 @@ class FolderRemote:
             return []
         return sorted(path.name for path in self.root.iterdir() if path.is_dir() and not path.is_symlink())
 
-    def read(self, name: str, limit: int = SMALL_BYTES) -> Found | None:
+    def read(self, name: str, limit: int = SMALL_BYTES) -> FileVersion | None:
         try:
             file = self._open(name)
         except (FileNotFoundError, NotADirectoryError):
@@ -62,9 +64,9 @@ class FolderRemote:
         with file:
             status = os.fstat(file.fileno())
             if status.st_size > limit:
-                raise too_large(self.place, name, status.st_size, limit)
+                raise too_large(self.location, name, status.st_size, limit)
             content = file.read()
-        return Found(content, hashlib.sha256(content).hexdigest(), status.st_mtime)
+        return FileVersion(content, hashlib.sha256(content).hexdigest(), status.st_mtime)
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         guard(self.root, self.root / name)
@@ -72,7 +74,7 @@ class FolderRemote:
             file.seek(start)
             content = file.read(stop - start)
         if len(content) != stop - start:
-            raise cut_short(self.place, name, len(content), stop - start)
+            raise cut_short(self.location, name, len(content), stop - start)
         return content
 
     def swap(self, name: str, content: bytes, tag: str | None) -> bool:
@@ -87,8 +89,8 @@ class FolderRemote:
                     return False
             else:
                 with self._alone():
-                    found = self.read(name)
-                    if found is None or found.tag != tag:
+                    version = self.read(name)
+                    if version is None or version.tag != tag:
                         return False
                     staged.replace(path)
             sync_folder(path.parent)

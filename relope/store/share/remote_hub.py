@@ -22,9 +22,9 @@ from huggingface_hub.errors import (
 )
 
 from relope.errors import NotFoundError, OutputError, RelopeError
-from relope.places import Place
+from relope.places import Location
 from relope.provenance import digest
-from relope.store.share.remote import SMALL_BYTES, Found, RemoteFile, Sent, cut_short, too_large
+from relope.store.share.remote import SMALL_BYTES, FileVersion, RemoteFile, Sent, cut_short, too_large
 
 _ATTEMPTS = 20
 _UNREACHABLE: tuple[type[Any], ...] = HfHubHTTPError.__bases__
@@ -36,22 +36,22 @@ _SIGN_IN = "run `hf auth login`, or set HF_TOKEN to a token that may write there
 class HubRemote:
     """A folder of a data set repository or of a bucket; api and file_system are given in tests."""
 
-    def __init__(self, place: Place, api: Any = None, file_system: Any = None) -> None:
-        self.place = place
-        kind, _, self._id = place.root.partition("/")
+    def __init__(self, location: Location, api: Any = None, file_system: Any = None) -> None:
+        self.location = location
+        kind, _, self._id = location.root.partition("/")
         self.commits = kind == "datasets"
-        self._prefix = f"{place.key}/" if place.key else ""
+        self._prefix = f"{location.key}/" if location.key else ""
         self._api: Any = api or HfApi()
         self._file_system: Any = file_system or HfFileSystem(use_listings_cache=False)
 
     def files(self, folder: str) -> list[RemoteFile]:
         path = f"{self._prefix}{folder}".rstrip("/")
-        found = [
+        files = [
             RemoteFile(entry.path.removeprefix(self._prefix), entry.size, _modified(entry))
             for entry in self._tree(path, recursive=True)
             if hasattr(entry, "size") and (not path or entry.path.startswith(f"{path}/"))
         ]
-        return sorted(found, key=lambda file: file.name)
+        return sorted(files, key=lambda file: file.name)
 
     def folders(self) -> list[str]:
         entries = self._tree(self._prefix.rstrip("/"), recursive=False)
@@ -62,23 +62,23 @@ class HubRemote:
         with self._asking():
             try:
                 if self.commits:
-                    found = self._api.list_repo_tree(self._id, path or None, recursive=recursive, repo_type="dataset")
-                else:
-                    found = self._api.list_bucket_tree(self._id, path or None, recursive=recursive)
-                return list(found)
+                    return list(
+                        self._api.list_repo_tree(self._id, path or None, recursive=recursive, repo_type="dataset")
+                    )
+                return list(self._api.list_bucket_tree(self._id, path or None, recursive=recursive))
             except EntryNotFoundError:
                 return []
 
-    def read(self, name: str, limit: int = SMALL_BYTES) -> Found | None:
+    def read(self, name: str, limit: int = SMALL_BYTES) -> FileVersion | None:
         head = self._head()
         with self._asking():
             info = self._info(name, head)
             if info is None:
                 return None
             if info.size > limit:
-                raise too_large(self.place, name, info.size, limit)
+                raise too_large(self.location, name, info.size, limit)
             content = self._range(name, 0, info.size, head)
-        return Found(content, head or digest(content.hex()), _modified(info))
+        return FileVersion(content, head or digest(content.hex()), _modified(info))
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         with self._asking():
@@ -91,7 +91,7 @@ class HubRemote:
         with self._asking():
             if self.commits:
                 adds = [CommitOperationAdd(self._prefix + name, str(path)) for name, path in files.items()]
-                self._commit(adds, f"relope: add {len(adds)} files to {self.place.name}")
+                self._commit(adds, f"relope: add {len(adds)} files to {self.location.name}")
             else:
                 self._api.batch_bucket_files(self._id, add=[(str(p), self._prefix + n) for n, p in files.items()])
         sent(sum(path.stat().st_size for path in files.values()))
@@ -101,7 +101,7 @@ class HubRemote:
         with self._asking():
             if self.commits:
                 gone = [CommitOperationDelete(path) for path in paths]
-                self._commit(gone, f"relope: remove {len(gone)} files of {self.place.name}")
+                self._commit(gone, f"relope: remove {len(gone)} files of {self.location.name}")
             else:
                 self._api.batch_bucket_files(self._id, delete=paths)
 
@@ -119,21 +119,23 @@ class HubRemote:
                 if tag is not None and self._blob(name, tag) != self._blob(name, head):
                     return False
                 try:
-                    self._commit(add, f"relope: write {name} of {self.place.name}", head)
+                    self._commit(add, f"relope: write {name} of {self.location.name}", head)
                     return True
                 except HfHubHTTPError as error:
                     if error.response is None or error.response.status_code not in (409, 412):
                         raise
-        raise OutputError(f"others wrote to {self.place.uri} {_ATTEMPTS} times in a row; run the command again")
+        raise OutputError(
+            f"others wrote to {self.location.uri} {_ATTEMPTS} times in a row", hint="run the command again"
+        )
 
     def _put_if(self, name: str, content: bytes, tag: str | None) -> bool:
-        found = self.read(name)
-        if (found.tag if found else None) != tag:
+        version = self.read(name)
+        if (version.tag if version else None) != tag:
             return False
         with self._asking():
             self._api.batch_bucket_files(self._id, add=[(content, self._prefix + name)])
-        found = self.read(name)
-        return found is not None and found.content == content
+        version = self.read(name)
+        return version is not None and version.content == content
 
     def _head(self) -> str | None:
         if not self.commits:
@@ -144,53 +146,52 @@ class HubRemote:
     def _info(self, name: str, head: str | None) -> Any:
         path = self._prefix + name
         if self.commits:
-            found = self._api.get_paths_info(self._id, [path], repo_type="dataset", revision=head)
+            entries = self._api.get_paths_info(self._id, [path], repo_type="dataset", revision=head)
         else:
-            found = self._api.get_bucket_paths_info(self._id, [path])
-        return next((entry for entry in found if entry.path == path and hasattr(entry, "size")), None)
+            entries = self._api.get_bucket_paths_info(self._id, [path])
+        return next((entry for entry in entries if entry.path == path and hasattr(entry, "size")), None)
 
     def _blob(self, name: str, head: str | None) -> str:
         return str(getattr(self._info(name, head), "blob_id", ""))
 
     def _range(self, name: str, start: int, stop: int, head: str | None) -> bytes:
-        path = f"{self.place.root}/{self._prefix}{name}"
+        path = f"{self.location.root}/{self._prefix}{name}"
         with self._file_system.open(path, "rb", revision=head, cache_type="none") as file:
             file.seek(start)
             content = bytes(file.read(stop - start))
         if len(content) != stop - start:
-            raise cut_short(self.place, name, len(content), stop - start)
+            raise cut_short(self.location, name, len(content), stop - start)
         return content
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
         """Turn what huggingface_hub raises into one or two lines."""
+        uri = self.location.uri
         try:
             yield
         except RelopeError:
             raise
         except (RepositoryNotFoundError, BucketNotFoundError) as error:
             raise NotFoundError(
-                f"there is no {self.place.root} for {self.place.uri}, or it is private\n"
-                f"make it on the Hub first, or {_SIGN_IN}"
+                f"there is no {self.location.root} for {uri}, or it is private",
+                hint=f"make it on the Hub first, or {_SIGN_IN}",
             ) from error
         except LocalTokenNotFoundError as error:
-            raise NotFoundError(f"no credentials for {self.place.uri}\n{_SIGN_IN}") from error
+            raise NotFoundError(f"no credentials for {uri}", hint=_SIGN_IN) from error
         except OfflineModeIsEnabled as error:
-            raise OutputError(f"{self.place.uri} cannot be reached: HF_HUB_OFFLINE is set; unset it") from error
+            raise OutputError(f"{uri} cannot be reached: HF_HUB_OFFLINE is set", hint="unset it") from error
         except HfHubHTTPError as error:
             status = error.response.status_code if error.response is not None else 0
             if status in (401, 403):
-                raise OutputError(f"{self.place.uri} refuses these credentials ({status})\n{_SIGN_IN}") from error
-            raise OutputError(
-                f"{self.place.uri} answers {status}: {_line(error)}\nrun the command again later"
-            ) from error
+                raise OutputError(f"{uri} refuses these credentials ({status})", hint=_SIGN_IN) from error
+            raise OutputError(f"{uri} answers {status}: {_line(error)}", hint="run the command again later") from error
         except _UNREACHABLE as error:
-            raise OutputError(f"{self.place.uri} cannot be reached: {_line(error)}\ncheck the network") from error
+            raise OutputError(f"{uri} cannot be reached: {_line(error)}", hint="check the network") from error
 
 
 def _modified(entry: Any) -> float:
-    found = getattr(entry, "mtime", None) or getattr(getattr(entry, "last_commit", None), "date", None)
-    return float(found.timestamp()) if found is not None else 0.0
+    written = getattr(entry, "mtime", None) or getattr(getattr(entry, "last_commit", None), "date", None)
+    return float(written.timestamp()) if written is not None else 0.0
 
 
 def _line(error: Exception) -> str:

@@ -12,9 +12,9 @@ import obstore
 from obstore import exceptions
 
 from relope.errors import NotFoundError, OutputError, RelopeError
-from relope.places import Place
+from relope.places import Location
 from relope.store.share.aws import aws_settings
-from relope.store.share.remote import SMALL_BYTES, Found, RemoteFile, Sent, cut_short, too_large
+from relope.store.share.remote import SMALL_BYTES, FileVersion, RemoteFile, Sent, cut_short, too_large
 
 _SINGLE_BYTES = 8 << 20
 """Larger files go up in pieces of this size; those of an interrupted one are never seen under the name."""
@@ -25,6 +25,8 @@ _CAUSE = re.compile(r'message: "([^"]+)"')
 _NO_CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "metadata.google", "Account must be specified")
 """The last thing that is asked for credentials is the host of a virtual machine; elsewhere there is none."""
 
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "bucket does not exist")
+_DENIED = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError)
 _REFUSED = ("403 Forbidden", "401 Unauthorized", "ExpiredToken", "InvalidToken")
 _SIGN_IN = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`",
@@ -38,45 +40,46 @@ class ObjectRemote:
 
     commits = False
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self._prefix = f"{place.key}/" if place.key else ""
-        settings: dict[str, Any] = dict(aws_settings()) if place.scheme == "s3" else {}
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self._prefix = f"{location.key}/" if location.key else ""
+        settings: dict[str, Any] = dict(aws_settings()) if location.scheme == "s3" else {}
         plain = str(settings.get("endpoint", "")).startswith("http://")
         client: Any = {"timeout": "5m", "connect_timeout": "10s", "allow_http": plain}
         with self._asking():
             self._store: Any = obstore.store.from_url(
-                f"{place.scheme}://{place.root}", client_options=client, retry_config=_RETRIES, **settings
+                f"{location.scheme}://{location.root}", client_options=client, retry_config=_RETRIES, **settings
             )
 
     def files(self, folder: str) -> list[RemoteFile]:
         prefix = f"{self._prefix}{folder}".rstrip("/")
-        found = []
+        files = []
         with self._asking():
             for batch in obstore.list(self._store, f"{prefix}/" if prefix else None):
                 for entry in batch:
                     name = entry["path"].removeprefix(self._prefix)
-                    found.append(RemoteFile(name, entry["size"], entry["last_modified"].timestamp()))
-        return sorted(found, key=lambda file: file.name)
+                    files.append(RemoteFile(name, entry["size"], entry["last_modified"].timestamp()))
+        return sorted(files, key=lambda file: file.name)
 
     def folders(self) -> list[str]:
         with self._asking():
-            found = obstore.list_with_delimiter(self._store, self._prefix or None)
-        return sorted(path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"])
+            listed = obstore.list_with_delimiter(self._store, self._prefix or None)
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in listed["common_prefixes"])
 
-    def read(self, name: str, limit: int = SMALL_BYTES) -> Found | None:
+    def read(self, name: str, limit: int = SMALL_BYTES) -> FileVersion | None:
         with self._asking():
             try:
-                found = obstore.get(self._store, self._prefix + name)
+                answer = obstore.get(self._store, self._prefix + name)
             except (exceptions.NotFoundError, FileNotFoundError) as error:
                 if "NoSuchBucket" in str(error):
                     raise
                 return None
-            if found.meta["size"] > limit:
-                raise too_large(self.place, name, found.meta["size"], limit)
+            meta = answer.meta
+            if meta["size"] > limit:
+                raise too_large(self.location, name, meta["size"], limit)
             # Which of the two decides is the service's own affair: Google looks at versions, the others at e_tags.
-            tag = json.dumps({key: found.meta[key] for key in ("e_tag", "version") if found.meta.get(key)})
-            return Found(bytes(found.bytes()), tag, found.meta["last_modified"].timestamp())
+            tag = json.dumps({key: meta[key] for key in ("e_tag", "version") if meta.get(key)})
+            return FileVersion(bytes(answer.bytes()), tag, meta["last_modified"].timestamp())
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         if start == stop:
@@ -84,7 +87,7 @@ class ObjectRemote:
         with self._asking():
             content = bytes(obstore.get_range(self._store, self._prefix + name, start=start, end=stop))
         if len(content) != stop - start:
-            raise cut_short(self.place, name, len(content), stop - start)
+            raise cut_short(self.location, name, len(content), stop - start)
         return content
 
     def swap(self, name: str, content: bytes, tag: str | None) -> bool:
@@ -94,8 +97,8 @@ class ObjectRemote:
                 obstore.put(self._store, self._prefix + name, content, mode=mode)
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError, FileExistsError):
                 # A put whose answer was lost is sent again, and then meets itself.
-                found = self.read(name)
-                return found is not None and found.content == content
+                version = self.read(name)
+                return version is not None and version.content == content
         return True
 
     def upload(self, files: Mapping[str, Path], sent: Sent) -> None:
@@ -123,26 +126,23 @@ class ObjectRemote:
             raise self._plain(error) from error
 
     def _plain(self, error: Exception) -> RelopeError:
-        text, uri = str(error), self.place.uri
-        sign_in = _SIGN_IN[self.place.scheme]
-        if "NoSuchBucket" in text or "ContainerNotFound" in text or "bucket does not exist" in text:
-            return NotFoundError(f"there is no bucket {self.place.root!r} for {uri}; make it, or correct the name")
+        text, uri, sign_in = str(error), self.location.uri, _SIGN_IN[self.location.scheme]
+        if any(mark in text for mark in _NO_BUCKET):
+            return NotFoundError(
+                f"there is no bucket {self.location.root!r} for {uri}", hint="make it, or correct the name"
+            )
         if isinstance(error, (exceptions.NotFoundError, FileNotFoundError)):
-            return NotFoundError(f"{uri} lacks a file that was there a moment ago: {_reason(text)}")
-        if any(
-            mark in text
-            for mark in ("/latest/api/token", "/latest/meta-data", "metadata.google", "Account must be specified")
-        ):
-            return NotFoundError(f"no credentials for {uri}\n{sign_in}")
-        denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError)
-        if isinstance(error, denied) or any(mark in text for mark in _REFUSED):
-            return OutputError(f"{uri} refuses these credentials: {_reason(text)}\n{sign_in}")
+            return NotFoundError(f"{uri} lacks a file that was listed a moment ago: {_reason(text)}")
+        if any(mark in text for mark in _NO_CREDENTIALS):
+            return NotFoundError(f"no credentials for {uri}", hint=sign_in)
+        if isinstance(error, _DENIED) or any(mark in text for mark in _REFUSED):
+            return OutputError(f"{uri} refuses these credentials: {_reason(text)}", hint=sign_in)
         if "NotImplemented" in text or isinstance(error, exceptions.NotSupportedError):
             return OutputError(f"{uri}: this server lacks conditional writes (If-None-Match), which sharing needs")
         if "redirect" in text.lower():
-            return OutputError(f"{uri} lies in another region\nset AWS_REGION to the region of the bucket")
+            return OutputError(f"{uri} lies in another region", hint="set AWS_REGION to the region of the bucket")
         return OutputError(
-            f"{uri} cannot be reached: {_reason(text)}\ncheck the network and the endpoint, then run it again"
+            f"{uri} cannot be reached: {_reason(text)}", hint="check the network and the endpoint, then run it again"
         )
 
 

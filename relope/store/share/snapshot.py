@@ -9,40 +9,40 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+
+import polars as pl
 
 from relope.errors import NotFoundError, RelopeError, StoreError
-from relope.places import MIRRORS, Place, shown
+from relope.places import Location
 from relope.store.format.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.format.commit import Commit, FileRecord, read_commit
 from relope.store.format.layout import COMMIT, META, SAMPLES, part_folder, writing
 from relope.store.format.manifest import StoreManifest, read_manifest
-from relope.store.share.remote import SMALL_BYTES, Remote, RemoteFile, open_remote
+from relope.store.format.samples import read_samples
+from relope.store.share.remote import SMALL_BYTES, Remote, RemoteFile
+from relope.store.share.schemes import open_remote
+from relope.store.share.threads import in_threads
 
-N_THREADS = 8
 _COMMIT_BYTES = 16 << 20
 _CATALOG = re.compile(r"catalog/([1-9][0-9]{0,8})\.json")
 _PART = re.compile(r"parts/([0-9a-f]{32})/(.+)")
-T = TypeVar("T")
-R = TypeVar("R")
+_SHOWN = 8
 
 
-class Mirror:
-    """A remote store beside a folder that holds its small files.
+class RemoteSnapshot:
+    """A remote store beside a temporary folder that holds its small files.
 
     Attributes:
         remote: where the store is.
         folder: the temporary folder; a store without arrays.
         catalog: the newest catalog, as of `refresh`.
-        manifest: the store's manifest, once fetched.
+        files: part id → name below the part → file, as of `refresh`.
     """
 
     def __init__(self, remote: Remote, folder: Path) -> None:
         self.remote, self.folder = remote, folder
-        MIRRORS[str(folder)] = remote.place.uri
         self.catalog = Catalog(0, (), "")
         self.files: dict[str, dict[str, RemoteFile]] = {}
         self._manifest: StoreManifest | None = None
@@ -50,7 +50,7 @@ class Mirror:
     @property
     def uri(self) -> str:
         """The store's URI."""
-        return self.remote.place.uri
+        return self.remote.location.uri
 
     @property
     def manifest(self) -> StoreManifest:
@@ -59,18 +59,18 @@ class Mirror:
         Raises:
             NotFoundError: there is no store; what is there is named.
         """
-        if self._manifest is None and not self.open():
-            raise nothing_there(self.remote)
-        assert self._manifest is not None
-        return self._manifest
+        manifest = self._manifest or self.open()
+        if manifest is None:
+            raise no_store(self.remote)
+        return manifest
 
-    def open(self) -> bool:
-        """Fetch the manifest; return whether there is a store."""
+    def open(self) -> StoreManifest | None:
+        """Fetch the manifest; None when there is no store."""
         if not self._fetch(META, _COMMIT_BYTES):
-            return False
+            return None
         with self.named():
             self._manifest = read_manifest(self.folder)
-        return True
+        return self._manifest
 
     def refresh(self, *, samples: bool = False) -> None:
         """Fetch the newest catalog, and which files the parts have.
@@ -101,11 +101,11 @@ class Mirror:
         for part in self.catalog.parts:
             if part not in self.sealed():
                 raise StoreError(
-                    f"part {part} of catalog/{self.catalog.number}.json is not at {self.uri}\npush it again"
+                    f"part {part} of catalog/{self.catalog.number}.json is not at {self.uri}", hint="push it again"
                 )
 
     def sealed(self) -> list[str]:
-        """Return the ids of the parts that are complete there, sorted."""
+        """Return the ids of the parts that are complete at the remote, sorted."""
         return sorted(part for part, files in self.files.items() if COMMIT in files)
 
     def unsealed(self) -> list[str]:
@@ -127,22 +127,26 @@ class Mirror:
 
     def _fetch_commit(self, part: str) -> None:
         if not self._fetch(f"parts/{part}/{COMMIT}", _COMMIT_BYTES):
-            raise StoreError(f"part {part} is gone from {self.uri}; run the command again")
+            raise StoreError(f"part {part} is gone from {self.uri}", hint="run the command again")
 
     def fetch_file(self, part: str, name: str, record: FileRecord) -> None:
         """Fetch one small file of a part and hold it against its record."""
-        path = part_folder(self.folder, part) / name
-        found = self.remote.read(f"parts/{part}/{name}", min(record.n_bytes, SMALL_BYTES))
-        if found is None:
+        version = self.remote.read(f"parts/{part}/{name}", min(record.n_bytes, SMALL_BYTES))
+        if version is None:
             raise StoreError(f"{name} of part {part} is missing at {self.uri}")
-        if hashlib.sha256(found.content).hexdigest() != record.sha256:
+        if hashlib.sha256(version.content).hexdigest() != record.sha256:
             raise StoreError(f"{name} of part {part} at {self.uri} is not what was pushed: its sha256 differs")
-        self._keep(path, found.content)
+        self._keep(part_folder(self.folder, part) / name, version.content)
 
     def commit(self, part: str) -> Commit:
         """Return the commit of a part whose samples were fetched."""
         with self.named():
             return read_commit(self.folder, part)
+
+    def samples(self, part: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Return the samples of a part, which were fetched."""
+        with self.named():
+            return read_samples(self.folder, part, columns)
 
     def _check_content(self) -> None:
         with self.named():
@@ -151,10 +155,10 @@ class Mirror:
             raise StoreError(f"catalog/{self.catalog.number}.json at {self.uri} does not agree with its parts' samples")
 
     def _fetch(self, name: str, limit: int = SMALL_BYTES) -> bool:
-        found = self.remote.read(name, limit)
-        if found is None:
+        version = self.remote.read(name, limit)
+        if version is None:
             return False
-        self._keep(self.folder / name, found.content)
+        self._keep(self.folder / name, version.content)
         return True
 
     def _keep(self, path: Path, content: bytes) -> None:
@@ -164,63 +168,51 @@ class Mirror:
 
     @contextlib.contextmanager
     def named(self) -> Iterator[None]:
-        """Let errors about the temporary folder speak of the URI."""
+        """Let the readers of local stores, inside the block, speak of the URI where they name the temporary folder.
+
+        Every call that gives them `folder` stands in such a block: nobody else knows what it stands for.
+        """
         try:
             yield
         except RelopeError as error:
-            raise type(error)(shown(str(error)), hint=shown(error.hint)) from error
+            folder = str(self.folder)
+            said, hint = (text.replace(folder, self.uri) for text in (str(error), error.hint))
+            raise type(error)(said, hint=hint) from error
 
 
 @contextlib.contextmanager
-def mirrored(remote: Remote) -> Iterator[Mirror]:
-    """Give a mirror whose folder is gone after the block."""
+def snapshot_of(remote: Remote) -> Iterator[RemoteSnapshot]:
+    """Give a snapshot whose folder is gone after the block; nothing is fetched yet."""
     folder = Path(tempfile.mkdtemp(prefix="relope-"))
     try:
-        yield Mirror(remote, folder)
+        yield RemoteSnapshot(remote, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def stores_below(remote: Remote) -> list[Place]:
-    """Return the stores right below a place."""
-    places = [remote.place.below(name) for name in remote.folders()]
-    found = in_threads(lambda place: open_remote(place).read(META, _COMMIT_BYTES), places)
-    return [place for place, meta in zip(places, found, strict=True) if meta and _is_ours(meta.content)]
+def stores_below(remote: Remote) -> list[Location]:
+    """Return the stores right below a location."""
+    locations = [remote.location.below(name) for name in remote.folders()]
+    documents = in_threads(lambda location: open_remote(location).read(META, _COMMIT_BYTES), locations)
+    return [
+        location
+        for location, document in zip(locations, documents, strict=True)
+        if document and _is_ours(document.content)
+    ]
 
 
-def _is_ours(meta: bytes) -> bool:
+def _is_ours(document: bytes) -> bool:
     try:
-        return "relope" in json.loads(meta)["attributes"]
+        return "relope" in json.loads(document)["attributes"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return False
 
 
-def nothing_there(remote: Remote) -> NotFoundError:
+def no_store(remote: Remote) -> NotFoundError:
     """Build the error for a URI without a store."""
-    names = [place.name for place in stores_below(remote)]
-    known = f"; below it: {', '.join(names[:8])}" if names else ""
+    names = [location.name for location in stores_below(remote)]
+    known = f"; below it: {', '.join(names[:_SHOWN])}" if names else ""
     return NotFoundError(
-        f"there is no store at {remote.place.uri}{known}\n"
-        "`relope store ls` shows what is there, `relope store push` shares a store"
+        f"there is no store at {remote.location.uri}{known}",
+        hint="`relope store ls` shows what is there, `relope store push` shares a store",
     )
-
-
-def in_threads(work: Callable[[T], R], items: Sequence[T], halt: Callable[[], None] | None = None) -> list[R]:
-    """Return the results of some requests made side by side, in order; the first error ends all.
-
-    Args:
-        work: makes one request.
-        items: what to make them of.
-        halt: called on an error or Ctrl-C, to let requests that are under way end early.
-    """
-    with ThreadPoolExecutor(N_THREADS) as pool:
-        try:
-            futures = [pool.submit(work, item) for item in items]
-            for done in wait(futures, return_when=FIRST_EXCEPTION).done:
-                done.result()
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if halt:
-                halt()
-            raise

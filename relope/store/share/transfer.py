@@ -16,6 +16,7 @@ from relope.store.format.layout import (
     COMMIT,
     LOCK,
     META,
+    REMAKE,
     TEMPORARY,
     guard,
     part_folder,
@@ -24,7 +25,8 @@ from relope.store.format.layout import (
     writing,
 )
 from relope.store.share.remote import Remote, Sent
-from relope.store.share.snapshot import Mirror, in_threads
+from relope.store.share.snapshot import RemoteSnapshot
+from relope.store.share.threads import in_threads
 from relope.types import Progress
 
 _BLOCK_BYTES = 16 << 20
@@ -51,7 +53,7 @@ class Meter:
             self._progress(self.done // MIB, -(-self._total // MIB))
 
 
-def push_part(store: Path, part: str, mirror: Mirror, meter: Meter) -> bool:
+def push_part(store: Path, part: str, snapshot: RemoteSnapshot, meter: Meter) -> bool:
     """Upload a part; False when a teammate shared one of this id in the meantime.
 
     Two people whose machines computed the same part may differ in the last bit. So nobody writes
@@ -62,7 +64,7 @@ def push_part(store: Path, part: str, mirror: Mirror, meter: Meter) -> bool:
         StoreError: the part is damaged here, or somebody else's is half there.
         OutputError: the claim or a file was removed while it went up.
     """
-    remote = mirror.remote
+    remote = snapshot.remote
     commit = checked(store, part)
     folder = part_folder(store, part)
     names = {f"parts/{part}/{name}": folder / name for name in commit.files}
@@ -71,34 +73,36 @@ def push_part(store: Path, part: str, mirror: Mirror, meter: Meter) -> bool:
         remote.upload({**names, commit_name: folder / COMMIT}, meter)
         return True
     mine = file_digest(folder / COMMIT).encode()
-    if not _claim(mirror, part, mine):
+    if not _claim(snapshot, part, mine):
         return False
     if remote.read(commit_name) is not None:
         remote.delete([claim_name])
         return False
     # Whatever has come up under this claim is ours, and whole.
-    there = {file.name: file.n_bytes for file in remote.files(f"parts/{part}")}
-    missing = [name for name, path in names.items() if there.get(name) != path.stat().st_size]
+    sizes = {file.name: file.n_bytes for file in remote.files(f"parts/{part}")}
+    missing = [name for name, path in names.items() if sizes.get(name) != path.stat().st_size]
     meter(sum(names[name].stat().st_size for name in names.keys() - set(missing)))
     in_threads(lambda name: remote.upload({name: names[name]}, meter), missing, meter.halt)
     if not _arrived(remote, claim_name, names, mine):
         # Who pushed the very same part beside us may have sealed it and given our common claim back.
         sealed = remote.read(commit_name)
         if sealed is None or sealed.content != (folder / COMMIT).read_bytes():
-            raise OutputError(f"somebody removed what was pushed of part {part} to {mirror.uri}; run the command again")
+            raise OutputError(
+                f"somebody removed what was pushed of part {part} to {snapshot.uri}", hint="run the command again"
+            )
         return False
     created = remote.swap(commit_name, (folder / COMMIT).read_bytes(), None)
     remote.delete([claim_name])
     return created
 
 
-def _claim(mirror: Mirror, part: str, mine: bytes) -> bool:
+def _claim(snapshot: RemoteSnapshot, part: str, mine: bytes) -> bool:
     """Claim a part, or find our claim of a push that was interrupted; False when another version is complete there.
 
     Raises:
         StoreError: another version is half there.
     """
-    remote, name = mirror.remote, f"parts/{part}/{LOCK}"
+    remote, name = snapshot.remote, f"parts/{part}/{LOCK}"
     while not remote.swap(name, mine, None):
         held = remote.read(name)
         if held is None:
@@ -108,8 +112,8 @@ def _claim(mirror: Mirror, part: str, mine: bytes) -> bool:
         if remote.read(f"parts/{part}/{COMMIT}") is not None:
             return False
         raise StoreError(
-            f"somebody began to push another part {part} to {mirror.uri} and has not finished; try again when they "
-            f"have,\nor, if nobody is pushing, remove what is left: relope store gc {mirror.uri} --delete"
+            f"somebody began to push another part {part} to {snapshot.uri} and has not finished",
+            hint=f"try again when they have, or, if nobody is pushing: relope store gc {snapshot.uri} --delete",
         )
     return True
 
@@ -134,8 +138,8 @@ def checked(store: Path, part: str) -> Commit:
         path = guard(store, part_folder(store, part) / name)
         if path.stat().st_size != record.n_bytes or file_digest(path) != record.sha256:
             raise StoreError(
-                f"{name} of part {part} in {store} is damaged, so it is not shared\n"
-                "delete the part's folder and extract again: only that part is made anew"
+                f"{name} of part {part} in {store} is damaged, so it is not shared",
+                hint=REMAKE,
             )
     return commit
 
@@ -153,7 +157,7 @@ def staging(out: Path, part: str) -> Iterator[Path]:
     with writing(folder):
         lock = adopt(folder)
     if lock is None:
-        raise OutputError(f"another process is pulling part {part} into {out}; wait for it")
+        raise OutputError(f"another process is pulling part {part} into {out}", hint="wait for it")
     try:
         with writing(folder):
             parts_folder(folder).mkdir(exist_ok=True)
@@ -163,22 +167,22 @@ def staging(out: Path, part: str) -> Iterator[Path]:
         os.close(lock)
 
 
-def download(mirror: Mirror, commit: Commit, names: Collection[str], staged: Path, verify: bool, meter: Meter) -> None:
+def download(
+    snapshot: RemoteSnapshot, commit: Commit, names: Collection[str], staged: Path, verify: bool, meter: Meter
+) -> None:
     """Download files of a part; what is there already is kept and counted.
 
     Raises:
         StoreError: a file is missing, has another size than it was pushed with, or another sha256.
     """
-    there = mirror.files.get(commit.part, {})
+    listed = snapshot.files.get(commit.part, {})
     for name in names:
-        size = there[name].n_bytes if name in there else None
-        if size != commit.files[name].n_bytes:
-            has = (
-                "is missing" if size is None else f"has {size:,} bytes, was pushed with {commit.files[name].n_bytes:,}"
-            )
-            raise StoreError(f"{name} of part {commit.part} {has} at {mirror.uri}; nothing of it was read")
-    in_threads(lambda name: _download(mirror.remote, commit, name, staged, verify, meter), sorted(names), meter.halt)
-    record = (part_folder(mirror.folder, commit.part) / COMMIT).read_bytes()
+        pushed, size = commit.files[name].n_bytes, listed[name].n_bytes if name in listed else None
+        if size != pushed:
+            has = "is missing" if size is None else f"has {size:,} bytes, was pushed with {pushed:,}"
+            raise StoreError(f"{name} of part {commit.part} {has} at {snapshot.uri}; nothing of it was read")
+    in_threads(lambda name: _download(snapshot.remote, commit, name, staged, verify, meter), sorted(names), meter.halt)
+    record = (part_folder(snapshot.folder, commit.part) / COMMIT).read_bytes()
     write_bytes(part_folder(staged, commit.part) / COMMIT, record)
 
 
@@ -186,7 +190,7 @@ def _download(remote: Remote, commit: Commit, name: str, staged: Path, verify: b
     path = part_folder(staged, commit.part) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.parent.resolve() != staged.resolve() / path.parent.relative_to(staged):
-        raise StoreError(f"{path.parent} lies behind a symbolic link; delete {staged} and pull again")
+        raise StoreError(f"{path.parent} lies behind a symbolic link", hint=f"delete {staged} and pull again")
     _fill(remote, f"parts/{commit.part}/{name}", commit.files[name], path, verify, meter)
 
 
@@ -226,11 +230,11 @@ def _fill(remote: Remote, name: str, record: FileRecord, path: Path, verify: boo
         os.fsync(descriptor)
     if verify and total.hexdigest() != record.sha256:
         path.unlink()
-        raise StoreError(f"{name} at {remote.place.uri} is not what was pushed: its sha256 differs; it was not kept")
+        raise StoreError(f"{name} at {remote.location.uri} is not what was pushed: its sha256 differs; it was not kept")
 
 
 def seal_whole(out: Path, staged: Path, commit: Commit) -> None:
-    """Rename a downloaded part into its place in a store."""
+    """Rename a downloaded part to where a store has its parts."""
     folder = part_folder(staged, commit.part)
     wanted = {*commit.files, COMMIT}
     for path in sorted(folder.rglob("*"), reverse=True):

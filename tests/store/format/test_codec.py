@@ -212,7 +212,7 @@ try:
     with writer.part(["big"]) as part:
         part.append([{"id": "big"}], [Capture({2: values, 3: values}, values[0], np.zeros((9_000, 2), np.int32))])
 except OutputError as error:
-    sys.stdout.write(str(error))
+    sys.stdout.write(error.lines)
 """
 
 

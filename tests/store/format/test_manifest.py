@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,9 @@ def test_absent_path_names_the_nearest_store(tmp_path: Path) -> None:
         create_or_open(tmp_path / name, make_manifest())
     with pytest.raises(NotFoundError, match=r"no store at .*/aokvq\.zarr; did you mean .*/aokvqa\.zarr\?"):
         read_manifest(tmp_path / "aokvq.zarr")
-    with pytest.raises(NotFoundError, match=r"\(near it: aokvqa\.zarr, mmmu\.zarr\)\nmake one with `relope extract"):
+    with pytest.raises(NotFoundError, match=r"\(near it: aokvqa\.zarr, mmmu\.zarr\)$") as caught:
         read_manifest(tmp_path / "something")
+    assert caught.value.hint == f"make one with `relope extract --out {tmp_path / 'something'}`"
     with pytest.raises(NotFoundError, match="there is no folder"):
         read_manifest(tmp_path / "no" / "such.zarr")
 
@@ -87,9 +89,9 @@ def test_folders_that_are_no_store(tmp_path: Path) -> None:
 def test_manifests_of_another_format_or_damaged(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
     create_or_open(tmp_path / "x.zarr", make_manifest())
     edit(tmp_path / "x.zarr", **changes)
-    with pytest.raises(StoreError, match=why) as caught:
+    with pytest.raises(StoreError) as caught:
         read_manifest(tmp_path / "x.zarr")
-    assert str(caught.value).count("\n") <= 1
+    assert re.search(why, caught.value.lines) and caught.value.lines.count("\n") <= 1
 
 
 def test_format_version_1_is_what_is_on_disk(tmp_path: Path) -> None:
