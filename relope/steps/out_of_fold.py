@@ -29,7 +29,9 @@ def score_out_of_fold(resolve: Callable[[], Lesson], asked: int, out: Path, watc
         InvalidInputError: the output is meant to be a router.
     """
     if out.suffix != ".parquet":
-        raise InvalidInputError(f"folds leave scores and no router, which {out} is no file for", hint="--out X.parquet")
+        raise InvalidInputError(
+            f"folds leave a file of scores and no router: {out} must end in .parquet", hint=f"give --out {out}.parquet"
+        )
     lesson = resolve()
     fingerprint = digest([lesson.fingerprint, asked])
     if out.exists() and read_scores(out).meta.fingerprint == fingerprint:

@@ -140,7 +140,7 @@ def test_out_of_fold_scores_come_from_routers_that_did_not_see_the_group(store_p
     scores = read_scores(path)
     assert len(scores.ids) == 160 and "did not see its group" in scores.meta.note and scores.meta.folds == 4
     assert step("fit", **asked).reused and not step("fit", **{**asked, "folds": 3}, out=tmp_path / "3.parquet").reused
-    with pytest.raises(InvalidInputError, match=r"leaves scores and no router: --out .*few must end in .parquet"):
+    with pytest.raises(InvalidInputError, match=r"folds leave a file of scores.*few must end in .parquet"):
         step("fit", **asked, out=tmp_path / "few")
     step("fit", method="probe", store=store_path, out=tmp_path / "few")
     router_scores = step("predict", router=str(tmp_path / "few"), store=store_path, split="train",
