@@ -17,7 +17,7 @@ from relope.probes.router import open_router
 from relope.spec import EvaluateSpec, FitSpec, PredictSpec
 from relope.steps.outputs import router_folder, scores_path
 
-UNTRAINED = [name for name in registry.names("methods") if not method_class(name).trains]
+UNTRAINED = [name for name in registry.names("methods") if not method_class(name).traits.trains]
 PAGES = Path(__file__).parents[2] / "docs"
 
 
@@ -39,8 +39,9 @@ def test_evaluate_scores_what_needs_no_training_on_the_fly(traced, tmp_path):
 
 def test_evaluate_says_which_flag_a_method_lacks(store_path, tmp_path):
     spec = EvaluateSpec(store=store_path, methods=("mot",), bootstrap=100, out=tmp_path / "r")
-    with pytest.raises(NotFoundError, match="extract again with --samples 5 into a new --out"):
+    with pytest.raises(NotFoundError, match="mot needs sampled traces") as caught:
         steps.run(spec)
+    assert caught.value.hint == "extract again with --samples 5 into a new --out"
 
 
 def test_an_untrained_method_takes_settings_through_fit(traced, tmp_path):

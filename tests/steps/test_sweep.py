@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from relope import steps
 from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError, StoreError
-from relope.probes.protocol import Examples, make
+from relope.probes.examples import Examples
+from relope.probes.protocol import make
 from relope.spec import SweepSpec
 from relope.steps import sweep_runs
 from relope.store import ActivationStore
@@ -150,7 +151,7 @@ def test_features_are_read_once_for_all_fits(store_path, s3, tmp_path, monkeypat
         ({"method": "logprob"}, InvalidInputError, "trains nothing"),
         ({"grid": {"rank": (1,)}}, InvalidInputError, "settings and defaults"),
         ({"grid": {"layer": (0.5,)}}, InvalidInputError, "no block number"),
-        ({"grid": {"layer": (6,)}}, NotFoundError, "--layers 6 into a new --out"),
+        ({"grid": {"layer": (6,)}}, NotFoundError, "layer 6 is not in"),
         ({"out": "damaged"}, StoreError, "no table of a sweep"),
     ],
 )
