@@ -31,7 +31,8 @@ import numpy as np
 import torch
 from figures import Figure, at_least, at_most, main
 
-from relope.probes.protocol import Examples, make
+from relope.probes.examples import Examples
+from relope.probes.protocol import make
 from relope.store import ActivationStore, RaggedBatch, StoreManifest, create_or_open
 from relope.types import Capture
 

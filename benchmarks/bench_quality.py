@@ -26,7 +26,8 @@ from sklearn.metrics import roc_auc_score
 
 from relope import registry, steps
 from relope.evaluate.numbers.bootstrap import bootstrap_auc
-from relope.probes.protocol import Examples, make, method_class
+from relope.probes.examples import Examples
+from relope.probes.protocol import make, method_class
 from relope.spec import ExtractSpec
 from relope.store import ActivationStore
 from relope.store.grades import labelled, parsed_answers
@@ -81,9 +82,9 @@ def examples(store: ActivationStore, split: str, ids: list[str] | None = None) -
 def score(name: str, settings: dict[str, Any], train: Examples, test: Examples, seeds: int) -> Scored:
     """Fit with every seed and score the test examples."""
     found, begun = [], time.perf_counter()
-    for seed in range(seeds if method_class(name).trains else 1):
+    for seed in range(seeds if method_class(name).traits.trains else 1):
         probe = make(name, settings)
-        found.append((probe.fit(train, seed=seed) if probe.trains else probe).predict_proba(test))
+        found.append((probe.fit(train, seed=seed) if probe.traits.trains else probe).predict_proba(test))
     seconds = (time.perf_counter() - begun) / len(found)
     return Scored(np.resize(np.stack(found).astype(np.float64), (seeds, len(test))), seconds)
 

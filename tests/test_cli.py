@@ -49,7 +49,7 @@ def test_demo_makes_a_report_and_says_where(demo):
     assert result.stderr.count("  relope ") == 3
     assert "relope" in result.stdout and "AUC" in result.stdout
     report = json.loads((out / "report.json").read_text())
-    served = {name for name in registry.names("methods") if not getattr(method_class(name), "needs", "")}
+    served = {name for name in registry.names("methods") if not method_class(name).traits.needs}
     assert {row["method"] for row in report["methods"]} == served
     for row in report["methods"]:
         assert row["ci95"][0] <= row["auc"] <= row["ci95"][1] and row["n"] == 300

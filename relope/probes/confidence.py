@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from relope.errors import NotFoundError
+from relope.probes.examples import Examples, check_finite
 from relope.probes.files import load_state, save_state
-from relope.probes.protocol import Examples, Params, check_finite
+from relope.probes.protocol import Params, Traits
 from relope.types import Progress, no_progress
 
 Floats = npt.NDArray[np.float64]
@@ -24,8 +25,8 @@ def check_answers(examples: Examples, name: str) -> None:
     generation = examples.store.manifest.identity.get("generation", {})
     if generation.get("max_new_tokens") == 0:
         raise NotFoundError(
-            f"{name} needs the model's answers, which {examples.store.path} does not have; "
-            "extract again without --max-new-tokens 0 into a new --out"
+            f"{name} needs the model's answers, which {examples.store.label} does not have",
+            hint="extract again without --max-new-tokens 0 into a new --out",
         )
 
 
@@ -79,8 +80,7 @@ class Untrained(ABC):
     """Base of the methods that train nothing: they turn what the store says of an answer into a score."""
 
     name: ClassVar[str]
-    trains: ClassVar[bool] = False
-    control: ClassVar[bool] = False
+    traits: ClassVar[Traits] = Traits(trains=False)
     Params: ClassVar[type[Params]] = Params
 
     def __init__(self, params: Any) -> None:

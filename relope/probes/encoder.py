@@ -118,13 +118,14 @@ def _open_model(name: str) -> Any:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise NotFoundError(
-            f"encoder={name} needs the package sentence-transformers, which is not installed; "
-            "pip install 'relope[text]', or use encoder=tfidf"
+            f"encoder={name} needs the package sentence-transformers, which is not installed",
+            hint="pip install 'relope[text]', or use encoder=tfidf",
         ) from error
     try:
         return SentenceTransformer(name, device="cpu", model_kwargs={"use_safetensors": True})
     except (OSError, ValueError) as error:
         raise InvalidInputError(
             f"encoder={name!r} is neither tfidf nor a sentence-transformers model that can be opened "
-            f"({str(error).splitlines()[0]}); give a local folder or a hub name with safetensors weights"
+            f"({str(error).splitlines()[0]})",
+            hint="give a local folder or a hub name with safetensors weights",
         ) from error

@@ -30,7 +30,7 @@ def write_peft(learned: Learned, settings: Any, shape: dict[str, Any], folder: P
     """
     adapters = learned.named_adapters()
     if not adapters:
-        raise InvalidInputError("this router was fitted with lora=false: it has no adapter to export")
+        raise InvalidInputError("this router was fitted with lora=false: it has no adapter")
     tensors = {}
     for name, adapter in adapters.items():
         key = f"base_model.model.{shape['module']}.{name}"

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from relope.probes.examples import Examples, check_trainable
 from relope.probes.files import load_state, save_state
 from relope.probes.heads import MLP_WIDTHS, Standardize, from_numpy, initialize, mlp, place, seeded, to_numpy
-from relope.probes.protocol import Examples, check_trainable
+from relope.probes.protocol import Traits
 from relope.probes.resume import History
 from relope.probes.train import Training, inner_split, minibatches, rank_auc, train
 from relope.types import Progress, no_progress
@@ -84,8 +85,7 @@ class OnFeatures(ABC):
     """Base of the methods that put such a head on ``features``."""
 
     name: ClassVar[str]
-    trains: ClassVar[bool] = True
-    control: ClassVar[bool] = False
+    traits: ClassVar[Traits] = Traits()
     Params: ClassVar[type[Any]]
     head: Head = "mlp"
 

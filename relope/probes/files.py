@@ -34,5 +34,5 @@ def load_state(folder: Path) -> tuple[dict[str, Any], Tensors]:
         settings = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
         tensors = load_tensors((folder / "probe.safetensors").read_bytes())
     except (OSError, ValueError, SafetensorError) as error:
-        raise StoreError(f"{folder} is no fitted router, or a damaged one ({error}); fit it again") from error
+        raise StoreError(f"{folder} is no fitted router, or a damaged one ({error})", hint="fit it again") from error
     return settings, tensors

@@ -1,23 +1,32 @@
 """Routing methods: one file each, a ``Method`` class that predicts P(the small model is right).
 
-Every method obeys ``Probe``, also those that train nothing. The name of the file is the name on
-the command line.
+Every method obeys ``Probe``, also those that train nothing; what only some can do has a protocol
+of its own (`Explains`, `Exports`, `RunsBlock`, `Notes`, `KeepsHistory`), so that nobody guesses at
+attributes. The name of the file is the name on the command line; beside the class a file has
+``VERSION = 1``, an int, which is raised when the same samples and settings give other results.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from relope import registry
-from relope.errors import InvalidInputError
+from relope.errors import InvalidInputError, NotFoundError
+from relope.probes.examples import Examples
 from relope.store import RowReader
 from relope.types import Progress, no_progress
+
+if TYPE_CHECKING:
+    from relope.probes.resume import History
+
+BlockUse = Literal["none", "replayed", "streamed"]
+"""How a method runs block l of the backbone: not at all, from its weights beside the store, or in the
+running backbone that samples are streamed through."""
 
 
 class Params(BaseModel):
@@ -27,88 +36,38 @@ class Params(BaseModel):
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Some samples of a store, with their labels where they are known.
+class Traits:
+    """What holds for a method whatever its settings: all that others must know before they use it.
 
     Attributes:
-        store: the opened store.
-        rows: ``[N] int64`` row numbers in the store.
-        correct: ``[N] bool``, or None when predicting.
-        layer: the block l whose output is read (layer l-1 is the block before).
-        streams: a running backbone for methods that stream through it, or None.
-        device: where heads are trained and a block of the backbone is run.
-        verdicts: one row an example: id, parsed, parse_status and, of a store with sampled traces,
-            parsed_direct and parsed_chain; None where the store is not graded.
-        large_correct: ``[N] bool``, whether the large model is right; None where nobody said so.
-        state: a file in which a fit keeps its state, so that a killed one goes on where it was.
+        trains: it learns from labelled samples; False where it scores any store straight away.
+        control: it is there to be beaten, not to be used.
+        reads_answer: False when it scores before the small model answers, so that an escalated query
+            costs no answer.
+        reads_grades: its scores depend on ``Examples.grades``.
+        reads_large: its fit depends on ``Examples.large_correct``.
+        needs: settings of an extraction that add what it reads beyond a plain one.
     """
 
-    store: RowReader
-    rows: npt.NDArray[np.int64]
-    correct: npt.NDArray[np.bool_] | None
-    layer: int
-    streams: "Streams | None" = None
-    device: str = "cpu"
-    verdicts: pl.DataFrame | None = None
-    large_correct: npt.NDArray[np.bool_] | None = None
-    state: Path | None = None
-
-    def __len__(self) -> int:
-        return len(self.rows)
+    trains: bool = True
+    control: bool = False
+    reads_answer: bool = True
+    reads_grades: bool = False
+    reads_large: bool = False
+    needs: Mapping[str, int | bool] = field(default_factory=dict)
 
     @property
-    def table(self) -> pl.DataFrame:
-        """The samples' own columns, one row each, in the order of ``rows``."""
-        return self.store.samples[self.rows]
-
-    @property
-    def groups(self) -> npt.NDArray[np.str_]:
-        """``[N]`` group of each sample; one group never stands on both sides of a split."""
-        return np.asarray(self.table["group"].to_list(), dtype=np.str_)
-
-    @property
-    def labels(self) -> npt.NDArray[np.float32]:
-        """``[N] float32`` of 0 and 1; training needs both."""
-        if self.correct is None:
-            raise InvalidInputError("these samples have no verdicts; run `relope grade --store` first")
-        return self.correct.astype(np.float32)
-
-    def take(self, places: npt.NDArray[np.int64]) -> "Examples":
-        """Return the examples at some places; a fit on them keeps no state."""
-        return replace(
-            self,
-            rows=self.rows[places],
-            correct=None if self.correct is None else self.correct[places],
-            verdicts=None if self.verdicts is None else self.verdicts[places],
-            large_correct=None if self.large_correct is None else self.large_correct[places],
-            state=None,
-        )
-
-
-class Streams(Protocol):
-    """A running backbone that the store's samples can be sent through again."""
-
-    @property
-    def model(self) -> Any:
-        """The transformers model."""
-
-    def last_states(self, ids: Sequence[str], block: Any, layer: int, *, stop: bool) -> Any:
-        """Return ``[B, H]``: what ``block``, put in the place of block ``layer``, gives at the last token."""
+    def flags(self) -> str:
+        """What is needed, as `relope extract` takes it: ``--samples 5``."""
+        flags = {f"--{setting.replace('_', '-')}": value for setting, value in self.needs.items()}
+        return " ".join(flag if value is True else f"{flag} {value}" for flag, value in flags.items())
 
 
 class Probe(Protocol):
-    """A routing method, scikit-learn style.
-
-    A class may also have ``needs`` (the flag of `relope extract` that adds what it reads),
-    ``reads_answer`` (False when it scores before the small model answers, so that an escalated query
-    costs no answer; True unless it says so), ``reads_verdicts`` and ``reads_large`` (True when its
-    scores, or its fit, depend on ``Examples.verdicts`` or ``Examples.large_correct``), and an
-    instance ``note``: what a reader of its scores should know. Each is looked up with a default.
-    """
+    """A routing method, scikit-learn style."""
 
     name: ClassVar[str]
-    trains: ClassVar[bool]
-    control: ClassVar[bool]
+    traits: ClassVar[Traits]
     Params: ClassVar[type[Params]]
 
     def __init__(self, params: Any) -> None: ...
@@ -128,6 +87,72 @@ class Probe(Protocol):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what ``save`` wrote; scores are then equal to the bit."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A method that weighs the tokens of the prompt."""
+
+    def token_weights(self, examples: Examples) -> list[npt.NDArray[np.float32]]:
+        """Return the weights ``[T]`` of every prompt token, one array a sample; they sum to 1."""
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """A method whose fit other tools can load."""
+
+    def export(self, folder: Path) -> int:
+        """Write a PEFT adapter folder; return its number of adapter tensors."""
+
+
+@runtime_checkable
+class RunsBlock(Protocol):
+    """A method that may run block l of the backbone; its settings say how."""
+
+    @property
+    def block_use(self) -> BlockUse:
+        """How block l is run."""
+
+
+@runtime_checkable
+class Notes(Protocol):
+    """A method with something to tell the readers of its scores."""
+
+    note: str
+
+
+@runtime_checkable
+class KeepsHistory(Protocol):
+    """A method that stops early on an inner validation split, once it is fitted."""
+
+    history_: "History"
+
+
+def block_use(probe: Probe) -> BlockUse:
+    """Return how a method runs block l of the backbone."""
+    return probe.block_use if isinstance(probe, RunsBlock) else "none"
+
+
+def note_of(probe: Probe) -> str:
+    """Return what a reader of a method's scores should know, or ``""``."""
+    return probe.note if isinstance(probe, Notes) else ""
+
+
+def pick_layer(store: RowReader, probe: Probe, asked: int | None) -> int:
+    """Return the block l that a method reads: what was asked, else the store's deepest.
+
+    Raises:
+        NotFoundError: the store lacks a layer that the method needs there.
+    """
+    layer = asked or max(store.layers)
+    needed = probe.layers(layer)
+    for number in needed:
+        if number not in store.layers:
+            raise NotFoundError(
+                f"layer {number} is not in {store.label} (has {', '.join(map(str, store.layers))})",
+                hint=f"extract again with --layers {','.join(map(str, needed))} into a new --out",
+            )
+    return layer
 
 
 def method_class(name: str) -> type[Probe]:
@@ -157,32 +182,3 @@ def make(name: str, settings: dict[str, Any]) -> Probe:
             f"{name}: setting {key}={settings.get(key)!r}: {first['msg'].lower()} (settings and defaults: {known})"
         ) from error
     return method(params)
-
-
-def check_trainable(examples: Examples, name: str) -> None:
-    """Refuse labels that nothing can be learned from.
-
-    Raises:
-        InvalidInputError: fewer than two samples of either class.
-    """
-    right = int(examples.labels.sum())
-    wrong = len(examples) - right
-    if min(right, wrong) < 2:
-        raise InvalidInputError(
-            f"{name} cannot be fitted: {right} right and {wrong} wrong answers among the training samples; "
-            "extract more samples, or choose a harder data set"
-        )
-
-
-def check_finite(values: npt.NDArray[Any], name: str, what: str) -> None:
-    """Refuse states ``[N, H]`` that are not finite.
-
-    Raises:
-        InvalidInputError: NaN or infinity; says how many samples have one.
-    """
-    bad = ~np.isfinite(values).all(axis=1)
-    if bad.any():
-        raise InvalidInputError(
-            f"{name}: {what} of {int(bad.sum())} of {len(values)} samples hold NaN or infinity; "
-            "extract them again, with --dtype float32 or bfloat16"
-        )

@@ -117,8 +117,8 @@ class BlockReplay:
         folder = store.block_folder(layer)
         if not (folder / "replay.json").is_file():
             raise NotFoundError(
-                f"{store.path} keeps no weights of block {layer}; extract with --layers {layer - 1},{layer} into a new "
-                "--out, or fit with --mode full"
+                f"{store.label} keeps no weights of block {layer}",
+                hint=f"extract with --layers {layer - 1},{layer} into a new --out, or fit with --set mode=full",
             )
         return _opened(folder, (folder / "replay.json").stat().st_mtime_ns, layer, device, dtype)
 
@@ -190,8 +190,8 @@ def _opened(folder: Path, changed_ns: int, layer: int, device: str, dtype: str) 
     config = AutoConfig.from_pretrained(folder)
     if config.model_type.startswith(SHARES_STATE):
         raise UnsupportedError(
-            f"ReLope cannot replay blocks of {config.model_type} from the cache: they share keys and values with "
-            "other blocks; fit with --mode truncated or full"
+            f"blocks of {config.model_type} cannot be replayed from the cache: they share keys and values with others",
+            hint="fit with --set mode=truncated or --set mode=full",
         )
     factory = getattr(transformers, settings["class"])
     # A flash kernel may be missing where the fit runs; sdpa computes the same.

@@ -72,7 +72,7 @@ def read_router(folder: Path) -> Router | None:
         record = json.loads(path.read_text(encoding="utf-8"))
         return Router(**{name: record[name] for name in Router.__dataclass_fields__})
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is no router record ({error}); fit the router again") from error
+        raise StoreError(f"{path} is no router record ({error})", hint="fit the router again") from error
 
 
 def open_router(name: str) -> tuple[Router, Probe]:
@@ -84,11 +84,11 @@ def open_router(name: str) -> tuple[Router, Probe]:
     folder = Path(name)
     if record := read_router(folder):
         return record, method_class(record.method).load(folder)
-    untrained = [method for method in registry.names("methods") if not method_class(method).trains]
+    untrained = [method for method in registry.names("methods") if not method_class(method).traits.trains]
     if name in untrained:
         return Router(name), make(name, {})
     if name in registry.names("methods"):
-        raise NotFoundError(f"{name} must be fitted first: relope fit {name} --store …, then give its folder")
+        raise NotFoundError(f"{name} must be fitted first", hint=f"relope fit {name} --store …, then give its folder")
     raise unknown("router", name, untrained, "give a folder that `relope fit` wrote, or one of these methods")
 
 
@@ -105,14 +105,15 @@ def check_recipe(name: str, router: Router, store: ActivationStore, transfer: bo
     fixed = [key for key in differing if key not in FREE]
     if not router.identity or fixed:
         raise InvalidInputError(
-            f"{name} was fitted on another recipe ({router.recipe_id[:12]}) than {store.path} ({store.recipe_id[:12]}"
-            f"{'; they differ in ' + ', '.join(fixed) if fixed else ''}): its scores would mean nothing; "
-            "fit it on this store, or extract with its recipe"
+            f"{name} was fitted on another recipe ({router.recipe_id[:12]}) than {store.label} ({store.recipe_id[:12]}"
+            f"{'; they differ in ' + ', '.join(fixed) if fixed else ''}): its scores would mean nothing",
+            hint="fit it on this store, or extract with its recipe",
         )
     if not transfer:
         what = ", ".join(differing) or "the stores joined"
         raise InvalidInputError(
-            f"{name} was fitted on another recipe ({router.recipe_id[:12]}) than {store.path} "
-            f"({store.recipe_id[:12]}); they differ in {what}\nif that is what you want to study, add --transfer"
+            f"{name} was fitted on another recipe ({router.recipe_id[:12]}) than {store.label} "
+            f"({store.recipe_id[:12]}); they differ in {what}",
+            hint="if that is what you want to study, add --transfer",
         )
     return f"fitted on other data (differs in {', '.join(differing) or 'the stores joined'})"

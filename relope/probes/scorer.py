@@ -9,9 +9,10 @@ from pydantic import Field
 
 from relope.probes.confidence import confidence_features
 from relope.probes.encoder import Encoder, restore_encoder
+from relope.probes.examples import Examples, check_trainable
 from relope.probes.files import load_state, save_state
 from relope.probes.logistic import Logistic, Matrix, Scale, beside, sigmoid
-from relope.probes.protocol import Examples, Params, check_trainable
+from relope.probes.protocol import Params, Traits
 from relope.probes.text import answered_texts
 from relope.types import Progress, no_progress
 
@@ -26,8 +27,7 @@ class Scorer:
     """g(question, answer) → P(correct), a logistic regression; subclasses say what it reads."""
 
     name: ClassVar[str]
-    trains: ClassVar[bool] = True
-    control: ClassVar[bool] = False
+    traits: ClassVar[Traits] = Traits()
     Params: ClassVar[type[ScorerSettings]] = ScorerSettings
 
     def __init__(self, params: Any) -> None:

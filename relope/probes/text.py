@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from relope.probes.examples import Examples, check_trainable
 from relope.probes.files import load_state, save_state
 from relope.probes.logistic import Logistic, Matrix, sigmoid
-from relope.probes.protocol import Examples, Params, check_trainable
+from relope.probes.protocol import Params, Traits
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -73,7 +74,7 @@ class TextLogistic:
     """L2-regularised logistic regression on features made from the question's words."""
 
     name: ClassVar[str]
-    trains: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(control=True)
     Params: ClassVar[type[TextSettings]] = TextSettings
 
     def __init__(self, params: TextSettings) -> None:

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from relope.errors import NotFoundError
 from relope.probes.confidence import Untrained
-from relope.probes.protocol import Examples, Params
+from relope.probes.examples import Examples
+from relope.probes.protocol import Params, Traits
 from relope.store import RowReader
 
 Style = Literal["direct", "chain"]
@@ -23,8 +24,7 @@ class StyleSettings(Params):
 class FromTraces(Untrained):
     """Base of the methods that read sampled traces instead of hidden states."""
 
-    needs: ClassVar[str] = "--samples 5"
-    reads_verdicts: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(trains=False, reads_grades=True, needs={"samples": 5})
 
     def answers(self, examples: Examples, style: Style) -> Answers:
         """Return the parsed answers of all traces of a style.
@@ -33,24 +33,23 @@ class FromTraces(Untrained):
             NotFoundError: the store has no traces, or its verdicts do not cover them.
         """
         if f"traces_{style}" not in examples.store.samples.columns:
-            raise lacking(examples.store, self.name, "sampled traces", self.needs)
+            raise lacking(examples.store, self.name, "sampled traces", self.traits)
         column = f"parsed_{style}"
         verdicts = examples.verdicts
         if verdicts is None or column not in verdicts.columns or verdicts[column].null_count():
-            path = examples.store.path
+            label = examples.store.label
             raise NotFoundError(
-                f"{self.name} needs a verdict on every sampled trace, which the verdicts of {path} lack; "
-                f"run `relope grade --store {path}` again"
+                f"{self.name} needs every sampled trace graded, which the grades of {label} lack",
+                hint=f"run `relope grade --store {label}` again",
             )
         return [list(traces) for traces in verdicts[column].to_list()]
 
 
-def lacking(store: RowReader, name: str, what: str, flag: str) -> NotFoundError:
+def lacking(store: RowReader, name: str, what: str, traits: Traits) -> NotFoundError:
     """Build the error for what only another extraction can add."""
-    path = store.path
-    new = path.with_name(f"{path.stem}-{flag.split()[0].removeprefix('--')}{path.suffix}")
     return NotFoundError(
-        f"{name} needs {what}, which {path} does not have; extract again with {flag} into a new --out, e.g. --out {new}"
+        f"{name} needs {what}, which {store.label} does not have",
+        hint=f"extract again with {traits.flags} into a new --out",
     )
 
 

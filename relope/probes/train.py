@@ -146,7 +146,8 @@ def _check_loss(history: History, settings: Training) -> None:
     if not np.isfinite(history.loss[-1]):
         raise InvalidInputError(
             f"the loss of epoch {len(history.loss)} is {history.loss[-1]}: the states hold NaN or infinity, or "
-            f"lr={settings.lr:g} is too high; lower it with --set lr=…, or extract again with --dtype bfloat16"
+            f"lr={settings.lr:g} is too high",
+            hint="lower it with --set lr=…, or extract again with --dtype bfloat16",
         )
 
 

@@ -49,7 +49,7 @@ def tables(out: Path) -> list[TextTable]:
 def _score_untrained(spec: EvaluateSpec, watch: Watch) -> None:
     """Score the methods that are asked for by name, train nothing and have no scores yet."""
     for name in spec.methods:
-        known = name in registry.names("methods") and not method_class(name).trains
+        known = name in registry.names("methods") and not method_class(name).traits.trains
         if known and not scores_path(spec.store, name).exists():
             asked = PredictSpec(
                 router=name,

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from relope import registry
 from relope.errors import InvalidInputError, RelopeError, unknown
 from relope.evaluate.pages.attention import Patches, Word, render_attention
-from relope.probes.protocol import Examples, method_class
+from relope.probes.examples import Examples
+from relope.probes.protocol import Explains, method_class
 from relope.probes.router import open_router
 from relope.provenance import write_bytes
 from relope.spec import ExplainSpec
@@ -41,11 +42,13 @@ def run(spec: ExplainSpec, watch: Watch) -> Outcome:
     """
     store = open_store(spec.store)
     router, probe = open_router(str(spec.router))
-    if not hasattr(probe, "token_weights"):
-        can = [name for name in registry.names("methods") if hasattr(method_class(name), "token_weights")]
+    if not isinstance(probe, Explains):
+        can = [name for name in registry.names("methods") if issubclass(method_class(name), Explains)]
         raise InvalidInputError(f"{router.method} weighs no tokens and cannot be explained; can be: {', '.join(can)}")
     if router.recipe_id != store.recipe_id:
-        raise InvalidInputError(f"{spec.router} was fitted on another recipe than {spec.store}; fit it on this store")
+        raise InvalidInputError(
+            f"{spec.router} was fitted on another recipe than {spec.store}", hint="fit it on this store"
+        )
     found = store.samples.with_row_index("place").filter(store.samples["id"] == spec.sample)
     if not len(found):
         raise unknown("sample", spec.sample, store.samples["id"].head(20).to_list(), "these are the first 20 ids")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from relope.errors import InvalidInputError
+from relope.probes.protocol import Exports
 from relope.probes.router import open_router
 from relope.spec import ExportSpec
 from relope.steps.step import Step
@@ -17,8 +18,8 @@ def output(spec: ExportSpec) -> Path:
 def run(spec: ExportSpec, watch: Watch) -> Outcome:
     """Write a relope router as a PEFT adapter folder."""
     router, probe = open_router(str(spec.folder))
-    if not hasattr(probe, "export"):
-        raise InvalidInputError(f"{spec.folder} holds a router of {router.method}, without an adapter; export relope")
+    if not isinstance(probe, Exports):
+        raise InvalidInputError(f"{spec.folder} holds a router of {router.method}, which has no adapter")
     n = probe.export(spec.out)
     return Outcome(spec.out, False, f"adapter of {n} tensors, and its head → {spec.out}", {"tensors": n})
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from relope.probes.parallel import process_group
-from relope.probes.protocol import Probe, make
+from relope.probes.protocol import Probe, make, note_of
 from relope.probes.resume import remove_state, state_file
 from relope.probes.router import Router, read_router, router_name, write_router
 from relope.spec import FitSpec
@@ -40,7 +40,7 @@ def run(spec: FitSpec, watch: Watch) -> Outcome:
         return Outcome(out, True, f"{lesson.method} up to date → {out}")
     probe = lesson.make()
     router = _fit(lesson, probe, out, watch)
-    note, n_shared = getattr(probe, "note", ""), lesson.training.n_shared
+    note, n_shared = note_of(probe), lesson.training.n_shared
     shared = f" ({n_shared} left out: their image is in another split)" if n_shared else ""
     text = f"{lesson.method} fitted on {router.n_samples} samples{shared} in {router.seconds_fit:.1f} s"
     text += f" ({note})" if note else ""

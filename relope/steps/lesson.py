@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from relope import registry
 from relope.errors import InvalidInputError
+from relope.probes.examples import Examples
 from relope.probes.parallel import check_launch
-from relope.probes.protocol import Examples, Probe, make, method_class
+from relope.probes.protocol import Probe, block_use, make, method_class, pick_layer
 from relope.provenance import digest
 from relope.spec import FitSpec
-from relope.steps.reopen import device_here, ensure_block, open_streams, pick_layer
+from relope.steps.reopen import device_here, ensure_block, open_streams
 from relope.steps.samples import Selection, TrainingRows, training_rows
 from relope.store import ActivationStore, open_store
 from relope.store.grades import correct_of
@@ -52,7 +53,7 @@ class Lesson:
     @property
     def streamed(self) -> bool:
         """Whether samples run through the backbone again."""
-        return bool(self.settings.get("mode", "cached") != "cached")
+        return block_use(self.make()) == "streamed"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -80,7 +81,7 @@ class Lesson:
         training, store = self.training, self.training.store
         if self.streamed and not isinstance(store, ActivationStore):
             raise InvalidInputError(
-                f"mode={self.settings['mode']} streams the samples of one store, not of several",
+                f"{self.method} streams the samples of one store, not of several",
                 hint="drop --also, or use --set mode=cached",
             )
         check_launch(self.streamed and not folded)
@@ -103,7 +104,7 @@ def lesson_of(spec: FitSpec) -> Lesson:
     Raises:
         RelopeError: settings, stores, splits or layers that do not fit together.
     """
-    layers = make(spec.method, spec.set).layers
+    probe = make(spec.method, spec.set)
     training = training_rows(
         Selection((spec.store, *spec.also), spec.split, spec.grades, spec.leave_out, spec.cap, spec.seed)
     )
@@ -115,7 +116,7 @@ def lesson_of(spec: FitSpec) -> Lesson:
         grades=spec.grades,
         training=training,
         large_correct=_large_correct(spec.method, spec.large_store, training),
-        layer=pick_layer(training.store, spec.layer, layers),
+        layer=pick_layer(training.store, probe, spec.layer),
         device=device_here(spec.device),
     )
 
@@ -128,7 +129,7 @@ def _large_correct(method: str, large_store: str | None, training: TrainingRows)
     """
     if large_store is None:
         return None
-    if not getattr(method_class(method), "reads_large", False):
+    if not method_class(method).traits.reads_large:
         raise InvalidInputError(
             f"{method} reads no large store, {large_store} was given", hint="drop --large-store, or fit routellm-sw"
         )

@@ -29,7 +29,9 @@ def score_out_of_fold(resolve: Callable[[], Lesson], asked: int, out: Path, watc
         InvalidInputError: the output is meant to be a router.
     """
     if out.suffix != ".parquet":
-        raise InvalidInputError(f"folds leave scores and no router, which {out} is no file for", hint="--out X.parquet")
+        raise InvalidInputError(
+            f"folds leave a file of scores and no router: {out} must end in .parquet", hint=f"give --out {out}.parquet"
+        )
     lesson = resolve()
     fingerprint = digest([lesson.fingerprint, asked])
     if out.exists() and read_scores(out).meta.fingerprint == fingerprint:
@@ -58,8 +60,8 @@ def score_out_of_fold(resolve: Callable[[], Lesson], asked: int, out: Path, watc
         content_id=getattr(store, "content_id", ""),
         router=None,
         seed=lesson.seed,
-        needs_training=probe.trains,
-        is_control=probe.control,
+        needs_training=probe.traits.trains,
+        is_control=probe.traits.control,
         fingerprint=fingerprint,
         note=f"out of fold: {n_folds} routers, each sample scored by the one that did not see its group",
         bytes_read_fit=bytes_fit,

@@ -1,11 +1,12 @@
 """The recorded backbone, block and data of a store, opened again for what a fit or a check needs of them."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
+from relope.probes.protocol import Probe, block_use
 from relope.types import Sample
 
 if TYPE_CHECKING:
@@ -13,24 +14,6 @@ if TYPE_CHECKING:
     from relope.extract.extraction import ModelChoice
     from relope.extract.model.streams import Streams
     from relope.store import RowReader
-
-
-def pick_layer(store: "RowReader", asked: int | None, needs: Callable[[int], Sequence[int]]) -> int:
-    """Return the block l that is read: what was asked, else the store's deepest.
-
-    Raises:
-        NotFoundError: the store lacks a layer that the method needs for it.
-    """
-    layer = asked or max(store.layers)
-    needed = needs(layer)
-    if lacking := [number for number in needed if number not in store.layers]:
-        has = ", ".join(str(number) for number in store.layers)
-        wanted = ",".join(str(number) for number in needed)
-        raise NotFoundError(
-            f"layer {lacking[0]} is not in {store.label} (has {has})",
-            hint=f"extract again with --layers {wanted} into a new --out",
-        )
-    return layer
 
 
 def device_here(asked: str) -> str:
@@ -45,14 +28,14 @@ def device_here(asked: str) -> str:
     return str(device)
 
 
-def ensure_block(store: "RowReader", probe: Any, layer: int) -> None:
+def ensure_block(store: "RowReader", probe: Probe, layer: int) -> None:
     """Put block l's weights beside the store when a method needs them and they are not there.
 
     Raises:
         NotFoundError: the checkpoint cannot be opened either.
         InvalidInputError: it is another one than the store was made with.
     """
-    if not getattr(probe, "replays", False) or (store.block_folder(layer) / "replay.json").is_file():
+    if block_use(probe) != "replayed" or (store.block_folder(layer) / "replay.json").is_file():
         return
     # The fit says what is missing, and what to do, where quantized blocks are not kept or a store is not ours to write.
     if store.manifest.identity.get("quantize") or store.is_remote:

@@ -219,16 +219,17 @@ def _costs(
         theirs = models.get(large.manifest.recorded["model"])
         samples = labels.select("id").join(large.samples, on="id", how="left", maintain_order="left")
     known = set(registry.names("methods"))
-    classes = {
-        name: method_class(first.meta.method) for name, (first, *_) in scored.items() if first.meta.method in known
+    traits = {
+        name: method_class(first.meta.method).traits
+        for name, (first, *_) in scored.items()
+        if first.meta.method in known
     }
-    flags = {name: getattr(kind, "needs", "") for name, kind in classes.items()}
     return Costs(
         small,
         prefill,
         cost_of(theirs, *_tokens(samples)),
-        before_answer=frozenset(name for name, kind in classes.items() if not getattr(kind, "reads_answer", True)),
-        needs={name: flag for name, flag in flags.items() if flag},
+        before_answer=frozenset(name for name, of_method in traits.items() if not of_method.reads_answer),
+        needs={name: of_method.flags for name, of_method in traits.items() if of_method.needs},
     )
 
 

@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from relope.probes.examples import Examples
 from relope.probes.parallel import check_launch
-from relope.probes.protocol import Examples, make
+from relope.probes.protocol import block_use, make, pick_layer
 from relope.spec import SweepSpec
 from relope.steps.outputs import sweep_path
-from relope.steps.reopen import device_here, ensure_block, open_streams, pick_layer
+from relope.steps.reopen import device_here, ensure_block, open_streams
 from relope.steps.step import Step
 from relope.steps.sweep_runs import LAYER, Grid, Setting, data_digest, fit_runs, planned, summarised
 from relope.store import open_store
@@ -32,11 +33,12 @@ def run(spec: SweepSpec, watch: Watch) -> Outcome:
     rows, correct = labelled(store, spec.split, spec.grades)
     kept = apart(store, rows)
     rows, correct = rows[kept], correct[kept]
-    for run_ in runs:
-        pick_layer(store, run_.layer, make(spec.method, run_.settings).layers)
-    for run_ in runs:
-        ensure_block(store, make(spec.method, run_.settings), run_.layer)
-    streamed = any(run_.settings.get("mode", "cached") != "cached" for run_ in runs)
+    probes = [make(spec.method, run_.settings) for run_ in runs]
+    for run_, probe in zip(runs, probes, strict=True):
+        pick_layer(store, probe, run_.layer)
+    for run_, probe in zip(runs, probes, strict=True):
+        ensure_block(store, probe, run_.layer)
+    streamed = any(block_use(probe) == "streamed" for probe in probes)
     streams, device = open_streams(store, spec.device) if streamed else None, device_here(spec.device)
     parsed = parsed_answers(store, rows, spec.grades)
     examples = [Examples(store, rows, correct, run_.layer, streams, device, parsed) for run_ in runs]

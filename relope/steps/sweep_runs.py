@@ -1,6 +1,5 @@
 """The runs of a sweep: many fits of one method in one process, every combination of settings, some seeds each."""
 
-import io
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +15,9 @@ from relope import registry
 from relope.errors import InvalidInputError, StoreError
 from relope.evaluate.numbers.bootstrap import ResampledAuc, mean_auc
 from relope.evaluate.numbers.heldout import HELD, held_out, resample_runs
-from relope.probes.protocol import Examples, make, method_class
-from relope.provenance import digest, write_bytes
+from relope.probes.examples import Examples
+from relope.probes.protocol import KeepsHistory, Probe, make, method_class
+from relope.provenance import digest, write_frame
 from relope.store import ActivationStore
 from relope.types import Progress
 
@@ -82,7 +82,7 @@ def planned(grid: Grid, layer: int) -> list[Run]:
     Raises:
         InvalidInputError: the method trains nothing, or a setting is unknown or not allowed.
     """
-    if not method_class(grid.method).trains:
+    if not method_class(grid.method).traits.trains:
         raise InvalidInputError(f"{grid.method} trains nothing, so nothing can be swept", hint="use `relope predict`")
     keys = sorted(grid.values, key=lambda key: key != LAYER)
     runs = []
@@ -122,7 +122,7 @@ def fit_runs(
             found = {**_fit(method, run, labelled), "key": run.key(method, data), "data": data}
             row = pl.DataFrame([found], schema_overrides=HELD)
             table = pl.concat([table, row], how="diagonal_relaxed") if len(table) else row
-            _write(path, table)
+            write_frame(path, table)
             computed += 1
     progress(len(runs), len(runs))
     order = pl.DataFrame({"key": [run.key(method, data) for run in runs]})
@@ -131,30 +131,38 @@ def fit_runs(
 
 def _fit(method: str, run: Run, examples: Examples) -> dict[str, Any]:
     """Return the row of one run: settings, inner validation AUC, epochs, seconds, and what was held out."""
-    from relope.probes.train import Training, inner_split, rank_auc
+    from relope.probes.train import Training, inner_split
 
     probe, truth, groups = make(method, run.settings), examples.labels > 0, examples.groups
     params = probe.Params(**run.settings)
-    share = params.inner_share if isinstance(params, Training) else _INNER_SHARE
-    inner, held = inner_split(groups, truth, share, run.seed)
+    own_share = params.inner_share if isinstance(params, Training) else None
+    inner, held = inner_split(groups, truth, own_share or _INNER_SHARE, run.seed)
     begun = time.perf_counter()
-    if isinstance(params, Training):
-        probe.fit(examples, seed=run.seed)
-        history = probe.history_  # type: ignore[attr-defined]
-        found = {"inner_auc": history.auc[history.best], "best_epoch": history.best + 1, "n_epochs": len(history.auc)}
-    else:
-        probe.fit(examples.take(inner), seed=run.seed)
-        found = {"inner_auc": None, "best_epoch": None, "n_epochs": None}
+    probe.fit(examples if own_share else examples.take(inner), seed=run.seed)
     seconds = time.perf_counter() - begun
     scores = probe.predict_proba(examples.take(held))
-    if found["inner_auc"] is None:
-        found["inner_auc"] = rank_auc(truth[held], scores)
     recorded = examples.store.manifest.recorded
     return {
-        "model": recorded["model"], "dataset": recorded["dataset"], "method": method, LAYER: run.layer,
-        **params.model_dump(), "seed": run.seed, **found, "seconds": seconds,
+        "model": recorded["model"],
+        "dataset": recorded["dataset"],
+        "method": method,
+        LAYER: run.layer,
+        **params.model_dump(),
+        "seed": run.seed,
+        **_judged(probe, truth[held], scores),
+        "seconds": seconds,
         **held_out(groups, truth, held, scores),
-    }  # fmt: skip
+    }
+
+
+def _judged(probe: Probe, truth: npt.NDArray[np.bool_], scores: npt.NDArray[np.float32]) -> dict[str, float | None]:
+    """Return what a fit is judged by: the history of one that stops early, else its scores of what was held out."""
+    from relope.probes.train import rank_auc
+
+    if not isinstance(probe, KeepsHistory):
+        return {"inner_auc": rank_auc(truth, scores), "best_epoch": None, "n_epochs": None}
+    history = probe.history_
+    return {"inner_auc": history.auc[history.best], "best_epoch": history.best + 1, "n_epochs": len(history.auc)}
 
 
 def _known(path: Path, data: str) -> pl.DataFrame:
@@ -163,13 +171,7 @@ def _known(path: Path, data: str) -> pl.DataFrame:
     try:
         return pl.read_parquet(path).filter(pl.col("data") == data)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise StoreError(f"{path} is no table of a sweep ({error}); delete it or give another --out") from error
-
-
-def _write(path: Path, table: pl.DataFrame) -> None:
-    buffer = io.BytesIO()
-    table.write_parquet(buffer)
-    write_bytes(path, buffer.getvalue())
+        raise StoreError(f"{path} is no table of a sweep ({error})", hint="delete it or give another --out") from error
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from relope.probes.protocol import Examples
+from relope.probes.examples import Examples
 from relope.store import ActivationStore, StoreManifest, create_or_open
 from relope.store.grades import labelled, parsed_answers
 from relope.types import Capture

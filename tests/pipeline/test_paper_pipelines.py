@@ -106,7 +106,7 @@ def test_table2_and_figure2(run):
     assert printed == {"mot", "cascade", "routellm-sw", "posthoc", "probe", "attention-probe", "relope"}
     for name in ("mmmu", "mathvision", "chartqa"):
         report = read_report(out / f"table2/reports/qwen2.5-vl-7b-{name}")
-        trained = {method for method in registry.names("methods") if method_class(method).trains}
+        trained = {method for method in registry.names("methods") if method_class(method).traits.trains}
         for method, (n, seeds, folded) in labelled(report).items():
             assert n == N and folded is (method in trained and name != "chartqa")
             assert len(seeds) == (2 if method in ("probe", "attention-probe", "relope") else 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_traces import add_traces
 
-from relope.probes.protocol import Examples
+from relope.probes.examples import Examples
 from relope.store import ActivationStore
 from relope.store.grades import labelled, parsed_answers
 

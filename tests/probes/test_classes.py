@@ -16,9 +16,10 @@ from relope.extract.data.open import open_dataset
 from relope.extract.model.backbone import open_backbone
 from relope.extract.model.streams import Streams
 from relope.extract.recipe import save_block
+from relope.probes.examples import Examples
 from relope.probes.heads import seeded
 from relope.probes.lora import Adapter, attach, module_name, target_shapes
-from relope.probes.protocol import Examples, make
+from relope.probes.protocol import make
 from relope.probes.replay import BlockReplay, read_batch
 from relope.spec import ExtractSpec
 from relope.store import ActivationStore, block_folder
@@ -197,10 +198,10 @@ def gemma4():
 
 def test_gemma4_is_refused_from_the_cache_and_streams(gemma4, tmp_path):
     save_block(gemma4, tmp_path, (3, 4))
-    with pytest.raises(UnsupportedError, match=r"gemma4.* from the cache.*--mode truncated or full"):
-        BlockReplay.open(
-            SimpleNamespace(path=tmp_path, block_folder=lambda layer: block_folder(tmp_path, layer)), LAYER, "cpu"
-        )
+    store = SimpleNamespace(path=tmp_path, block_folder=lambda layer: block_folder(tmp_path, layer))
+    with pytest.raises(UnsupportedError, match=r"gemma4.* cannot be replayed from the cache") as caught:
+        BlockReplay.open(store, LAYER, "cpu")
+    assert "--set mode=truncated" in caught.value.hint
     adapters = random_adapters(gemma4.blocks[LAYER - 1])
     block = attach(gemma4.blocks[LAYER - 1], adapters)
     streams = Streams(gemma4, {"a": None, "b": None})

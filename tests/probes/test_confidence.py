@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from relope.probes.confidence import answer_odds, confidence_features
-from relope.probes.protocol import Examples, make
+from relope.probes.examples import Examples
+from relope.probes.protocol import make
 
 TABLE = pl.DataFrame({
     "logprobs": [[-0.1, -0.3], [-2.0], []],

@@ -12,16 +12,17 @@ from sklearn.metrics import roc_auc_score
 
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError
-from relope.probes.protocol import Examples, make, method_class
-from relope.steps.reopen import pick_layer
+from relope.probes.examples import Examples
+from relope.probes.protocol import KeepsHistory, Traits, block_use, make, method_class, note_of, pick_layer
+from relope.spec import ExtractSpec, build
 
 METHODS = registry.names("methods")
-TRAINED = [name for name in METHODS if method_class(name).trains]
-CONTROLS = [name for name in METHODS if method_class(name).control]
+TRAINED = [name for name in METHODS if method_class(name).traits.trains]
+CONTROLS = [name for name in METHODS if method_class(name).traits.control]
 NETWORKS = [name for name in TRAINED if "epochs" in method_class(name).Params.model_fields or name == "fusion"]
-NEEDY = [name for name in METHODS if getattr(method_class(name), "needs", "")]
+NEEDY = [name for name in METHODS if method_class(name).traits.needs]
 READS_CONFIDENCE_ALONE = {"cascade-logprob"}
-BEFORE_THE_ANSWER = [name for name in METHODS if not getattr(method_class(name), "reads_answer", True)]
+BEFORE_THE_ANSWER = [name for name in METHODS if not method_class(name).traits.reads_answer]
 
 
 def settings(name, epochs=2):
@@ -49,6 +50,21 @@ def fits():
     return {}
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_what_others_must_know_is_said_once_and_typed(name):
+    module, method = registry.load("methods", name), method_class(name)
+    assert type(module.VERSION) is int and registry.version("methods", name) == str(module.VERSION)
+    assert type(method.traits) is Traits and method.name == name and "traits" not in vars(make(name, {}))
+    assert block_use(make(name, {})) in ("none", "replayed")
+    # What is needed are settings of an extraction, and the flags are what its command line takes.
+    build("extract", {"model": "tiny-vl", **method.traits.needs})
+    assert method.traits.needs.keys() <= ExtractSpec.model_fields.keys()
+
+
+def test_those_who_stop_early_say_when(fitted):
+    assert isinstance(fitted, KeepsHistory) == hasattr(fitted.params, "patience")
+
+
 def test_scores_are_probabilities_in_order(fitted, testing):
     scores = fitted.predict_proba(testing)
     assert scores.shape == (len(testing),) and scores.dtype == np.float32
@@ -71,7 +87,7 @@ def test_saved_and_loaded_scores_are_equal_to_the_bit(fitted, testing, tmp_path)
     fitted.save(tmp_path)
     loaded = type(fitted).load(tmp_path)
     assert np.array_equal(loaded.predict_proba(testing), fitted.predict_proba(testing))
-    assert getattr(loaded, "note", "") == getattr(fitted, "note", "") and loaded.params == fitted.params
+    assert note_of(loaded) == note_of(fitted) and loaded.params == fitted.params
     assert no_pickle(tmp_path)
 
 
@@ -123,12 +139,12 @@ def test_states_that_are_not_finite_are_refused_by_all_who_read_them(name, bad, 
 def test_a_missing_layer_is_named_with_what_to_do(name, store):
     probe = make(name, {})
     if not probe.layers(6):
-        assert pick_layer(store, 6, probe.layers) == 6
+        assert pick_layer(store, probe, 6) == 6
         return
-    with pytest.raises(
-        NotFoundError, match=r"is not in .* \(has 3, 4\); extract again with --layers .* into a new --out"
-    ):
-        pick_layer(store, 6, probe.layers)
+    with pytest.raises(NotFoundError, match=r"layer \d is not in .* \(has 3, 4\)$") as caught:
+        pick_layer(store, probe, 6)
+    wanted = ",".join(str(layer) for layer in probe.layers(6))
+    assert caught.value.hint == f"extract again with --layers {wanted} into a new --out"
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -137,13 +153,10 @@ def test_a_plain_store_is_enough_or_the_flag_that_is_lacking_is_named(name, plai
     if name not in NEEDY:
         probe.fit(plain, seed=0).predict_proba(plain)
         return
-    flag = method_class(name).needs
-    says = (
-        rf"{name} needs .* which .*tiny\.zarr does not have; extract again with {flag} into a new --out, e\.g\. --out "
-    )
     for act in (lambda: probe.predict_proba(plain), lambda: probe.fit(plain, seed=0)):
-        with pytest.raises(NotFoundError, match=says):
+        with pytest.raises(NotFoundError, match=rf"{name} needs .* which .*tiny\.zarr does not have$") as caught:
             act()
+        assert caught.value.hint == f"extract again with {probe.traits.flags} into a new --out"
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -155,8 +168,9 @@ def test_a_store_of_states_alone_serves_those_who_read_no_answer(name, training,
     if name in [*BEFORE_THE_ANSWER, *NEEDY]:
         probe.fit(training, seed=0)
     else:
-        with pytest.raises(NotFoundError, match=rf"{name} needs the model's answers.*without --max-new-tokens 0 into"):
+        with pytest.raises(NotFoundError, match=rf"{name} needs the model's answers, which .* does not have") as caught:
             probe.fit(training, seed=0)
+        assert "without --max-new-tokens 0 into a new --out" in caught.value.hint
 
 
 def test_what_is_known_when_is_as_the_docs_say(methods_page):
@@ -171,8 +185,8 @@ def test_unknown_settings_are_refused_with_those_there_are(name):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_training_without_verdicts_is_refused(name, testing):
-    with pytest.raises(InvalidInputError, match="no verdicts"):
+def test_training_without_grades_is_refused(name, testing):
+    with pytest.raises(InvalidInputError, match="no grades"):
         make(name, settings(name)).fit(testing, seed=0)
 
 

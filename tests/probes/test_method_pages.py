@@ -1,5 +1,6 @@
 """Methods through the steps: scored on the fly, with a large store, with traces; and their pages."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from relope import registry, steps
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.scores import read_scores
 from relope.probes.protocol import method_class
-from relope.probes.router import open_router, router_folder, scores_path
+from relope.probes.router import open_router
 from relope.spec import EvaluateSpec, FitSpec, PredictSpec
+from relope.steps.outputs import router_folder, scores_path
 
-UNTRAINED = [name for name in registry.names("methods") if not method_class(name).trains]
+UNTRAINED = [name for name in registry.names("methods") if not method_class(name).traits.trains]
 PAGES = Path(__file__).parents[2] / "docs"
 
 
@@ -29,7 +31,7 @@ def traced(store_path, tmp_path):
 
 def test_evaluate_scores_what_needs_no_training_on_the_fly(traced, tmp_path):
     spec = EvaluateSpec(store=traced, methods=tuple(UNTRAINED), bootstrap=100, out=tmp_path / "r")
-    report = steps.run(spec).facts["report"]
+    report = json.loads((steps.run(spec).path / "report.json").read_text())
     assert {row["method"] for row in report["methods"]} == set(UNTRAINED)
     made = scores_path(traced, "mot").stat().st_mtime_ns
     assert steps.run(spec).reused and scores_path(traced, "mot").stat().st_mtime_ns == made
@@ -37,8 +39,9 @@ def test_evaluate_scores_what_needs_no_training_on_the_fly(traced, tmp_path):
 
 def test_evaluate_says_which_flag_a_method_lacks(store_path, tmp_path):
     spec = EvaluateSpec(store=store_path, methods=("mot",), bootstrap=100, out=tmp_path / "r")
-    with pytest.raises(NotFoundError, match="extract again with --samples 5 into a new --out"):
+    with pytest.raises(NotFoundError, match="mot needs sampled traces") as caught:
         steps.run(spec)
+    assert caught.value.hint == "extract again with --samples 5 into a new --out"
 
 
 def test_an_untrained_method_takes_settings_through_fit(traced, tmp_path):

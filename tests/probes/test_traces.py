@@ -11,7 +11,8 @@ from made_traces import drop_verdicts_on_traces
 
 from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.graders import exact
-from relope.probes.protocol import Examples, make
+from relope.probes.examples import Examples
+from relope.probes.protocol import make
 from relope.store import ActivationStore
 from relope.store.grades import labelled, parsed_answers
 
@@ -22,7 +23,7 @@ CHAIN = [["b", "b", "b"], ["a", "b", ""], ["", "", ""], ["b", "b", "a"], ["a", "
 class FakeStore:
     """Five samples with traces and P(True)."""
 
-    path = "x.zarr"
+    label = "x.zarr"
     samples = pl.DataFrame({
         "traces_direct": DIRECT,
         "traces_chain": CHAIN,
@@ -78,8 +79,9 @@ def test_verdicts_from_before_the_traces_are_refused(name, traced_path, tmp_path
         rows, _ = labelled(store, ("test",), None)
         for verdicts in (parsed_answers(store, rows, None), None):
             examples = Examples(store, rows, None, 4, verdicts=verdicts)
-            with pytest.raises(NotFoundError, match=r"run `relope grade --store .*old\.zarr` again"):
+            with pytest.raises(NotFoundError, match=r"every sampled trace graded") as caught:
                 make(name, {}).predict_proba(examples)
+            assert caught.value.hint == f"run `relope grade --store {copy}` again"
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), 1.5])

@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 from relope import steps
 from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError, StoreError
-from relope.probes.protocol import Examples, make
+from relope.probes.examples import Examples
+from relope.probes.protocol import make
 from relope.spec import SweepSpec
+from relope.steps import sweep_runs
 from relope.store import ActivationStore
 from relope.store.grades import labelled
 from relope.store.share.push import push
@@ -86,7 +88,8 @@ def test_the_best_mean_over_seeds_is_selected(swept):
     assert outcome.facts["inner_auc"] == pytest.approx(best["inner_auc"], abs=1e-12)
     assert outcome.facts["selected"] == {"lora_rank": best["lora_rank"], "beta": best["beta"]}
     assert f"--set lora_rank={best['lora_rank']}" in outcome.facts["fit"]
-    _, columns, rows = outcome.facts["table"]
+    (table,) = outcome.tables
+    columns, rows = table.columns, table.rows
     assert columns[2:5] == ("inner AUC", "95 % interval", "sd") and rows[0][3].count("–") == 1
     assert len(rows) == 4 and sum("selected" in row[-1] for row in rows) == 1 and len(columns) == len(rows[0])
 
@@ -99,11 +102,9 @@ def test_again_reuses_all_and_a_larger_grid_fits_what_is_new(swept):
 
 
 def test_an_interrupted_sweep_goes_on(store_path, tmp_path, monkeypatch):
-    from relope import sweeps
-
     spec = SweepSpec(method="probe", store=store_path, grid={"layer": (3, 4)}, seeds=2, set={"epochs": 1},
                      out=tmp_path / "runs.parquet", device="cpu")  # fmt: skip
-    fit, made = sweeps._fit, []
+    fit, made = sweep_runs._fit, []
 
     def third_fails(*arguments):
         made.append(arguments)
@@ -111,7 +112,7 @@ def test_an_interrupted_sweep_goes_on(store_path, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return fit(*arguments)
 
-    monkeypatch.setattr(sweeps, "_fit", third_fails)
+    monkeypatch.setattr(sweep_runs, "_fit", third_fails)
     with pytest.raises(KeyboardInterrupt):
         steps.run(spec)
     monkeypatch.undo()
@@ -150,7 +151,7 @@ def test_features_are_read_once_for_all_fits(store_path, s3, tmp_path, monkeypat
         ({"method": "logprob"}, InvalidInputError, "trains nothing"),
         ({"grid": {"rank": (1,)}}, InvalidInputError, "settings and defaults"),
         ({"grid": {"layer": (0.5,)}}, InvalidInputError, "no block number"),
-        ({"grid": {"layer": (6,)}}, NotFoundError, "--layers 6 into a new --out"),
+        ({"grid": {"layer": (6,)}}, NotFoundError, "layer 6 is not in"),
         ({"out": "damaged"}, StoreError, "no table of a sweep"),
     ],
 )

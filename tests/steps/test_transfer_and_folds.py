@@ -12,7 +12,8 @@ from relope import steps
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.numbers.calibration import fold_of_groups
 from relope.evaluate.scores import read_scores
-from relope.probes.protocol import Examples, make
+from relope.probes.examples import Examples
+from relope.probes.protocol import make
 from relope.spec import build
 from relope.steps.samples import Selection, capped, training_rows
 from relope.store import ActivationStore, StoreUnion
@@ -98,8 +99,9 @@ def test_a_router_for_other_data_needs_transfer_and_says_so(store_path, bars, tm
     router = tmp_path / "r" / "probe"
     step("fit", method="probe", store=store_path, also=bars, leave_out="tiny", out=router)
     asked = {"router": str(router), "store": store_path, "out": tmp_path / "scores" / "probe.parquet"}
-    with pytest.raises(InvalidInputError, match="add --transfer"):
+    with pytest.raises(InvalidInputError, match="they differ in the stores joined") as caught:
         step("predict", **asked)
+    assert "add --transfer" in caught.value.hint
     step("predict", **asked, transfer=True)
     step("evaluate", store=store_path, scores=tmp_path / "scores", out=tmp_path / "report", bootstrap=100)
     report = json.loads((tmp_path / "report/report.json").read_text())
@@ -140,7 +142,7 @@ def test_out_of_fold_scores_come_from_routers_that_did_not_see_the_group(store_p
     scores = read_scores(path)
     assert len(scores.ids) == 160 and "did not see its group" in scores.meta.note and scores.meta.folds == 4
     assert step("fit", **asked).reused and not step("fit", **{**asked, "folds": 3}, out=tmp_path / "3.parquet").reused
-    with pytest.raises(InvalidInputError, match=r"leaves scores and no router: --out .*few must end in .parquet"):
+    with pytest.raises(InvalidInputError, match=r"folds leave a file of scores.*few must end in .parquet"):
         step("fit", **asked, out=tmp_path / "few")
     step("fit", method="probe", store=store_path, out=tmp_path / "few")
     router_scores = step("predict", router=str(tmp_path / "few"), store=store_path, split="train",

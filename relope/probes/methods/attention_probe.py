@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relope.errors import InvalidInputError
+from relope.probes.examples import Examples, check_finite, check_trainable
 from relope.probes.files import load_state, save_state
 from relope.probes.heads import Standardize, from_numpy, initialize, mlp, place, seeded, to_numpy
 from relope.probes.pool import Pool, sample_weights
-from relope.probes.protocol import Examples, check_finite, check_trainable
+from relope.probes.protocol import Traits
 from relope.probes.train import Training, inner_split, rank_auc, train
 from relope.store import RaggedBatch
 from relope.types import Progress, no_progress
@@ -78,9 +79,7 @@ class Method:
     """
 
     name: ClassVar[str] = "attention-probe"
-    trains: ClassVar[bool] = True
-    control: ClassVar[bool] = False
-    reads_answer: ClassVar[bool] = False
+    traits: ClassVar[Traits] = Traits(reads_answer=False)
     Params: ClassVar[type[Settings]] = Settings
 
     def __init__(self, params: Settings) -> None:
@@ -171,7 +170,7 @@ class Method:
         keep = self._kinds(examples, batch.rows) == _KINDS[self.params.pool]
         if not np.logical_or.reduceat(keep, batch.offsets[:-1]).all():
             raise InvalidInputError(
-                f"pool={self.params.pool}: a sample has no {self.params.pool} tokens; use --set pool=all"
+                f"pool={self.params.pool}: a sample has no {self.params.pool} tokens", hint="use --set pool=all"
             )
         return torch.from_numpy(keep)
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from relope.probes.confidence import Untrained, answer_values
-from relope.probes.protocol import Examples
+from relope.probes.examples import Examples
 
 VERSION = 1
 

@@ -10,9 +10,10 @@ from pydantic import Field, model_validator
 
 from relope.errors import InvalidInputError
 from relope.probes.confidence import answer_odds, confidence_features
+from relope.probes.examples import Examples, check_trainable
 from relope.probes.files import load_state, save_state
 from relope.probes.logistic import Logistic, Matrix, Scale, beside, sigmoid
-from relope.probes.protocol import Examples, Params, Probe, check_trainable, make, method_class
+from relope.probes.protocol import BlockUse, Params, Probe, Traits, block_use, make, method_class
 from relope.probes.text import Words, question_texts
 from relope.types import Progress, no_progress
 
@@ -54,8 +55,7 @@ class Method:
     """
 
     name: ClassVar[str] = "fusion"
-    trains: ClassVar[bool] = True
-    control: ClassVar[bool] = False
+    traits: ClassVar[Traits] = Traits()
     Params: ClassVar[type[Settings]] = Settings
 
     def __init__(self, params: Settings) -> None:
@@ -66,17 +66,17 @@ class Method:
             InvalidInputError: a probe that trains nothing, or a setting that it does not have.
         """
         self.params = params
-        if params.probe == self.name or not method_class(params.probe).trains:
-            raise InvalidInputError(f"fusion: probe={params.probe} trains nothing to stack; give a trained method")
+        if params.probe == self.name or not method_class(params.probe).traits.trains:
+            raise InvalidInputError(f"fusion: probe={params.probe} trains nothing that could be stacked")
         self.base_ = self._fresh()
 
     def _fresh(self) -> Probe:
         return make(self.params.probe, self.params.settings)
 
     @property
-    def replays(self) -> bool:
-        """Whether the stacked probe runs block l from the store."""
-        return bool(getattr(self.base_, "replays", False))
+    def block_use(self) -> BlockUse:
+        """How the stacked probe runs block l."""
+        return block_use(self.base_)
 
     def layers(self, layer: int) -> tuple[int, ...]:
         return self.base_.layers(layer)
@@ -145,7 +145,7 @@ def group_folds(groups: npt.NDArray[np.str_], folds: int, seed: int) -> list[tup
     names, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     n_folds = min(folds, len(names))
     if n_folds < 2:
-        raise InvalidInputError("fusion: all training samples share one image; extract more samples")
+        raise InvalidInputError("fusion: all training samples share one image", hint="extract more samples")
     order = np.random.default_rng(seed).permutation(len(names))
     fold_of, size = np.empty(len(names), np.int64), np.zeros(n_folds)
     for name in order[np.argsort(-counts[order], kind="stable")]:

@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from relope.probes.protocol import Examples, Params
+from relope.probes.examples import Examples
+from relope.probes.protocol import Params
 from relope.probes.traces import FromTraces, majority
 
 VERSION = 1

@@ -8,7 +8,8 @@ import polars as pl
 
 from relope.errors import InvalidInputError
 from relope.probes.confidence import Untrained
-from relope.probes.protocol import Examples
+from relope.probes.examples import Examples
+from relope.probes.protocol import Traits
 from relope.probes.traces import lacking
 
 VERSION = 1
@@ -21,16 +22,16 @@ class Method(Untrained):
     """
 
     name: ClassVar[str] = "p-true"
-    needs: ClassVar[str] = "--p-true"
+    traits: ClassVar[Traits] = Traits(trains=False, needs={"p_true": True})
 
     def score(self, examples: Examples) -> npt.NDArray[np.float64]:
         if "p_true" not in examples.store.samples.columns:
-            raise lacking(examples.store, self.name, "the answers of the true-or-false follow-up", self.needs)
+            raise lacking(examples.store, self.name, "the answers of the true-or-false follow-up", self.traits)
         found = examples.table["p_true"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
         bad = int((~((found >= 0) & (found <= 1))).sum())
         if bad:
             raise InvalidInputError(
-                f"p-true: {bad} of {len(found)} samples of {examples.store.path} have no probability in 0–1; "
-                "extract again with --p-true into a new --out"
+                f"p-true: {bad} of {len(found)} samples of {examples.store.label} have no probability in 0–1",
+                hint=f"extract again with {self.traits.flags} into a new --out",
             )
         return found

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from relope.probes.confidence import answer_values, check_answers
+from relope.probes.examples import Examples, check_finite
 from relope.probes.features import OnFeatures
-from relope.probes.protocol import Examples, check_finite
 from relope.probes.train import Training
 
 VERSION = 1

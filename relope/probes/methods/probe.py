@@ -5,8 +5,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from relope.probes.examples import Examples, check_finite
 from relope.probes.features import Head, OnFeatures
-from relope.probes.protocol import Examples, check_finite
+from relope.probes.protocol import Traits
 from relope.probes.train import Training
 
 VERSION = 1
@@ -25,7 +26,7 @@ class Method(OnFeatures):
     """
 
     name: ClassVar[str] = "probe"
-    reads_answer: ClassVar[bool] = False
+    traits: ClassVar[Traits] = Traits(reads_answer=False)
     Params: ClassVar[type[Settings]] = Settings
 
     def __init__(self, params: Settings) -> None:

@@ -3,8 +3,8 @@
 from typing import ClassVar, Self
 
 from relope.probes.confidence import answer_odds
+from relope.probes.examples import Examples
 from relope.probes.logistic import Matrix, beside
-from relope.probes.protocol import Examples
 from relope.probes.text import TextLogistic
 from relope.types import Progress, no_progress
 
@@ -18,7 +18,6 @@ class Method(TextLogistic):
     """
 
     name: ClassVar[str] = "question-confidence"
-    control: ClassVar[bool] = True
 
     def fit(self, examples: Examples, *, seed: int, progress: Progress = no_progress) -> Self:
         self.learn(examples, seed)

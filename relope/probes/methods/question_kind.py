@@ -2,7 +2,8 @@
 
 from typing import ClassVar, Self
 
-from relope.probes.protocol import Examples
+from relope.probes.examples import Examples
+from relope.probes.protocol import Traits
 from relope.probes.text import TextLogistic
 from relope.types import Progress, no_progress
 
@@ -13,8 +14,7 @@ class Method(TextLogistic):
     """What can be known before the model is asked. A probe that does not beat it reads nothing."""
 
     name: ClassVar[str] = "question-kind"
-    control: ClassVar[bool] = True
-    reads_answer: ClassVar[bool] = False
+    traits: ClassVar[Traits] = Traits(control=True, reads_answer=False)
 
     def fit(self, examples: Examples, *, seed: int, progress: Progress = no_progress) -> Self:
         self.learn(examples, seed)

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from relope.errors import InvalidInputError
 from relope.probes.bottleneck import Bottleneck, Learned
+from relope.probes.examples import Examples, check_finite, check_trainable
 from relope.probes.export import write_peft
 from relope.probes.files import load_state, save_state
 from relope.probes.heads import from_numpy, place, seeded, to_numpy
 from relope.probes.lora import Adapter, attach, module_name, target_shapes
 from relope.probes.parallel import World, world
-from relope.probes.protocol import Examples, check_finite, check_trainable
+from relope.probes.protocol import BlockUse, Traits
 from relope.probes.replay import BlockReplay, PaddedBatch, read_batch
 from relope.probes.train import Training, inner_split, rank_auc, train
 from relope.types import Progress, no_progress
@@ -85,18 +86,18 @@ class Method:
     """
 
     name: ClassVar[str] = "relope"
-    trains: ClassVar[bool] = True
-    control: ClassVar[bool] = False
-    reads_answer: ClassVar[bool] = False
+    traits: ClassVar[Traits] = Traits(reads_answer=False)
     Params: ClassVar[type[Settings]] = Settings
 
     def __init__(self, params: Settings) -> None:
         self.params = params
 
     @property
-    def replays(self) -> bool:
-        """Whether the weights of block l must lie in the store."""
-        return self.params.lora and self.params.mode == "cached"
+    def block_use(self) -> BlockUse:
+        """How block l is run; without LoRA it is not, whatever the mode."""
+        if not self.params.lora:
+            return "none"
+        return "replayed" if self.params.mode == "cached" else "streamed"
 
     def layers(self, layer: int) -> tuple[int, ...]:
         return (layer - 1, layer) if self.params.lora else (layer,)
@@ -212,10 +213,7 @@ class Method:
     def _open(self, examples: Examples) -> None:
         """Put the adapters beside the store's block, or the streamed model's."""
         if examples.layer != self.shape_["layer"]:
-            raise InvalidInputError(
-                f"this router was fitted at layer {self.shape_['layer']}, not {examples.layer}; give --layer "
-                f"{self.shape_['layer']}"
-            )
+            raise InvalidInputError(f"this router was fitted at layer {self.shape_['layer']}, not {examples.layer}")
         self.learned_.to(examples.device)
         self.adapted_: nn.Module | None = None
         if self.params.lora:
@@ -227,7 +225,7 @@ class Method:
             self.replay_ = BlockReplay.open(examples.store, examples.layer, examples.device, self.params.frozen)
             return self.replay_.skeleton, self.replay_.block
         if examples.streams is None:
-            raise InvalidInputError(f"mode={self.params.mode} needs the backbone; run it through `relope fit`")
+            raise _no_backbone(self.params.mode)
         model = examples.streams.model
         return model, model.get_decoder().layers[examples.layer - 1]
 
@@ -255,8 +253,15 @@ class Method:
         if batch.states is not None:
             return self.replay_.last_states(batch.states, self.adapted_, fast=self.params.fast)
         if examples.streams is None:
-            raise InvalidInputError(f"mode={self.params.mode} needs the backbone; run it through `relope predict`")
+            raise _no_backbone(self.params.mode)
         ids = examples.store.samples[batch.rows]["id"].to_list()
         stop = self.params.mode == "truncated"
         found: Tensor = examples.streams.last_states(ids, self.adapted_, examples.layer, stop=stop)
         return found
+
+
+def _no_backbone(mode: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"relope in mode={mode} runs samples through the backbone, and none is given",
+        hint="`relope fit` and `relope predict` open it",
+    )

@@ -8,8 +8,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from relope.probes.encoder import TFIDF, Pair, open_encoder, restore_encoder
+from relope.probes.examples import Examples, check_trainable
 from relope.probes.files import load_state, save_state
-from relope.probes.protocol import Examples, Params, check_trainable
+from relope.probes.protocol import Params, Traits
 from relope.probes.text import prompt_texts
 from relope.types import Progress, no_progress
 
@@ -42,10 +43,7 @@ class Method:
     """
 
     name: ClassVar[str] = "routellm-sw"
-    trains: ClassVar[bool] = True
-    control: ClassVar[bool] = False
-    reads_answer: ClassVar[bool] = False
-    reads_large: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(reads_answer=False, reads_large=True)
     Params: ClassVar[type[Settings]] = Settings
 
     def __init__(self, params: Settings) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from relope.errors import InvalidInputError, NotFoundError
 from relope.probes.methods import fusion as module
-from relope.probes.protocol import make
+from relope.probes.protocol import block_use, make
 
 
 def test_folds_cover_all_once_and_never_cut_a_group(rng):
@@ -61,6 +61,13 @@ def test_settings_go_to_the_probe_that_is_stacked():
     assert stacked.params.settings == {"pool": "image"} and stacked.params.folds == 3
     assert stacked.base_.params.pool == "image" and stacked.layers(4) == (3,)
     assert type(stacked.params)(**stacked.params.model_dump()) == stacked.params
+
+
+def test_a_stacked_probe_runs_the_block_as_it_does_alone():
+    for settings, use in (({}, "replayed"), ({"lora": False}, "none"), ({"mode": "truncated"}, "streamed")):
+        assert block_use(make("fusion", {"probe": "relope", **settings})) == use
+        assert block_use(make("relope", settings)) == use
+    assert block_use(make("fusion", {})) == "none"
 
 
 @pytest.mark.parametrize("probe", ["logprob", "mot", "fusion"])

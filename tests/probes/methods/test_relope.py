@@ -184,7 +184,7 @@ def test_streamed_fits_equal_cached_fits(mode, training, testing, streams):
 
 
 def test_streaming_needs_a_backbone(training):
-    with pytest.raises(InvalidInputError, match="needs the backbone"):
+    with pytest.raises(InvalidInputError, match="mode=full runs samples through the backbone, and none is given"):
         make("relope", {"mode": "full", "epochs": 1}).fit(training, seed=0)
 
 
