@@ -4,9 +4,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from relope.probes.parallel import process_group
 from relope.probes.protocol import Probe, make, note_of
-from relope.probes.resume import remove_state, state_file
 from relope.probes.router import Router, read_router, router_name, write_router
 from relope.spec import FitSpec
 from relope.steps.lesson import VERSION, Lesson, lesson_of
@@ -50,6 +48,9 @@ def run(spec: FitSpec, watch: Watch) -> Outcome:
 
 def _fit(lesson: Lesson, probe: Probe, out: Path, watch: Watch) -> Router:
     """Fit and write; under ``torchrun`` every process fits and the first one writes. Return the record."""
+    from relope.probes.parallel import process_group
+    from relope.probes.resume import remove_state, state_file
+
     examples = replace(lesson.examples(), state=state_file(out, lesson.fingerprint))
     store = examples.store
     begun, bytes_before = time.perf_counter(), store.bytes_read

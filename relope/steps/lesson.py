@@ -11,7 +11,6 @@ import numpy.typing as npt
 from relope import registry
 from relope.errors import InvalidInputError
 from relope.probes.examples import Examples
-from relope.probes.parallel import check_launch
 from relope.probes.protocol import Probe, block_use, make, method_class, pick_layer
 from relope.provenance import digest
 from relope.spec import FitSpec
@@ -84,6 +83,8 @@ class Lesson:
                 f"{self.method} streams the samples of one store, not of several",
                 hint="drop --also, or use --set mode=cached",
             )
+        from relope.probes.parallel import check_launch
+
         check_launch(self.streamed and not folded)
         ensure_block(store, self.make(), self.layer)
         return Examples(

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relope.probes.examples import Examples
-from relope.probes.parallel import check_launch
 from relope.probes.protocol import block_use, make, pick_layer
 from relope.spec import SweepSpec
 from relope.steps.outputs import sweep_path
@@ -26,6 +25,8 @@ def output(spec: SweepSpec) -> Path:
 
 def run(spec: SweepSpec, watch: Watch) -> Outcome:
     """Fit every combination of a grid and select one on inner validation."""
+    from relope.probes.parallel import check_launch
+
     check_launch(streamed=False)
     path, store = output(spec), open_store(spec.store, keep_rows=True)
     grid = Grid(spec.method, spec.grid, spec.set, spec.seeds, spec.seed)
