@@ -166,7 +166,7 @@ MISTAKES = [
     (["fit", "probe", "--store", "{store}", "--layer", "6"], "layer 6 is not in"),
     (["fit", "probe", "--store", "{store}", "--set", "lr=fast"], "setting lr='fast'"),
     (["fit", "probe", "--store", "{store}", "--set", "lr"], "must be key=value"),
-    (["fit", "probe", "--store", "{store}", "--grades", "x@1"], "unknown verdicts 'x@1'"),
+    (["fit", "probe", "--store", "{store}", "--grades", "x@1"], "unknown grades 'x@1'"),
     (["predict", "--router", "probe", "--store", "{store}"], "must be fitted first"),
     (["predict", "--router", "{tmp}/busy", "--store", "{store}"], "unknown router"),
     (["evaluate", "--store", "{store}", "--methods", "prob"], "scores"),

@@ -159,8 +159,9 @@ def test_mistakes_are_said(change, error, message, store_path, tmp_path):
     if "out" in change:
         change = {"out": tmp_path / "damaged"}
         change["out"].write_bytes(b"no parquet")
-    with pytest.raises(error, match=message):
+    with pytest.raises(error) as said:
         steps.run(SweepSpec(**{"method": "probe", "store": store_path, "out": tmp_path / "x", **change}))
+    assert message in said.value.lines
 
 
 def test_the_command_takes_grids(store_path, tmp_path):
