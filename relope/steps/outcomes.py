@@ -1,6 +1,6 @@
 """What steps give back in Python: an outcome that also opens what the step wrote."""
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ from relope.types import Outcome
 if TYPE_CHECKING:
     import polars as pl
 
+    from relope.evaluate.numbers.records import Report
     from relope.store import ActivationStore
 
 
@@ -82,10 +83,16 @@ class Evaluated(Outcome):
         return pl.read_csv(self.path / "tables" / "methods.csv")
 
     @property
-    def curves(self) -> dict[str, list[float]]:
+    def report(self) -> "Report":
+        """The report, typed."""
+        from relope.evaluate.report import read_report
+
+        return read_report(self.path)
+
+    @property
+    def curves(self) -> Mapping[str, Sequence[float | None]]:
         """Method → accuracy when 0, 1 … 100 % are escalated; without a large model, on what is kept."""
-        curves: dict[str, list[float]] = json.loads((self.path / "report.json").read_text(encoding="utf-8"))["curves"]
-        return curves
+        return self.report.curves
 
     @property
     def samples(self) -> "pl.DataFrame":
