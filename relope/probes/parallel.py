@@ -64,11 +64,24 @@ def launched() -> int:
 
 
 @contextmanager
-def process_group(device: str) -> Iterator[World]:
-    """Join the processes that ``torchrun`` started, for as long as the block runs."""
+def process_group(device: str, *, shared: bool) -> Iterator[World]:
+    """Join the processes that ``torchrun`` started, for as long as the block runs.
+
+    Args:
+        device: where this process fits.
+        shared: whether the fit can be shared out, which takes samples that are streamed.
+
+    Raises:
+        InvalidInputError: several processes, and they cannot share the fit.
+    """
     if launched() == 1:
         yield World()
         return
+    if not shared:
+        raise InvalidInputError(
+            f"torchrun started {launched()} processes, but a fit from the cache, or out of fold, runs in one",
+            hint="start it without torchrun, or stream with --set mode=truncated or full",
+        )
     cuda = device.startswith("cuda")
     if cuda:
         torch.cuda.set_device(torch.device(device))
@@ -77,16 +90,3 @@ def process_group(device: str) -> Iterator[World]:
         yield world()
     finally:
         distributed.destroy_process_group()
-
-
-def check_launch(streamed: bool) -> None:
-    """Refuse ``torchrun`` for fits that it cannot share out.
-
-    Raises:
-        InvalidInputError: several processes, and no samples are streamed.
-    """
-    if launched() > 1 and not streamed:
-        raise InvalidInputError(
-            f"torchrun started {launched()} processes, but a fit from the cache, or out of fold, runs in one",
-            hint="start it without torchrun, or stream with --set mode=truncated or full",
-        )

@@ -69,6 +69,8 @@ class Probe(Protocol):
     name: ClassVar[str]
     traits: ClassVar[Traits]
     Params: ClassVar[type[Params]]
+    params: Any
+    """The settings that it was made with, a ``Params``."""
 
     def __init__(self, params: Any) -> None: ...
 
@@ -171,9 +173,24 @@ def make(name: str, settings: dict[str, Any]) -> Probe:
         NotFoundError: unknown method.
         InvalidInputError: unknown or ill-typed setting; the message lists those there are.
     """
+    return method_class(name)(check_settings(name, settings))
+
+
+def fresh(probe: Probe) -> Probe:
+    """Return an unfitted method with the settings of another."""
+    return type(probe)(probe.params)
+
+
+def check_settings(name: str, settings: dict[str, Any]) -> Params:
+    """Return the settings of a method, checked.
+
+    Raises:
+        NotFoundError: unknown method.
+        InvalidInputError: unknown or ill-typed setting; the message lists those there are.
+    """
     method = method_class(name)
     try:
-        params = method.Params(**settings)
+        return method.Params(**settings)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -181,4 +198,3 @@ def make(name: str, settings: dict[str, Any]) -> Probe:
         raise InvalidInputError(
             f"{name}: setting {key}={settings.get(key)!r}: {first['msg'].lower()} (settings and defaults: {known})"
         ) from error
-    return method(params)

@@ -1,21 +1,30 @@
-"""Fitted routers on disk: where they lie, and the record that makes one count."""
+"""Fitted routers on disk: the record that makes one count, and the router as an object that scores stores."""
 
 import dataclasses
 import json
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
 
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, StoreError, unknown
-from relope.probes.protocol import Probe, make, method_class
+from relope.probes.examples import Examples, Streams
+from relope.probes.protocol import Probe, check_settings, make, method_class, pick_layer
 from relope.provenance import versions, write_json
-from relope.store import FREE, ActivationStore
+from relope.store import FREE, ActivationStore, open_store
+from relope.store.grades import rows_of, parsed_answers
+
+Rows = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Router:
+class RouterRecord:
     """The record ``router.json``, written last.
 
     Attributes:
@@ -45,75 +54,164 @@ class Router:
     splits: list[str] = field(default_factory=list)
 
 
-def router_name(method: str, seed: int) -> str:
-    """Return what a method's router is called; other seeds than 0 stand beside it."""
-    return f"{method}@seed{seed}" if seed else method
+class Router:
+    """A fitted method, or one that trains nothing, ready to score the samples of stores.
+
+    Attributes:
+        name: what messages call it: its folder, or the method's name.
+        record: how it was fitted; of a method that trains nothing only its name.
+        probe: the method.
+        classes_: wrong and right, of which ``predict_proba`` gives the probability of the second.
+    """
+
+    classes_: npt.NDArray[np.bool_] = np.array([False, True])
+
+    def __init__(self, name: str, record: RouterRecord, probe: Probe) -> None:
+        """Use `load_router` instead."""
+        self.name, self.record, self.probe = name, record, probe
+
+    def predict_proba(
+        self,
+        store: ActivationStore | Path | str,
+        split: Sequence[str] = ("test",),
+        *,
+        grades: str | None = None,
+        transfer: bool = False,
+        device: str = "cpu",
+    ) -> Scores:
+        """Return ``[N] float32``: P(the small model is right) on each sample of some splits, in the store's order.
+
+        Args:
+            store: opened, or its folder or URI.
+            split: names of splits.
+            grades: ``grader@version`` that read the answers, for methods on sampled traces; None = the newest.
+            transfer: allow a router that was fitted on other data or images of the same model.
+            device: where heads and a block of the backbone are run.
+
+        Raises:
+            NotFoundError: no such split, or the store lacks what the method reads.
+            InvalidInputError: it was fitted on another recipe, or runs samples through the backbone, which the
+                step ``predict`` opens.
+        """
+        opened = store if isinstance(store, ActivationStore) else open_store(store)
+        self.check_recipe(opened, transfer)
+        rows = rows_of(opened, (split,) if isinstance(split, str) else split)
+        return self.score(opened, rows, parsed_answers(opened, rows, grades), device=device)
+
+    def score(
+        self,
+        store: ActivationStore,
+        rows: Rows,
+        grades: pl.DataFrame | None = None,
+        *,
+        device: str = "cpu",
+        streams: Streams | None = None,
+    ) -> Scores:
+        """Return ``[N] float32``: P(correct) of rows of a store whose recipe was checked.
+
+        Args:
+            store: the opened store.
+            rows: ``[N]`` row numbers.
+            grades: what a grader read in each answer, one row a sample.
+            device: where heads and a block of the backbone are run.
+            streams: the running backbone, for methods that stream samples through it.
+        """
+        layer = self.layer_in(store)
+        return self.probe.predict_proba(Examples(store, rows, None, layer, streams, device, grades))
+
+    def layer_in(self, store: ActivationStore) -> int:
+        """Return the block l that is read: the one it was fitted at, else the store's deepest.
+
+        Raises:
+            NotFoundError: the store lacks a layer that the method needs there.
+        """
+        return pick_layer(store, self.probe, self.record.layer or None)
+
+    def check_recipe(self, store: ActivationStore, transfer: bool = False) -> str:
+        """Return a note when the store has another recipe than the router was fitted on, ``""`` otherwise.
+
+        Raises:
+            InvalidInputError: the recipes differ, and not only in data and images with ``transfer`` asked for.
+        """
+        record, own = self.record, store.manifest.identity
+        if not record.recipe_id or record.recipe_id == store.recipe_id:
+            return ""
+        differing = [key for key in sorted({*record.identity, *own}) if record.identity.get(key) != own.get(key)]
+        fixed = [key for key in differing if key not in FREE]
+        message = f"{self.name} was fitted on another recipe ({record.recipe_id[:12]}) than {store.label}"
+        message += f" ({store.recipe_id[:12]})"
+        if not record.identity or fixed:
+            message += f"; they differ in {', '.join(fixed)}" if fixed else ""
+            raise InvalidInputError(
+                f"{message}: its scores would mean nothing", hint="fit it on this store, or extract with its recipe"
+            )
+        what = ", ".join(differing) or "the stores joined"
+        if not transfer:
+            raise InvalidInputError(
+                f"{message}; they differ in {what}", hint="if that is what you want to study, add --transfer"
+            )
+        return f"fitted on other data (differs in {what})"
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the method's settings, those that were not given with their defaults."""
+        settings: dict[str, Any] = self.probe.params.model_dump()
+        return settings
+
+    def set_params(self, **settings: Any) -> Self:
+        """Change settings; what was fitted stays.
+
+        Those that decide how samples are run through the router (``batch``, or ``mode`` of relope) take
+        effect; the others say what another fit would learn with.
+
+        Raises:
+            InvalidInputError: a setting that the method does not have, or a value that is not allowed.
+        """
+        self.probe.params = check_settings(self.record.method, {**self.get_params(), **settings})
+        return self
 
 
-def split_name(name: str) -> tuple[str, int | None]:
-    """Return a router's or scores' name without its seed, and that seed."""
-    found = re.fullmatch(r"(.+?)@seed(\d+)", name)
-    return (found[1], int(found[2])) if found else (name, None)
+def load_router(name: Path | str) -> Router:
+    """Open a router's folder, or a method that trains nothing by its name.
+
+    Raises:
+        NotFoundError: neither a router folder nor such a method.
+    """
+    text, folder = str(name), Path(name)
+    if record := read_record(folder):
+        return Router(text, record, method_class(record.method).load(folder))
+    untrained = [method for method in registry.names("methods") if not method_class(method).traits.trains]
+    if text in untrained:
+        return Router(text, RouterRecord(text), make(text, {}))
+    if text in registry.names("methods"):
+        raise NotFoundError(f"{text} must be fitted first", hint=f"relope fit {text} --store …, then give its folder")
+    raise unknown("router", text, untrained, "give a folder that `relope fit` wrote, or one of these methods")
 
 
-def write_router(folder: Path, router: Router, probe: Probe) -> None:
-    """Write a router: weights first, the record that makes them count last."""
-    (folder / "router.json").unlink(missing_ok=True)
-    probe.save(folder)
-    write_json(folder / "router.json", {**dataclasses.asdict(router), "versions": versions()})
-
-
-def read_router(folder: Path) -> Router | None:
+def read_record(folder: Path) -> RouterRecord | None:
     """Return the record of a router, or None when there is none (or an unfinished one)."""
     path = folder / "router.json"
     if not path.is_file():
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return Router(**{name: record[name] for name in Router.__dataclass_fields__})
+        return RouterRecord(**{name: record[name] for name in RouterRecord.__dataclass_fields__})
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is no router record ({error})", hint="fit the router again") from error
 
 
-def open_router(name: str) -> tuple[Router, Probe]:
-    """Open a router folder, or make a method that trains nothing.
+def is_fitted(folder: Path, fingerprint: str) -> bool:
+    """Return whether a router with this fingerprint lies in a folder."""
+    record = read_record(folder)
+    return record is not None and record.fingerprint == fingerprint
 
-    Raises:
-        NotFoundError: neither a router folder nor such a method.
+
+def write_router(folder: Path, record: RouterRecord, probe: Probe) -> None:
+    """Write a router: weights first, the record that makes them count last.
+
+    What another run has written meanwhile, fitted on the same, stays.
     """
-    folder = Path(name)
-    if record := read_router(folder):
-        return record, method_class(record.method).load(folder)
-    untrained = [method for method in registry.names("methods") if not method_class(method).traits.trains]
-    if name in untrained:
-        return Router(name), make(name, {})
-    if name in registry.names("methods"):
-        raise NotFoundError(f"{name} must be fitted first", hint=f"relope fit {name} --store …, then give its folder")
-    raise unknown("router", name, untrained, "give a folder that `relope fit` wrote, or one of these methods")
-
-
-def check_recipe(name: str, router: Router, store: ActivationStore, transfer: bool) -> str:
-    """Return a note when a router is used on another recipe than it was fitted on, ``""`` otherwise.
-
-    Raises:
-        InvalidInputError: the recipes differ, and not only in data and pictures with ``transfer`` asked for.
-    """
-    if not router.recipe_id or router.recipe_id == store.recipe_id:
-        return ""
-    here = store.manifest.identity
-    differing = [key for key in sorted({*router.identity, *here}) if router.identity.get(key) != here.get(key)]
-    fixed = [key for key in differing if key not in FREE]
-    if not router.identity or fixed:
-        raise InvalidInputError(
-            f"{name} was fitted on another recipe ({router.recipe_id[:12]}) than {store.label} ({store.recipe_id[:12]}"
-            f"{'; they differ in ' + ', '.join(fixed) if fixed else ''}): its scores would mean nothing",
-            hint="fit it on this store, or extract with its recipe",
-        )
-    if not transfer:
-        what = ", ".join(differing) or "the stores joined"
-        raise InvalidInputError(
-            f"{name} was fitted on another recipe ({router.recipe_id[:12]}) than {store.label} "
-            f"({store.recipe_id[:12]}); they differ in {what}",
-            hint="if that is what you want to study, add --transfer",
-        )
-    return f"fitted on other data (differs in {', '.join(differing) or 'the stores joined'})"
+    if is_fitted(folder, record.fingerprint):
+        return
+    (folder / "router.json").unlink(missing_ok=True)
+    probe.save(folder)
+    write_json(folder / "router.json", {**dataclasses.asdict(record), "versions": versions()})

@@ -15,7 +15,7 @@ from relope.errors import InvalidInputError, RelopeError, unknown
 from relope.evaluate.pages.attention import Patches, Word, render_attention
 from relope.probes.examples import Examples
 from relope.probes.protocol import Explains, method_class
-from relope.probes.router import open_router
+from relope.probes.router import load_router
 from relope.provenance import write_bytes
 from relope.spec import ExplainSpec
 from relope.steps.outputs import explained_folder
@@ -41,20 +41,21 @@ def run(spec: ExplainSpec, watch: Watch) -> Outcome:
         InvalidInputError: the router's method looks at no tokens, or it was fitted on another recipe.
     """
     store = open_store(spec.store)
-    router, probe = open_router(str(spec.router))
+    router = load_router(spec.router)
+    record, probe = router.record, router.probe
     if not isinstance(probe, Explains):
         can = [name for name in registry.names("methods") if issubclass(method_class(name), Explains)]
-        raise InvalidInputError(f"{router.method} weighs no tokens and cannot be explained; can be: {', '.join(can)}")
-    if router.recipe_id != store.recipe_id:
+        raise InvalidInputError(f"{record.method} weighs no tokens and cannot be explained; can be: {', '.join(can)}")
+    if record.recipe_id != store.recipe_id:
         raise InvalidInputError(
             f"{spec.router} was fitted on another recipe than {spec.store}", hint="fit it on this store"
         )
     found = store.samples.with_row_index("place").filter(store.samples["id"] == spec.sample)
     if not len(found):
         raise unknown("sample", spec.sample, store.samples["id"].head(20).to_list(), "these are the first 20 ids")
-    examples = Examples(store, np.array([found["place"][0]], dtype=np.int64), None, router.layer)
+    examples = Examples(store, np.array([found["place"][0]], dtype=np.int64), None, record.layer)
     weights = probe.token_weights(examples)[0]
-    score = float(probe.predict_proba(examples)[0])
+    score = float(router.score(store, examples.rows)[0])
     columns = store.manifest.token_columns
     tokens = dict(zip(columns, store.tokens(examples.rows)[0].T, strict=True))
     words = _words(store, tokens, weights)

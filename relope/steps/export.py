@@ -4,7 +4,7 @@ from pathlib import Path
 
 from relope.errors import InvalidInputError
 from relope.probes.protocol import Exports
-from relope.probes.router import open_router
+from relope.probes.router import load_router
 from relope.spec import ExportSpec
 from relope.steps.step import Step
 from relope.types import Outcome, Watch
@@ -17,10 +17,10 @@ def output(spec: ExportSpec) -> Path:
 
 def run(spec: ExportSpec, watch: Watch) -> Outcome:
     """Write a relope router as a PEFT adapter folder."""
-    router, probe = open_router(str(spec.folder))
-    if not isinstance(probe, Exports):
-        raise InvalidInputError(f"{spec.folder} holds a router of {router.method}, which has no adapter")
-    n = probe.export(spec.out)
+    router = load_router(spec.folder)
+    if not isinstance(router.probe, Exports):
+        raise InvalidInputError(f"{spec.folder} holds a router of {router.record.method}, which has no adapter")
+    n = router.probe.export(spec.out)
     return Outcome(spec.out, False, f"adapter of {n} tensors, and its head → {spec.out}", {"tensors": n})
 
 

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from relope import registry
 from relope.errors import InvalidInputError
 from relope.probes.examples import Examples
-from relope.probes.protocol import Probe, block_use, make, method_class, pick_layer
+from relope.probes.protocol import Probe, block_use, make, pick_layer
 from relope.provenance import digest
 from relope.spec import FitSpec
-from relope.steps.reopen import device_here, ensure_block, open_streams
+from relope.steps.reopen import device_here, open_block
 from relope.steps.samples import Selection, TrainingRows, training_rows
-from relope.store import ActivationStore, open_store
+from relope.store import open_store
 from relope.store.grades import correct_of
 
 VERSION = 1
@@ -30,6 +30,7 @@ class Lesson:
     Attributes:
         method: CLI name.
         settings: of the method, those that were given.
+        probe: the method with its settings, unfitted.
         seed: decides initial weights, batches and the inner split.
         splits: that are learned from.
         grades: grader@version that was asked for; None = the newest.
@@ -41,6 +42,7 @@ class Lesson:
 
     method: str
     settings: dict[str, Any]
+    probe: Probe
     seed: int
     splits: Sequence[str]
     grades: str | None
@@ -52,7 +54,7 @@ class Lesson:
     @property
     def streamed(self) -> bool:
         """Whether samples run through the backbone again."""
-        return block_use(self.make()) == "streamed"
+        return block_use(self.probe) == "streamed"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -64,35 +66,19 @@ class Lesson:
         labels = [list(self.splits), self.grades, training.correct.tolist(), large]
         return digest([asked, store.recipe_id, samples, labels])
 
-    def make(self) -> Probe:
-        """Return the method, unfitted."""
-        return make(self.method, self.settings)
-
-    def examples(self, *, folded: bool = False) -> Examples:
-        """Open what the method needs and return the samples as it takes them.
-
-        Args:
-            folded: several fits share the samples, which processes then cannot.
+    def examples(self) -> Examples:
+        """Open what the method runs block l with and return the samples as it takes them.
 
         Raises:
-            InvalidInputError: several stores cannot be streamed, or processes cannot share this fit.
+            InvalidInputError: several stores cannot be streamed.
         """
-        training, store = self.training, self.training.store
-        if self.streamed and not isinstance(store, ActivationStore):
-            raise InvalidInputError(
-                f"{self.method} streams the samples of one store, not of several",
-                hint="drop --also, or use --set mode=cached",
-            )
-        from relope.probes.parallel import check_launch
-
-        check_launch(self.streamed and not folded)
-        ensure_block(store, self.make(), self.layer)
+        training = self.training
         return Examples(
-            store,
+            training.store,
             training.rows,
             training.correct,
             self.layer,
-            open_streams(store, self.device) if self.streamed else None,
+            open_block(training.store, [(self.probe, self.layer)], self.device),
             self.device,
             training.parsed,
             self.large_correct,
@@ -106,33 +92,24 @@ def lesson_of(spec: FitSpec) -> Lesson:
         RelopeError: settings, stores, splits or layers that do not fit together.
     """
     probe = make(spec.method, spec.set)
+    if spec.large_store is not None and not probe.traits.reads_large:
+        raise InvalidInputError(
+            f"{spec.method} reads no large store, {spec.large_store} was given",
+            hint="drop --large-store, or fit routellm-sw",
+        )
     training = training_rows(
         Selection((spec.store, *spec.also), spec.split, spec.grades, spec.leave_out, spec.cap, spec.seed)
     )
+    large = None if spec.large_store is None else correct_of(open_store(spec.large_store), training.ids)
     return Lesson(
         method=spec.method,
         settings=spec.set,
+        probe=probe,
         seed=spec.seed,
         splits=spec.split,
         grades=spec.grades,
         training=training,
-        large_correct=_large_correct(spec.method, spec.large_store, training),
+        large_correct=large,
         layer=pick_layer(training.store, probe, spec.layer),
         device=device_here(spec.device),
     )
-
-
-def _large_correct(method: str, large_store: str | None, training: TrainingRows) -> npt.NDArray[np.bool_] | None:
-    """Return whether the large model is right on each sample ``[N]``; None when it was not asked for.
-
-    Raises:
-        InvalidInputError: the method reads no large store, or that store lacks some of the samples.
-    """
-    if large_store is None:
-        return None
-    if not method_class(method).traits.reads_large:
-        raise InvalidInputError(
-            f"{method} reads no large store, {large_store} was given", hint="drop --large-store, or fit routellm-sw"
-        )
-    ids = training.store.samples[training.rows]["id"].to_list()
-    return correct_of(open_store(large_store), ids)

@@ -1,51 +1,46 @@
 """Out-of-fold scores: every sample scored by a router that never saw its group, for sets too small to split."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from relope.errors import InvalidInputError
 from relope.evaluate.numbers.calibration import fold_of_groups
 from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
+from relope.probes.protocol import fresh
 from relope.provenance import digest
 from relope.steps.lesson import Lesson
-from relope.types import Outcome, Watch, no_progress
+from relope.steps.outcomes import Fitted
+from relope.store import ActivationStore
+from relope.types import Watch, no_progress
 
 
-def score_out_of_fold(resolve: Callable[[], Lesson], asked: int, out: Path, watch: Watch) -> Outcome:
+def score_out_of_fold(lesson: Lesson, asked: int, out: Path, watch: Watch) -> Fitted:
     """Fit one router a fold on the other folds, and score the fold with it; no router is kept.
 
     Choice: folds are cut by groups with the seed of the fit, so that all methods of a seed have the same.
 
     Args:
-        resolve: reads what is learned, once the output is known to be sound.
+        lesson: what is learned.
         asked: folds; fewer groups than folds make fewer.
         out: the scores.
         watch: told the folds done.
-
-    Raises:
-        InvalidInputError: the output is meant to be a router.
     """
-    if out.suffix != ".parquet":
-        raise InvalidInputError(
-            f"folds leave a file of scores and no router: {out} must end in .parquet", hint=f"give --out {out}.parquet"
-        )
-    lesson = resolve()
+    from relope.probes.parallel import process_group
+
     fingerprint = digest([lesson.fingerprint, asked])
     if out.exists() and read_scores(out).meta.fingerprint == fingerprint:
-        return Outcome(out, True, f"out-of-fold scores of {lesson.method} up to date → {out}")
-    store, rows = lesson.training.store, lesson.training.rows
-    examples = lesson.examples(folded=True)
-    fold = fold_of_groups(examples.groups, asked, lesson.seed)
-    n_folds = int(fold.max()) + 1
-    scores, seconds_fit = np.empty(len(rows), np.float32), 0.0
-    begun, bytes_before, bytes_fit = time.perf_counter(), store.bytes_read, 0
-    with watch(f"fit {lesson.method} out of fold") as progress:
+        return Fitted(out, True, f"out-of-fold scores of {lesson.method} up to date → {out}")
+    store, traits = lesson.training.store, lesson.probe.traits
+    scores, seconds_fit = np.empty(len(lesson.training.rows), np.float32), 0.0
+    with process_group(lesson.device, shared=False), watch(f"fit {lesson.method} out of fold") as progress:
+        examples = lesson.examples()
+        fold = fold_of_groups(examples.groups, asked, lesson.seed)
+        n_folds = int(fold.max()) + 1
+        begun, bytes_before, bytes_fit = time.perf_counter(), store.bytes_read, 0
         for number in range(n_folds):
             progress(number, n_folds)
-            held, probe = np.flatnonzero(fold == number), lesson.make()
+            held, probe = np.flatnonzero(fold == number), fresh(lesson.probe)
             started, bytes_then = time.perf_counter(), store.bytes_read
             probe.fit(examples.take(np.flatnonzero(fold != number)), seed=lesson.seed, progress=no_progress)
             seconds_fit += time.perf_counter() - started
@@ -57,11 +52,11 @@ def score_out_of_fold(resolve: Callable[[], Lesson], asked: int, out: Path, watc
         seconds_fit=seconds_fit,
         seconds_predict=time.perf_counter() - begun - seconds_fit,
         recipe_id=store.recipe_id,
-        content_id=getattr(store, "content_id", ""),
+        content_id=store.content_id if isinstance(store, ActivationStore) else "",
         router=None,
         seed=lesson.seed,
-        needs_training=probe.traits.trains,
-        is_control=probe.traits.control,
+        needs_training=traits.trains,
+        is_control=traits.control,
         fingerprint=fingerprint,
         note=f"out of fold: {n_folds} routers, each sample scored by the one that did not see its group",
         bytes_read_fit=bytes_fit,
@@ -69,6 +64,6 @@ def score_out_of_fold(resolve: Callable[[], Lesson], asked: int, out: Path, watc
         identity=dict(store.manifest.identity),
         folds=n_folds,
     )
-    write_scores(out, store.samples[rows]["id"].to_list(), scores, meta)
-    text = f"{len(rows)} samples scored out of fold by {n_folds} routers of {lesson.method} in {seconds_fit:.1f} s"
-    return Outcome(out, False, f"{text} → {out}", {"samples": len(rows), "seconds": seconds_fit, "folds": n_folds})
+    write_scores(out, lesson.training.ids, scores, meta)
+    text = f"{len(scores)} samples scored out of fold by {n_folds} routers of {lesson.method} in {seconds_fit:.1f} s"
+    return Fitted(out, False, f"{text} → {out}", {"samples": len(scores), "seconds": seconds_fit, "folds": n_folds})

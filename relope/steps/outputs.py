@@ -1,9 +1,9 @@
 """Where steps put what they make when nobody says otherwise: beside the store that it was made from."""
 
+import re
 from pathlib import Path
 
 from relope.places import outputs_beside
-from relope.probes.router import router_name
 from relope.provenance import digest
 
 RUNS = Path("runs")
@@ -17,6 +17,17 @@ def store_path(dataset: str) -> Path:
 def captions_path(dataset: str) -> Path:
     """Return the default file of a data set's captions."""
     return RUNS / f"{dataset}.captions.jsonl"
+
+
+def router_name(method: str, seed: int) -> str:
+    """Return what a method's router is called; other seeds than 0 stand beside it."""
+    return f"{method}@seed{seed}" if seed else method
+
+
+def split_name(name: str) -> tuple[str, int | None]:
+    """Return a router's or scores' name without its seed, and that seed."""
+    seeded = re.fullmatch(r"(.+?)@seed(\d+)", name)
+    return (seeded[1], int(seeded[2])) if seeded else (name, None)
 
 
 def router_folder(store: Path | str, name: str) -> Path:

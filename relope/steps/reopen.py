@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
 from relope.probes.protocol import Probe, block_use
+from relope.store import ActivationStore
 from relope.types import Sample
 
 if TYPE_CHECKING:
@@ -28,14 +29,41 @@ def device_here(asked: str) -> str:
     return str(device)
 
 
-def ensure_block(store: "RowReader", probe: Probe, layer: int) -> None:
-    """Put block l's weights beside the store when a method needs them and they are not there.
+def open_block(store: "RowReader", asked: Sequence[tuple[Probe, int]], device: str) -> "Streams | None":
+    """Make ready what methods run block l with: its weights beside the store, or the running backbone.
+
+    Args:
+        store: what is learned from, or scored.
+        asked: each method, with its l.
+        device: where the backbone runs.
+
+    Returns:
+        The backbone with the store's samples where one of the methods streams, else None.
+
+    Raises:
+        InvalidInputError: several stores cannot be streamed, or the checkpoint is another one than it was.
+        NotFoundError: the checkpoint cannot be opened.
+    """
+    for probe, layer in asked:
+        if block_use(probe) == "replayed":
+            _ensure_block(store, layer)
+    streaming = [probe.name for probe, _ in asked if block_use(probe) == "streamed"]
+    if streaming and not isinstance(store, ActivationStore):
+        raise InvalidInputError(
+            f"{streaming[0]} streams the samples of one store, not of several",
+            hint="drop --also, or use --set mode=cached",
+        )
+    return open_streams(store, device) if streaming else None
+
+
+def _ensure_block(store: "RowReader", layer: int) -> None:
+    """Put block l's weights beside the store when they are not there.
 
     Raises:
         NotFoundError: the checkpoint cannot be opened either.
         InvalidInputError: it is another one than the store was made with.
     """
-    if block_use(probe) != "replayed" or (store.block_folder(layer) / "replay.json").is_file():
+    if (store.block_folder(layer) / "replay.json").is_file():
         return
     # The fit says what is missing, and what to do, where quantized blocks are not kept or a store is not ours to write.
     if store.manifest.identity.get("quantize") or store.is_remote:

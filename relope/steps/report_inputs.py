@@ -16,10 +16,9 @@ from relope.evaluate.numbers.inputs import MethodScores, ReportInputs
 from relope.evaluate.numbers.persample import perturbation_name
 from relope.evaluate.scores import Scores, align, read_scores
 from relope.probes.protocol import method_class
-from relope.probes.router import split_name
 from relope.provenance import digest, versions
 from relope.spec import EvaluateSpec
-from relope.steps.outputs import scores_path
+from relope.steps.outputs import scores_path, split_name
 from relope.steps.reopen import recorded_dataset
 from relope.store import ActivationStore, open_store
 from relope.store.grades import correct_of, labelled

@@ -14,6 +14,8 @@ from relope.store.grades import apart, labelled, parsed_answers
 
 Rows = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.bool_]
+MARKS = ASKED, CORRECT, ALONE = "asked", "correct", "alone"
+"""Columns beside what a grader read: in a split that is asked for, right, no image in a split that is not."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Selection:
         leave_out: data sets whose samples are not learned from.
         cap: at most so many samples of each data set, whole groups.
         seed: decides which groups a cap keeps.
+        keep_rows: keep what has one row a sample once it was read, for many fits on the same samples.
     """
 
     stores: Sequence[str]
@@ -35,6 +38,7 @@ class Selection:
     leave_out: Sequence[str] = ()
     cap: int | None = None
     seed: int = 0
+    keep_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,20 @@ class TrainingRows:
         store: one store, or several joined.
         rows: ``[N]`` row numbers in it.
         correct: ``[N]`` whether the small model is right.
-        parsed: what the grader read in each answer, one row a sample; None where nothing is graded.
+        parsed: what the grader read in each answer, one row a sample.
         n_shared: samples left out since their image is in another split.
     """
 
     store: RowReader
     rows: Rows
     correct: Marks
-    parsed: pl.DataFrame | None
+    parsed: pl.DataFrame
     n_shared: int
+
+    @property
+    def ids(self) -> list[str]:
+        """``[N]`` ids of the samples."""
+        return self.store.samples[self.rows]["id"].to_list()
 
 
 def training_rows(asked: Selection) -> TrainingRows:
@@ -63,27 +72,27 @@ def training_rows(asked: Selection) -> TrainingRows:
         InvalidInputError: the stores do not belong together, or nothing is left to learn from.
         NotFoundError: a data set to leave out is in none of the stores.
     """
-    stores = [open_store(ref) for ref in dict.fromkeys(str(store_ref(ref)) for ref in asked.stores)]
-    marks = [_marks(store, *labelled(store, asked.splits, asked.grades)) for store in stores]
+    refs = dict.fromkeys(str(store_ref(ref)) for ref in asked.stores)
+    stores = [open_store(ref, keep_rows=asked.keep_rows) for ref in refs]
     store: RowReader = stores[0] if len(stores) == 1 else StoreUnion(stores)
-    order = _order(store)
-    wanted, correct, alone = (np.concatenate(column)[order] for column in zip(*marks, strict=True))
-    rows = np.flatnonzero(wanted)
-    correct, alone = correct[rows], alone[rows]
-    table = store.samples[rows]
-    kept = alone & _not_left_out(table, asked.leave_out)
+    graded = pl.concat([_graded(part, asked) for part in stores], how="diagonal_relaxed")[_order(store)]
+    rows = np.flatnonzero(graded[ASKED])
+    graded, table = graded[rows], store.samples[rows]
+    kept = graded[ALONE].to_numpy() & _not_left_out(table, asked.leave_out)
     if asked.cap is not None:
         kept &= capped(table, kept, asked.cap, asked.seed)
-    parsed = _parsed(store, stores, rows[kept], asked.grades)
-    return TrainingRows(store, rows[kept], correct[kept], parsed, int((~alone).sum()))
+    correct, n_shared = graded[CORRECT].to_numpy()[kept], int((~graded[ALONE]).sum())
+    return TrainingRows(store, rows[kept], correct, graded[np.flatnonzero(kept)].drop(MARKS), n_shared)
 
 
-def _marks(store: ActivationStore, rows: Rows, correct: Marks) -> tuple[Marks, ...]:
-    """Return for every sample of a store ``[N]``: asked for, right, no image in a split not asked for."""
-    marks = tuple(np.zeros(len(store), bool) for _ in range(3))
-    for column, values in zip(marks, (True, correct, apart(store, rows)), strict=True):
-        column[rows] = values
-    return marks
+def _graded(store: ActivationStore, asked: Selection) -> pl.DataFrame:
+    """Return what the grader read in each answer of a store, one row a sample in its order, with `MARKS`."""
+    rows, correct = labelled(store, asked.splits, asked.grades)
+    parsed = parsed_answers(store, np.arange(len(store)), asked.grades)
+    assert parsed is not None  # a store without grades has no labelled rows
+    marks = np.zeros((len(MARKS), len(store)), bool)
+    marks[:, rows] = np.ones(len(rows), bool), correct, apart(store, rows)
+    return parsed.with_columns(pl.Series(name, column) for name, column in zip(MARKS, marks, strict=True))
 
 
 def _order(store: RowReader) -> Rows:
@@ -93,16 +102,6 @@ def _order(store: RowReader) -> Rows:
     starts = np.cumsum([0, *(len(part) for part in store.stores)])
     number, local = store.origin()
     return np.asarray(starts[number] + local)
-
-
-def _parsed(store: RowReader, stores: Sequence[ActivationStore], rows: Rows, grades: str | None) -> pl.DataFrame | None:
-    """Return what the graders read in each answer; None unless all stores are graded."""
-    if len(stores) == 1:
-        return parsed_answers(stores[0], rows, grades)
-    known = [table for part in stores if (table := parsed_answers(part, np.arange(len(part)), grades)) is not None]
-    if len(known) < len(stores):
-        return None
-    return pl.concat(known, how="diagonal_relaxed")[_order(store)[rows]]
 
 
 def _not_left_out(table: pl.DataFrame, left_out: Sequence[str]) -> Marks:

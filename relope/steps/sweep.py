@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relope.probes.examples import Examples
-from relope.probes.protocol import block_use, make, pick_layer
+from relope.probes.protocol import pick_layer
 from relope.spec import SweepSpec
+from relope.steps.outcomes import Swept
 from relope.steps.outputs import sweep_path
-from relope.steps.reopen import device_here, ensure_block, open_streams
+from relope.steps.reopen import device_here, open_block
+from relope.steps.samples import Selection, training_rows
 from relope.steps.step import Step
 from relope.steps.sweep_runs import LAYER, Grid, Setting, data_digest, fit_runs, planned, summarised
-from relope.store import open_store
-from relope.store.grades import apart, labelled, parsed_answers
-from relope.types import Outcome, TextTable, Watch
+from relope.types import TextTable, Watch
 
 VERSION = 1
 
@@ -23,33 +23,34 @@ def output(spec: SweepSpec) -> Path:
     return spec.out or sweep_path(spec.store, spec.method)
 
 
-def run(spec: SweepSpec, watch: Watch) -> Outcome:
-    """Fit every combination of a grid and select one on inner validation."""
-    from relope.probes.parallel import check_launch
+def check(spec: SweepSpec) -> None:
+    """Refuse methods that train nothing, and settings that the method does not have."""
+    planned(_grid(spec), spec.layer or 1)
 
-    check_launch(streamed=False)
-    path, store = output(spec), open_store(spec.store, keep_rows=True)
-    grid = Grid(spec.method, spec.grid, spec.set, spec.seeds, spec.seed)
-    runs = planned(grid, max(store.layers) if spec.layer is None else spec.layer)
-    rows, correct = labelled(store, spec.split, spec.grades)
-    kept = apart(store, rows)
-    rows, correct = rows[kept], correct[kept]
-    probes = [make(spec.method, run_.settings) for run_ in runs]
-    for run_, probe in zip(runs, probes, strict=True):
-        pick_layer(store, probe, run_.layer)
-    for run_, probe in zip(runs, probes, strict=True):
-        ensure_block(store, probe, run_.layer)
-    streamed = any(block_use(probe) == "streamed" for probe in probes)
-    streams, device = open_streams(store, spec.device) if streamed else None, device_here(spec.device)
-    parsed = parsed_answers(store, rows, spec.grades)
-    examples = [Examples(store, rows, correct, run_.layer, streams, device, parsed) for run_ in runs]
-    data = data_digest(VERSION, spec.method, store, rows, correct)
-    with watch(f"sweep {spec.method}") as progress:
+
+def run(spec: SweepSpec, watch: Watch) -> Swept:
+    """Fit every combination of a grid and select one on inner validation."""
+    from relope.probes.parallel import process_group
+
+    check(spec)
+    path, device = output(spec), device_here(spec.device)
+    training = training_rows(Selection((spec.store,), spec.split, spec.grades, keep_rows=True))
+    store, rows, correct = training.store, training.rows, training.correct
+    runs = planned(_grid(spec), spec.layer or max(store.layers))
+    blocks = [(planned_run.probe, pick_layer(store, planned_run.probe, planned_run.layer)) for planned_run in runs]
+    with process_group(device, shared=False), watch(f"sweep {spec.method}") as progress:
+        streams = open_block(store, blocks, device)
+        examples = [Examples(store, rows, correct, layer, streams, device, training.parsed) for _, layer in blocks]
+        data = data_digest(VERSION, spec.method, store, rows, correct)
         table, computed = fit_runs(spec.method, runs, examples, path, data, progress)
     return _told(spec, summarised(runs, table), len(runs), computed, path)
 
 
-def _told(spec: SweepSpec, settings: Sequence[Setting], n_runs: int, computed: int, path: Path) -> Outcome:
+def _grid(spec: SweepSpec) -> Grid:
+    return Grid(spec.method, spec.grid, spec.set, spec.seeds, spec.seed)
+
+
+def _told(spec: SweepSpec, settings: Sequence[Setting], n_runs: int, computed: int, path: Path) -> Swept:
     """Return what is told of a sweep: the selected combination, and a table of all of them."""
     best = max(settings, key=lambda setting: setting.inner_auc)
     command = _fit_command(spec, best)
@@ -62,7 +63,7 @@ def _told(spec: SweepSpec, settings: Sequence[Setting], n_runs: int, computed: i
         "fit": command,
     }
     text = f"{n_runs} runs, {computed} fitted now → {path}\nfit what was selected: {command}"
-    return Outcome(path, not computed, text, facts, (_table(spec, settings, best),))
+    return Swept(path, not computed, text, facts, (_table(spec, settings, best),))
 
 
 def _fit_command(spec: SweepSpec, best: Setting) -> str:
@@ -93,4 +94,4 @@ def _table(spec: SweepSpec, settings: Sequence[Setting], best: Setting) -> TextT
     return TextTable(title, columns, rows)
 
 
-STEP = Step(run, output, version=VERSION)
+STEP = Step(run, output, version=VERSION, check=check)

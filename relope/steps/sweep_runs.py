@@ -16,9 +16,9 @@ from relope.errors import InvalidInputError, StoreError
 from relope.evaluate.numbers.bootstrap import ResampledAuc, mean_auc
 from relope.evaluate.numbers.heldout import HELD, held_out, resample_runs
 from relope.probes.examples import Examples
-from relope.probes.protocol import KeepsHistory, Probe, make, method_class
+from relope.probes.protocol import KeepsHistory, Probe, fresh, make, method_class
 from relope.provenance import digest, write_frame
-from relope.store import ActivationStore
+from relope.store import RowReader
 from relope.types import Progress
 
 _INNER_SHARE = 0.15
@@ -32,10 +32,11 @@ LAYER = "layer"
 
 @dataclass(frozen=True)
 class Run:
-    """One fit of a sweep: what the grid chose, at which layer, with which seed."""
+    """One fit of a sweep: what the grid chose, the unfitted method, at which layer, with which seed."""
 
     chosen: dict[str, Any]
     settings: dict[str, Any]
+    probe: Probe
     layer: int
     seed: int
 
@@ -45,7 +46,7 @@ class Run:
 
 
 def data_digest(
-    version: int, method: str, store: ActivationStore, rows: npt.NDArray[np.int64], correct: npt.NDArray[np.bool_]
+    version: int, method: str, store: RowReader, rows: npt.NDArray[np.int64], correct: npt.NDArray[np.bool_]
 ) -> str:
     """Return a digest of what all runs learn from (ids and contents of samples, grades) and of what fits them."""
     fitted_by = [FORMAT_VERSION, version, registry.version("methods", method)]
@@ -89,11 +90,11 @@ def planned(grid: Grid, layer: int) -> list[Run]:
     for values in itertools.product(*(grid.values[key] for key in keys)):
         chosen = dict(zip(keys, values, strict=True))
         settings = {**grid.fixed, **{key: value for key, value in chosen.items() if key != LAYER}}
-        make(grid.method, settings)
         block = chosen.get(LAYER, layer)
         if type(block) is not int:
             raise InvalidInputError(f"layer={block!r} is no block number", hint="e.g. --grid layer=3,4")
-        runs += [Run(chosen, settings, block, grid.first_seed + number) for number in range(grid.seeds)]
+        seeds = range(grid.first_seed, grid.first_seed + grid.seeds)
+        runs += [Run(chosen, settings, make(grid.method, settings), block, seed) for seed in seeds]
     return runs
 
 
@@ -133,9 +134,8 @@ def _fit(method: str, run: Run, examples: Examples) -> dict[str, Any]:
     """Return the row of one run: settings, inner validation AUC, epochs, seconds, and what was held out."""
     from relope.probes.train import Training, inner_split
 
-    probe, truth, groups = make(method, run.settings), examples.labels > 0, examples.groups
-    params = probe.Params(**run.settings)
-    own_share = params.inner_share if isinstance(params, Training) else None
+    probe, truth, groups = fresh(run.probe), examples.labels > 0, examples.groups
+    own_share = probe.params.inner_share if isinstance(probe.params, Training) else None
     inner, held = inner_split(groups, truth, own_share or _INNER_SHARE, run.seed)
     begun = time.perf_counter()
     probe.fit(examples if own_share else examples.take(inner), seed=run.seed)
@@ -147,7 +147,7 @@ def _fit(method: str, run: Run, examples: Examples) -> dict[str, Any]:
         "dataset": recorded["dataset"],
         "method": method,
         LAYER: run.layer,
-        **params.model_dump(),
+        **probe.params.model_dump(),
         "seed": run.seed,
         **_judged(probe, truth[held], scores),
         "seconds": seconds,

@@ -13,7 +13,7 @@ from relope import registry, steps
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.scores import read_scores
 from relope.probes.protocol import method_class
-from relope.probes.router import open_router
+from relope.probes.router import load_router
 from relope.spec import EvaluateSpec, FitSpec, PredictSpec
 from relope.steps.outputs import router_folder, scores_path
 
@@ -47,7 +47,7 @@ def test_evaluate_says_which_flag_a_method_lacks(store_path, tmp_path):
 def test_an_untrained_method_takes_settings_through_fit(traced, tmp_path):
     steps.run(FitSpec(method="mot", store=traced, set={"variant": "verify"}))
     router = router_folder(traced, "mot")
-    assert open_router(str(router))[1].params.variant == "verify"
+    assert load_router(router).probe.params.variant == "verify"
     made = steps.run(PredictSpec(router=str(router), store=traced, out=tmp_path / "verify.parquet"))
     assert set(read_scores(made.path).scores.tolist()) == {0.0, 1.0}
 
@@ -76,7 +76,7 @@ def test_routellm_says_what_it_was_fitted_on(traced, tmp_path):
     both = steps.run(FitSpec(method="routellm-sw", store=traced, large_store=large))
     assert not both.reused and "without" not in both.text
     assert steps.run(FitSpec(method="routellm-sw", store=traced, large_store=large)).reused
-    probe = open_router(str(both.path))[1]
+    probe = load_router(both.path).probe
     assert sorted(set(probe.wins_.tolist())) == [0.5, 1.0]  # the large model is never the worse one
 
 

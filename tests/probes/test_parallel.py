@@ -21,7 +21,7 @@ def test_shares_cover_every_place_once():
 
 
 def test_without_torchrun_there_is_one_process():
-    with process_group("cpu") as alone:
+    with process_group("cpu", shared=False) as alone:
         assert alone == world() == World(0, 1)
 
 

@@ -123,7 +123,7 @@ def test_frozen_labels_are_those_of_the_clean_pictures(store_path, noisy, tmp_pa
         step("evaluate", store=noisy, scores=tmp_path / "scores", out=tmp_path / name, bootstrap=100, **more)
     own, frozen = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("own", "frozen"))
     assert own["provenance"]["perturbation"] == {"kind": "noise", "strength": 0.3}
-    assert frozen["dataset"] == "tiny (pictures with noise, labels frozen)" and own["n_correct"] != frozen["n_correct"]
+    assert frozen["dataset"] == "tiny (images with noise, labels frozen)" and own["n_correct"] != frozen["n_correct"]
     clean = ActivationStore.open(store_path)
     (verdicts,) = (pl.read_parquet(path) for path in (store_path / "grades").glob("*.parquet"))
     scores = read_scores(tmp_path / "scores" / "logprob.parquet")
@@ -236,9 +236,9 @@ def test_prices_make_axes_and_unknown_ones_stay_null(store_path, tmp_path):
     with pytest.raises(NotFoundError, match=r"none\.yaml does not exist$") as caught:
         step("evaluate", **asked, costs=tmp_path / "none.yaml")
     assert "costs.example.yaml" in caught.value.hint
-    with pytest.raises(InvalidInputError, match=r"large.zarr are on answers of tiny-vl-large, .*\.zarr is of tiny-vl;"):
+    with pytest.raises(InvalidInputError, match=r"large.zarr are on answers of tiny-vl-large, .*\.zarr is of tiny-vl$"):
         step("evaluate", **asked, labels_store=large)
-    with pytest.raises(InvalidInputError, match=r"both hold answers of tiny-vl, made the same way"):
+    with pytest.raises(InvalidInputError, match=r"hold answers of tiny-vl, made alike"):
         step("evaluate", **asked, large_store=store_path)
 
 

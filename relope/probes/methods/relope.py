@@ -91,6 +91,7 @@ class Method:
 
     def __init__(self, params: Settings) -> None:
         self.params = params
+        self.opened_: tuple[str, ...] | None = None
 
     @property
     def block_use(self) -> BlockUse:
@@ -139,8 +140,7 @@ class Method:
 
     @torch.no_grad()
     def predict_proba(self, examples: Examples) -> npt.NDArray[np.float32]:
-        if not hasattr(self, "adapted_"):
-            self._open(examples)
+        self._open(examples)
         self.learned_.eval()
         together, found, start = world(), np.zeros(len(examples), np.float32), 0
         for batch in self._batches(examples, np.arange(len(examples)), together):
@@ -208,16 +208,20 @@ class Method:
             name: Adapter(width_in, width_out, p.lora_rank, p.lora_alpha, p.lora_dropout, generator)
             for name, (width_in, width_out) in self.shape_["linears"].items()
         }
-        self.learned_ = Learned(bottleneck, adapters)
+        self.learned_, self.opened_ = Learned(bottleneck, adapters), None
 
     def _open(self, examples: Examples) -> None:
-        """Put the adapters beside the store's block, or the streamed model's."""
+        """Put the adapters beside the store's block, or the streamed model's, unless they are there."""
         if examples.layer != self.shape_["layer"]:
             raise InvalidInputError(f"this router was fitted at layer {self.shape_['layer']}, not {examples.layer}")
+        wanted = (self.params.mode, self.params.frozen, examples.device)
+        if self.opened_ == wanted:
+            return
         self.learned_.to(examples.device)
         self.adapted_: nn.Module | None = None
         if self.params.lora:
             self.adapted_ = attach(self._block(examples)[1], self.learned_.named_adapters())
+        self.opened_ = wanted
 
     def _block(self, examples: Examples) -> tuple[Any, nn.Module]:
         """Return the model (without weights, when replayed) and its frozen block l."""
