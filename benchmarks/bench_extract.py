@@ -1,7 +1,7 @@
 """What extraction costs beside plain scripts: ``python benchmarks/bench_extract.py [--json]``, six minutes.
 
 A randomly initialised Llama and Qwen2.5-VL of 20 M parameters or more answer 250 prompts of 50 to 400 tokens
-(log-uniform, many short and few long; every second one with a picture, for Qwen) on the CPU in float32, two layers
+(log-uniform, many short and few long; every second one with an image, for Qwen) on the CPU in float32, two layers
 captured, batches of 16, answers of 8 tokens.
 
 - ``vs_sorted_generate``: seconds of `extract` (capture and store included) over those of a plain script that sorts the
@@ -49,12 +49,12 @@ PROMPTS, BATCH, ANSWER = 250, 16, 8
 def prompts(name: str) -> list[Sample]:
     """Return prompts of 50 to 400 tokens, many short and few long ones; a random letter is about a token."""
     draw = random.Random(0)
-    pictures = [sample.pictures for sample in open_dataset("tiny").load("test", PROMPTS)]
+    images = [sample.images for sample in open_dataset("tiny").load("test", PROMPTS)]
     found = []
     for number in range(PROMPTS):
-        seen = pictures[number] if name != "llama" and number % 2 else ()
+        seen = images[number] if name != "llama" and number % 2 else ()
         letters = "".join(draw.choices("bcdfghjkmpqvwxyz", k=round(50 * 8 ** draw.random()) - 20 * bool(seen) - 9))
-        found.append(Sample(f"s{number}", "bench", "test", letters, ("x",), pictures=seen))
+        found.append(Sample(f"s{number}", "bench", "test", letters, ("x",), images=seen))
     return found
 
 

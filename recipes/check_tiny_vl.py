@@ -21,15 +21,15 @@ from relope.extract.model.generate import answer_batch, generations
 from relope.tiny.benchmark import samples
 from relope.tiny.scenes.draw import FAMILIES
 from relope.tiny.scenes.vocabulary import QUESTIONS
-from relope.types import Picture, Sample
+from relope.types import LazyImage, Sample
 
 Accuracy = dict[str, float]
 
 
 def blanked(sample: Sample) -> Sample:
-    """Put an even grey in place of the picture."""
+    """Put an even grey in place of the image."""
     grey = Image.new("RGB", (64, 64), (230, 230, 230))
-    return dataclasses.replace(sample, pictures=(Picture("blank", lambda: grey),))
+    return dataclasses.replace(sample, images=(LazyImage("blank", lambda: grey),))
 
 
 def accuracy(backbone: Backbone, asked: list[Sample], text_only: bool = False) -> Accuracy:
@@ -64,7 +64,7 @@ def followed(
     for sample in asked:
         asked_for = [None, prompts.build(sample.question, sample.choices)]
         text = backbone.chat.render([("user", asked_for)]) + " " + suffix(sample)
-        inputs = backbone.processor(text=[text], images=[[sample.pictures[0].open()]], return_tensors="pt")
+        inputs = backbone.processor(text=[text], images=[[sample.images[0].open()]], return_tensors="pt")
         with torch.inference_mode():
             ids = backbone.model.generate(**inputs, max_new_tokens=16, do_sample=False)
         said = tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).split()

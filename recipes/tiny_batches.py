@@ -1,7 +1,7 @@
 """Training batches of the tiny MLLM, each a pure function of the seed and the step.
 
-One picture (or caption) is the prefix of a row; several questions about it follow as *tails*
-that see the prefix and themselves but not each other. The picture is thus encoded once for
+One image (or caption) is the prefix of a row; several questions about it follow as *tails*
+that see the prefix and themselves but not each other. The image is thus encoded once for
 all its questions. Every prompt template that a routing method uses occurs among the tails.
 """
 
@@ -53,7 +53,7 @@ class Batch:
 
     pixels: Tensor  # [R, 64, 64, 3] uint8
     attributes: Tensor  # [R, len(ATTRIBUTES)] int64, -100 = not asked
-    seen: Tensor  # [R] bool, False = the caption stands in for the picture
+    seen: Tensor  # [R] bool, False = the caption stands in for the image
     ids: Tensor  # [R, T] int64
     positions: Tensor  # [3, R, T] int64
     mask: Tensor  # [R, 1, T, T] float32, additive

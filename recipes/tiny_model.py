@@ -55,7 +55,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_processor() -> Qwen2_5_VLProcessor:
-    """Build the real processor for 64×64 pictures: 64 patches, 16 merged tokens."""
+    """Build the real processor for 64×64 images: 64 patches, 16 merged tokens."""
     patches = {"patch_size": 8, "merge_size": 2, "temporal_patch_size": 2}
     images = Qwen2VLImageProcessor(
         **patches, min_pixels=4096, max_pixels=4096, image_mean=[0.5] * 3, image_std=[0.5] * 3
@@ -97,7 +97,7 @@ def build_model(seed: int) -> Qwen2_5_VLForConditionalGeneration:
 
 
 def patchify(pixels: Tensor) -> Tensor:
-    """Turn pictures ``[B, 64, 64, 3] uint8`` into what the image processor makes: ``[B·64, 384]``."""
+    """Turn images ``[B, 64, 64, 3] uint8`` into what the image processor makes: ``[B·64, 384]``."""
     scaled = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
     twice = scaled[:, None].expand(-1, 2, -1, -1, -1)
     cut = twice.reshape(len(pixels), 1, 2, 3, GRID, 2, 8, GRID, 2, 8)
@@ -110,7 +110,7 @@ _PLACES = torch.tensor(
 
 
 def vision_block(block: nn.Module, hidden: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Run one vision block over ``[B, 64, H]``: what the library does per picture, for all at once."""
+    """Run one vision block over ``[B, 64, H]``: what the library does per image, for all at once."""
     batch, heads = len(hidden), block.attn.num_heads
     query, key, value = block.attn.qkv(block.norm1(hidden)).view(batch, PATCHES, 3, heads, -1).unbind(2)
     query, key = apply_rotary_pos_emb_vision(query, key, cosine, sine)
@@ -122,7 +122,7 @@ def vision_block(block: nn.Module, hidden: Tensor, cosine: Tensor, sine: Tensor)
 
 
 def vision_features(tower: Any, pixels: Tensor, run_block: Any = vision_block) -> Tensor:
-    """Return the merged picture tokens ``[B, 16, 128]`` of pictures ``[B, 64, 64, 3] uint8``."""
+    """Return the merged image tokens ``[B, 16, 128]`` of images ``[B, 64, 64, 3] uint8``."""
     weight = tower.patch_embed.proj.weight
     hidden = F.linear(patchify(pixels), weight.view(weight.shape[0], -1))
     cosine, sine = tower.rotary_pos_emb(hidden, _PLACES)

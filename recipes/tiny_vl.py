@@ -4,8 +4,8 @@ Four stages, each resumable and reproducible (a batch depends on the seed and th
 
 1. ``see``: the vision tower alone, with throw-away heads that read every attribute. Without it
    the language model never starts to look.
-2. ``speak``: all parameters on clean pictures → ``tiny-vl``.
-3. ``harden``: on from ``tiny-vl``, on shifted pictures.
+2. ``speak``: all parameters on clean images → ``tiny-vl``.
+3. ``harden``: on from ``tiny-vl``, on shifted images.
 4. ``polish``: the same at a lower rate → ``tiny-vl-large``.
 """
 
@@ -52,7 +52,7 @@ STAGES = (
 
 
 class Heads(nn.Module):
-    """Linear heads that read every attribute from the 16 merged picture tokens."""
+    """Linear heads that read every attribute from the 16 merged image tokens."""
 
     def __init__(self) -> None:
         super().__init__()

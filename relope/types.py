@@ -19,7 +19,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
-class Picture:
+class LazyImage:
     """An image that is opened only when needed.
 
     Attributes:
@@ -42,10 +42,10 @@ class Sample:
         question: the question's own text, without choices.
         answers: every gold answer that counts as right.
         choices: the options of a multiple-choice question; the gold is then a letter.
-        pictures: in the order in which the prompt shows them.
+        images: in the order in which the prompt shows them.
         hint: text put before the question.
         instruction: how to answer, put behind the question.
-        caption: what stands in for the pictures with ``--text-only``.
+        caption: what stands in for the images with ``--text-only``.
         group: samples of one group share an image and are never split or resampled apart.
         meta: further columns (question kind, subject, …): JSON values only.
     """
@@ -56,7 +56,7 @@ class Sample:
     question: str
     answers: tuple[str, ...]
     choices: tuple[str, ...] = ()
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[LazyImage, ...] = ()
     hint: str = ""
     instruction: str = ""
     caption: str = ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relope.errors import InvalidInputError, NotFoundError, OutputError
-from relope.types import Picture
+from relope.types import LazyImage
 
 ATTEMPTS = 4
 TIMEOUT_S = 120.0
@@ -23,7 +23,7 @@ _KEPT = "what was captioned is kept; the same command goes on from there"
 
 
 class Refused(OutputError):
-    """The server does not take a request: perhaps this picture alone, perhaps any."""
+    """The server does not take a request: perhaps this image alone, perhaps any."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ def open_endpoint(url: str, model: str, key_env: str | None) -> Endpoint:
     return Endpoint(path, model, os.environ[key_env] if key_env else "")
 
 
-def ask(endpoint: Endpoint, picture: Picture, prompt: str, max_new_tokens: int) -> str:
-    """Return the caption of one picture; busy servers are asked again, a few times, after a pause.
+def ask(endpoint: Endpoint, image: LazyImage, prompt: str, max_new_tokens: int) -> str:
+    """Return the caption of one image; busy servers are asked again, a few times, after a pause.
 
     Raises:
-        Refused: the server does not take this picture.
+        Refused: the server does not take this image.
         OutputError: the server cannot be reached, refuses, or says something that is no answer.
     """
-    body = json.dumps(_question(endpoint.model, picture, prompt, max_new_tokens)).encode()
+    body = json.dumps(_question(endpoint.model, image, prompt, max_new_tokens)).encode()
     headers = {"Content-Type": "application/json"}
     if endpoint.key:
         headers["Authorization"] = f"Bearer {endpoint.key}"
@@ -105,9 +105,9 @@ def _pause(attempt: int, asked: str) -> None:
     time.sleep(min(wait, LONGEST_WAIT_S))
 
 
-def _question(model: str, picture: Picture, prompt: str, max_new_tokens: int) -> dict[str, Any]:
+def _question(model: str, image: LazyImage, prompt: str, max_new_tokens: int) -> dict[str, Any]:
     buffer = io.BytesIO()
-    picture.open().convert("RGB").save(buffer, "PNG")
+    image.open().convert("RGB").save(buffer, "PNG")
     encoded = base64.b64encode(buffer.getvalue()).decode()
     content = [
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{encoded}"}},

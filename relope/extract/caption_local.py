@@ -6,17 +6,17 @@ import torch
 
 from relope.errors import InvalidInputError
 from relope.extract.model.backbone import Backbone
-from relope.types import Picture, Sample
+from relope.types import LazyImage, Sample
 
 
 @torch.inference_mode()
-def describe(backbone: Backbone, images: Sequence[Picture], prompt: str, max_new_tokens: int) -> list[str]:
+def describe(backbone: Backbone, images: Sequence[LazyImage], prompt: str, max_new_tokens: int) -> list[str]:
     """Return one greedy caption an image, computed as one batch.
 
     Raises:
         InvalidInputError: the batch does not fit into the device's memory.
     """
-    asked = [Sample(image.digest, "caption", "", prompt, (), pictures=(image,)) for image in images]
+    asked = [Sample(image.digest, "caption", "", prompt, (), images=(image,)) for image in images]
     inputs = backbone.inputs(asked)
     try:
         said = backbone.model.generate(**backbone.to_device(inputs), max_new_tokens=max_new_tokens, do_sample=False)

@@ -10,10 +10,10 @@ from relope.errors import InvalidInputError, OutputError, UnsupportedError
 from relope.extract import caption_endpoint
 from relope.extract.data.captions import CaptionLog, known_captions
 from relope.extract.data.dataset import DataSet, load_samples
-from relope.extract.data.flaws import distinct_pictures, look_at
-from relope.types import Picture, Progress
+from relope.extract.data.flaws import distinct_images, look_at
+from relope.types import LazyImage, Progress
 
-Captioned = tuple[Picture, str, str]
+Captioned = tuple[LazyImage, str, str]
 """Image, its caption, and why it has none."""
 
 REFUSALS = 3
@@ -75,7 +75,7 @@ def write_captions(captioning: Captioning, path: Path, progress: Progress) -> Ca
     """
     samples = load_samples(captioning.dataset, captioning.splits, captioning.limit)
     known = known_captions(path, captioning.model, captioning.prompt).by_image
-    images = [image for image in distinct_pictures(samples) if image.digest not in known]
+    images = [image for image in distinct_images(samples) if image.digest not in known]
     if not images and not known:
         raise InvalidInputError(
             f"data set {captioning.dataset.name} has no images in these splits; there is nothing to describe"
@@ -87,7 +87,9 @@ def write_captions(captioning: Captioning, path: Path, progress: Progress) -> Ca
     return CaptionRun(len(known), len(images) - len(skipped), skipped)
 
 
-def _describe_all(captioning: Captioning, images: Sequence[Picture], path: Path, progress: Progress) -> dict[str, str]:
+def _describe_all(
+    captioning: Captioning, images: Sequence[LazyImage], path: Path, progress: Progress
+) -> dict[str, str]:
     """Append a caption for each image; return digest → reason of those that got none."""
     describe = _by_endpoint(captioning, captioning.endpoint) if captioning.endpoint else _by_model(captioning)
     without: dict[str, str] = {}
@@ -103,20 +105,20 @@ def _describe_all(captioning: Captioning, images: Sequence[Picture], path: Path,
     return without
 
 
-Describe = Callable[[Sequence[Picture]], Iterator[Captioned]]
+Describe = Callable[[Sequence[LazyImage]], Iterator[Captioned]]
 
 
 def _by_endpoint(captioning: Captioning, url: str) -> Describe:
     endpoint = caption_endpoint.open_endpoint(url, captioning.model, captioning.key_env)
 
-    def ask(image: Picture) -> Captioned:
+    def ask(image: LazyImage) -> Captioned:
         try:
             text = caption_endpoint.ask(endpoint, image, captioning.prompt, captioning.max_new_tokens)
         except caption_endpoint.Refused as error:
             return image, "", str(error)
         return image, text, ""
 
-    def describe(images: Sequence[Picture]) -> Iterator[Captioned]:
+    def describe(images: Sequence[LazyImage]) -> Iterator[Captioned]:
         with ThreadPoolExecutor(captioning.workers) as threads:
             try:
                 yield from threads.map(ask, images)
@@ -134,7 +136,7 @@ def _by_model(captioning: Captioning) -> Describe:
     if not backbone.traits.sees_images:
         raise UnsupportedError(f"model {backbone.name} is text-only: it cannot describe images")
 
-    def describe(images: Sequence[Picture]) -> Iterator[Captioned]:
+    def describe(images: Sequence[LazyImage]) -> Iterator[Captioned]:
         for start in range(0, len(images), captioning.workers):
             batch = images[start : start + captioning.workers]
             texts = caption_local.describe(backbone, batch, captioning.prompt, captioning.max_new_tokens)

@@ -34,7 +34,7 @@ def unreadable_prompts(backbone: Backbone, samples: Sequence[Sample], sizes: Siz
 
 def _reason(backbone: Backbone, sample: Sample, sizes: Sizes, per_image: int, text_only: bool) -> str:
     """Return why the model cannot take a sample's prompt, or ``""``."""
-    text, images = prompt_text(sample, text_only), () if text_only else sample.pictures
+    text, images = prompt_text(sample, text_only), () if text_only else sample.images
     if token := next((token for token in backbone.traits.media_tokens if token in text), ""):
         return f"its text holds {token}, by which the model marks an image, video or sound"
     bound = len(text.encode()) + max(1, len(images)) * per_image * MARGIN
@@ -47,7 +47,7 @@ def _most_image_tokens(backbone: Backbone, samples: Sequence[Sample], sizes: Siz
     """Return the tokens of the sample with the largest image, or the shortest text where there is none."""
 
     def size(sample: Sample) -> tuple[int, int]:
-        areas = [sizes[image.digest][0] * sizes[image.digest][1] for image in sample.pictures if image.digest in sizes]
+        areas = [sizes[image.digest][0] * sizes[image.digest][1] for image in sample.images if image.digest in sizes]
         return -max(areas, default=0) if not text_only else 0, len(prompt_text(sample, text_only))
 
     return _n_tokens(backbone, min(samples, key=size), text_only) or backbone.traits.context or 0

@@ -176,7 +176,7 @@ def _pictures(store: ActivationStore, split: str, name: str) -> tuple[list["Imag
     try:
         for sample in recorded_samples(store, [split]):
             if sample.id == name:
-                return [picture.open().convert("RGB") for picture in sample.pictures], ""
+                return [picture.open().convert("RGB") for picture in sample.images], ""
     except (RelopeError, OSError, ValueError) as error:
         return [], f"The picture itself is not shown: {str(error).splitlines()[0]}"
     return [], "The picture itself is not shown: the data set no longer has this sample."

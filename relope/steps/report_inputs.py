@@ -286,6 +286,6 @@ def _pictures(store: ActivationStore, splits: tuple[str, ...]) -> "Callable[[str
 
     def picture(sample_id: str) -> "Image | None":
         sample = samples().get(sample_id)
-        return sample.pictures[0].open() if sample is not None and sample.pictures else None
+        return sample.images[0].open() if sample is not None and sample.images else None
 
     return picture

@@ -1,5 +1,5 @@
-"""The embedded default: five picture families, their questions, and a trained tiny MLLM.
+"""The embedded default: five image families, their questions, and a trained tiny MLLM.
 
-Nothing here is downloaded. The pictures are drawn from a seed, the two checkpoints lie in
+Nothing here is downloaded. The images are drawn from a seed, the two checkpoints lie in
 ``checkpoints/`` and were trained by ``recipes/tiny_vl.py``.
 """

@@ -1,4 +1,4 @@
-"""The tiny benchmark: shifted pictures, several questions each, as samples of a data set."""
+"""The tiny benchmark: shifted images, several questions each, as samples of a data set."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from relope.errors import unknown
 from relope.tiny.captions import caption
 from relope.tiny.scenes.draw import FAMILIES, Scene, draw_scene, scene_rng
 from relope.tiny.scenes.vocabulary import QUESTIONS
-from relope.types import Picture, Sample
+from relope.types import LazyImage, Sample
 
 VERSION = "1"
-"""Bumped whenever a picture, a question or the shift changes: part of a store's identity."""
+"""Bumped whenever an image, a question or the shift changes: part of a store's identity."""
 
 SIZES = {"train": 900, "validation": 200, "test": 600}
 """Split → number of questions of each family."""
@@ -33,10 +33,10 @@ def samples(
 
     Args:
         dataset: the CLI name that the samples carry.
-        families: the picture families to ask about.
+        families: the image families to ask about.
         split: ``train``, ``validation`` or ``test``.
         limit: at most so many questions, or None for all.
-        shifted: False draws clean pictures (used to check the model, never by a data set).
+        shifted: False draws clean images (used to check the model, never by a data set).
 
     Raises:
         NotFoundError: there is no such split.
@@ -65,7 +65,7 @@ def _sample(dataset: str, scene: Scene, kind: str, split: str, index: int) -> Sa
     if rng.random() < CHOICE_SHARE:
         choices = _choices(kind, answer, rng.sample(QUESTIONS[kind][1], len(QUESTIONS[kind][1])))
         answer = _LETTERS[choices.index(answer)]
-    picture = _picture(scene.pixels)
+    image = _image(scene.pixels)
     return Sample(
         id=name,
         dataset=dataset,
@@ -73,9 +73,9 @@ def _sample(dataset: str, scene: Scene, kind: str, split: str, index: int) -> Sa
         question=QUESTIONS[kind][0],
         answers=(answer,),
         choices=choices,
-        pictures=(picture,),
+        images=(image,),
         caption=caption(scene.facts.caption, scene_rng(scene.family, f"{split}-caption", index)),
-        group=scene.facts.source or picture.digest,
+        group=scene.facts.source or image.digest,
         meta={"family": scene.family, "kind": kind},
     )
 
@@ -87,5 +87,5 @@ def _choices(kind: str, answer: str, shuffled: list[str]) -> tuple[str, ...]:
     return (*kept[:place], answer, *kept[place:])
 
 
-def _picture(pixels: npt.NDArray[np.uint8]) -> Picture:
-    return Picture(hashlib.sha256(pixels.tobytes()).hexdigest(), lambda: Image.fromarray(pixels))
+def _image(pixels: npt.NDArray[np.uint8]) -> LazyImage:
+    return LazyImage(hashlib.sha256(pixels.tobytes()).hexdigest(), lambda: Image.fromarray(pixels))

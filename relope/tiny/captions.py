@@ -1,4 +1,4 @@
-"""The text-only variant: a caption stands in for the picture, with a difficulty of its own.
+"""The text-only variant: a caption stands in for the image, with a difficulty of its own.
 
 Exact captions are answered almost always, so their labels would be degenerate. A caption's
 difficulty drops words, misspells them, puts them in another order and adds a clause about
@@ -19,7 +19,7 @@ def caption(exact: Sequence[str], rng: random.Random) -> str:
 
     Args:
         exact: the words of the exact description.
-        rng: the picture's own generator of caption difficulty.
+        rng: the image's own generator of caption difficulty.
     """
     words, difficulty = list(exact), rng.random() * STRENGTH
     if rng.random() < difficulty:

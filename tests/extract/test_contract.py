@@ -17,14 +17,14 @@ from relope.types import Sample
 
 LAYERS = (3, 4)
 NO_HIDDEN_STATES = {
-    "phi4-multimodal": "the class raises when asked for hidden states after a picture",
+    "phi4-multimodal": "the class raises when asked for hidden states after an image",
     "qwen3-vl": "its hidden states lack what it adds between blocks",
 }
 
 
 @pytest.fixture(scope="module", params=CLASSES)
 def case(request, tmp_path_factory, questions):
-    """A class's tiny checkpoint and eight samples: pictures and plain text mixed, where it sees pictures."""
+    """A class's tiny checkpoint and eight samples: images and plain text mixed, where it sees images."""
     folder = make(request.param, tmp_path_factory.mktemp("classes") / request.param)
     backbone = open_backbone(str(folder), "cpu", "float32")
     texts = [Sample(f"t{n}", "d", "test", "What is it? " + "word " * n, ("x",)) for n in (9, 0, 5, 2, 7, 3, 1, 12)]
@@ -81,11 +81,9 @@ def test_rows_of_a_padded_mixed_batch_equal_themselves_alone(case):
 
 
 @pytest.mark.parametrize("case", [name for name in CLASSES if name not in TEXT_ONLY], indirect=True)
-def test_pictures_change_what_is_captured_and_are_marked(case):
+def test_images_change_what_is_captured_and_are_marked(case):
     first, second = case.samples[:2]
-    one, two = (
-        captured(case.backbone, [s])[0] for s in (first, Sample(**{**vars(first), "pictures": second.pictures}))
-    )
+    one, two = (captured(case.backbone, [s])[0] for s in (first, Sample(**{**vars(first), "images": second.images})))
     assert np.abs(one.hidden[4][-1] - two.hidden[4][-1]).max() > 1e-4
     kinds = one.tokens[:, 1]
     assert 0 < kinds.sum() < len(kinds) and (np.diff(np.flatnonzero(kinds)) >= 1).all()
@@ -93,11 +91,11 @@ def test_pictures_change_what_is_captured_and_are_marked(case):
 
 
 @pytest.mark.parametrize("case", [name for name in CLASSES if name not in TEXT_ONLY], indirect=True)
-def test_pictures_stand_where_the_text_first_mentions_them(case):
+def test_images_stand_where_the_text_first_mentions_them(case):
     backbone, (first, second) = case.backbone, (case.samples[0], case.samples[1])
     said = ("Is ", " like ", ", or <image 1> larger?")
     sample = replace(first, question=f"{said[0]}<image 1>{said[1]}<image 2>{said[2]}", choices=(), hint="",
-                     instruction="", pictures=(*first.pictures, *second.pictures))  # fmt: skip
+                     instruction="", images=(*first.images, *second.images))  # fmt: skip
     (capture,) = captured(backbone, [sample])
     ids, kinds = capture.tokens[:, 0], capture.tokens[:, 1]
     places = np.flatnonzero(kinds)
@@ -105,7 +103,7 @@ def test_pictures_stand_where_the_text_first_mentions_them(case):
     assert "like" in between and "Is" not in between and "larger" not in between
     content = [{"type": "text", "text": said[0]}, {"type": "image"}, {"type": "text", "text": said[1]},
                {"type": "image"}, {"type": "text", "text": said[2]}]  # fmt: skip
-    shown = [picture.open() for picture in sample.pictures]
+    shown = [image.open() for image in sample.images]
     prompt = backbone.processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
     )

@@ -51,7 +51,7 @@ def answer(text):
 
 
 def color_of(body):
-    """Return the colour of the picture in a request."""
+    """Return the colour of the image in a request."""
     url = body["messages"][0]["content"][0]["image_url"]["url"]
     head, encoded = url.split(",", 1)
     assert head == "data:image/png;base64"
@@ -59,5 +59,5 @@ def color_of(body):
 
 
 def honest(number, body):
-    """Answer with the colour of the picture."""
+    """Answer with the colour of the image."""
     return 200, {}, answer(f" a square of {color_of(body)} ")

@@ -61,7 +61,7 @@ def make(name: str, folder: Path, *, blocks: int = 6, seed: int = 0, **text: Any
 
 
 def _randomise_zeros(model: torch.nn.Module) -> None:
-    """Give matrices that are initialised to zero (Gemma3's picture projection) values with an effect."""
+    """Give matrices that are initialised to zero (Gemma3's image projection) values with an effect."""
     for parameter in model.parameters():
         if parameter.ndim > 1 and not parameter.any():
             torch.nn.init.normal_(parameter, std=0.2)

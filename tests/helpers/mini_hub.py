@@ -10,14 +10,14 @@ TEXT, INTEGER = Value("string"), Value("int64")
 
 
 def png(color, size=(24, 16)):
-    """Return the bytes of a plain picture."""
+    """Return the bytes of a plain image."""
     buffer = io.BytesIO()
     Pillow.new("RGB", size, color).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def cell(color):
-    """Return a picture as Parquet files hold it."""
+    """Return an image as Parquet files hold it."""
     return {"bytes": png(color), "path": None}
 
 
@@ -30,7 +30,7 @@ def write(folder, name, rows, features):
 
 
 def aokvqa(folder):
-    """Two training questions on one picture, and one without labels in test."""
+    """Two training questions on one image, and one without labels in test."""
     features = {"image": Image(), "question_id": TEXT, "question": TEXT, "choices": List(TEXT),
                 "correct_choice_idx": Value("int8"), "direct_answers": TEXT, "difficult_direct_answer": Value("bool"),
                 "rationales": List(TEXT)}  # fmt: skip
@@ -45,7 +45,7 @@ def aokvqa(folder):
 
 
 def scienceqa(folder):
-    """The two configurations; the full one has a question without a picture."""
+    """The two configurations; the full one has a question without an image."""
     names = ("question", "hint", "task", "grade", "subject", "topic", "category", "skill", "lecture", "solution")
     features = {"image": Image(), "choices": List(TEXT), "answer": Value("int8"), **dict.fromkeys(names, TEXT)}
     row = {name: "" for name in names} | {"lecture": "LECTURE", "solution": "SOLUTION", "subject": "geography"}

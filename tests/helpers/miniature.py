@@ -31,20 +31,20 @@ def checkpoint(name, folder, **more):
 
 
 def cell(draw):
-    """Return a picture of four random colours, as Parquet files hold it."""
-    picture = Pillow.new("RGB", (2, 2))
-    picture.putdata([tuple(draw.choices(range(256), k=3)) for _ in range(4)])
+    """Return an image of four random colours, as Parquet files hold it."""
+    image = Pillow.new("RGB", (2, 2))
+    image.putdata([tuple(draw.choices(range(256), k=3)) for _ in range(4)])
     buffer = io.BytesIO()
-    picture.resize((32, 32), Pillow.Resampling.NEAREST).save(buffer, "PNG")
+    image.resize((32, 32), Pillow.Resampling.NEAREST).save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "path": None}
 
 
-def rows(split, n, picture="image"):
-    """Return questions with an option that is right, each on a picture of its own."""
-    draw = random.Random(f"{split} {n} {picture}")
+def rows(split, n, image="image"):
+    """Return questions with an option that is right, each on an image of its own."""
+    draw = random.Random(f"{split} {n} {image}")
     words = ["circle", "square", "bar", "clock", "digit", "house", "river", "number"]
     return [
-        {picture: cell(draw), "question": f"Which {draw.choice(words)} is {draw.choice(words)} {place}?", "id": place,
+        {image: cell(draw), "question": f"Which {draw.choice(words)} is {draw.choice(words)} {place}?", "id": place,
          "options": draw.sample(words, 4), "place": draw.randrange(4)}
         for place in range(n)
     ]  # fmt: skip

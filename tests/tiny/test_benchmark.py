@@ -12,7 +12,7 @@ from relope.tiny.scenes.draw import FAMILIES, draw_scene
 
 
 def true_answer(sample):
-    """Read the gold from the picture's facts, past the option letters."""
+    """Read the gold from the image's facts, past the option letters."""
     family, split, index, kind = sample.id.split("-", 3)
     return draw_scene(family, split, int(index)).facts.answers[kind]
 

@@ -1,4 +1,4 @@
-"""Pictures are a function of family, split and index; splits share neither pictures nor scans."""
+"""Images are a function of family, split and index; splits share neither images nor scans."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from relope.tiny.scenes.vocabulary import QUESTIONS, words
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_picture_is_drawn_the_same_again(family):
+def test_an_image_is_drawn_the_same_again(family):
     for index in range(5):
         one, two = (draw_scene(family, "test", index) for _ in range(2))
         assert np.array_equal(one.pixels, two.pixels)
@@ -54,7 +54,7 @@ def test_handwritten_scans_are_held_out():
     assert all(row for split in names for row in scans(split))
 
 
-def test_facts_are_true_of_a_clean_picture():
+def test_facts_are_true_of_a_clean_image():
     """The tallest bar's colour covers more rows than any other bar's."""
     for index in range(20):
         scene = draw_scene("bars", "test", index, shifted=False)

@@ -1,4 +1,4 @@
-"""Gemma 3 12B, instruction-tuned: 48 blocks, read at 24; 256 tokens a picture. Gated: accept its licence first."""
+"""Gemma 3 12B, instruction-tuned: 48 blocks, read at 24; 256 tokens an image. Gated: accept its licence first."""
 
 from relope.extract.model.card import Card
 

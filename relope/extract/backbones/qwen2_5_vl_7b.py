@@ -1,4 +1,4 @@
-"""Qwen2.5-VL-7B-Instruct: 28 blocks, read at 16; pictures of 256 to 1,280 merged tokens."""
+"""Qwen2.5-VL-7B-Instruct: 28 blocks, read at 16; images of 256 to 1,280 merged tokens."""
 
 from relope.extract.model.card import Card
 

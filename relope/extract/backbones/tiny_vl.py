@@ -1,4 +1,4 @@
-"""Embedded 1.6 M-parameter Qwen2.5-VL, trained on clean tiny pictures: the small model."""
+"""Embedded 1.6 M-parameter Qwen2.5-VL, trained on clean tiny images: the small model."""
 
 from relope.extract.model.card import Card
 

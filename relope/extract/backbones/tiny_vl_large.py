@@ -1,4 +1,4 @@
-"""The same trained on shifted pictures too: the large model of the demo's hybrid system."""
+"""The same trained on shifted images too: the large model of the demo's hybrid system."""
 
 from relope.extract.model.card import Card
 

@@ -1,6 +1,6 @@
-"""Captions that stand in for pictures: a JSON Lines file, one line a picture or a sample.
+"""Captions that stand in for images: a JSON Lines file, one line an image or a sample.
 
-A line holds ``caption`` and either ``image`` (the picture's digest; what ``relope caption`` writes)
+A line holds ``caption`` and either ``image`` (the image's digest; what ``relope caption`` writes)
 or ``id`` (the sample's; easier to write by hand). The file is also the cache of an unfinished run:
 lines are appended as they are made, and a line that was cut off is dropped.
 """
@@ -21,7 +21,7 @@ PROMPT = "Describe this image in detail, including any text, numbers and labels 
 
 @dataclass
 class Captions:
-    """What a captions file holds: captions by picture digest and by sample id, and who made them."""
+    """What a captions file holds: captions by image digest and by sample id, and who made them."""
 
     by_image: dict[str, str] = field(default_factory=dict)
     by_id: dict[str, str] = field(default_factory=dict)
@@ -33,10 +33,10 @@ class Captions:
         return digest([sorted(self.by_image.items()), sorted(self.by_id.items())])
 
     def of(self, sample: Sample) -> str:
-        """Return the caption of a sample: its own line, those of its pictures, or what it carries."""
+        """Return the caption of a sample: its own line, those of its images, or what it carries."""
         if sample.id in self.by_id:
             return self.by_id[sample.id]
-        found = [self.by_image.get(picture.digest, "") for picture in sample.pictures]
+        found = [self.by_image.get(image.digest, "") for image in sample.images]
         if not found or not all(found):
             return sample.caption
         return found[0] if len(found) == 1 else "\n".join(f"Image {n}: {text}" for n, text in enumerate(found, 1))

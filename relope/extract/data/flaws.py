@@ -9,12 +9,12 @@ from typing import Any
 
 from relope.errors import InvalidInputError
 from relope.provenance import digest, write_json
-from relope.types import LETTERS, Picture, Progress, Sample, no_progress
+from relope.types import LETTERS, LazyImage, Progress, Sample, no_progress
 
 SKIPPED = "skipped.json"
 WORKERS = 8
 Sizes = dict[str, tuple[int, int]]
-"""Picture digest → width and height."""
+"""Image digest → width and height."""
 
 _SHOWN = 3
 _BATCH = 64
@@ -30,33 +30,33 @@ class Flaw:
 
 
 def input_digest(sample: Sample) -> str:
-    """Return the sha256 (hex) of everything that is asked and counts as right, pictures included.
+    """Return the sha256 (hex) of everything that is asked and counts as right, images included.
 
-    The caption counts too; extraction takes it off where pictures are shown.
+    The caption counts too; extraction takes it off where images are shown.
     """
-    pictures = [picture.digest for picture in sample.pictures]
+    images = [image.digest for image in sample.images]
     asked = [sample.question, list(sample.choices), sample.hint, sample.instruction, sample.caption]
-    return digest([*asked, list(sample.answers), pictures])
+    return digest([*asked, list(sample.answers), images])
 
 
 def find_flaws(
     samples: Sequence[Sample], text_only: bool, progress: Progress = no_progress
 ) -> tuple[list[Flaw], Sizes]:
-    """Return the samples that cannot be used, and the sizes of all pictures.
+    """Return the samples that cannot be used, and the sizes of all images.
 
-    Every distinct picture is decoded once, on several threads.
+    Every distinct image is decoded once, on several threads.
 
     Args:
         samples: what is about to be extracted.
-        text_only: captions take the place of pictures, which are then not looked at.
+        text_only: captions take the place of images, which are then not looked at.
         progress: told how many samples are checked.
     """
-    looked_at = {} if text_only else look_at(distinct_pictures(samples), progress)
+    looked_at = {} if text_only else look_at(distinct_images(samples), progress)
     broken = {name: fault for name, fault in looked_at.items() if isinstance(fault, str)}
     found = []
     for sample in samples:
-        reasons = (f"picture {place}: {broken[picture.digest]}" for place, picture in enumerate(sample.pictures, 1)
-                   if picture.digest in broken)  # fmt: skip
+        reasons = (f"image {place}: {broken[image.digest]}" for place, image in enumerate(sample.images, 1)
+                   if image.digest in broken)  # fmt: skip
         if reason := _flaw_of(sample, text_only) or next(reasons, ""):
             found.append(Flaw(sample.id, sample.split, reason))
     return found, {name: size for name, size in looked_at.items() if not isinstance(size, str)}
@@ -71,31 +71,31 @@ def _flaw_of(sample: Sample, text_only: bool) -> str:
         return "it has no answer"
     if sample.choices and not set(sample.answers) <= set(LETTERS[: len(sample.choices)]):
         return f"the answer {', '.join(sample.answers)} is none of the {len(sample.choices)} choices"
-    if text_only and sample.pictures and not sample.caption:
-        return "it has no caption to stand in for its picture; `relope caption` makes captions for --captions"
+    if text_only and sample.images and not sample.caption:
+        return "it has no caption to stand in for its image"
     return ""
 
 
-def distinct_pictures(samples: Sequence[Sample]) -> list[Picture]:
-    """Return every picture once, in the order of the samples."""
-    return list({picture.digest: picture for sample in samples for picture in sample.pictures}.values())
+def distinct_images(samples: Sequence[Sample]) -> list[LazyImage]:
+    """Return every image once, in the order of the samples."""
+    return list({image.digest: image for sample in samples for image in sample.images}.values())
 
 
-def look_at(pictures: Sequence[Picture], progress: Progress = no_progress) -> dict[str, str | tuple[int, int]]:
-    """Return digest → size of every picture, or what is wrong with it; each is decoded once."""
+def look_at(images: Sequence[LazyImage], progress: Progress = no_progress) -> dict[str, str | tuple[int, int]]:
+    """Return digest → size of every image, or what is wrong with it; each is decoded once."""
     found: dict[str, str | tuple[int, int]] = {}
     with ThreadPoolExecutor(WORKERS) as threads:
-        for start in range(0, len(pictures), _BATCH):
-            batch = pictures[start : start + _BATCH]
+        for start in range(0, len(images), _BATCH):
+            batch = images[start : start + _BATCH]
             seen = threads.map(_size_or_fault, batch)
-            found |= {picture.digest: size for picture, size in zip(batch, seen, strict=True)}
-            progress(min(start + _BATCH, len(pictures)), len(pictures))
+            found |= {image.digest: size for image, size in zip(batch, seen, strict=True)}
+            progress(min(start + _BATCH, len(images)), len(images))
     return found
 
 
-def _size_or_fault(picture: Picture) -> tuple[int, int] | str:
+def _size_or_fault(image: LazyImage) -> tuple[int, int] | str:
     try:
-        return picture.open().size
+        return image.open().size
     except FileNotFoundError as error:
         return f"there is no file {error.filename}"
     except OSError as error:
@@ -151,7 +151,7 @@ def check_unchanged(known: Mapping[str, str], samples: Sequence[Sample]) -> None
         samples: what the data set holds now.
 
     Raises:
-        InvalidInputError: a sample's question, choices, answer or picture is another one now.
+        InvalidInputError: a sample's question, choices, answer or image is another one now.
     """
     changed = list(_changed(known, samples))
     if changed:

@@ -1,4 +1,4 @@
-"""Samples that share a picture belong together; folds and shares are cut between such groups."""
+"""Samples that share an image belong together; folds and shares are cut between such groups."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ TRAIN_SHARE = 0.8
 
 
 def connected(samples: Sequence[Sample]) -> list[Sample]:
-    """Return samples with their groups set: connected components over shared pictures.
+    """Return samples with their groups set: connected components over shared images.
 
-    A group is named by its smallest digest; a sample without pictures is a group of its own id.
+    A group is named by its smallest digest; a sample without images is a group of its own id.
     """
     parent: dict[str, str] = {}
 
@@ -28,12 +28,10 @@ def connected(samples: Sequence[Sample]) -> list[Sample]:
         return digest
 
     for sample in samples:
-        roots = sorted(root(picture.digest) for picture in sample.pictures)
+        roots = sorted(root(image.digest) for image in sample.images)
         for other in roots[1:]:
             parent[other] = roots[0]
-    return [
-        replace(sample, group=root(sample.pictures[0].digest) if sample.pictures else sample.id) for sample in samples
-    ]
+    return [replace(sample, group=root(sample.images[0].digest) if sample.images else sample.id) for sample in samples]
 
 
 def in_folds(samples: Sequence[Sample]) -> list[Sample]:

@@ -1,7 +1,7 @@
 """A user's own questions: a file or a folder whose rows have ``question``, ``answer`` and more.
 
 What a row of the wrong shape says names the row and the column. A row that is only unusable (an
-empty question, an answer that is no option, a picture that is not there) becomes a sample with a
+empty question, an answer that is no option, an image that is not there) becomes a sample with a
 flaw, which extraction skips and counts.
 """
 
@@ -18,9 +18,9 @@ from relope.extract.data.dataset import DataSet
 from relope.extract.data.flaws import input_digest
 from relope.extract.data.gold import gold_or_flaw
 from relope.extract.data.groups import connected, in_shares
-from relope.extract.data.pictures import picture
+from relope.extract.data.images import lazy_image
 from relope.extract.data.rows import SUFFIXES, Row, read_rows
-from relope.types import LETTERS, Picture, Sample
+from relope.types import LETTERS, LazyImage, Sample
 
 COLUMNS = ("question", "answer", "choices", "image", "images", "id", "split", "hint", "caption", "kind")
 SPLITS = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
@@ -78,7 +78,7 @@ def _sample(row: Row, name: str) -> Sample:
     row = replace(row, cells={column: _unpanda(cell) for column, cell in row.cells.items()})
     question, choices = _question(row), _choices(row)
     answers, flaw = gold_or_flaw(_answer(row), choices) if _answer(row) is not None else ((), {})
-    pictures, hint, caption = _pictures(row), _text(row, "hint"), _text(row, "caption")
+    images, hint, caption = _images(row), _text(row, "hint"), _text(row, "caption")
     split = _text(row, "split") or row.split
     given = row.cells.get("id")
     if given is not None and (isinstance(given, bool) or not isinstance(given, (str, int)) or given == ""):
@@ -90,7 +90,7 @@ def _sample(row: Row, name: str) -> Sample:
         question=question,
         answers=answers,
         choices=choices,
-        pictures=pictures,
+        images=images,
         hint=hint,
         meta={**flaw, "kind": _text(row, "kind")},
     )
@@ -158,19 +158,19 @@ def _text(row: Row, column: str) -> str:
     return value or ""
 
 
-def _pictures(row: Row) -> tuple[Picture, ...]:
+def _images(row: Row) -> tuple[LazyImage, ...]:
     image, images = row.cells.get("image"), row.cells.get("images")
     if image not in (None, "") and images:
         raise InvalidInputError(f"{row.where} has both 'image' and 'images'; give one of them")
     if images:
         if not isinstance(images, (list, tuple)):
             raise _wrong(row, "images", "a list")
-        return tuple(picture(_reader(row, "images", place)) for place in range(len(images)))
-    return () if image in (None, "") else (picture(_reader(row, "image", None)),)
+        return tuple(lazy_image(_reader(row, "images", place)) for place in range(len(images)))
+    return () if image in (None, "") else (lazy_image(_reader(row, "image", None)),)
 
 
 def _reader(row: Row, column: str, place: int | None) -> Callable[[], bytes]:
-    """Return what reads the encoded bytes of a picture; its shape is checked at once."""
+    """Return what reads the encoded bytes of an image; its shape is checked at once."""
     held = row.cells[column]
     _check_shape(row, column, held if place is None else held[place])
     bare = replace(row, cells={})  # a table's bytes are read again, not kept

@@ -1,7 +1,7 @@
-"""Pictures made worse, to test how routers hold up: noise, JPEG artefacts, blur.
+"""Images made worse, to test how routers hold up: noise, JPEG artefacts, blur.
 
-The result is a function of the kind, the strength, the sample's id and the picture's place alone.
-A perturbed picture keeps the digest of the clean one, and so its group.
+The result is a function of the kind, the strength, the sample's id and the image's place alone.
+A perturbed image keeps the digest of the clean one, and so its group.
 
 Source: ReLope §5.5 (kinds). Choice: the strengths, where the paper is silent.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from relope.errors import InvalidInputError, unknown
-from relope.types import Picture, Sample
+from relope.types import LazyImage, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +26,7 @@ _RANGES = {"noise": (0.0, 1.0), "jpeg": (1.0, 95.0), "blur": (0.0, 100.0)}
 
 @dataclass(frozen=True)
 class Perturbation:
-    """What is done to every picture."""
+    """What is done to every image."""
 
     kind: str
     strength: float
@@ -62,16 +62,16 @@ def parse(text: str) -> Perturbation:
 
 
 def perturbed(sample: Sample, perturbation: Perturbation) -> Sample:
-    """Return a sample whose pictures are perturbed when they are opened."""
-    pictures = tuple(
-        Picture(picture.digest, _opener(picture, perturbation, f"{sample.id}/{place}"))
-        for place, picture in enumerate(sample.pictures)
+    """Return a sample whose images are perturbed when they are opened."""
+    images = tuple(
+        LazyImage(image.digest, _opener(image, perturbation, f"{sample.id}/{place}"))
+        for place, image in enumerate(sample.images)
     )
-    return replace(sample, pictures=pictures)
+    return replace(sample, images=images)
 
 
-def _opener(picture: Picture, perturbation: Perturbation, where: str) -> "Callable[[], Image]":
-    return lambda: apply(picture.open().convert("RGB"), perturbation, where)
+def _opener(image: LazyImage, perturbation: Perturbation, where: str) -> "Callable[[], Image]":
+    return lambda: apply(image.open().convert("RGB"), perturbation, where)
 
 
 def apply(image: "Image", perturbation: Perturbation, where: str) -> "Image":

@@ -24,8 +24,8 @@ class Row:
         where: file and place, as errors name it.
         cells: column → value.
         split: what the file's name says, or ``""``.
-        folder: what relative paths of pictures are relative to.
-        again: column → its value, read anew: so that pictures need not stay in memory.
+        folder: what relative paths of images are relative to.
+        again: column → its value, read anew: so that images need not stay in memory.
     """
 
     where: str
@@ -36,7 +36,7 @@ class Row:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a file, or of every file of a folder; a table's pictures are not kept.
+    """Yield the rows of a file, or of every file of a folder; a table's images are not kept.
 
     Raises:
         NotFoundError: there is nothing at the path, or no such file in the folder.

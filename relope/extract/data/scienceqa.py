@@ -20,7 +20,7 @@ def dataset(name: str, config: str, text_only_rows: bool = False) -> DataSet:
     Args:
         name: its CLI name.
         config: ``ScienceQA-IMG`` or ``ScienceQA-FULL``.
-        text_only_rows: keep only the questions without a picture.
+        text_only_rows: keep only the questions without an image.
     """
 
     def load(split: str, limit: int | None) -> list[Sample]:
@@ -44,7 +44,7 @@ def _sample(table: Any, row: int, split: str, name: str) -> Sample:
     cells = table[row]
     choices = tuple(cells["choices"] or ())
     answers, flaw = choice_or_flaw(cells["answer"], choices)
-    shown = tables.cell_picture(table, row, "image")
+    shown = tables.cell_image(table, row, "image")
     return Sample(
         id=f"{split}-{row}",
         dataset=name,
@@ -52,7 +52,7 @@ def _sample(table: Any, row: int, split: str, name: str) -> Sample:
         question=cells["question"] or "",
         answers=answers,
         choices=choices,
-        pictures=(shown,) if shown else (),
+        images=(shown,) if shown else (),
         hint=cells["hint"] or "",
         meta={**flaw, "kind": cells["subject"] or ""},
     )

@@ -1,4 +1,4 @@
-"""Tables of rows with pictures, from the hub or from files, memory-mapped and never decoded here."""
+"""Tables of rows with images, from the hub or from files, memory-mapped and never decoded here."""
 
 import functools
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError, NotFoundError, reason_of
-from relope.extract.data.pictures import picture
-from relope.types import Picture
+from relope.extract.data.images import lazy_image
+from relope.types import LazyImage
 
 KINDS = {
     "text": ("string", "large_string"),
@@ -80,7 +80,7 @@ def hub_table(repository: str, folder: str, split: str, columns: Mapping[str, st
 
 @functools.cache
 def parquet_table(files: tuple[str, ...]) -> Table:
-    """Return Parquet files as one memory-mapped table whose pictures stay encoded.
+    """Return Parquet files as one memory-mapped table whose images stay encoded.
 
     Raises:
         InvalidInputError: a file is no Parquet.
@@ -97,7 +97,7 @@ def parquet_table(files: tuple[str, ...]) -> Table:
 
 
 def undecoded(table: Table) -> Table:
-    """Return a table whose image columns give ``{"bytes", "path"}`` instead of decoded pictures."""
+    """Return a table whose image columns give ``{"bytes", "path"}`` instead of decoded images."""
     import datasets
 
     for name, feature in table.features.items():
@@ -143,9 +143,9 @@ def _fits(feature: Any, kind: str) -> bool:
     return dtype in KINDS[kind]
 
 
-def cell_picture(table: Table, row: int, column: str) -> Picture | None:
-    """Return the picture of a cell, whose bytes are read again when it is opened; None if there is none."""
-    return None if table[row][column] is None else picture(_reader(table, row, column))
+def cell_image(table: Table, row: int, column: str) -> LazyImage | None:
+    """Return the image of a cell, whose bytes are read again when it is opened; None if there is none."""
+    return None if table[row][column] is None else lazy_image(_reader(table, row, column))
 
 
 def _reader(table: Table, row: int, column: str) -> Callable[[], bytes]:

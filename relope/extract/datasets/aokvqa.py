@@ -26,7 +26,7 @@ def _sample(table: Any, row: int, split: str) -> Sample:
     cells = table[row]
     choices = tuple(cells["choices"] or ())
     answers, flaw = choice_or_flaw(cells["correct_choice_idx"], choices)
-    shown = tables.cell_picture(table, row, "image")
+    shown = tables.cell_image(table, row, "image")
     return Sample(
         id=cells["question_id"],
         dataset="aokvqa",
@@ -34,7 +34,7 @@ def _sample(table: Any, row: int, split: str) -> Sample:
         question=cells["question"] or "",
         answers=answers,
         choices=choices,
-        pictures=(shown,) if shown else (),
+        images=(shown,) if shown else (),
         meta=flaw,
     )
 

@@ -22,14 +22,14 @@ def load(split: str, limit: int | None) -> list[Sample]:
 def _sample(table: Any, row: int, split: str) -> Sample:
     cells = table[row]
     author = cells.get("human_or_machine")
-    shown = tables.cell_picture(table, row, "image")
+    shown = tables.cell_image(table, row, "image")
     return Sample(
         id=f"{split}-{row}",
         dataset="chartqa",
         split=split,
         question=cells["query"] or "",
         answers=tuple(label for label in cells["label"] or () if label),
-        pictures=(shown,) if shown else (),
+        images=(shown,) if shown else (),
         instruction=ONE_PHRASE,
         meta={"kind": _AUTHORS[author] if author in (0, 1) else str(author or "")},
     )

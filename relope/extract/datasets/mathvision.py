@@ -1,8 +1,8 @@
-"""MATH-Vision: competition mathematics with pictures (test 3,040, in 5 folds).
+"""MATH-Vision: competition mathematics with images (test 3,040, in 5 folds).
 
 There is no training split, and testmini is part of test, so that test is cut into folds: ``train``
 stands for folds 1–4, ``test`` for fold 0. Nothing is ever learned from what is tested on. testmini is
-there for whoever asks for it; its questions are in the folds too, with the same pictures but other
+there for whoever asks for it; its questions are in the folds too, with the same images but other
 ids, so that a fit on the folds of a store that holds testmini leaves them out.
 """
 
@@ -54,7 +54,7 @@ def _sample(table: Any, row: int) -> Sample:
     cells = table[row]
     choices = tuple(cells["options"] or ())
     answers, flaw = letter_or_flaw((cells["answer"] or "").strip(), choices)
-    shown = tables.cell_picture(table, row, "decoded_image")
+    shown = tables.cell_image(table, row, "decoded_image")
     return Sample(
         id=str(cells["id"]),
         dataset="mathvision",
@@ -62,7 +62,7 @@ def _sample(table: Any, row: int) -> Sample:
         question=_TAG.sub("", cells["question"] or "").strip(),
         answers=answers,
         choices=choices,
-        pictures=(shown,) if shown else (),
+        images=(shown,) if shown else (),
         instruction=BOXED,
         meta={**flaw, "kind": str(cells.get("subject") or "")},
     )

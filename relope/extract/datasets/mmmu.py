@@ -1,4 +1,4 @@
-"""MMMU: college-level questions with up to seven pictures (dev 150 + validation 900, in 5 folds).
+"""MMMU: college-level questions with up to seven images (dev 150 + validation 900, in 5 folds).
 
 The answers of the test split are withheld and there is no training split, so that the labelled
 questions are cut into folds: ``train`` stands for folds 1–4, ``test`` for fold 0.
@@ -15,7 +15,7 @@ from relope.extract.data import tables
 from relope.extract.data.dataset import DataSet
 from relope.extract.data.gold import letter_or_flaw
 from relope.extract.data.groups import FOLD_ALIASES, FOLDS, in_folds
-from relope.types import Picture, Sample
+from relope.types import LazyImage, Sample
 
 REPOSITORY = "lmms-lab/MMMU"
 OFFICIAL = ("dev", "validation")
@@ -47,7 +47,7 @@ def _sample(table: Any, row: int) -> Sample:
         answers, flaw = letter_or_flaw(cells["answer"] or "", choices)
     except InvalidInputError as error:
         choices, answers, flaw = (), (), {"flaw": str(error)}
-    (question, *shown), pictures, missing = by_tag([cells["question"] or "", *choices], table, row)
+    (question, *shown), images, missing = by_tag([cells["question"] or "", *choices], table, row)
     if missing:
         flaw = {"flaw": f"it mentions {missing}, which it does not have"}
     subject = _SUBJECT.match(cells["id"])
@@ -58,7 +58,7 @@ def _sample(table: Any, row: int) -> Sample:
         question=question,
         answers=answers,
         choices=tuple(shown),
-        pictures=pictures,
+        images=images,
         meta={**flaw, "kind": subject[1] if subject else ""},
     )
 
@@ -78,21 +78,21 @@ def parse_options(text: str | None) -> tuple[str, ...]:
     return tuple(str(option) for option in read)
 
 
-def by_tag(texts: list[str], table: Any, row: int) -> tuple[list[str], tuple[Picture, ...], str]:
-    """Return texts, the pictures that their tags name in the order of first mention, and a tag without a picture.
+def by_tag(texts: list[str], table: Any, row: int) -> tuple[list[str], tuple[LazyImage, ...], str]:
+    """Return texts, the images that their tags name in the order of first mention, and a tag without an image.
 
     ``<image 3>`` names the column ``image_3``. Tags are numbered anew so that ``<image 1>`` is the
-    first picture that the model sees; a picture named twice is shown once. Where no text has a
-    tag, every picture of the row is shown, in the order of the columns.
+    first image that the model sees; an image named twice is shown once. Where no text has a
+    tag, every image of the row is shown, in the order of the columns.
     """
     named = dict.fromkeys(number for text in texts for number in _TAG.findall(text))
-    held = {number: tables.cell_picture(table, row, f"image_{number}") for number in named or range(1, len(IMAGES) + 1)
+    held = {number: tables.cell_image(table, row, f"image_{number}") for number in named or range(1, len(IMAGES) + 1)
             if f"image_{number}" in IMAGES}  # fmt: skip
-    pictures = {number: found for number, found in held.items() if found}
-    places = {number: place for place, number in enumerate(pictures, 1)}
-    missing = next((f"<image {number}>" for number in named if number not in pictures), "")
+    images = {number: found for number, found in held.items() if found}
+    places = {number: place for place, number in enumerate(images, 1)}
+    missing = next((f"<image {number}>" for number in named if number not in images), "")
     shown = [_TAG.sub(lambda tag: f"<image {places.get(tag[1], tag[1])}>", text).strip() for text in texts]
-    return shown, tuple(pictures.values()), missing
+    return shown, tuple(images.values()), missing
 
 
 DATASET = DataSet(

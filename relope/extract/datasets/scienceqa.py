@@ -1,4 +1,4 @@
-"""ScienceQA, its questions with a picture (6,218 / 2,097 / 2,017)."""
+"""ScienceQA, its questions with an image (6,218 / 2,097 / 2,017)."""
 
 from relope.extract.data import scienceqa
 

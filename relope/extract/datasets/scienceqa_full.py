@@ -1,4 +1,4 @@
-"""ScienceQA, all questions with and without a picture (12,726 / 4,241 / 4,241)."""
+"""ScienceQA, all questions with and without an image (12,726 / 4,241 / 4,241)."""
 
 from relope.extract.data import scienceqa
 

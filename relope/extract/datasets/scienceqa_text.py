@@ -1,4 +1,4 @@
-"""ScienceQA, its questions without a picture: the text-only side of the paper's Table 1."""
+"""ScienceQA, its questions without an image: the text-only side of the paper's Table 1."""
 
 from relope.extract.data import scienceqa
 

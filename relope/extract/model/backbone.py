@@ -114,7 +114,7 @@ class Backbone:
         """
         texts, decoding = [], []
         for sample in samples:
-            n_images = 0 if text_only else len(sample.pictures)
+            n_images = 0 if text_only else len(sample.images)
             if n_images and not self.traits.sees_images:
                 raise UnsupportedError(
                     f"model {self.name} is text-only but the samples have images",
@@ -190,7 +190,7 @@ def prompt_text(sample: Sample, text_only: bool) -> str:
         InvalidInputError: there is no caption to stand in for the sample's images.
     """
     asked = prompts.build(sample.question, sample.choices, sample.hint, sample.instruction)
-    if not (text_only and (sample.pictures or sample.caption)):
+    if not (text_only and (sample.images or sample.caption)):
         return asked
     if not sample.caption:
         raise InvalidInputError(
@@ -202,7 +202,7 @@ def prompt_text(sample: Sample, text_only: bool) -> str:
 
 def _open(sample: Sample, index: int) -> "Image":
     try:
-        return sample.pictures[index].open().convert("RGB")
+        return sample.images[index].open().convert("RGB")
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"image {index + 1} of sample {sample.id!r} cannot be opened: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Drawing primitives shared by the picture families."""
+"""Drawing primitives shared by the image families."""
 
 import colorsys
 import math
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from relope.tiny.scenes.vocabulary import COLORS
 
 SIDE = 64
-"""Width and height of every picture in pixels."""
+"""Width and height of every image in pixels."""
 
 Rgb = tuple[int, int, int]
 _HUES = dict(zip(COLORS, (0, 28, 55, 120, 180, 225, 275, 325), strict=True))
@@ -18,7 +18,7 @@ _HUES = dict(zip(COLORS, (0, 28, 55, 120, 180, 225, 275, 325), strict=True))
 
 @dataclass
 class Canvas:
-    """A picture under way: its background grey level (0–255) and the image drawn so far."""
+    """An image under way: its background grey level (0–255) and the image drawn so far."""
 
     background: int
     image: Image.Image

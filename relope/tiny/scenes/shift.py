@@ -1,4 +1,4 @@
-"""The shift: what makes benchmark pictures harder than the pictures tiny-vl was trained on.
+"""The shift: what makes benchmark images harder than the images tiny-vl was trained on.
 
 A model trained by likelihood is calibrated on its own distribution, so its confidence would be
 an unbeatable router there. Under shift it is overconfident while its hidden states still show
@@ -49,10 +49,10 @@ def add_distractors(canvas: Canvas, strength: float, rng: random.Random) -> None
 
 
 def finish(canvas: Canvas, shift: Shift, rng: random.Random) -> npt.NDArray[np.uint8]:
-    """Apply what happens to the whole picture: occlusion, blur, contrast and noise.
+    """Apply what happens to the whole image: occlusion, blur, contrast and noise.
 
     Returns:
-        The picture as ``[SIDE, SIDE, 3] uint8``.
+        The image as ``[SIDE, SIDE, 3] uint8``.
     """
     _occlude(canvas, shift.get("occlusion", 0.0), rng)
     blur, contrast = shift.get("blur", 0.0), shift.get("contrast", 0.0)

@@ -1,4 +1,4 @@
-"""Captions: from a server on the loopback or a local model, cached by picture, used by --text-only."""
+"""Captions: from a server on the loopback or a local model, cached by image, used by --text-only."""
 
 import json
 
@@ -21,7 +21,7 @@ KEY = "sk-secret-of-the-test"
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """Six questions about three pictures, two of them shown together once."""
+    """Six questions about three images, two of them shown together once."""
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     for n in range(3):
         (tmp_path / f"{n}.png").write_bytes(png((n, 0, 0), (64, 64)))
@@ -45,7 +45,7 @@ def asked(data, url, **more):
     return CaptionSpec(**fields | more)
 
 
-def test_each_picture_is_asked_about_once_and_never_again(data, monkeypatch):
+def test_each_image_is_asked_about_once_and_never_again(data, monkeypatch):
     monkeypatch.setenv("MY_KEY", KEY)
     with server(honest) as (url, seen):
         outcome = steps.run(asked(data, url, api_key_env="MY_KEY"))
@@ -114,7 +114,7 @@ def test_an_answer_in_pieces(data):
     assert set(read_captions(outcome.path).by_image.values()) == {"a red square"}
 
 
-def test_a_picture_that_the_server_refuses_is_skipped_and_named(data):
+def test_an_image_that_the_server_refuses_is_skipped_and_named(data):
     def picky(number, body):
         return (400, {}, {"error": "content policy"}) if color_of(body)[0] == 0 else honest(number, body)
 
@@ -125,7 +125,7 @@ def test_a_picture_that_the_server_refuses_is_skipped_and_named(data):
     assert "answered 400" in reason and "content policy" in reason and "1 skipped" in outcome.text
 
 
-def test_a_server_that_refuses_every_picture_is_an_error(data):
+def test_a_server_that_refuses_every_image_is_an_error(data):
     def closed(number, body):
         return 400, {}, {"error": "no such parameter"}
 
@@ -159,8 +159,8 @@ def test_mistakes(data):
         steps.run(asked(data, url, out=data.parent / "other.jsonl"))
 
 
-def test_a_broken_picture_is_skipped_and_named(data):
-    (data.parent / "1.png").write_bytes(b"no picture")
+def test_a_broken_image_is_skipped_and_named(data):
+    (data.parent / "1.png").write_bytes(b"no image")
     with server(honest) as (url, seen):
         outcome = steps.run(asked(data, url))
     assert len(seen) == 2 and len(outcome.facts["skipped"]) == 1 and "cannot be decoded" in outcome.text
@@ -175,7 +175,7 @@ def test_a_local_model_describes_too(data):
     assert all(text and "<" not in text for text in read_captions(outcome.path).by_image.values())
 
 
-def test_a_batch_of_pictures_that_does_not_fit(data, monkeypatch, backbone):
+def test_a_batch_of_images_that_does_not_fit(data, monkeypatch, backbone):
     def full(*args, **rest):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 

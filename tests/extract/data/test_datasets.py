@@ -45,8 +45,8 @@ def test_contract(hub, name):
     assert {sample.split for sample in samples} <= set(dataset.splits)
     assert all(sample.dataset == name and sample.answers for sample in samples)
     for sample in samples:
-        for picture in sample.pictures:
-            assert picture.open().mode == "RGB" and picture.open().size == (24, 16)
+        for image in sample.images:
+            assert image.open().mode == "RGB" and image.open().size == (24, 16)
     for split in dataset.splits:
         assert [s.id for s in dataset.load(split, 1)] == [s.id for s in samples if s.split == split][:1]
 
@@ -56,7 +56,7 @@ def test_aokvqa(hub):
     assert dataset.splits == ("train", "test") and check_splits(dataset, ("validation",)) == ("test",)
     by_id = {sample.id: sample for sample in samples}
     assert by_id["t1"].answers == ("B",) and by_id["v0"].split == "test"
-    assert by_id["t0"].pictures[0].digest == by_id["t1"].pictures[0].digest == hashlib.sha256(png("red")).hexdigest()
+    assert by_id["t0"].images[0].digest == by_id["t1"].images[0].digest == hashlib.sha256(png("red")).hexdigest()
     assert prompt_text(by_id["t1"], False) == (
         "Question: What is it?\nOptions:\nA. cat\nB. dog\nC. cow\nD. fox\n"
         "Please select the correct answer from the options above. \n"
@@ -73,7 +73,7 @@ def test_a_limit_decodes_nothing_and_reads_no_more_rows(hub, monkeypatch):
     monkeypatch.setattr(Image, "open", lambda *args, **rest: opened.append(1) or real(*args, **rest))
     (sample,) = open_dataset("aokvqa").load("train", 1)
     assert not opened
-    sample.pictures[0].open()
+    sample.images[0].open()
     assert len(opened) == 1
 
 
@@ -82,14 +82,14 @@ def test_scienceqa_shows_the_hint_and_neither_lecture_nor_solution(hub):
     text = prompt_text(samples[0], False)
     assert text.startswith("Hint: Look.\nQuestion: Which?\nOptions:\nA. x\nB. y\nC. z\n")
     assert "LECTURE" not in text and "SOLUTION" not in text
-    assert samples[0].answers == ("B",) and [len(s.pictures) for s in samples] == [1, 1, 1]
+    assert samples[0].answers == ("B",) and [len(s.images) for s in samples] == [1, 1, 1]
 
 
 def test_scienceqa_subsets(hub):
     _, text = every("scienceqa-text")
     _, full = every("scienceqa-full")
     assert [s.id for s in text if s.split == "test"] == ["test-1", "test-2"]
-    assert not any(sample.pictures for sample in text)
+    assert not any(sample.images for sample in text)
     assert [s.id for s in full if s.split == "test"] == ["test-0", "test-1", "test-2"]
     assert prompt_text(text[0], False).startswith("Question: How?")
 
@@ -178,7 +178,7 @@ def test_testmini_of_mathvision_is_apart_only_where_it_is_asked_for(hub, tmp_pat
         assert store.samples[rows[apart(store, rows)]]["id"].to_list() == ["2"], "a fit leaves out what testmini asks"
 
 
-def test_mmmu_pictures_go_by_tag(hub):
+def test_mmmu_images_go_by_tag(hub):
     _, samples = every("mmmu")
     by_id = {sample.id: sample for sample in samples}
 
@@ -186,7 +186,7 @@ def test_mmmu_pictures_go_by_tag(hub):
         return [hashlib.sha256(png(color)).hexdigest() for color in name]
 
     def shown(name):
-        return [picture.digest for picture in by_id[name].pictures]
+        return [image.digest for image in by_id[name].images]
 
     assert shown("dev_Accounting_1") == colors(["red"])
     assert shown("dev_Art_2") == colors(["green", "blue"])
@@ -198,10 +198,10 @@ def test_mmmu_pictures_go_by_tag(hub):
     assert by_id["validation_Physics_4"].choices == () and by_id["dev_Art_2"].meta["kind"] == "Art"
 
 
-def test_folds_keep_shared_pictures_together_and_do_not_depend_on_a_limit(hub):
+def test_folds_keep_shared_images_together_and_do_not_depend_on_a_limit(hub):
     dataset, samples = every("mmmu")
     by_id = {sample.id: sample for sample in samples}
-    assert by_id["dev_Art_2"].group == by_id["validation_Art_3"].group  # both show the green picture
+    assert by_id["dev_Art_2"].group == by_id["validation_Art_3"].group  # both show the green image
     assert by_id["dev_Art_2"].split == by_id["validation_Art_3"].split
     assert by_id["dev_Art_2"].group != by_id["dev_Accounting_1"].group
     for split in dataset.splits:
@@ -267,7 +267,7 @@ def test_extraction_by_default_is_of_aokvqa(hub, tmp_path, monkeypatch):
     with ActivationStore.open(outcome.path) as store:
         rows = rows_of(store, ("train",))
         kept = store.samples[rows[apart(store, rows)]]["id"].sort().to_list()
-    assert len(rows) == 6 and kept == ["t2", "t3", "t4", "t5"]  # t0 and t1 show a picture of the test split
+    assert len(rows) == 6 and kept == ["t2", "t3", "t4", "t5"]  # t0 and t1 show an image of the test split
 
 
 def test_loading_is_lazy():
@@ -281,8 +281,8 @@ def test_loading_is_lazy():
     assert done.stdout.strip() == "[]"
 
 
-def test_an_unlabelled_picture_is_white_where_it_is_see_through():
-    from relope.extract.data.pictures import decode
+def test_an_unlabelled_image_is_white_where_it_is_see_through():
+    from relope.extract.data.images import decode
 
     buffer = io.BytesIO()
     Image.new("RGBA", (2, 2), (0, 0, 0, 0)).save(buffer, "PNG")

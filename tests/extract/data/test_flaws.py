@@ -12,8 +12,8 @@ from PIL import Image
 from relope import steps
 from relope.errors import InvalidInputError
 from relope.extract.data.flaws import find_flaws, read_skipped
+from relope.extract.data.images import decode
 from relope.extract.data.open import open_dataset
-from relope.extract.data.pictures import decode
 from relope.spec import ExtractSpec, build
 from relope.store import ActivationStore, verify
 
@@ -34,7 +34,7 @@ def hollow_png(width, height):
 
 BROKEN = {
     "truncated": png("red", (200, 200))[:120],
-    "text": b"this is no picture",
+    "text": b"this is no image",
     "bomb": hollow_png(13_000, 13_000),
     "huge bomb": hollow_png(60_000, 60_000),
     "flat": hollow_png(0, 10),
@@ -44,14 +44,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_pictures_say_what_is_wrong(name):
-    with pytest.raises(InvalidInputError, match="the picture") as error:
+def test_broken_images_say_what_is_wrong(name):
+    with pytest.raises(InvalidInputError, match="the image") as error:
         decode(BROKEN[name])
     assert len(str(error.value).splitlines()) == 1 and "<" not in str(error.value)
     assert ("million pixels" in str(error.value)) is ("bomb" in name)
 
 
-def test_pictures_are_upright_rgb():
+def test_images_are_upright_rgb():
     image, exif = Image.new("RGB", (4, 2), "red"), Image.Exif()
     exif[0x0112] = 6
     buffer = io.BytesIO()
@@ -96,7 +96,7 @@ def test_bad_samples_are_skipped_named_and_shown(tmp_path):
     path, out = data_file(tmp_path / "data"), tmp_path / "s.zarr"
     outcome = steps.run(spec(path, out))
     assert outcome.facts["computed"] == 4 and {flaw["id"] for flaw in outcome.facts["skipped"]} == BAD
-    assert "6 samples skipped (q1: picture 1:" in outcome.text and "and 3 more" in outcome.text
+    assert "6 samples skipped (q1: image 1:" in outcome.text and "and 3 more" in outcome.text
     skipped = read_skipped(out)
     assert set(skipped) == BAD and skipped["q3"]["split"] == "test"
     assert "there is no file" in skipped["q3"]["reason"] and "million pixels" in skipped["q5"]["reason"]
@@ -138,7 +138,7 @@ def test_nothing_left_is_an_error(tmp_path):
     assert not (tmp_path / "s.zarr").exists(), "the name is free for a mended recipe"
 
 
-def test_each_distinct_picture_is_decoded_once(monkeypatch, tmp_path):
+def test_each_distinct_image_is_decoded_once(monkeypatch, tmp_path):
     path = data_file(tmp_path / "data", bad=False)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps({**row, "id": f"{n}", "image": "0.png"}) + "\n" for n, row in enumerate(rows)))
@@ -149,7 +149,7 @@ def test_each_distinct_picture_is_decoded_once(monkeypatch, tmp_path):
     assert flaws == [] and list(sizes.values()) == [(64, 64)] and len(opened) == 1
 
 
-def test_text_that_holds_the_models_picture_token_is_a_flaw(tmp_path, backbone):
+def test_text_that_holds_the_models_image_token_is_a_flaw(tmp_path, backbone):
     path = data_file(tmp_path / "data", bad=False)
     path.write_text(path.read_text().replace("what color is it ?", f"what {backbone.processor.image_token} ?", 1))
     outcome = steps.run(spec(path, tmp_path / "s.zarr"))
@@ -170,7 +170,7 @@ def test_so_is_text_that_holds_another_token_of_media(tmp_path, name, token):
     assert outcome.facts["computed"] == 9
 
 
-def test_a_picture_that_the_processor_refuses_is_a_flaw(tmp_path):
+def test_an_image_that_the_processor_refuses_is_a_flaw(tmp_path):
     path = data_file(tmp_path / "data", bad=False)
     (tmp_path / "data" / "2.png").write_bytes(png("red", (1, 900)))
     outcome = steps.run(spec(path, tmp_path / "s.zarr"))

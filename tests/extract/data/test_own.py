@@ -32,11 +32,11 @@ def every(path):
 
 
 def uri(color):
-    """Return a picture as a data URI."""
+    """Return an image as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(png(color)).decode()}"
 
 
-def test_every_way_to_give_a_picture_is_the_same_picture(tmp_path):
+def test_every_way_to_give_an_image_is_the_same_image(tmp_path):
     (tmp_path / "img").mkdir()
     (tmp_path / "img" / "a.png").write_bytes(png("red"))
     rows = [
@@ -49,10 +49,10 @@ def test_every_way_to_give_a_picture_is_the_same_picture(tmp_path):
         {"id": "blue", "image": uri("blue")},
     ]
     samples = every(lines(tmp_path / "q.jsonl", [{"question": "What?", "answer": "x", **row} for row in rows]))
-    shown = {name: [p.digest for p in sample.pictures] for name, sample in samples.items()}
+    shown = {name: [p.digest for p in sample.images] for name, sample in samples.items()}
     assert shown["path"] == shown["absolute"] == shown["uri"] == shown["dict"] == shown["list"][:1]
     assert shown["none"] == [] and shown["list"][1:] == shown["blue"]
-    assert samples["list"].pictures[1].open().getpixel((0, 0)) == (0, 0, 255)
+    assert samples["list"].images[1].open().getpixel((0, 0)) == (0, 0, 255)
     groups = {sample.group for name, sample in samples.items() if name != "none"}
     assert len(groups) == 1  # red and blue stand together in one sample
     assert len({samples[name].split for name in ("path", "blue", "list")}) == 1
@@ -66,7 +66,7 @@ def test_parquet_with_bytes(tmp_path):
     pq.write_table(table, tmp_path / "q.parquet")
     one, two = every(tmp_path / "q.parquet").values()
     assert (one.answers, two.answers) == (("A",), ("A",)) and (one.split, two.split) == ("train", "test")
-    assert one.pictures[0].open().size == (24, 16) and two.pictures == ()
+    assert one.images[0].open().size == (24, 16) and two.images == ()
 
 
 def test_parquet_with_image_features_and_lists(tmp_path):
@@ -78,8 +78,8 @@ def test_parquet_with_image_features_and_lists(tmp_path):
     table.save_to_disk(str(tmp_path / "saved"))
     for path in (tmp_path / "q.parquet", tmp_path / "saved"):
         found = sorted(every(path).values(), key=lambda sample: sample.question)
-        assert [len(sample.pictures) for sample in found] == [2, 0] and found[0].answers == ("1",)
-        assert found[0].pictures[1].open().getpixel((0, 0)) == (0, 0, 255)
+        assert [len(sample.images) for sample in found] == [2, 0] and found[0].answers == ("1",)
+        assert found[0].images[1].open().getpixel((0, 0)) == (0, 0, 255)
 
 
 def test_csv_and_json(tmp_path):
@@ -106,7 +106,7 @@ def test_a_folder_takes_its_splits_from_file_names(tmp_path):
     assert dataset.identity == {"source": "own file"} and dataset.source == str(tmp_path)
 
 
-def test_without_a_split_column_pictures_decide(tmp_path):
+def test_without_a_split_column_images_decide(tmp_path):
     rows = [{"id": n, "question": f"{n}?", "answer": "x", "image": uri(f"#{n // 2:06x}")} for n in range(400)]
     samples = every(lines(tmp_path / "q.jsonl", rows))
     splits = {}
@@ -213,12 +213,12 @@ def test_what_pandas_makes_of_missing_cells_and_whole_numbers(tmp_path):
     assert {name: sample.answers for name, sample in samples.items()} == {
         "7": ("B",), "8": ("12",), "9": ("2.5",), "10": ()
     }  # fmt: skip
-    assert [len(samples[name].pictures) for name in ("8", "9")] == [0, 1] and samples["8"].hint == "h"
+    assert [len(samples[name].images) for name in ("8", "9")] == [0, 1] and samples["8"].hint == "h"
     assert [flaw.reason for flaw in find_flaws(list(samples.values()), text_only=False)[0]] == ["it has no answer"]
 
 
 def questions(n, start=0):
-    """Return rows with and without choices, each about a picture of its own."""
+    """Return rows with and without choices, each about an image of its own."""
     return [{"id": f"q{k}", "question": "what color is it ?", "answer": "red", "image": uri(f"#{k * 999:06x}"),
              "split": "train" if k % 3 else "test", **({"choices": ["red", "blue"]} if k % 2 else {})}
             for k in range(start, start + n)]  # fmt: skip

@@ -17,16 +17,16 @@ from relope.store import ActivationStore
 
 @pytest.fixture
 def gray():
-    """A plain gray picture."""
+    """A plain gray image."""
     return Image.new("RGB", (128, 128), (128, 128, 128))
 
 
 @pytest.mark.parametrize("kind", sorted(DEFAULTS))
 def test_deterministic_per_sample_and_place(kind, questions):
     once, again = (perturbed(questions[0], parse(kind)) for _ in range(2))
-    clean = questions[0].pictures[0]
-    assert once.pictures[0].open().tobytes() == again.pictures[0].open().tobytes() != clean.open().tobytes()
-    assert once.pictures[0].digest == clean.digest and once.group == questions[0].group
+    clean = questions[0].images[0]
+    assert once.images[0].open().tobytes() == again.images[0].open().tobytes() != clean.open().tobytes()
+    assert once.images[0].digest == clean.digest and once.group == questions[0].group
 
 
 def test_noise_has_the_strength_and_differs_between_samples(gray):
@@ -92,6 +92,6 @@ def test_a_perturbed_store_is_another_recipe_over_the_same_groups(tmp_path, stor
     streams = open_streams(ActivationStore.open(tmp_path / "5.zarr"))
     name = next(iter(open_dataset("tiny").load("test", 1))).id
     clean_sample = open_dataset("tiny").load("test", 1)[0]
-    assert streams.samples[name].pictures[0].open().tobytes() != clean_sample.pictures[0].open().tobytes()
+    assert streams.samples[name].images[0].open().tobytes() != clean_sample.images[0].open().tobytes()
     with pytest.raises(Exception, match=r"perturbation.strength was 0.5, now 0.4"):
         steps.run(ExtractSpec(**common, perturb="noise:0.4", out=tmp_path / "5.zarr"))

@@ -82,7 +82,7 @@ def test_an_answer_that_is_cut_short_says_so(backbone, questions):
     assert all(len(g.token_ids) == 1 for g in generations(found, str))
 
 
-def test_tokens_say_where_the_picture_is_and_which_positions_it_got(backbone, answered):
+def test_tokens_say_where_the_image_is_and_which_positions_it_got(backbone, answered):
     batch, captured, _ = answered
     columns = token_columns(backbone)
     for sample, capture in zip(batch, captured, strict=True):

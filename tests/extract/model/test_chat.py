@@ -1,4 +1,4 @@
-"""Chat templates: where pictures stand, what a template takes, and that a text begins once."""
+"""Chat templates: where images stand, what a template takes, and that a text begins once."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ ONE_TURN = "{% for m in messages %}[{{ m['role'] }}]BODY{% endfor %}"
 IN_ORDER = ONE_TURN.replace(
     "BODY", "{% for c in m['content'] %}{{ c['text'] if c['type'] == 'text' else '<pic>' }}{% endfor %}"
 )
-PICTURES_FIRST = ONE_TURN.replace(
+IMAGES_FIRST = ONE_TURN.replace(
     "BODY",
     "{% for c in m['content'] if c['type'] == 'image' %}<pic>{% endfor %}"
     "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}{% endfor %}",
@@ -43,7 +43,7 @@ ASKED = "Is <image 1> left of <image 2>, and <image 1> red?"
         (f"<image {'1' * 5000}>", 1, [None, f"<image {'1' * 5000}>"]),
     ],
 )
-def test_pictures_stand_where_they_are_first_mentioned(text, n, parts):
+def test_images_stand_where_they_are_first_mentioned(text, n, parts):
     assert split_at_images(text, n) == parts
 
 
@@ -60,19 +60,19 @@ def chat(template, image_token=""):
     ("template", "style", "rendered"),
     [
         (IN_ORDER, "parts", "[user]Is <pic> left of <pic>, and <image 1> red?"),
-        (PICTURES_FIRST, "first", f"[user]<pic><pic>{ASKED}"),
+        (IMAGES_FIRST, "first", f"[user]<pic><pic>{ASKED}"),
         (TEXT_ALONE, "text", "[user]Is <tok> left of <tok>, and <image 1> red?"),
         (SPELT_OUT, "text", "[user]Is <tok> left of <tok>, and <image 1> red?"),
     ],
 )
-def test_every_kind_of_template_shows_question_and_pictures(template, style, rendered):
+def test_every_kind_of_template_shows_question_and_images(template, style, rendered):
     made = chat(template, image_token="<tok>")
     assert made.style == style
     assert made.render([("user", made.parts(ASKED, 2))]) == rendered
     assert made.render([("user", made.parts("Why?", 0))]) == "[user]Why?"
 
 
-def test_a_template_that_takes_no_pictures_where_there_is_no_token_for_them():
+def test_a_template_that_takes_no_images_where_there_is_no_token_for_them():
     made = chat(TEXT_ALONE)
     assert made.render([("user", ["Why?"])]) == "[user]Why?"
     with pytest.raises(UnsupportedError, match="takes no images"):
@@ -99,7 +99,7 @@ def test_the_token_that_begins_a_text_stands_there_once(name, tmp_path, question
     begin = with_begin(make(name, tmp_path / name))
     backbone = open_backbone(str(tmp_path / name), "cpu")
     assert backbone.tokenizer("x")["input_ids"][0] == begin, "the tokenizer writes it by itself"
-    samples = [replace(sample, pictures=()) for sample in questions[:2]]
+    samples = [replace(sample, images=()) for sample in questions[:2]]
     if name == "gemma3":
         samples[0] = questions[0]
     inputs = backbone.inputs(samples)
@@ -152,6 +152,6 @@ def test_a_template_that_writes_the_date_writes_the_same_on_every_day(name, tmp_
     inputs = (
         backbone.inputs(questions[:1], text_only=False)
         if name != "llama"
-        else backbone.inputs([replace(questions[0], pictures=())])
+        else backbone.inputs([replace(questions[0], images=())])
     )
     assert backbone.tokenizer.decode(inputs["input_ids"][0]).startswith("26 Jul 2024")

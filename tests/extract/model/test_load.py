@@ -256,7 +256,7 @@ def test_missing_token_types_are_an_error(name, tmp_path, questions):
         broken.inputs(questions[:2])
 
 
-def test_pictures_for_a_text_only_model(tmp_path, questions):
+def test_images_for_a_text_only_model(tmp_path, questions):
     llama = open_backbone(str(make("llama", tmp_path / "l")), "cpu")
     with pytest.raises(UnsupportedError, match="text-only but the samples have images"):
         llama.inputs(questions[:2])

@@ -1,4 +1,4 @@
-"""Encoded pictures, read and decoded only when needed; a broken one says why."""
+"""Encoded images, read and decoded only when needed; a broken one says why."""
 
 import hashlib
 import io
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from relope.errors import InvalidInputError
-from relope.types import Picture
+from relope.types import LazyImage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 _opening = threading.Lock()
 
 
-def picture(read: Callable[[], bytes]) -> Picture:
-    """Return the picture that a function reads the encoded bytes of.
+def lazy_image(read: Callable[[], bytes]) -> LazyImage:
+    """Return the image that a function reads the encoded bytes of.
 
-    Its digest is of the encoded bytes, so that nothing is decoded to group questions by picture.
+    Its digest is of the encoded bytes, so that nothing is decoded to group questions by image.
     What cannot be read has a digest of the reason; opening it then tells the reason.
     """
     try:
         encoded = read()
     except (OSError, ValueError) as error:
         encoded = f"unreadable: {error}".encode()
-    return Picture(hashlib.sha256(encoded).hexdigest(), lambda: decode(read()))
+    return LazyImage(hashlib.sha256(encoded).hexdigest(), lambda: decode(read()))
 
 
 def decode(encoded: bytes) -> "Image":
-    """Return the first frame of an encoded picture as upright RGB; see-through parts become white.
+    """Return the first frame of an encoded image as upright RGB; see-through parts become white.
 
     Raises:
         InvalidInputError: it is empty, of no known format, truncated, or larger than Pillow's bound.
@@ -38,24 +38,24 @@ def decode(encoded: bytes) -> "Image":
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not encoded:
-        raise InvalidInputError("the picture is empty (0 bytes)")
+        raise InvalidInputError("the image is empty (0 bytes)")
     try:
         with _opening, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = Image.open(io.BytesIO(encoded))
         if not all(opened.size):
-            raise InvalidInputError(f"the picture has the size {opened.width}×{opened.height}")
+            raise InvalidInputError(f"the image has the size {opened.width}×{opened.height}")
         return _on_white(ImageOps.exif_transpose(opened))
     except InvalidInputError:
         raise
     except UnidentifiedImageError as error:
-        raise InvalidInputError("the picture cannot be decoded: it is of no format that Pillow knows") from error
+        raise InvalidInputError("the image cannot be decoded: it is of no format that Pillow knows") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"{(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels"
-        raise InvalidInputError(f"the picture has more than {limit}; make it smaller") from error
+        raise InvalidInputError(f"the image has more than {limit}; make it smaller") from error
     except Exception as error:  # decoders raise anything on hostile bytes
         reason = str(error).replace(str(type(error)), "").splitlines()
-        raise InvalidInputError(f"the picture cannot be decoded: {reason[0] if reason else type(error)}") from error
+        raise InvalidInputError(f"the image cannot be decoded: {reason[0] if reason else type(error)}") from error
 
 
 def _on_white(image: "Image") -> "Image":
