@@ -28,6 +28,7 @@ STEPS = (
 NAMES = {
     "open_store": "relope.store",
     "ActivationStore": "relope.store",
+    "load_router": "relope.probes.router",
     "Router": "relope.probes.router",
     "Sample": "relope.types",
     "Generation": "relope.types",

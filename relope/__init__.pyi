@@ -7,8 +7,8 @@ from os import PathLike
 from typing import Any, Literal
 
 from relope.errors import RelopeError as RelopeError
-from relope.probes.router import Router as Router
-from relope.steps.outcomes import Evaluated as Evaluated
+from relope.probes.router import Router as Router, load_router as load_router
+from relope.steps.outcomes import Evaluated as Evaluated, Extracted as Extracted, Fitted as Fitted, Graded as Graded, Scored as Scored, Swept as Swept
 from relope.store import ActivationStore as ActivationStore, open_store as open_store
 from relope.types import Generation as Generation, Grade as Grade, Outcome as Outcome, Sample as Sample, Watch as Watch
 
@@ -44,7 +44,7 @@ def extract(
     grader: str | None = ...,
     reuse: str | PathLike[str] | None = ...,
     watch: Watch = ...,
-) -> Outcome:
+) -> Extracted:
     """Run a model once over a data set and keep its answers and hidden states.
 
     Args:
@@ -190,7 +190,7 @@ def grade(
     responses: str | PathLike[str] | None = ...,
     grader: str | None = ...,
     watch: Watch = ...,
-) -> Outcome:
+) -> Graded:
     """Judge the answers of a store or of a file, without a model.
 
     Args:
@@ -219,7 +219,7 @@ def fit(
     device: str = ...,
     set: Mapping[str, Any] = ...,
     watch: Watch = ...,
-) -> Outcome:
+) -> Fitted:
     """Fit a routing method from a store.
 
     Args:
@@ -256,7 +256,7 @@ def sweep(
     device: str = ...,
     set: Mapping[str, Any] = ...,
     watch: Watch = ...,
-) -> Outcome:
+) -> Swept:
     """Fit a method with every combination of some settings and compare them on inner validation.
 
     Args:
@@ -322,7 +322,7 @@ def predict(
     grades: str | None = ...,
     device: str = ...,
     watch: Watch = ...,
-) -> Outcome:
+) -> Scored:
     """Score the samples of a store with a router.
 
     Args:

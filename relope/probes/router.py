@@ -17,7 +17,7 @@ from relope.probes.examples import Examples, Streams
 from relope.probes.protocol import Probe, check_settings, make, method_class, pick_layer
 from relope.provenance import versions, write_json
 from relope.store import FREE, ActivationStore, open_store
-from relope.store.grades import rows_of, parsed_answers
+from relope.store.grades import parsed_answers, rows_of
 
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]

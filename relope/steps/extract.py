@@ -10,10 +10,11 @@ from relope.errors import InvalidInputError
 from relope.extract.data.open import dataset_name
 from relope.spec import ExtractSpec
 from relope.steps.grade import grade_store
+from relope.steps.outcomes import Extracted
 from relope.steps.outputs import store_path
 from relope.steps.step import Step
 from relope.store import StoreWriter, create_or_open, open_store, plan_path
-from relope.types import Outcome, Sample, Watch
+from relope.types import Sample, Watch
 
 if TYPE_CHECKING:
     from relope.extract.extraction import Extraction
@@ -26,7 +27,7 @@ def output(spec: ExtractSpec) -> Path:
     return spec.out or store_path(dataset_name(spec.dataset))
 
 
-def run(spec: ExtractSpec, watch: Watch) -> Outcome:
+def run(spec: ExtractSpec, watch: Watch) -> Extracted:
     """Run a model once over a data set into a store, then grade its answers."""
     from relope.extract.recipe import make_manifest, save_block
     from relope.extract.selfcheck import check_padding
@@ -54,7 +55,7 @@ def run(spec: ExtractSpec, watch: Watch) -> Outcome:
     if spec.reuse:
         facts["reused"] = n_reused
         text = f"{n_reused} samples taken from {spec.reuse}; {text}"
-    return Outcome(out, not facts["computed"], text + intake.note, facts)
+    return Extracted(out, not facts["computed"], text + intake.note, facts)
 
 
 def _reuse(source: str | None, writer: StoreWriter, samples: Sequence[Sample], watch: Watch) -> int:

@@ -8,10 +8,11 @@ from relope.errors import InvalidInputError
 from relope.extract.grading.grader import Grader, open_grader
 from relope.extract.responses import grade_file
 from relope.spec import GradeSpec
+from relope.steps.outcomes import Graded
 from relope.steps.step import Step
 from relope.store import ActivationStore, open_store
 from relope.store.grades import write_grades
-from relope.types import Outcome, Watch
+from relope.types import Watch
 
 FOLDER = "grades"
 
@@ -21,7 +22,7 @@ def output(spec: GradeSpec) -> Path:
     return Path(spec.store) / FOLDER if spec.store is not None else spec.responses or Path(FOLDER)
 
 
-def run(spec: GradeSpec, watch: Watch) -> Outcome:
+def run(spec: GradeSpec, watch: Watch) -> Graded:
     """Judge every answer of a store into ``grades/<grader>@<version>.parquet``, or those of a file."""
     if spec.responses is not None and spec.store is None:
         return _grade_responses(spec.responses, spec.grader or "auto")
@@ -33,7 +34,7 @@ def run(spec: GradeSpec, watch: Watch) -> Outcome:
     return grade_store(open_store(spec.store), spec.grader)
 
 
-def grade_store(store: ActivationStore, grader: str | None) -> Outcome:
+def grade_store(store: ActivationStore, grader: str | None) -> Graded:
     """Judge every answer of a store by a grader, or by the store's own."""
     if store.manifest.identity.get("generation", {}).get("max_new_tokens") == 0:
         raise InvalidInputError(
@@ -54,14 +55,14 @@ def grade_store(store: ActivationStore, grader: str | None) -> Outcome:
     }
     text = f"{len(table)} answers judged by {name}: accuracy {accuracy:.3f}, {facts['unparsed']} unparsed"
     where = f"{store.label}/{FOLDER}/{path.name}"
-    return Outcome(path, False, f"{text} → {where}", facts, location=where)
+    return Graded(path, False, f"{text} → {where}", facts, location=where)
 
 
-def _grade_responses(path: Path, name: str) -> Outcome:
+def _grade_responses(path: Path, name: str) -> Graded:
     grades = grade_file(path, open_grader(name))
     right = sum(grade["correct"] for grade in grades)
     text = f"{len(grades)} answers of {path} judged by {name}: {right} right"
-    return Outcome(path, False, text, {"samples": len(grades), "right": right}, payload=grades)
+    return Graded(path, False, text, {"samples": len(grades), "right": right}, payload=grades)
 
 
 def grader_of(spec: GradeSpec) -> list[tuple[str, str]]:

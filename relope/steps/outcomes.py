@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from relope.evaluate.numbers.records import Report
+    from relope.probes.router import Router
     from relope.store import ActivationStore
 
 
@@ -32,19 +33,26 @@ class Extracted(Outcome):
 
 @dataclass(frozen=True)
 class Graded(Outcome):
-    """Grades of a store's answers."""
+    """Grades of the answers of a store, or of a file."""
 
     @property
     def grades(self) -> "pl.DataFrame":
-        """One row a sample: id, split, correct, parsed, parse_status."""
+        """One row an answer: correct, parsed, parse_status; of a store also id and split."""
         import polars as pl
 
-        return pl.read_parquet(self.path)
+        return pl.read_parquet(self.path) if self.payload is None else pl.DataFrame(self.payload)
 
 
 @dataclass(frozen=True)
 class Fitted(Outcome):
     """A router, or with folds the scores of routers that were not kept."""
+
+    @property
+    def router(self) -> "Router":
+        """The fitted router."""
+        from relope.probes.router import load_router
+
+        return load_router(self.path)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from relope.steps.outputs import scores_path
 from relope.steps.reopen import device_here, open_block
 from relope.steps.step import Step
 from relope.store import ActivationStore, open_store
-from relope.store.grades import rows_of, parsed_answers
+from relope.store.grades import parsed_answers, rows_of
 from relope.types import Watch
 
 VERSION = 1
