@@ -1,14 +1,12 @@
 """What a store holds, in numbers."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from relope.store.format.arrays import part_codec
-from relope.store.format.layout import part_folder
+from relope.store.format.layout import disk_bytes, part_folder
 from relope.store.format.manifest import array_specs
 from relope.store.reader import ActivationStore
 
@@ -78,23 +76,13 @@ def _byte_counts(store: ActivationStore) -> dict[str, Any]:
         for name in array_specs(store.manifest):
             kind, _, layer = name.partition("/")
             if kind in ("hidden", "last"):
-                layers[int(layer)] += _folder_bytes(part_folder(store.path, part) / name)
-    total = _folder_bytes(store.path)
+                layers[int(layer)] += disk_bytes(part_folder(store.path, part) / name)
+    total = disk_bytes(store.path)
     return {
         "layers": {str(layer): size for layer, size in layers.items()},
         "other": total - sum(layers.values()),
         "total": total,
     }
-
-
-def _folder_bytes(folder: Path) -> int:
-    with os.scandir(folder) as entries:
-        return sum(
-            _folder_bytes(Path(entry))
-            if entry.is_dir(follow_symlinks=False)
-            else entry.stat(follow_symlinks=False).st_size
-            for entry in entries
-        )
 
 
 def info_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

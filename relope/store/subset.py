@@ -1,8 +1,11 @@
 """Some layers or some samples of a store: a store of its own, with parts of its own where parts are cut."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from relope.errors import StoreError
 from relope.store.format.arrays import open_array, part_codec, read_sample
@@ -88,16 +91,18 @@ def write_subset(
         for local, row in enumerate(table.iter_rows(named=True)):
             if row["id"] not in wanted:
                 continue
-            values = {
-                name: read_sample(array, specs[name], local, row["first_token"], row["n_tokens"])
-                for name, array in arrays.items()
-            }
-            # Of a layer without every token the last one is all that a writer looks at.
-            hidden = {layer: values.get(f"hidden/{layer}", values[f"last/{layer}"]) for layer in manifest.layers}
-            capture = Capture(hidden, values["answer"][0], values["tokens"])
-            writer.append([{name: value for name, value in row.items() if name not in RESERVED}], [capture])
+            span = local, row["first_token"], row["n_tokens"]
+            rows = {name: read_sample(array, specs[name], *span) for name, array in arrays.items()}
+            columns = {name: value for name, value in row.items() if name not in RESERVED}
+            writer.append([columns], [_capture(rows, manifest.layers)])
             if same_recipe and writer.contents[-1] != row["content"]:
                 raise StoreError(
                     f"part {part} of {source} is damaged: the rows of sample {row['id']!r} are not what was written",
                     hint="run `relope store verify --deep` on it; nothing of this part was copied",
                 )
+
+
+def _capture(rows: Mapping[str, npt.NDArray[Any]], layers: Sequence[int]) -> Capture:
+    """Return the capture that the rows of a sample came from; of a layer without every token, the last one alone."""
+    hidden = {layer: rows.get(f"hidden/{layer}", rows[f"last/{layer}"]) for layer in layers}
+    return Capture(hidden, rows["answer"][0], rows["tokens"])

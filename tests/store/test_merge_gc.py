@@ -1,6 +1,7 @@
 """Stores on one disk: several made one, and what nobody needs any more removed."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,3 +47,18 @@ def test_gc_lists_first_and_removes_only_what_nobody_needs(made, tmp_path):
     assert ActivationStore.open(made.path).parts == (*made.parts, extra)
     assert [item.name for item in gc(made.path, delete=True)] == [f"parts/{live.name}"]
     assert gc(made.path) == [] and verify(made.path) == []
+
+
+def test_gc_of_a_store_that_somebody_writes_to(made, monkeypatch):
+    """The writer renames its file between the listing of names and the look at one."""
+    partial, real = made.path / "grades" / ".exact@1.parquet.7.partial", Path.glob
+    partial.parent.mkdir()
+
+    def glob(self, pattern):
+        partial.write_bytes(b"123")
+        names = list(real(self, pattern))
+        partial.unlink()
+        return iter(names)
+
+    monkeypatch.setattr(Path, "glob", glob)
+    assert gc(made.path) == []

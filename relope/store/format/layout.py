@@ -153,6 +153,16 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
 
 
+def disk_bytes(path: Path) -> int:
+    """Return the bytes of a file, or of all files below a folder; what others remove meanwhile counts for nothing."""
+    total = 0
+    for file in (path, *(Path(root) / name for root, _, names in os.walk(path) for name in names)):
+        with contextlib.suppress(FileNotFoundError):
+            status = file.lstat()
+            total += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    return total
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn what the system refuses inside the block into an error that says what to do.

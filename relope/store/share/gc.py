@@ -11,7 +11,7 @@ from pathlib import Path
 
 from relope.places import Location, as_location
 from relope.store.format.claims import sweep
-from relope.store.format.layout import COMMIT, LOCK, TEMPORARY, parts_folder, writing
+from relope.store.format.layout import COMMIT, LOCK, TEMPORARY, disk_bytes, parts_folder, writing
 from relope.store.format.manifest import read_manifest
 from relope.store.share.schemes import open_remote
 from relope.store.share.snapshot import RemoteSnapshot, snapshot_of
@@ -74,13 +74,12 @@ def _local(store: Path) -> Iterator[Garbage]:
     read_manifest(store)
     for path in (*store.glob(f"{TEMPORARY}*"), *parts_folder(store).glob(f"{TEMPORARY}*")):
         if not path.is_symlink() and _free(path / LOCK if path.is_dir() else path):
-            files = [file for file in path.rglob("*") if not file.is_dir()] if path.is_dir() else [path]
-            size = sum(file.lstat().st_size for file in files)
-            yield Garbage(path.relative_to(store).as_posix(), size, "left by a process that is gone")
+            yield Garbage(path.relative_to(store).as_posix(), disk_bytes(path), "left by a process that is gone")
     old = time.time() - PARTIAL_AGE_S
     for path in (*store.glob(".*.partial"), *store.glob("*/.*.partial")):
-        if _PARTIAL.fullmatch(path.name) and path.lstat().st_mtime < old:
-            yield Garbage(path.relative_to(store).as_posix(), path.lstat().st_size, "left by a process that is gone")
+        with contextlib.suppress(FileNotFoundError):  # its writer may be renaming it just now
+            if _PARTIAL.fullmatch(path.name) and path.lstat().st_mtime < old:
+                yield Garbage(path.relative_to(store).as_posix(), disk_bytes(path), "left by a process that is gone")
 
 
 def _free(path: Path) -> bool:

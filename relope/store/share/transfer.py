@@ -78,22 +78,27 @@ def push_part(store: Path, part: str, snapshot: RemoteSnapshot, meter: Meter) ->
     if remote.read(commit_name) is not None:
         remote.delete([claim_name])
         return False
-    # Whatever has come up under this claim is ours, and whole.
-    sizes = {file.name: file.n_bytes for file in remote.files(f"parts/{part}")}
-    missing = [name for name, path in names.items() if sizes.get(name) != path.stat().st_size]
-    meter(sum(names[name].stat().st_size for name in names.keys() - set(missing)))
-    in_threads(lambda name: remote.upload({name: names[name]}, meter), missing, meter.halt)
+    _upload_missing(remote, part, names, meter)
+    sealing = (folder / COMMIT).read_bytes()
     if not _arrived(remote, claim_name, names, mine):
         # Who pushed the very same part beside us may have sealed it and given our common claim back.
         sealed = remote.read(commit_name)
-        if sealed is None or sealed.content != (folder / COMMIT).read_bytes():
+        if sealed is None or sealed.content != sealing:
             raise OutputError(
                 f"somebody removed what was pushed of part {part} to {snapshot.uri}", hint="run the command again"
             )
         return False
-    created = remote.swap(commit_name, (folder / COMMIT).read_bytes(), None)
+    created = remote.swap(commit_name, sealing, None)
     remote.delete([claim_name])
     return created
+
+
+def _upload_missing(remote: Remote, part: str, names: Mapping[str, Path], meter: Meter) -> None:
+    """Upload the files that an interrupted push left out: whatever has come up under this claim is ours, and whole."""
+    sizes = {file.name: file.n_bytes for file in remote.files(f"parts/{part}")}
+    missing = [name for name, path in names.items() if sizes.get(name) != path.stat().st_size]
+    meter(sum(names[name].stat().st_size for name in names.keys() - set(missing)))
+    in_threads(lambda name: remote.upload({name: names[name]}, meter), missing, meter.halt)
 
 
 def _claim(snapshot: RemoteSnapshot, part: str, mine: bytes) -> bool:

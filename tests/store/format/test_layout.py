@@ -1,11 +1,13 @@
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from relope.errors import InvalidInputError, StoreError
 from relope.store import block_folder, grades_path, part_folder, part_id, plan_path
-from relope.store.format.layout import guard, is_part_id, read_json
+from relope.store.format.layout import disk_bytes, guard, is_part_id, read_json
 
 
 def test_part_id_is_the_digest_of_recipe_and_ordered_ids() -> None:
@@ -49,3 +51,21 @@ def test_broken_json_is_a_store_error(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "f.json").write_bytes(text)
     with pytest.raises(StoreError, match=r"f\.json in .* is damaged"):
         read_json(tmp_path, tmp_path / "f.json")
+
+
+def test_what_is_removed_while_it_is_counted_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("a/one", "a/b/two", "three"):
+        (tmp_path / name).write_bytes(b"12345")
+    assert disk_bytes(tmp_path) == 15 and disk_bytes(tmp_path / "three") == 5
+    real = os.walk
+
+    def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+        listed = list(real(folder))
+        (tmp_path / "a/one").unlink(missing_ok=True)
+        yield from listed
+
+    monkeypatch.setattr(os, "walk", walk)
+    assert disk_bytes(tmp_path) == 10 and disk_bytes(tmp_path / "gone") == 0
