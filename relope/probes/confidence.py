@@ -22,8 +22,7 @@ def check_answers(examples: Examples, name: str) -> None:
     Raises:
         NotFoundError: the model was not asked to answer; ``name`` is the method's.
     """
-    generation = examples.store.manifest.identity.get("generation", {})
-    if generation.get("max_new_tokens") == 0:
+    if not examples.store.manifest.identity.has_answers:
         raise NotFoundError(
             f"{name} needs the model's answers, which {examples.store.label} does not have",
             hint="extract again without --max-new-tokens 0 into a new --out",

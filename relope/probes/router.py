@@ -133,10 +133,10 @@ class Router:
         Raises:
             InvalidInputError: the recipes differ, and not only in data and images with ``transfer`` asked for.
         """
-        record, own = self.record, store.manifest.identity
+        record = self.record
         if not record.recipe_id or record.recipe_id == store.recipe_id:
             return ""
-        differing = [key for key in sorted({*record.identity, *own}) if record.identity.get(key) != own.get(key)]
+        differing = store.manifest.identity.differing(record.identity)
         fixed = [key for key in differing if key not in FREE]
         message = f"{self.name} was fitted on another recipe ({record.recipe_id[:12]}) than {store.label}"
         message += f" ({store.recipe_id[:12]})"

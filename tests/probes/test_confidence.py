@@ -10,6 +10,7 @@ import pytest
 from relope.probes.confidence import answer_odds, confidence_features
 from relope.probes.examples import Examples
 from relope.probes.protocol import make
+from relope.store.format.identity import Identity
 
 TABLE = pl.DataFrame({
     "logprobs": [[-0.1, -0.3], [-2.0], []],
@@ -19,7 +20,7 @@ TABLE = pl.DataFrame({
 
 class FakeStore:
     samples = TABLE
-    manifest = SimpleNamespace(identity={})
+    manifest = SimpleNamespace(identity=Identity({}))
 
 
 @pytest.mark.parametrize(
