@@ -20,6 +20,7 @@ _AGAIN = (408, 429, 500, 502, 503, 504)
 _REFUSED = (400, 413, 415, 422)
 _ANSWER_BYTES = 4 << 20
 _KEPT = "what was captioned is kept; the same command goes on from there"
+"""The hint of everything that ends a run."""
 
 
 class Refused(OutputError):
@@ -49,9 +50,11 @@ def open_endpoint(url: str, model: str, key_env: str | None) -> Endpoint:
         NotFoundError: the environment has no such key.
     """
     if not url.startswith(("http://", "https://")):
-        raise InvalidInputError(f"--endpoint {url!r} must be a web address like http://localhost:8000/v1")
+        raise InvalidInputError(f"endpoint {url!r} is no web address", hint="e.g. --endpoint http://localhost:8000/v1")
     if key_env and not os.environ.get(key_env):
-        raise NotFoundError(f"--api-key-env {key_env}: the environment has no variable of that name, or it is empty")
+        raise NotFoundError(
+            f"the environment has no variable {key_env}, or it is empty", hint="set it, or mend --api-key-env"
+        )
     base = url.rstrip("/")
     path = base if base.endswith("/chat/completions") else f"{base}/chat/completions"
     return Endpoint(path, model, os.environ[key_env] if key_env else "")
@@ -78,11 +81,11 @@ def ask(endpoint: Endpoint, image: LazyImage, prompt: str, max_new_tokens: int) 
             if error.code in _REFUSED:
                 raise Refused(reason) from error
             if error.code not in _AGAIN or attempt == ATTEMPTS:
-                raise OutputError(f"{reason}\n{_KEPT}") from error
+                raise OutputError(reason, hint=_KEPT) from error
             _pause(attempt, error.headers.get("Retry-After", ""))
         except (OSError, ValueError) as error:
             if attempt == ATTEMPTS:
-                raise OutputError(f"{endpoint.url} cannot be reached: {error}\n{_KEPT}") from error
+                raise OutputError(f"{endpoint.url} cannot be reached: {error}", hint=_KEPT) from error
             _pause(attempt, "")
         else:
             return _caption(endpoint, said)
@@ -128,5 +131,5 @@ def _caption(endpoint: Endpoint, body: bytes) -> str:
         said = json.loads(body)["choices"][0]["message"]["content"] or ""
         text = said if isinstance(said, str) else "".join(part.get("text", "") for part in said)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise OutputError(f"{endpoint.url} sent no chat completion: {body[:200]!r}\n{_KEPT}") from error
+        raise OutputError(f"{endpoint.url} sent no chat completion: {body[:200]!r}", hint=_KEPT) from error
     return text.strip()

@@ -100,7 +100,7 @@ def _describe_all(
             else:
                 without[image.digest] = fault or "the model gave an empty caption"
             if fault and done == len(without) >= min(REFUSALS, len(images)):
-                raise OutputError(f"{fault}\nit refused every image so far; nothing was captioned in this run")
+                raise OutputError(f"{fault}; it refused every image so far, and nothing was captioned in this run")
             progress(done, len(images))
     return without
 

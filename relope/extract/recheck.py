@@ -55,7 +55,7 @@ def recheck(store: ActivationStore, streams: Streams, n_samples: int) -> Recheck
     manifest = store.manifest
     known = [row for row, name in enumerate(store.samples["id"]) if name in streams.samples]
     if not known:
-        raise NotFoundError(f"none of the samples of {store.path} is in the data set now; nothing can be compared")
+        raise NotFoundError(f"none of the samples of {store.label} is in the data set now; nothing can be compared")
     spread = np.linspace(0, len(known) - 1, min(n_samples, len(known)))
     rows = sorted({known[round(index)] for index in spread})
     _check_same_questions(store, streams, rows)
@@ -103,6 +103,7 @@ def _check_same_model(store: ActivationStore, streams: Streams) -> None:
     changed = [name for name, value in streams.backbone.identity.items() if identity.get(name) != value]
     if changed:
         raise InvalidInputError(
-            f"{store.path} was made with another model: {', '.join(sorted(changed))} differ from those of "
-            f"{streams.backbone.name} here; restore that model to compare"
+            f"{store.label} was made with another model: {', '.join(sorted(changed))} differ from those of "
+            f"{streams.backbone.name} here",
+            hint="restore that model to compare",
         )

@@ -50,7 +50,7 @@ def read_captions(path: Path) -> Captions:
         InvalidInputError: a line is no caption; it is named.
     """
     if not path.is_file():
-        raise NotFoundError(f"there is no captions file at {path}; `relope caption --out {path}` makes one")
+        raise NotFoundError(f"there is no captions file at {path}", hint=f"`relope caption --out {path}` makes one")
     captions = Captions()
     for number, entry in _lines(path):
         text, image, name = entry.get("caption"), entry.get("image"), entry.get("id")
@@ -97,7 +97,7 @@ def known_captions(path: Path, model: str, prompt: str) -> Captions:
     captions = read_captions(path)
     for maker in captions.makers - {(model, prompt)}:
         what = f"model {maker[0]!r}" if maker[0] != model else f"the prompt {maker[1]!r}"
-        raise InvalidInputError(f"{path} holds captions made with {what}; choose another --out")
+        raise InvalidInputError(f"{path} holds captions made with {what}", hint="give another --out")
     return captions
 
 

@@ -69,6 +69,6 @@ def load_samples(dataset: DataSet, splits: tuple[str, ...], limit: int | None) -
         seen.add(sample.id)
     if not samples:
         raise InvalidInputError(
-            f"data set {dataset.name} has no samples in {', '.join(splits)}; check --split and --limit"
+            f"data set {dataset.name} has no samples in {', '.join(splits)}", hint="check --split and --limit"
         )
     return samples

@@ -111,8 +111,10 @@ def without_flawed(samples: Sequence[Sample], flaws: Sequence[Flaw], strict: boo
         InvalidInputError: one is flawed and the user wants none to be, or none is left.
     """
     if flaws and (strict or len(flaws) == len(samples)):
-        which = f"{len(flaws)} of {len(samples)} samples cannot be used: {describe(flaws)}"
-        raise InvalidInputError(f"{which}\nmend or remove them{', or drop --strict to skip them' if strict else ''}")
+        raise InvalidInputError(
+            f"{len(flaws)} of {len(samples)} samples cannot be used: {describe(flaws)}",
+            hint=f"mend or remove them{', or drop --strict to skip them' if strict else ''}",
+        )
     flawed = {flaw.id for flaw in flaws}
     return [sample for sample in samples if sample.id not in flawed]
 
@@ -156,8 +158,8 @@ def check_unchanged(known: Mapping[str, str], samples: Sequence[Sample]) -> None
     changed = list(_changed(known, samples))
     if changed:
         raise InvalidInputError(
-            f"{len(changed)} samples have changed since they were extracted (first: {changed[0]}); "
-            "give changed samples new ids, or extract into a new --out"
+            f"{len(changed)} samples have changed since they were extracted (first: {changed[0]})",
+            hint="give changed samples new ids, or extract into a new --out",
         )
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from relope.errors import InvalidInputError, unknown
+from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.data.dataset import DataSet
 from relope.extract.data.flaws import input_digest
 from relope.extract.data.gold import gold_or_flaw
@@ -120,11 +120,10 @@ def _question(row: Row) -> str:
     return question or ""
 
 
-def _missing(row: Row, column: str) -> Exception:
-    error = unknown("column", column, row.cells)
-    return type(error)(
-        f"column {column!r} is missing in {row.where} (it has: {', '.join(map(str, row.cells)) or 'nothing'})\n"
-        f"a row needs question and answer and may have {', '.join(COLUMNS[2:])}"
+def _missing(row: Row, column: str) -> NotFoundError:
+    return NotFoundError(
+        f"column {column!r} is missing in {row.where} (it has: {', '.join(map(str, row.cells)) or 'nothing'})",
+        hint=f"a row needs question and answer and may have {', '.join(COLUMNS[2:])}",
     )
 
 

@@ -46,18 +46,17 @@ def parse(text: str) -> Perturbation:
     """
     kind, colon, given = text.partition(":")
     if kind not in DEFAULTS:
-        raise unknown("perturbation", kind, DEFAULTS, "give one with or without a strength, e.g. --perturb noise:0.12")
+        raise unknown("perturbation", kind, DEFAULTS, "--perturb takes one with or without a strength, e.g. noise:0.12")
     low, high = _RANGES[kind]
     try:
         strength = float(given) if colon else DEFAULTS[kind]
     except ValueError as error:
-        raise InvalidInputError(
-            f"--perturb {text}: strength {given!r} is no number, e.g. {kind}:{DEFAULTS[kind]:g}"
-        ) from error
+        hint = f"e.g. --perturb {kind}:{DEFAULTS[kind]:g}"
+        raise InvalidInputError(f"perturbation {text}: strength {given!r} is no number", hint=hint) from error
     whole = kind != "jpeg" or strength == int(strength)
     if not low <= strength <= high or not whole:
         what = "whole numbers" if kind == "jpeg" else "numbers"
-        raise InvalidInputError(f"--perturb {text}: {kind} takes {what} from {low:g} to {high:g}")
+        raise InvalidInputError(f"perturbation {text}: {kind} takes {what} from {low:g} to {high:g}")
     return Perturbation(kind, strength)
 
 

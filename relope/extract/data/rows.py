@@ -47,7 +47,8 @@ def read_rows(path: Path) -> Iterator[Row]:
             yield from _read(file, name)
         return
     if not path.is_file():
-        raise NotFoundError(f"there is no data file at {path}\ngive a file ({', '.join(SUFFIXES)}) or a folder of such")
+        hint = f"give a file ({', '.join(SUFFIXES)}) or a folder of such"
+        raise NotFoundError(f"there is no data file at {path}", hint=hint)
     yield from _read(path, "")
 
 
@@ -111,7 +112,9 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     held = _parsed(path.name, path.read_text(encoding="utf-8-sig"))
     if not isinstance(held, list):
-        raise InvalidInputError(f"{path} must hold a JSON list of objects, not {type(held).__name__}; or use .jsonl")
+        raise InvalidInputError(
+            f"{path} must hold a JSON list of objects, not {type(held).__name__}", hint="or use .jsonl"
+        )
     for number, item in enumerate(held, 1):
         where = f"item {number} of {path.name}"
         yield where, _object(where, item)

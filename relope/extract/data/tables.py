@@ -37,8 +37,9 @@ def _fetched(download: Callable[..., str], repository: str, pattern: str, revisi
         folder = download(repository, repo_type="dataset", revision=revision or None, allow_patterns=patterns)
     except Exception as error:
         raise NotFoundError(
-            f"cannot fetch data set {repository}: {reason_of(error)}\n"
-            "check the network, accept its terms on the hub and log in, or give your own file: --dataset FILE.parquet"
+            f"cannot fetch data set {repository}: {reason_of(error)}",
+            hint="check the network, accept its terms on the hub and log in, or give your own file: "
+            "--dataset FILE.parquet",
         ) from error
     return Path(folder)
 
@@ -70,10 +71,10 @@ def hub_table(repository: str, folder: str, split: str, columns: Mapping[str, st
     local = snapshot(repository, pattern, hub_folder(repository).name)
     files = sorted(local.glob(pattern))
     if not files:
-        there = ", ".join(sorted({path.relative_to(local).as_posix() for path in local.rglob("*.parquet")})[:6])
+        has = ", ".join(sorted({path.relative_to(local).as_posix() for path in local.rglob("*.parquet")})[:6])
         raise NotFoundError(
-            f"data set {repository} has no files {pattern} in {local} (there is: {there or 'no Parquet file'})\n"
-            "fetch it again with a network, or give your own file: --dataset FILE.parquet"
+            f"data set {repository} has no files {pattern} in {local} (it has: {has or 'no Parquet file'})",
+            hint="fetch it again with a network, or give your own file: --dataset FILE.parquet",
         )
     return checked(parquet_table(tuple(map(str, files))), f"{split} of {repository}", columns)
 
@@ -122,8 +123,8 @@ def checked(table: Table, what: str, columns: Mapping[str, str]) -> Table:
     """
     for name in columns:
         if name not in table.features:
-            there = ", ".join(table.features)
-            raise InvalidInputError(f"column {name!r} is missing in {what} (there is: {there}); its layout has changed")
+            has = ", ".join(table.features)
+            raise InvalidInputError(f"column {name!r} is missing in {what} (it has: {has}); its layout has changed")
     for name, kind in columns.items():
         feature = table.features[name]
         if not _fits(feature, kind):

@@ -76,7 +76,7 @@ def test_a_failure_keeps_what_was_made_and_the_next_run_goes_on(data):
     with server(dies) as (url, _):
         with pytest.raises(OutputError, match="answered 401") as error:
             steps.run(asked(data, url, workers=1))
-        assert len(str(error.value).splitlines()) == 2
+        assert len(str(error.value).splitlines()) == 1 and "is kept" in error.value.hint
     path = data.parent / "captions.jsonl"
     assert len(read_captions(path).by_image) == 2
     path.write_bytes(path.read_bytes() + b'{"image": "cut o')
@@ -100,10 +100,9 @@ def test_the_key_follows_no_redirect_and_is_never_shown(data, monkeypatch):
 @pytest.mark.parametrize("reply", [{"x": 1}, {"choices": []}, "text", answer(3), answer([3])])
 def test_what_is_no_answer(data, reply):
     with server(lambda n, body: (200, {}, reply)) as (url, seen):
-        with pytest.raises(
-            OutputError, match=r"/chat/completions sent no chat completion: .*\nwhat was captioned is kept"
-        ):
+        with pytest.raises(OutputError, match="/chat/completions sent no chat completion: ") as error:
             steps.run(asked(data, url, workers=1))
+        assert error.value.hint.startswith("what was captioned is kept")
         assert len(seen) <= 2, "a server that speaks another language is not asked for it again"
 
 
@@ -130,7 +129,7 @@ def test_a_server_that_refuses_every_image_is_an_error(data):
         return 400, {}, {"error": "no such parameter"}
 
     with server(closed) as (url, seen):
-        with pytest.raises(OutputError, match=r"no such parameter.*\nit refused every image"):
+        with pytest.raises(OutputError, match=r"no such parameter.*; it refused every image"):
             steps.run(asked(data, url, workers=1))
         assert len(seen) <= 4
 
@@ -142,15 +141,15 @@ def test_a_text_only_model_cannot_describe(data, tmp_path):
 
 
 def test_mistakes(data):
-    with pytest.raises(InvalidInputError, match="must be a web address"):
+    with pytest.raises(InvalidInputError, match="is no web address"):
         steps.run(asked(data, "file:///etc/passwd"))
-    with pytest.raises(NotFoundError, match="no variable of that name"):
+    with pytest.raises(NotFoundError, match="no variable RELOPE_NO_SUCH_KEY"):
         steps.run(asked(data, "http://localhost:1", api_key_env="RELOPE_NO_SUCH_KEY"))
     with pytest.raises(OutputError, match="cannot be reached"):
         steps.run(asked(data, "http://127.0.0.1:9/v1", workers=1))
     with server(honest) as (url, _):
         steps.run(asked(data, url))
-        with pytest.raises(InvalidInputError, match="made with model 'big'; choose another --out"):
+        with pytest.raises(InvalidInputError, match="made with model 'big'"):
             steps.run(asked(data, url, model="bigger"))
         with pytest.raises(InvalidInputError, match="made with the prompt"):
             steps.run(asked(data, url, prompt="Why?"))

@@ -232,7 +232,7 @@ def test_a_data_set_that_cannot_be_had(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(NotFoundError, match=r"cannot fetch data set lmms-lab/MMMU: 401") as error:
         open_dataset("mmmu")
-    assert len(str(error.value).splitlines()) == 2
+    assert len(error.value.lines.splitlines()) == 2
     serve(monkeypatch, tmp_path, aokvqa=lambda folder: folder.mkdir(parents=True))
     with pytest.raises(NotFoundError, match="has no files data/train"):
         open_dataset("aokvqa").load("train", None)
@@ -242,7 +242,7 @@ def test_an_offline_hub_is_said_in_two_lines(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(NotFoundError, match="cannot fetch data set HuggingFaceM4/ChartQA") as error:
         open_dataset("chartqa")
-    assert len(str(error.value).splitlines()) == 2
+    assert len(error.value.lines.splitlines()) == 2
 
 
 def test_labels_that_make_no_sense_are_flaws(monkeypatch, tmp_path):

@@ -151,7 +151,7 @@ WRONG = [
 def test_mistakes_name_row_and_column(tmp_path, rows, says):
     with pytest.raises(RelopeError) as error:
         open_dataset(str(lines(tmp_path / "q.jsonl", rows)))
-    assert says in str(error.value) and len(str(error.value).splitlines()) <= 2
+    assert says in str(error.value) and len(error.value.lines.splitlines()) <= 2
 
 
 def test_files_that_are_none(tmp_path):
