@@ -9,23 +9,24 @@ from relope.extract.data.rows import Row, read_rows
 from relope.extract.grading.grader import Grader
 from relope.types import LETTERS
 
-Verdict = dict[str, Any]
+GradedRow = dict[str, Any]
+"""``correct``, ``parsed`` and ``parse_status`` of a response."""
 
 
-def grade_file(path: Path, grader: Grader) -> list[Verdict]:
+def grade_file(path: Path, grader: Grader) -> list[GradedRow]:
     """Return ``correct``, ``parsed`` and ``parse_status`` for every row of a file, in its order.
 
     Raises:
         NotFoundError: there is no such file, or a row lacks ``response`` or ``gold``.
         InvalidInputError: the file is empty, or a row is of the wrong shape; row and column are named.
     """
-    verdicts = [_verdict(row, grader) for row in read_rows(path)]
-    if not verdicts:
+    graded = [_grade(row, grader) for row in read_rows(path)]
+    if not graded:
         raise InvalidInputError(f"{path} holds no rows; each needs the columns response and gold, and may have choices")
-    return verdicts
+    return graded
 
 
-def _verdict(row: Row, grader: Grader) -> Verdict:
+def _grade(row: Row, grader: Grader) -> GradedRow:
     for column in ("response", "gold"):
         if column not in row.cells:
             has = ", ".join(map(str, row.cells)) or "nothing"
@@ -42,8 +43,8 @@ def _verdict(row: Row, grader: Grader) -> Verdict:
         raise InvalidInputError(
             f"column 'gold' in {row.where} is empty; it must be the right answer, or a list of them"
         )
-    verdict = grader.grade(response or "", answers, choices)
-    return {"correct": verdict.correct, "parsed": verdict.parsed, "parse_status": verdict.parse_status}
+    grade = grader.grade(response or "", answers, choices)
+    return {"correct": grade.correct, "parsed": grade.parsed, "parse_status": grade.parse_status}
 
 
 def _choices(row: Row) -> tuple[str, ...]:

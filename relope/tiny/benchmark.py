@@ -46,7 +46,7 @@ def samples(
     total = SIZES[split] * len(families)
     wanted = total if limit is None else min(limit, total)
     streams = [_questions(dataset, family, split, shifted) for family in families]
-    return [next(streams[place % len(streams)]) for place in range(wanted)]
+    return [next(streams[turn % len(streams)]) for turn in range(wanted)]
 
 
 def _questions(dataset: str, family: str, split: str, shifted: bool) -> Iterator[Sample]:
@@ -83,8 +83,8 @@ def _sample(dataset: str, scene: Scene, kind: str, split: str, index: int) -> Sa
 def _choices(kind: str, answer: str, shuffled: list[str]) -> tuple[str, ...]:
     """Keep up to four options in shuffled order, the right one among them."""
     kept = [option for option in shuffled if option != answer][:3]
-    place = shuffled.index(answer) % (len(kept) + 1)
-    return (*kept[:place], answer, *kept[place:])
+    position = shuffled.index(answer) % (len(kept) + 1)
+    return (*kept[:position], answer, *kept[position:])
 
 
 def _image(pixels: npt.NDArray[np.uint8]) -> LazyImage:

@@ -41,8 +41,8 @@ def _reordered(words: list[str], rng: random.Random) -> list[str]:
 def _misspelt(word: str, rng: random.Random) -> str:
     if len(word) < 2:
         return word + word
-    place = rng.randrange(len(word) - 1)
-    return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
+    at = rng.randrange(len(word) - 1)
+    return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
 
 
 def _clause(rng: random.Random) -> list[str]:

@@ -62,9 +62,12 @@ def test_states_equal_hidden_states_where_they_can_be_asked_for(case):
     sample = case.samples[0]
     (capture,) = captured(case.backbone, [sample])
     out = case.backbone.model.generate(
-        **case.backbone.inputs([sample]), max_new_tokens=1, do_sample=False, output_hidden_states=True,
+        **case.backbone.inputs([sample]),
+        max_new_tokens=1,
+        do_sample=False,
+        output_hidden_states=True,
         return_dict_in_generate=True,
-    )  # fmt: skip
+    )
     for layer in LAYERS:
         truth = out.hidden_states[0][layer][0]
         assert torch.equal(torch.from_numpy(capture.hidden[layer]), truth), layer
@@ -94,15 +97,26 @@ def test_images_change_what_is_captured_and_are_marked(case):
 def test_images_stand_where_the_text_first_mentions_them(case):
     backbone, (first, second) = case.backbone, (case.samples[0], case.samples[1])
     said = ("Is ", " like ", ", or <image 1> larger?")
-    sample = replace(first, question=f"{said[0]}<image 1>{said[1]}<image 2>{said[2]}", choices=(), hint="",
-                     instruction="", images=(*first.images, *second.images))  # fmt: skip
+    sample = replace(
+        first,
+        question=f"{said[0]}<image 1>{said[1]}<image 2>{said[2]}",
+        choices=(),
+        hint="",
+        instruction="",
+        images=(*first.images, *second.images),
+    )
     (capture,) = captured(backbone, [sample])
     ids, kinds = capture.tokens[:, 0], capture.tokens[:, 1]
     places = np.flatnonzero(kinds)
     between = backbone.tokenizer.decode(ids[places[0] : places[-1]][kinds[places[0] : places[-1]] == 0])
     assert "like" in between and "Is" not in between and "larger" not in between
-    content = [{"type": "text", "text": said[0]}, {"type": "image"}, {"type": "text", "text": said[1]},
-               {"type": "image"}, {"type": "text", "text": said[2]}]  # fmt: skip
+    content = [
+        {"type": "text", "text": said[0]},
+        {"type": "image"},
+        {"type": "text", "text": said[1]},
+        {"type": "image"},
+        {"type": "text", "text": said[2]},
+    ]
     shown = [image.open() for image in sample.images]
     prompt = backbone.processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False

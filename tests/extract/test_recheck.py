@@ -89,8 +89,13 @@ def test_states_only(tmp_path):
 def test_traces_reach_the_store_and_key_the_recipe(tmp_path):
     asked = {"model": "tiny-vl", "dataset": "tiny", "split": ("test",), "limit": 6}
     recipes = set()
-    for extra in ({}, {"seed": 3}, {"samples": 2, "trace_tokens": 16}, {"samples": 2, "trace_tokens": 16, "seed": 3},
-                  {"p_true": True}):  # fmt: skip
+    for extra in (
+        {},
+        {"seed": 3},
+        {"samples": 2, "trace_tokens": 16},
+        {"samples": 2, "trace_tokens": 16, "seed": 3},
+        {"p_true": True},
+    ):
         out = tmp_path / f"{len(recipes)}.zarr"
         steps.run(ExtractSpec(**asked, **extra, out=out))
         store = ActivationStore.open(out)
@@ -111,8 +116,9 @@ def test_a_model_that_was_given_by_a_relative_folder_is_found_from_elsewhere(tmp
     make("qwen2.5-vl", tmp_path / "ck")
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "s.zarr"
-    steps.run(ExtractSpec(model="ck", dataset="tiny", split=("test",), limit=2, out=out, device="cpu",
-                              max_new_tokens=0))  # fmt: skip
+    steps.run(
+        ExtractSpec(model="ck", dataset="tiny", split=("test",), limit=2, out=out, device="cpu", max_new_tokens=0)
+    )
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     said = verify(out, "--against-model", "2")

@@ -46,8 +46,18 @@ RECIPES = {
     "97c2fafb797f9fcb4078cea6a7ae2f6aa821af8c53e78e4af67db76920fe2477": {},
     "28f4e3882bb49bf668cf2b444989874cb5b22d69fac319c98e5a8e748a059d00": {"model": "tiny-vl-large"},
     "64451dc1fbb879f1e88d9fccc3002f4032c04c95edb54d7f3079ec91b193405b": {
-        "layers": ("2", "0.5"), "tokens": "lean", "max_new_tokens": 4, "samples": 2, "trace_tokens": 16, "seed": 3,
-        "p_true": True, "store_dtype": "bfloat16", "split": ("test",), "limit": 7, "batch_size": 3, "grader": "exact",
+        "layers": ("2", "0.5"),
+        "tokens": "lean",
+        "max_new_tokens": 4,
+        "samples": 2,
+        "trace_tokens": 16,
+        "seed": 3,
+        "p_true": True,
+        "store_dtype": "bfloat16",
+        "split": ("test",),
+        "limit": 7,
+        "batch_size": 3,
+        "grader": "exact",
         "codec": "zstd",
     },
     "a4ed08cc5010fd928a4a6b547d72e8655dffef8218c110255973836a19033152": {"max_new_tokens": 0, "seed": 5},
@@ -55,7 +65,7 @@ RECIPES = {
     "86a14008db79b4c81d2a95c7401ce84f1ad615bfadaf9e2df269b44ac14be41a": {"text_only": True, "captions": "c.jsonl"},
     "fdf82ea876cdaa31d66a6a2d2d8cdcb39da258ff4a8e64acec2641aba60d6ea8": {"perturb": "noise"},
     "43c8d17def30207943d32a32a634b7666229c65200ceccd3db19796a437ed7f2": {"perturb": "jpeg:30", "dataset": "tiny-bars"},
-}  # fmt: skip
+}
 """Recipe id → what was asked for, as version 0.1.0 gave it: with another id, no store made then could grow any more."""
 
 

@@ -28,9 +28,13 @@ steps.run(ExtractSpec(model="tiny-vl", dataset="tiny", split=("test",), limit=96
 
 def start(out):
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(out)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, text=True, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-c", RUN, str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        text=True,
+        start_new_session=True,
+    )
 
 
 def until_sealed(out, n_parts, process):

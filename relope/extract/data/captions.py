@@ -36,10 +36,10 @@ class Captions:
         """Return the caption of a sample: its own line, those of its images, or what it carries."""
         if sample.id in self.by_id:
             return self.by_id[sample.id]
-        found = [self.by_image.get(image.digest, "") for image in sample.images]
-        if not found or not all(found):
+        texts = [self.by_image.get(image.digest, "") for image in sample.images]
+        if not texts or not all(texts):
             return sample.caption
-        return found[0] if len(found) == 1 else "\n".join(f"Image {n}: {text}" for n, text in enumerate(found, 1))
+        return texts[0] if len(texts) == 1 else "\n".join(f"Image {n}: {text}" for n, text in enumerate(texts, 1))
 
 
 def read_captions(path: Path) -> Captions:
@@ -90,7 +90,7 @@ def known_captions(path: Path, model: str, prompt: str) -> Captions:
     """Return what an unfinished run has made so far; nothing when there is no file.
 
     Raises:
-        InvalidInputError: another model or another prompt made the captions that are there.
+        InvalidInputError: another model or another prompt made the captions in it.
     """
     if not path.exists():
         return Captions()

@@ -45,12 +45,12 @@ def check_splits(dataset: DataSet, asked: Sequence[str]) -> tuple[str, ...]:
     Raises:
         NotFoundError: the data set has no such split.
     """
-    found: list[str] = []
+    splits: list[str] = []
     for split in asked:
         if split not in dataset.splits and split not in dataset.aliases:
             raise unknown(f"split of {dataset.name}", split, [*dataset.splits, *dataset.aliases])
-        found += dataset.aliases.get(split, (split,))
-    return tuple(dict.fromkeys(found)) or dataset.splits
+        splits += dataset.aliases.get(split, (split,))
+    return tuple(dict.fromkeys(splits)) or dataset.splits
 
 
 def load_samples(dataset: DataSet, splits: tuple[str, ...], limit: int | None) -> list[Sample]:

@@ -52,14 +52,15 @@ def find_flaws(
         progress: told how many samples are checked.
     """
     looked_at = {} if text_only else look_at(distinct_images(samples), progress)
-    broken = {name: fault for name, fault in looked_at.items() if isinstance(fault, str)}
-    found = []
-    for sample in samples:
-        reasons = (f"image {place}: {broken[image.digest]}" for place, image in enumerate(sample.images, 1)
-                   if image.digest in broken)  # fmt: skip
-        if reason := _flaw_of(sample, text_only) or next(reasons, ""):
-            found.append(Flaw(sample.id, sample.split, reason))
-    return found, {name: size for name, size in looked_at.items() if not isinstance(size, str)}
+    broken = {digest: fault for digest, fault in looked_at.items() if isinstance(fault, str)}
+    reasons = ((sample, _flaw_of(sample, text_only) or _broken_image(sample, broken)) for sample in samples)
+    flaws = [Flaw(sample.id, sample.split, reason) for sample, reason in reasons if reason]
+    return flaws, {digest: size for digest, size in looked_at.items() if not isinstance(size, str)}
+
+
+def _broken_image(sample: Sample, broken: Mapping[str, str]) -> str:
+    faults = ((number, broken.get(image.digest)) for number, image in enumerate(sample.images, 1))
+    return next((f"image {number}: {fault}" for number, fault in faults if fault), "")
 
 
 def _flaw_of(sample: Sample, text_only: bool) -> str:
@@ -83,14 +84,14 @@ def distinct_images(samples: Sequence[Sample]) -> list[LazyImage]:
 
 def look_at(images: Sequence[LazyImage], progress: Progress = no_progress) -> dict[str, str | tuple[int, int]]:
     """Return digest → size of every image, or what is wrong with it; each is decoded once."""
-    found: dict[str, str | tuple[int, int]] = {}
+    looked_at: dict[str, str | tuple[int, int]] = {}
     with ThreadPoolExecutor(WORKERS) as threads:
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
-            seen = threads.map(_size_or_fault, batch)
-            found |= {image.digest: size for image, size in zip(batch, seen, strict=True)}
+            sizes = threads.map(_size_or_fault, batch)
+            looked_at |= {image.digest: size for image, size in zip(batch, sizes, strict=True)}
             progress(min(start + _BATCH, len(images)), len(images))
-    return found
+    return looked_at
 
 
 def _size_or_fault(image: LazyImage) -> tuple[int, int] | str:

@@ -13,7 +13,7 @@ def gold_answers(gold: Any, choices: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the gold answers of a question in the form that samples carry.
 
     Args:
-        gold: text, a number, or a list of them. With choices: a letter, the 0-based place of the
+        gold: text, a number, or a list of them. With choices: a letter, the 0-based number of the
             right option as an integer, or its text. A list written as text counts as a list.
         choices: the options; the answers are then letters.
 
@@ -64,13 +64,13 @@ def _letter(item: Any, choices: Sequence[str]) -> str:
     if isinstance(item, int) and not isinstance(item, bool) and 0 <= item < len(letters):
         return letters[item]
     text = _as_text(item).strip()
-    places = {place for place, choice in enumerate(choices) if choice.strip() == text}
-    if len(text) == 1 and text.upper() in letters and not (text.islower() and places):
-        places |= {letters.index(text.upper())}
-    if len(places) == 1:
-        return letters[places.pop()]
-    what = "could be two of" if places else "is none of"
+    meant = {index for index, choice in enumerate(choices) if choice.strip() == text}
+    if len(text) == 1 and text.upper() in letters and not (text.islower() and meant):
+        meant |= {letters.index(text.upper())}
+    if len(meant) == 1:
+        return letters[meant.pop()]
+    what = "could be two of" if meant else "is none of"
     raise InvalidInputError(
         f"answer {item!r} {what} the choices {list(choices)}; give a letter {letters[:1]}–{letters[-1:]}, "
-        "the text of one option, or its place from 0"
+        "the text of one option, or its number from 0"
     )

@@ -46,15 +46,15 @@ def open_own(path: Path, name: str) -> DataSet:
     samples = _samples(read_rows(path), name)
     if not samples:
         raise InvalidInputError(f"{path} has no rows; each row needs at least question and answer")
-    there = {sample.split for sample in samples}
-    splits = (*(split for split in _ORDER if split in there), *sorted(there - set(_ORDER)))
+    present = {sample.split for sample in samples}
+    splits = (*(split for split in _ORDER if split in present), *sorted(present - set(_ORDER)))
     return DataSet(
         name=name,
         splits=splits,
         load=lambda split, limit: [sample for sample in samples if sample.split == split][:limit],
         identity={"source": "own file"},
         source=str(path.resolve()),
-        aliases={old: (new,) for old, new in SPLITS.items() if new in there and old not in there},
+        aliases={old: (new,) for old, new in SPLITS.items() if new in present and old not in present},
     )
 
 
@@ -164,19 +164,19 @@ def _images(row: Row) -> tuple[LazyImage, ...]:
     if images:
         if not isinstance(images, (list, tuple)):
             raise _wrong(row, "images", "a list")
-        return tuple(lazy_image(_reader(row, "images", place)) for place in range(len(images)))
+        return tuple(lazy_image(_reader(row, "images", index)) for index in range(len(images)))
     return () if image in (None, "") else (lazy_image(_reader(row, "image", None)),)
 
 
-def _reader(row: Row, column: str, place: int | None) -> Callable[[], bytes]:
+def _reader(row: Row, column: str, index: int | None) -> Callable[[], bytes]:
     """Return what reads the encoded bytes of an image; its shape is checked at once."""
     held = row.cells[column]
-    _check_shape(row, column, held if place is None else held[place])
+    _check_shape(row, column, held if index is None else held[index])
     bare = replace(row, cells={})  # a table's bytes are read again, not kept
 
     def read() -> bytes:
         held = bare.again(column)
-        return _encoded(bare, column, held if place is None else held[place])
+        return _encoded(bare, column, held if index is None else held[index])
 
     return read
 

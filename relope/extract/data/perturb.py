@@ -1,6 +1,6 @@
 """Images made worse, to test how routers hold up: noise, JPEG artefacts, blur.
 
-The result is a function of the kind, the strength, the sample's id and the image's place alone.
+The result is a function of the kind, the strength, the sample's id and the image's number alone.
 A perturbed image keeps the digest of the clean one, and so its group.
 
 Source: ReLope §5.5 (kinds). Choice: the strengths, where the paper is silent.
@@ -63,8 +63,8 @@ def parse(text: str) -> Perturbation:
 def perturbed(sample: Sample, perturbation: Perturbation) -> Sample:
     """Return a sample whose images are perturbed when they are opened."""
     images = tuple(
-        LazyImage(image.digest, _opener(image, perturbation, f"{sample.id}/{place}"))
-        for place, image in enumerate(sample.images)
+        LazyImage(image.digest, _opener(image, perturbation, f"{sample.id}/{index}"))
+        for index, image in enumerate(sample.images)
     )
     return replace(sample, images=images)
 

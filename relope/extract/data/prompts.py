@@ -34,7 +34,7 @@ def multiple_choice(question: str, choices: Sequence[str], hint: str = "", instr
     """
     lines = [f"Hint: {hint}"] if hint else []
     lines += [f"Question: {question}", "Options:"]
-    lines += [f"{LETTERS[place]}. {choice}" for place, choice in enumerate(choices)]
+    lines += [f"{LETTERS[index]}. {choice}" for index, choice in enumerate(choices)]
     return "\n".join([*lines, instruction]) + " \n"
 
 

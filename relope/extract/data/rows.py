@@ -13,6 +13,7 @@ from relope.extract.data import tables
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _SPLIT = re.compile(r"(train|training|validation|valid|val|dev|test)(?![a-z])")
+_OF_A_SAVED_DATA_SET = ("dataset_info.json", "state.json", "dataset_dict.json")
 _CELL_CHARACTERS = 100 << 20
 
 
@@ -21,7 +22,7 @@ class Row:
     """One row.
 
     Attributes:
-        where: file and place, as errors name it.
+        where: file and line or row, as errors name it.
         cells: column → value.
         split: what the file's name says, or ``""``.
         folder: what relative paths of images are relative to.
@@ -54,13 +55,12 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
     """Return the split that a file's name begins with, and the file, for each file of a folder."""
-    places = [folder, folder / "data"]
-    found = [file for place in places if place.is_dir() for file in sorted(place.iterdir()) if file.suffix in SUFFIXES]
-    files = [file for file in found if file.name not in ("dataset_info.json", "state.json", "dataset_dict.json")]
+    listed = [file for part in (folder, folder / "data") if part.is_dir() for file in sorted(part.iterdir())]
+    files = [file for file in listed if file.suffix in SUFFIXES and file.name not in _OF_A_SAVED_DATA_SET]
     if not files and (folder / "state.json").is_file():
         return [("", folder)]
     if not files and (folder / "dataset_dict.json").is_file():
-        return [(place.name, place) for place in sorted(folder.iterdir()) if (place / "state.json").is_file()]
+        return [(split.name, split) for split in sorted(folder.iterdir()) if (split / "state.json").is_file()]
     if not files:
         raise NotFoundError(f"folder {folder} holds no data file ({', '.join(SUFFIXES)}) and no saved data set")
     named = [(_SPLIT.match(file.stem), file) for file in files]
@@ -88,7 +88,7 @@ def _table_rows(path: Path, split: str) -> Iterator[Row]:
         yield Row(f"row {number + 1} of {path.name}", table[number], split, path.parent, again)
 
 
-def _saved(folder: Path) -> Any:
+def _saved(folder: Path) -> tables.Table:
     import datasets
 
     try:
@@ -97,7 +97,7 @@ def _saved(folder: Path) -> Any:
         raise InvalidInputError(f"{folder} is no saved data set: {str(error).splitlines()[0]}") from error
 
 
-def _cell_reader(table: Any, number: int) -> Callable[[str], Any]:
+def _cell_reader(table: tables.Table, number: int) -> Callable[[str], Any]:
     return lambda column: table[number][column]
 
 
@@ -112,9 +112,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     held = _parsed(path.name, path.read_text(encoding="utf-8-sig"))
     if not isinstance(held, list):
-        raise InvalidInputError(
-            f"{path} must hold a JSON list of objects, not {type(held).__name__}", hint="or use .jsonl"
-        )
+        raise InvalidInputError(f"{path} must hold a JSON list of objects, not {type(held).__name__}")
     for number, item in enumerate(held, 1):
         where = f"item {number} of {path.name}"
         yield where, _object(where, item)

@@ -1,7 +1,6 @@
 """ScienceQA: school science questions; the hint is shown, lecture and solution never are."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from relope.extract.data import tables
 from relope.extract.data.dataset import DataSet
@@ -10,8 +9,14 @@ from relope.types import Sample
 
 REPOSITORY = "lmms-lab/ScienceQA"
 SPLITS = ("train", "validation", "test")
-COLUMNS = {"image": "image", "question": "text", "choices": "list", "answer": "integer", "hint": "text",
-           "subject": "text"}  # fmt: skip
+COLUMNS = {
+    "image": "image",
+    "question": "text",
+    "choices": "list",
+    "answer": "integer",
+    "hint": "text",
+    "subject": "text",
+}
 
 
 def dataset(name: str, config: str, text_only_rows: bool = False) -> DataSet:
@@ -40,7 +45,7 @@ def dataset(name: str, config: str, text_only_rows: bool = False) -> DataSet:
     )
 
 
-def _sample(table: Any, row: int, split: str, name: str) -> Sample:
+def _sample(table: tables.Table, row: int, split: str, name: str) -> Sample:
     cells = table[row]
     choices = tuple(cells["choices"] or ())
     answers, flaw = choice_or_flaw(cells["answer"], choices)

@@ -61,7 +61,7 @@ def hub_table(repository: str, folder: str, split: str, columns: Mapping[str, st
         repository: ``owner/name``.
         folder: where its Parquet files lie, e.g. ``data`` or the configuration's name.
         split: the official name of the split.
-        columns: column → ``text``, ``integer``, ``list`` or ``image``: what must be there.
+        columns: column → ``text``, ``integer``, ``list`` or ``image``: what it must have.
 
     Raises:
         NotFoundError: it cannot be fetched, or has no such files.

@@ -3,8 +3,6 @@
 The test labels are withheld: the official validation split is what is tested on.
 """
 
-from typing import Any
-
 from relope.extract.data import tables
 from relope.extract.data.dataset import DataSet
 from relope.extract.data.gold import choice_or_flaw
@@ -12,8 +10,13 @@ from relope.types import Sample
 
 REPOSITORY = "HuggingFaceM4/A-OKVQA"
 OFFICIAL = {"train": "train", "test": "validation"}
-COLUMNS = {"question_id": "text", "image": "image", "question": "text", "choices": "list",
-           "correct_choice_idx": "integer"}  # fmt: skip
+COLUMNS = {
+    "question_id": "text",
+    "image": "image",
+    "question": "text",
+    "choices": "list",
+    "correct_choice_idx": "integer",
+}
 
 
 def load(split: str, limit: int | None) -> list[Sample]:
@@ -22,7 +25,7 @@ def load(split: str, limit: int | None) -> list[Sample]:
     return [_sample(table, row, split) for row in tables.limited(table, limit)]
 
 
-def _sample(table: Any, row: int, split: str) -> Sample:
+def _sample(table: tables.Table, row: int, split: str) -> Sample:
     cells = table[row]
     choices = tuple(cells["choices"] or ())
     answers, flaw = choice_or_flaw(cells["correct_choice_idx"], choices)

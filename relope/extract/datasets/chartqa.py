@@ -1,7 +1,5 @@
 """ChartQA: short answers read off charts (28,299 / 1,920 / 2,500)."""
 
-from typing import Any
-
 from relope.extract.data import tables
 from relope.extract.data.dataset import DataSet
 from relope.extract.data.prompts import ONE_PHRASE
@@ -19,7 +17,7 @@ def load(split: str, limit: int | None) -> list[Sample]:
     return [_sample(table, row, split) for row in tables.limited(table, limit)]
 
 
-def _sample(table: Any, row: int, split: str) -> Sample:
+def _sample(table: tables.Table, row: int, split: str) -> Sample:
     cells = table[row]
     author = cells.get("human_or_machine")
     shown = tables.cell_image(table, row, "image")

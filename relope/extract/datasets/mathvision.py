@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from relope.errors import InvalidInputError
 from relope.extract.data import tables
@@ -50,7 +49,7 @@ def _all(folder: Path) -> list[Sample]:
     return in_folds([_sample(table, row) for row in range(len(table))])
 
 
-def _sample(table: Any, row: int) -> Sample:
+def _sample(table: tables.Table, row: int) -> Sample:
     cells = table[row]
     choices = tuple(cells["options"] or ())
     answers, flaw = letter_or_flaw((cells["answer"] or "").strip(), choices)

@@ -8,7 +8,6 @@ import ast
 import functools
 import re
 from pathlib import Path
-from typing import Any
 
 from relope.errors import InvalidInputError
 from relope.extract.data import tables
@@ -20,8 +19,8 @@ from relope.types import LazyImage, Sample
 REPOSITORY = "lmms-lab/MMMU"
 OFFICIAL = ("dev", "validation")
 IMAGES = tuple(f"image_{number}" for number in range(1, 8))
-COLUMNS = {"id": "text", "question": "text", "options": "text", "answer": "text", "question_type": "text",
-           **dict.fromkeys(IMAGES, "image")}  # fmt: skip
+TEXTS = ("id", "question", "options", "answer", "question_type")
+COLUMNS = dict.fromkeys(TEXTS, "text") | dict.fromkeys(IMAGES, "image")
 _TAG = re.compile(r"<image (\d+)>")
 _SUBJECT = re.compile(r"^(?:dev|validation|test)_(.+)_\d+$")
 
@@ -40,7 +39,7 @@ def _all(folder: Path) -> list[Sample]:
     return in_folds(samples)
 
 
-def _sample(table: Any, row: int) -> Sample:
+def _sample(table: tables.Table, row: int) -> Sample:
     cells = table[row]
     try:
         choices = () if cells["question_type"] == "open" else parse_options(cells["options"])
@@ -78,7 +77,7 @@ def parse_options(text: str | None) -> tuple[str, ...]:
     return tuple(str(option) for option in read)
 
 
-def by_tag(texts: list[str], table: Any, row: int) -> tuple[list[str], tuple[LazyImage, ...], str]:
+def by_tag(texts: list[str], table: tables.Table, row: int) -> tuple[list[str], tuple[LazyImage, ...], str]:
     """Return texts, the images that their tags name in the order of first mention, and a tag without an image.
 
     ``<image 3>`` names the column ``image_3``. Tags are numbered anew so that ``<image 1>`` is the
@@ -86,12 +85,12 @@ def by_tag(texts: list[str], table: Any, row: int) -> tuple[list[str], tuple[Laz
     tag, every image of the row is shown, in the order of the columns.
     """
     named = dict.fromkeys(number for text in texts for number in _TAG.findall(text))
-    held = {number: tables.cell_image(table, row, f"image_{number}") for number in named or range(1, len(IMAGES) + 1)
-            if f"image_{number}" in IMAGES}  # fmt: skip
-    images = {number: found for number, found in held.items() if found}
-    places = {number: place for place, number in enumerate(images, 1)}
+    asked = [number for number in named or range(1, len(IMAGES) + 1) if f"image_{number}" in IMAGES]
+    cells = {number: tables.cell_image(table, row, f"image_{number}") for number in asked}
+    images = {number: image for number, image in cells.items() if image}
+    order = {number: index for index, number in enumerate(images, 1)}
     missing = next((f"<image {number}>" for number in named if number not in images), "")
-    shown = [_TAG.sub(lambda tag: f"<image {places.get(tag[1], tag[1])}>", text).strip() for text in texts]
+    shown = [_TAG.sub(lambda tag: f"<image {order.get(tag[1], tag[1])}>", text).strip() for text in texts]
     return shown, tuple(images.values()), missing
 
 

@@ -27,8 +27,13 @@ _NUMBER = re.compile(
     r"(?P<scale>hundred|thousand|million|billion|trillion|mln|mn|bn|tn|mil|k|m|b)?(?![a-z])\.? ?"
     r"(?P<percent>%|percent|per cent|percentage points?|pct)? ?(?:us )?(?:dollars?|euros?|pounds?|usd|eur|gbp)?"
 )
-_SCALES = {"hundred": 1e2, "thousand": 1e3, "k": 1e3, "million": 1e6, "mln": 1e6, "mn": 1e6, "mil": 1e6, "m": 1e6,
-           "billion": 1e9, "bn": 1e9, "b": 1e9, "trillion": 1e12, "tn": 1e12}  # fmt: skip
+_SCALES = {
+    "hundred": 1e2,
+    **dict.fromkeys(("thousand", "k"), 1e3),
+    **dict.fromkeys(("million", "mln", "mn", "mil", "m"), 1e6),
+    **dict.fromkeys(("billion", "bn", "b"), 1e9),
+    **dict.fromkeys(("trillion", "tn"), 1e12),
+}
 _PREFIX = re.compile(r"^(?:the )?(?:(?:final|correct) )?answer ?(?:is|:|=) ?:? ?", re.IGNORECASE)
 _BULLET = re.compile(r"(?:[-•]|\d{1,2}[.)]) ")
 _MAX_ITEMS = 100
@@ -64,8 +69,8 @@ def _right(said: str, answers: Sequence[str]) -> bool:
 def normalised(text: str) -> str:
     """Return an answer without markup, "the answer is" and outer punctuation; several lines become a list."""
     text = answer_text.untagged(bounded(text))
-    if found := answer_text.boxed(text):
-        text = found[0]
+    if boxes := answer_text.boxed(text):
+        text = boxes[0]
     text = answer_text.plain(text.replace(r"\%", "%").replace(r"\$", "").replace("–", "-"))
     text = _PREFIX.sub("", text).strip(" \n\"'`“”‘’").rstrip(".!;: ")
     lines = _PREFIX.sub("", text).strip(" \"'“”‘’").splitlines()
@@ -76,25 +81,25 @@ def normalised(text: str) -> str:
 def _equal(said: str, gold: str) -> bool:
     if fold(gold) and fold(said) == fold(gold):
         return True
-    one, other = number(said), number(gold)
-    if one is None or other is None:
+    mine, right = number(said), number(gold)
+    if mine is None or right is None:
         return False
-    if one.year and other.year:
-        return one.value == other.value
-    return any(_close(value, aim) for value, aim in _readings(one, other))
+    if mine.year and right.year:
+        return mine.value == right.value
+    return any(_close(value, aim) for value, aim in _readings(mine, right))
 
 
 def _close(value: float, aim: float) -> bool:
     return abs(value - aim) <= (TOLERANCE + 1e-9) * abs(aim)
 
 
-def _readings(one: Number, other: Number) -> list[tuple[float, float]]:
+def _readings(said: Number, gold: Number) -> list[tuple[float, float]]:
     """Return the pairs that are compared; a sign that both sides carry is not read two ways."""
-    percents = [(False, False)] if one.percent == other.percent else [(one.percent, other.percent), (False, False)]
-    both = one.scale != 1 and other.scale != 1
-    scales = [(one.scale, other.scale)] if both else [(one.scale, other.scale), (1.0, 1.0)]
+    percents = [(False, False)] if said.percent == gold.percent else [(said.percent, gold.percent), (False, False)]
+    both = said.scale != 1 and gold.scale != 1
+    scales = [(said.scale, gold.scale)] if both else [(said.scale, gold.scale), (1.0, 1.0)]
     return [
-        (one.value * a / (100 if p else 1), other.value * b / (100 if q else 1)) for p, q in percents for a, b in scales
+        (said.value * a / (100 if p else 1), gold.value * b / (100 if q else 1)) for p, q in percents for a, b in scales
     ]
 
 
@@ -130,15 +135,15 @@ def _same_items(said: list[str], gold: list[str]) -> bool:
     said, gold = ([item for item in dict.fromkeys(map(normalised, items)) if item] for items in (said, gold))
     if len(said) != len(gold) or not gold:
         return False
-    fits = [[place for place, other in enumerate(said) if _equal(other, item)] for item in gold]
+    fits = [[index for index, member in enumerate(said) if _equal(member, item)] for item in gold]
     taken: dict[int, int] = {}
 
     def paired(item: int, tried: set[int]) -> bool:
-        for place in fits[item]:
-            if place not in tried:
-                tried.add(place)
-                if place not in taken or paired(taken[place], tried):
-                    taken[place] = item
+        for index in fits[item]:
+            if index not in tried:
+                tried.add(index)
+                if index not in taken or paired(taken[index], tried):
+                    taken[index] = item
                     return True
         return False
 

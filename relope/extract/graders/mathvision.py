@@ -29,7 +29,7 @@ def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) ->
 def _chosen(response: str, answers: Sequence[str], choices: Sequence[str]) -> Grade:
     """Judge an answer to a question with options; only without a box is the whole text searched for a letter."""
     text, said = answer_text.untagged(bounded(response)), final(response)
-    equal = [LETTERS[place] for place, choice in enumerate(choices) if said and same(said, choice)]
+    equal = [LETTERS[index] for index, choice in enumerate(choices) if said and same(said, choice)]
     letter = multiple_choice.parse(said, choices)
     if not letter and not answer_text.boxed(text):
         letter = multiple_choice.parse(response, choices)
@@ -42,12 +42,12 @@ def _chosen(response: str, answers: Sequence[str], choices: Sequence[str]) -> Gr
 def final(response: str) -> str:
     """Return the final answer of a response as it was written, or ``""``."""
     text = answer_text.untagged(bounded(response))
-    if found := answer_text.boxed(text):
-        return found[0]
+    if boxes := answer_text.boxed(text):
+        return boxes[0]
     said = answer_text.stated(text) or answer_text.concluded(text)
     return said if answer_text.plain(said) else ""
 
 
 def _unboxed(gold: str) -> str:
-    found = answer_text.boxed(gold)
-    return found[0] if found else gold
+    boxes = answer_text.boxed(gold)
+    return boxes[0] if boxes else gold

@@ -62,35 +62,35 @@ def grade(response: str, answers: Sequence[str], choices: Sequence[str]) -> Grad
 def parse(response: str, choices: Sequence[str]) -> str:
     """Return the option letter that an answer names, or ``""``."""
     text = answer_text.untagged(bounded(response))
-    if found := _boxed(text, choices):
-        return found
+    if letter := _boxed(text, choices):
+        return letter
     text = _unlisted(answer_text.plain(text), choices)
     rules: tuple[Rule, ...] = (_explicit, _stated, whole, equal, leading, _bracketed, _standalone, _contained)
     for rule in rules:
-        if found := rule(text, choices):
-            return found
+        if letter := rule(text, choices):
+            return letter
     return ""
 
 
 def _boxed(text: str, choices: Sequence[str]) -> str:
     for content in map(answer_text.plain, answer_text.boxed(text)):
-        if found := whole(content, choices) or equal(content, choices) or leading(content, choices):
-            return found
+        if letter := whole(content, choices) or equal(content, choices) or leading(content, choices):
+            return letter
     return ""
 
 
 def _explicit(text: str, choices: Sequence[str]) -> str:
-    found = ""
+    last = ""
     for match in _EXPLICIT.finditer(text):
-        place = 1 if match[1] else "correct"
-        letter, end = match[place], match.end(place)
-        loose = place != 1 and letter.islower() and not match["option"]
+        group = 1 if match[1] else "correct"
+        letter, end = match[group], match.end(group)
+        loose = group != 1 and letter.islower() and not match["option"]
         begun = letter in "aA" and listed(text, end)
         if loose or begun or word(text, letter, end, choices) or letter.upper() not in LETTERS[: len(choices)]:
             continue
         if not doubted(text, match.start()) and not _ANOTHER.match(text, end):
-            found = letter.upper()
-    return found
+            last = letter.upper()
+    return last
 
 
 def _bracketed(text: str, choices: Sequence[str]) -> str:
@@ -119,8 +119,8 @@ def _stated(text: str, choices: Sequence[str]) -> str:
 def equal(text: str, choices: Sequence[str]) -> str:
     """Return the letter of the one option whose text a text is."""
     said = fold(text)
-    places = [place for place, choice in enumerate(choices) if said and fold(answer_text.plain(choice)) == said]
-    return LETTERS[places[0]] if len(places) == 1 else ""
+    equal_to = [index for index, choice in enumerate(choices) if said and fold(answer_text.plain(choice)) == said]
+    return LETTERS[equal_to[0]] if len(equal_to) == 1 else ""
 
 
 def _contained(text: str, choices: Sequence[str]) -> str:
@@ -132,20 +132,20 @@ def _contained(text: str, choices: Sequence[str]) -> str:
     longest = max(lengths, default=0)
     if not longest or lengths.count(longest) > 1:
         return ""
-    place = lengths.index(longest)
+    index = lengths.index(longest)
     rest, others = (
-        said.replace(options[place], " "),
-        [option for option in options if option not in ("", options[place])],
+        said.replace(options[index], " "),
+        [option for option in options if option not in ("", options[index])],
     )
-    return "" if others and all(_mentions(rest, option) for option in others) else LETTERS[place]
+    return "" if others and all(_mentions(rest, option) for option in others) else LETTERS[index]
 
 
 def _mentions(said: str, option: str) -> bool:
     """Return whether an option's text stands in a response as words of its own, not negated."""
     number = r"(?<![^\d][-−+])(?<!\d[.,/^])(?<![/^])" if option[0].isdigit() else ""
     pattern = rf"(?<!\w){number}{re.escape(option)}(?!\w)(?![.,/]\d)"
-    found = (said[max(0, match.start() - 16) : match.start()] for match in re.finditer(pattern, said))
-    return any(not _DENIED.search(before) for before in found)
+    before = (said[max(0, match.start() - 16) : match.start()] for match in re.finditer(pattern, said))
+    return any(not _DENIED.search(words) for words in before)
 
 
 _DENIED = re.compile(

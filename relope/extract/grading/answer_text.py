@@ -60,15 +60,15 @@ def untagged(text: str) -> str:
 
 def boxed(text: str) -> list[str]:
     r"""Return what the last few ``\boxed{…}`` hold, the last one first; braces may nest."""
-    found, end = [], len(text)
+    contents, end = [], len(text)
     for _ in range(BOXES):
         start = max(text.rfind(r"\boxed", 0, end), text.rfind(r"\fbox", 0, end))
         if start < 0:
             break
         if content := _group(text[start:end].split("x", 1)[1].removeprefix("ed").lstrip()):
-            found.append(content)
+            contents.append(content)
         end = start
-    return found
+    return contents
 
 
 def _group(text: str) -> str:
@@ -76,10 +76,10 @@ def _group(text: str) -> str:
     if not text.startswith("{"):
         return text.split(maxsplit=1)[0] if text else ""
     depth = 0
-    for place, character in enumerate(text):
+    for index, character in enumerate(text):
         depth += (character == "{") - (character == "}")
         if depth == 0:
-            return text[1:place].strip()
+            return text[1:index].strip()
     return ""
 
 

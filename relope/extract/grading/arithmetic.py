@@ -39,23 +39,23 @@ class _Parser:
 
     def __init__(self, text: str, point: float) -> None:
         self.tokens = _tokens(text)
-        self.point, self.place, self.depth = point, 0, 0
+        self.point, self.position, self.depth = point, 0, 0
 
     def whole(self) -> float:
         value = self.total()
-        if self.place < len(self.tokens) or not math.isfinite(value):
+        if self.position < len(self.tokens) or not math.isfinite(value):
             raise Unreadable
         return value
 
     def peek(self, ahead: int = 0) -> str:
-        place = self.place + ahead
-        return self.tokens[place] if place < len(self.tokens) else ""
+        position = self.position + ahead
+        return self.tokens[position] if position < len(self.tokens) else ""
 
     def take(self, expected: str = "") -> str:
         token = self.peek()
         if not token or (expected and token != expected):
             raise Unreadable
-        self.place += 1
+        self.position += 1
         return token
 
     def total(self) -> float:
@@ -127,12 +127,12 @@ class _Parser:
         r"""Return a number, with the proper fraction behind it added: ``1\frac{1}{2}`` is 1.5."""
         if self.peek() != r"\frac" or number != int(number):
             return number
-        start = self.place
+        start = self.position
         self.take()
         part = self.fraction()
-        if 0 < part < 1 and not any(token[-1].isalpha() for token in self.tokens[start + 1 : self.place]):
+        if 0 < part < 1 and not any(token[-1].isalpha() for token in self.tokens[start + 1 : self.position]):
             return number + part
-        self.place = start
+        self.position = start
         return number
 
     def fraction(self) -> float:
@@ -155,9 +155,9 @@ class _Parser:
         if self.peek() in ("{", "("):
             return self.group()
         token = self.peek()
-        if token.isdigit() and len(token) > 1 and self.tokens[self.place - 1] != r"\sqrt":
-            self.tokens[self.place : self.place + 1] = [token[0], token[1:]]
-            self.place += 1
+        if token.isdigit() and len(token) > 1 and self.tokens[self.position - 1] != r"\sqrt":
+            self.tokens[self.position : self.position + 1] = [token[0], token[1:]]
+            self.position += 1
             return float(token[0])
         return self.atom()
 
@@ -174,23 +174,23 @@ def _tokens(text: str) -> list[str]:
     Raises:
         Unreadable: two letters stand side by side (a word), or a character that we do not know.
     """
-    found: list[str] = []
-    place = 0
-    while place < len(text):
-        if text[place] == " ":
-            place += 1
+    tokens: list[str] = []
+    position = 0
+    while position < len(text):
+        if text[position] == " ":
+            position += 1
             continue
-        match = _TOKEN.match(text, place)
+        match = _TOKEN.match(text, position)
         if match is None or len(match[0]) > 300:
             raise Unreadable
-        spaced = place > 0 and text[place - 1] == " "
-        if match["number"] and found and spaced and _DIGIT.search(found[-1]):
+        spaced = position > 0 and text[position - 1] == " "
+        if match["number"] and tokens and spaced and _DIGIT.search(tokens[-1]):
             raise Unreadable  # "1 2" is no product
         if match["letter"] and text[match.end() : match.end() + 1].isalpha():
             raise Unreadable
-        found.append(match[0])
-        place = match.end()
-    return found
+        tokens.append(match[0])
+        position = match.end()
+    return tokens
 
 
 def _factorial(value: float) -> float:

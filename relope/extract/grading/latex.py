@@ -59,14 +59,14 @@ def clean(text: str) -> str:
 
 def _unwrapped_words(text: str) -> str:
     r"""Put the words of every ``\text{…}`` in its place, set off by spaces."""
-    parts, place = [], 0
+    parts, done = [], 0
     for match in _WORDS.finditer(text):
-        if match.start() < place:
+        if match.start() < done:
             continue
         held = _WRAPPED.match(text, match.end())
-        parts += [text[place : match.start()], f" {held[1]} " if held else " "]
-        place = held.end() if held else match.end()
-    return "".join([*parts, text[place:]])
+        parts += [text[done : match.start()], f" {held[1]} " if held else " "]
+        done = held.end() if held else match.end()
+    return "".join([*parts, text[done:]])
 
 
 def squeezed(text: str) -> str:

@@ -62,8 +62,8 @@ def whole(text: str, choices: Sequence[str]) -> str:
 def leading(text: str, choices: Sequence[str]) -> str:
     """Return the letter that a text begins with as a label, or that is its first or last line."""
     match = _LEADING.match(text)
-    if match and _sole(text, match) and (found := _known(next(filter(None, match.groups())), choices)):
-        return found
+    if match and _sole(text, match) and (letter := _known(next(filter(None, match.groups())), choices)):
+        return letter
     lines = text.splitlines()
     if len(lines) < 2:
         return ""
@@ -78,18 +78,18 @@ def _sole(text: str, match: re.Match[str]) -> bool:
 
 
 def listed(text: str, end: int) -> bool:
-    """Return whether the line after a place is labelled B, so that an A there begins a list of the options."""
+    """Return whether the line after a position is labelled B, so that an A there begins a list of the options."""
     return bool(_LISTED.match(text, end))
 
 
 def named(text: str, pattern: re.Pattern[str], choices: Sequence[str]) -> str:
     """Return the one letter that a pattern finds, when it is not denied and no other is found."""
-    found = set()
+    letters = set()
     for match in itertools.islice(pattern.finditer(text), MENTIONS):
         letter, bare = _known(match[1], choices), len(match[0]) == 1
         if letter and not _denied(text, match) and not (bare and word(text, match[0], match.end(), choices)):
-            found.add(letter)
-    return found.pop() if len(found) == 1 else ""
+            letters.add(letter)
+    return letters.pop() if len(letters) == 1 else ""
 
 
 def word(text: str, letter: str, end: int, choices: Sequence[str]) -> bool:

@@ -50,15 +50,15 @@ class Value:
     text: str = ""
 
 
-def same(one: str, other: str) -> bool:
+def same(first: str, second: str) -> bool:
     """Return whether two answers are equal as texts or as values of 2 decimals."""
-    if one.strip() == other.strip():
-        return bool(one.strip())
-    if len(one) > MAX_CHARACTERS or len(other) > MAX_CHARACTERS:
+    if first.strip() == second.strip():
+        return bool(first.strip())
+    if len(first) > MAX_CHARACTERS or len(second) > MAX_CHARACTERS:
         return False
-    if (left := squeezed(clean(one))) and left == squeezed(clean(other)):
+    if (text := squeezed(clean(first))) and text == squeezed(clean(second)):
         return True
-    return any(equal(a, b) for a in readings(one) for b in readings(other))
+    return any(equal(a, b) for a in readings(first) for b in readings(second))
 
 
 def canonical(text: str) -> str:
@@ -82,13 +82,13 @@ def readings(text: str) -> list[Value]:
     if len(text) > MAX_CHARACTERS:
         return [Value("text", text=text)]
     cleaned = clean(text)
-    found = [read(cleaned)]
+    values = [read(cleaned)]
     if unit := _ONE_LETTER.search(cleaned):
         bare = read(cleaned[: unit.start()])
-        found.insert(0, replace(bare, text=squeezed(unit[0])) if bare.kind == "number" else bare)
+        values.insert(0, replace(bare, text=squeezed(unit[0])) if bare.kind == "number" else bare)
     if re.search(r",\d{3}", cleaned):
-        found.append(read(cleaned.replace(",", ", ")))
-    return found
+        values.append(read(cleaned.replace(",", ", ")))
+    return values
 
 
 def read(text: str, depth: int = 0) -> Value:
@@ -113,15 +113,15 @@ def read(text: str, depth: int = 0) -> Value:
 def _number(body: str) -> Value | None:
     body = body.replace(" ", "") if _SPACED.fullmatch(body) else body
     body = _SLASHED.sub(r"\1\2\\frac{\3}{\4}", _PI.sub(r"\\pi ", body))
-    if found := numbers(body):
-        return Value("number", found)
+    if points := numbers(body):
+        return Value("number", points)
     body = _SCALE.sub(lambda match: f"*10^{{{_SCALES[match[1].lower()]}}}", body)
     unit = _UNIT.search(body)
     if unit and unit[1].split()[0].lower() in _NOT_UNITS:
         return None
     bare = body[: unit.start()] if unit else body
-    found = numbers(bare)
-    return Value("number", found, text=squeezed(unit[1]) if unit else "") if found else None
+    points = numbers(bare)
+    return Value("number", points, text=squeezed(unit[1]) if unit else "") if points else None
 
 
 def _bracketed(body: str) -> tuple[str, str]:
@@ -135,10 +135,10 @@ def _bracketed(body: str) -> tuple[str, str]:
 
 def _encloses(body: str) -> bool:
     depth = 0
-    for place, character in enumerate(body):
+    for index, character in enumerate(body):
         depth += (character in "([{") - (character in ")]}")
         if depth == 0:
-            return place == len(body) - 1
+            return index == len(body) - 1
     return False
 
 
@@ -157,19 +157,19 @@ def _members(body: str) -> list[str]:
     return [part.strip() for part in [*parts, body[start:]] if part.strip()]
 
 
-def equal(one: Value, other: Value) -> bool:
+def equal(first: Value, second: Value) -> bool:
     """Return whether two values are equal; sets in any order."""
-    if one.kind != other.kind or len(one.members) != len(other.members):
+    if first.kind != second.kind or len(first.members) != len(second.members):
         return False
-    if one.kind == "number":
-        near = all(_near(a, b) for a, b in zip(one.numbers, other.numbers, strict=True))
-        return near and (not one.text or not other.text or _same_unit(one.text, other.text))
-    if one.kind == "text":
-        return bool(one.text) and one.text == other.text
-    if one.kind == "ordered":
-        return one.text == other.text and all(map(equal, one.members, other.members))
-    rest = list(other.members)
-    for member in one.members:
+    if first.kind == "number":
+        near = all(_near(a, b) for a, b in zip(first.numbers, second.numbers, strict=True))
+        return near and (not first.text or not second.text or _same_unit(first.text, second.text))
+    if first.kind == "text":
+        return bool(first.text) and first.text == second.text
+    if first.kind == "ordered":
+        return first.text == second.text and all(map(equal, first.members, second.members))
+    rest = list(second.members)
+    for member in first.members:
         match = next((candidate for candidate in rest if equal(member, candidate)), None)
         if match is None:
             return False
@@ -177,14 +177,14 @@ def equal(one: Value, other: Value) -> bool:
     return True
 
 
-def _near(one: float, other: float) -> bool:
+def _near(first: float, second: float) -> bool:
     """Return whether two numbers agree to 2 decimals; very small ones to 1 %."""
-    if round(one, 2) != round(other, 2):
-        return abs(one - other) <= 1e-9 * max(abs(one), abs(other))
-    return round(one, 2) != 0 or abs(one - other) <= 0.01 * max(abs(one), abs(other)) + 1e-12
+    if round(first, 2) != round(second, 2):
+        return abs(first - second) <= 1e-9 * max(abs(first), abs(second))
+    return round(first, 2) != 0 or abs(first - second) <= 0.01 * max(abs(first), abs(second)) + 1e-12
 
 
-def _same_unit(one: str, other: str) -> bool:
+def _same_unit(first: str, second: str) -> bool:
     """Return whether two units are spelled alike, or are words of which one begins the other."""
-    short, long = sorted((one, other), key=len)
+    short, long = sorted((first, second), key=len)
     return long.startswith(short) and (short == long or len(short) > 2 or long == f"{short}s")

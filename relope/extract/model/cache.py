@@ -9,7 +9,7 @@ import inspect
 from typing import Any
 
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from relope.extract.model.interfaces import Model
 
@@ -90,7 +90,7 @@ def roomy_cache(model: Model, room: int) -> DynamicCache | None:
     return cache
 
 
-def share(cache: Any) -> Any:
+def share(cache: Cache) -> Cache:
     """Return a copy of a cache that grows apart from it; tensors are shared where that is safe."""
     if not all(type(layer) in (*SHARED, RoomyLayer) for layer in cache.layers):
         return copy.deepcopy(cache)
@@ -99,7 +99,7 @@ def share(cache: Any) -> Any:
     return twin
 
 
-def repeated(cache: Any, times: int, room: int) -> Any:
+def repeated(cache: Cache, times: int, room: int) -> Cache:
     """Return a copy of a cache with every row ``times`` times, side by side, and room for ``room`` tokens more."""
     twin = share(cache)
     twin.batch_repeat_interleave(times)

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import StoppingCriteria
+from transformers.cache_utils import Cache
 
 from relope.errors import UnsupportedError
 from relope.extract.model.cache import cache_name, share
@@ -55,7 +56,7 @@ class Tap(StoppingCriteria):
             keep: keep the prompt's cache.
         """
         self.model, self.layers, self.stop, self.keep = model, sorted(layers), stop, keep
-        self.cache: Any = None
+        self.cache: Cache | None = None
         self.end_ids = torch.tensor(list(end_ids), device=model.device)
         self.hidden: dict[int, Tensor] = {}
         self.positions: Tensor | None = None
@@ -86,20 +87,20 @@ class Tap(StoppingCriteria):
     ) -> None:
         self._stack.close()
 
-    def _on_decoder(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _on_decoder(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         positions = kwargs.get("position_ids")
         if not self._prefilled and positions is not None:
             self.positions = positions if positions.ndim == 3 else positions[None]
 
     def _on_input(self, layer: int) -> Any:
-        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if not self._prefilled:
                 self.hidden[layer] = args[0] if args else kwargs["hidden_states"]
 
         return hook
 
     def _on_output(self, layer: int) -> Any:
-        def hook(module: Any, args: Any, output: Any) -> None:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
             if not self._prefilled:
                 self.hidden[layer] = _first(output)
                 if self.stop:
@@ -107,10 +108,10 @@ class Tap(StoppingCriteria):
 
         return hook
 
-    def _on_norm(self, module: Any, args: Any, output: Tensor) -> None:
+    def _on_norm(self, module: nn.Module, args: Any, output: Tensor) -> None:
         self._final = output[:, -1].to(self.model.device)
 
-    def _on_logits(self, module: Any, args: Any, output: Any) -> None:
+    def _on_logits(self, module: nn.Module, args: Any, output: Any) -> None:
         self._logits = output.logits[:, -1].float().to(self.model.device)
         if self.keep and not self._prefilled:
             self.cache = share(getattr(output, cache_name(self.model)))
@@ -132,7 +133,8 @@ class Tap(StoppingCriteria):
         return torch.zeros_like(chosen, dtype=torch.bool)
 
     def prefix(self, mask: Tensor) -> Prefix:
-        """Return the prompt as the model has read it; ``mask`` is the batch's ``[B, T]``."""
+        """Return the prompt as the model has read it, where its cache was kept; ``mask`` is the batch's ``[B, T]``."""
+        assert self.cache is not None, "made with keep=True"
         last = mask.sum(1)[None] - 1 if self.positions is None else self.positions[..., -1].expand(-1, len(mask))
         return Prefix(self.cache, mask, last)
 

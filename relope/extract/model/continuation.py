@@ -6,10 +6,10 @@ Nothing here runs the prompt or the vision tower again: suffixes are fed to a co
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import Cache
 
 from relope.errors import UnsupportedError
 from relope.extract.model.cache import cache_name, repeated, share
@@ -50,7 +50,7 @@ class Prefix:
         position: ``[R, B]`` position ids of the last token (R = 4 on Qwen2.5-VL, else 1).
     """
 
-    cache: Any
+    cache: Cache
     mask: Tensor
     position: Tensor
 

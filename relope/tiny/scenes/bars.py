@@ -55,8 +55,8 @@ def _shares(number: int, margin: float, rng: random.Random) -> list[float]:
 
 def _paint_bars(canvas: Canvas, colors: list[str], heights: list[float], shift: Shift, rng: random.Random) -> None:
     pen, width = canvas.pen, (SIDE - 6) // len(colors)
-    for place, (color, height) in enumerate(zip(colors, heights, strict=True)):
-        left = 3 + place * width
+    for index, (color, height) in enumerate(zip(colors, heights, strict=True)):
+        left = 3 + index * width
         fill = paint(color, rng, shift.get("hue", 0.0), shift.get("saturation", 0.0))
         pen.rectangle((left + 1, 60 - height, left + width - 2, 60), fill=fill)
     pen.line((2, 61, 62, 61), fill=(60, 60, 60))

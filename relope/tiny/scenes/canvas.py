@@ -42,9 +42,9 @@ def paint(color: str, rng: random.Random, hue: float = 0.0, saturation: float = 
         hue: 0–1.5, how far the hue may drift towards the next colour.
         saturation: 0–1.5, how far the colour fades to grey.
     """
-    own, place = _HUES[color], COLORS.index(color)
-    up = (_HUES[COLORS[(place + 1) % len(COLORS)]] - own) % 360
-    down = (own - _HUES[COLORS[place - 1]]) % 360
+    own, index = _HUES[color], COLORS.index(color)
+    up = (_HUES[COLORS[(index + 1) % len(COLORS)]] - own) % 360
+    down = (own - _HUES[COLORS[index - 1]]) % 360
     drift = rng.uniform(-1, 1) * (0.12 + 0.33 * hue)
     degrees = own + drift * (up if drift > 0 else down)
     red, green, blue = colorsys.hsv_to_rgb(

@@ -14,7 +14,7 @@ def draw(canvas: Canvas, shift: Shift, rng: random.Random, split: str) -> Facts:
     number, color = rng.randint(1, 6), rng.choice(COLORS)
     radius = rng.uniform(5, 6.5) * (1 - 0.6 * min(1.1, shift.get("small", 0.0)))
     gap = (2 * radius + 3) * (1 - 0.6 * min(1.2, shift.get("overlap", 0.0)))
-    for x, y in _places(number, gap, rng):
+    for x, y in _centres(number, gap, rng):
         fill = paint(color, rng, shift.get("hue", 0.0), shift.get("saturation", 0.0))
         canvas.pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
     return Facts(
@@ -25,15 +25,15 @@ def draw(canvas: Canvas, shift: Shift, rng: random.Random, split: str) -> Facts:
     )
 
 
-def _places(number: int, gap: float, rng: random.Random) -> list[tuple[float, float]]:
+def _centres(number: int, gap: float, rng: random.Random) -> list[tuple[float, float]]:
     """Draw centres that keep their distance, starting afresh when no room is left."""
-    places: list[tuple[float, float]] = []
+    centres: list[tuple[float, float]] = []
     tries = 0
-    while len(places) < number:
+    while len(centres) < number:
         x, y = rng.uniform(8, 56), rng.uniform(8, 56)
         tries += 1
-        if all(math.hypot(x - a, y - b) > gap for a, b in places):
-            places.append((x, y))
+        if all(math.hypot(x - a, y - b) > gap for a, b in centres):
+            centres.append((x, y))
         elif tries % 400 == 0:
-            places = []
-    return places
+            centres = []
+    return centres

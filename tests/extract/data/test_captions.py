@@ -25,8 +25,10 @@ def data(tmp_path, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     for n in range(3):
         (tmp_path / f"{n}.png").write_bytes(png((n, 0, 0), (64, 64)))
-    rows = [{"id": f"q{n}", "question": "what color is it ?", "answer": "red", "image": f"{n % 3}.png", "split": "test"}
-            for n in range(5)]  # fmt: skip
+    rows = [
+        {"id": f"q{n}", "question": "what color is it ?", "answer": "red", "image": f"{n % 3}.png", "split": "test"}
+        for n in range(5)
+    ]
     rows.append({"id": "both", "question": "which ?", "answer": "red", "images": ["0.png", "1.png"], "split": "test"})
     path = tmp_path / "mine.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

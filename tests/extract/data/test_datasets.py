@@ -118,14 +118,36 @@ def test_mmmu_rows_that_make_no_sense_are_flaws(monkeypatch, tmp_path):
 
     def odd(folder):
         mini_hub.mmmu(folder)
-        names = ("id", "question", "options", "explanation", "img_type", "answer", "topic_difficulty",
-                 "question_type", "subfield")  # fmt: skip
+        names = (
+            "id",
+            "question",
+            "options",
+            "explanation",
+            "img_type",
+            "answer",
+            "topic_difficulty",
+            "question_type",
+            "subfield",
+        )
         features = {**dict.fromkeys(names, TEXT), **{f"image_{n}": datasets.Image() for n in range(1, 8)}}
-        row = {"question": "What is in <image 1>?", "options": "['a', 'b']", "question_type": "multiple-choice",
-               "answer": "B", "image_1": mini_hub.cell("red")}  # fmt: skip
-        changes = {"ok": {}, "listless": {"options": "a or b"}, "nothing": {"options": None}, "none": {"options": "[]"},
-                   "withheld": {"answer": "?"}, "unseen": {"image_1": None}, "ninth": {"question": "Is <image 9> it?"},
-                   "mute": {"answer": None, "question_type": "open"}, "empty": {"question": None}}  # fmt: skip
+        row = {
+            "question": "What is in <image 1>?",
+            "options": "['a', 'b']",
+            "question_type": "multiple-choice",
+            "answer": "B",
+            "image_1": mini_hub.cell("red"),
+        }
+        changes = {
+            "ok": {},
+            "listless": {"options": "a or b"},
+            "nothing": {"options": None},
+            "none": {"options": "[]"},
+            "withheld": {"answer": "?"},
+            "unseen": {"image_1": None},
+            "ninth": {"question": "Is <image 9> it?"},
+            "mute": {"answer": None, "question_type": "open"},
+            "empty": {"question": None},
+        }
         write(folder, "data/dev", [{**row, "id": name, **change} for name, change in changes.items()], features)
 
     serve(monkeypatch, tmp_path, mmmu=odd)
@@ -143,11 +165,19 @@ def test_rows_without_labels_or_options_are_flaws(monkeypatch, tmp_path):
 
     def unlabelled(folder):
         mini_hub.aokvqa(folder)
-        features = {"image": datasets.Image(), "question_id": TEXT, "question": TEXT, "choices": datasets.List(TEXT),
-                    "correct_choice_idx": datasets.Value("int8")}  # fmt: skip
+        features = {
+            "image": datasets.Image(),
+            "question_id": TEXT,
+            "question": TEXT,
+            "choices": datasets.List(TEXT),
+            "correct_choice_idx": datasets.Value("int8"),
+        }
         row = {"question": "What?", "choices": ["a", "b"], "correct_choice_idx": 1}
-        rows = [{**row, "question_id": "ok"}, {**row, "question_id": "no label", "correct_choice_idx": None},
-                {**row, "question_id": "no options", "choices": None}]  # fmt: skip
+        rows = [
+            {**row, "question_id": "ok"},
+            {**row, "question_id": "no label", "correct_choice_idx": None},
+            {**row, "question_id": "no options", "choices": None},
+        ]
         write(folder, "data/train", rows, features)
 
     def bare(folder):
@@ -156,8 +186,10 @@ def test_rows_without_labels_or_options_are_flaws(monkeypatch, tmp_path):
         write(folder, "data/train", rows, features)
 
     serve(monkeypatch, tmp_path, aokvqa=unlabelled, chartqa=bare)
-    flaws = {name: {flaw.id: flaw.reason for flaw in find_flaws(open_dataset(name).load("train", None), False)[0]}
-             for name in ("aokvqa", "chartqa")}  # fmt: skip
+    flaws = {
+        name: {flaw.id: flaw.reason for flaw in find_flaws(open_dataset(name).load("train", None), False)[0]}
+        for name in ("aokvqa", "chartqa")
+    }
     assert flaws["aokvqa"].keys() == {"no label", "no options"} and flaws["chartqa"].keys() == {
         f"train-{n}" for n in (1, 2, 3)
     }
@@ -170,8 +202,16 @@ def test_testmini_of_mathvision_is_apart_only_where_it_is_asked_for(hub, tmp_pat
     own = {sample.id: sample for split in dataset.splits for sample in dataset.load(split, None)}["1"]
     assert (mini.id, mini.split, mini.group, mini.answers) == ("testmini-1", "testmini", own.group, own.answers)
     out = tmp_path / "m.zarr"
-    steps.run(ExtractSpec(model="tiny-vl", dataset="mathvision", split=("train", "test", "testmini"), out=out,
-                              device="cpu", max_new_tokens=0))  # fmt: skip
+    steps.run(
+        ExtractSpec(
+            model="tiny-vl",
+            dataset="mathvision",
+            split=("train", "test", "testmini"),
+            out=out,
+            device="cpu",
+            max_new_tokens=0,
+        )
+    )
     with ActivationStore.open(out) as store:
         rows = np.flatnonzero(store.samples["split"] != "testmini")
         assert sorted(store.samples[rows]["id"]) == ["1", "2"]

@@ -159,9 +159,14 @@ def test_text_that_holds_the_models_image_token_is_a_flaw(tmp_path, backbone):
 
 @pytest.mark.parametrize(
     ("name", "token"),
-    [("gemma3", "<image_soft_token>"), ("gemma3", "<start_of_image>"), ("qwen2.5-vl", "<|video_pad|>"),
-     ("internvl", "<video>"), ("phi4-multimodal", "<|audio|>")],
-)  # fmt: skip
+    [
+        ("gemma3", "<image_soft_token>"),
+        ("gemma3", "<start_of_image>"),
+        ("qwen2.5-vl", "<|video_pad|>"),
+        ("internvl", "<video>"),
+        ("phi4-multimodal", "<|audio|>"),
+    ],
+)
 def test_so_is_text_that_holds_another_token_of_media(tmp_path, name, token):
     path = data_file(tmp_path / "data", bad=False)
     path.write_text(path.read_text().replace("what color is it ?", f"what {token} ?", 1))

@@ -59,10 +59,15 @@ def test_every_way_to_give_an_image_is_the_same_image(tmp_path):
 
 
 def test_parquet_with_bytes(tmp_path):
-    table = pa.table({
-        "question": ["a?", "b?"], "answer": ["1", "2"], "split": ["train", "test"],
-        "image": [png("red"), None], "choices": [["1", "2"], ["2", "3"]],
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "question": ["a?", "b?"],
+            "answer": ["1", "2"],
+            "split": ["train", "test"],
+            "image": [png("red"), None],
+            "choices": [["1", "2"], ["2", "3"]],
+        }
+    )
     pq.write_table(table, tmp_path / "q.parquet")
     one, two = every(tmp_path / "q.parquet").values()
     assert (one.answers, two.answers) == (("A",), ("A",)) and (one.split, two.split) == ("train", "test")
@@ -70,8 +75,13 @@ def test_parquet_with_bytes(tmp_path):
 
 
 def test_parquet_with_image_features_and_lists(tmp_path):
-    features = datasets.Features({"question": datasets.Value("string"), "answer": datasets.Value("int64"),
-                                  "images": datasets.List(datasets.Image())})  # fmt: skip
+    features = datasets.Features(
+        {
+            "question": datasets.Value("string"),
+            "answer": datasets.Value("int64"),
+            "images": datasets.List(datasets.Image()),
+        }
+    )
     rows = {"question": ["a?", "b?"], "answer": [1, 2], "images": [[cell("red"), cell("blue")], []]}
     table = datasets.Dataset.from_dict(rows, features=features)
     table.to_parquet(str(tmp_path / "q.parquet"))
@@ -211,17 +221,28 @@ def test_what_pandas_makes_of_missing_cells_and_whole_numbers(tmp_path):
     ]
     samples = every(lines(tmp_path / "q.jsonl", rows))
     assert {name: sample.answers for name, sample in samples.items()} == {
-        "7": ("B",), "8": ("12",), "9": ("2.5",), "10": ()
-    }  # fmt: skip
+        "7": ("B",),
+        "8": ("12",),
+        "9": ("2.5",),
+        "10": (),
+    }
     assert [len(samples[name].images) for name in ("8", "9")] == [0, 1] and samples["8"].hint == "h"
     assert [flaw.reason for flaw in find_flaws(list(samples.values()), text_only=False)[0]] == ["it has no answer"]
 
 
 def questions(n, start=0):
     """Return rows with and without choices, each about an image of its own."""
-    return [{"id": f"q{k}", "question": "what color is it ?", "answer": "red", "image": uri(f"#{k * 999:06x}"),
-             "split": "train" if k % 3 else "test", **({"choices": ["red", "blue"]} if k % 2 else {})}
-            for k in range(start, start + n)]  # fmt: skip
+    return [
+        {
+            "id": f"q{k}",
+            "question": "what color is it ?",
+            "answer": "red",
+            "image": uri(f"#{k * 999:06x}"),
+            "split": "train" if k % 3 else "test",
+            **({"choices": ["red", "blue"]} if k % 2 else {}),
+        }
+        for k in range(start, start + n)
+    ]
 
 
 def test_from_a_file_to_a_store_that_grows(tmp_path):

@@ -172,10 +172,18 @@ WORDS = (
 MATHS = ("\\boxed{", "\\frac{", "\\sqrt{", "(", "1", "1,", "1 ", "9^", "-", "\\text{", "1/")
 HOSTILE = [
     *(unit * (1_000_000 // len(unit)) for unit in WORDS + MATHS),
-    "\\boxed{" + "9^{" * 100 + "}" * 101, "\\boxed{" + "(" * 250 + ")" * 250 + "}", "\\boxed{9^{9^{9^{9^{9}}}}}",
-    "\\boxed{" + "x," * 9_000 + "}", "\\boxed{1e400}", "\\boxed{" + "9" * 400 + "!}", "\\boxed{1" + "/0" * 200 + "}",
-    "\\boxed{" + "{" * 9_000 + "}" * 9_000 + "}", "\\boxed{" + "\\sqrt" * 100 + "2}", "9**9**9**9", "[1, " * 200_000,
-]  # fmt: skip
+    "\\boxed{" + "9^{" * 100 + "}" * 101,
+    "\\boxed{" + "(" * 250 + ")" * 250 + "}",
+    "\\boxed{9^{9^{9^{9^{9}}}}}",
+    "\\boxed{" + "x," * 9_000 + "}",
+    "\\boxed{1e400}",
+    "\\boxed{" + "9" * 400 + "!}",
+    "\\boxed{1" + "/0" * 200 + "}",
+    "\\boxed{" + "{" * 9_000 + "}" * 9_000 + "}",
+    "\\boxed{" + "\\sqrt" * 100 + "2}",
+    "9**9**9**9",
+    "[1, " * 200_000,
+]
 
 
 @pytest.mark.parametrize("name", registry.names("graders"))
@@ -189,10 +197,38 @@ def test_a_megabyte_or_a_hostile_answer_is_graded_within_a_second(name):
 
 
 FRAGMENTS = [
-    *WORDS, *MATHS, "((((", "^^^^", "1,1,1,", "1e9", "}", "**", "B and ", "(A) ", "none of ", "<think>", "<|a",
-    "red fox ", "A. cat B. dog", "Vitamin C", "million ", "\\in ", "\\mathrm{m", "\\pm", "Thus, ", "it's ", "₹", "²",
-    "½", "\u200b", "\u0301", "\ud800", "是", "Ｂ", "\x00",
-]  # fmt: skip
+    *WORDS,
+    *MATHS,
+    "((((",
+    "^^^^",
+    "1,1,1,",
+    "1e9",
+    "}",
+    "**",
+    "B and ",
+    "(A) ",
+    "none of ",
+    "<think>",
+    "<|a",
+    "red fox ",
+    "A. cat B. dog",
+    "Vitamin C",
+    "million ",
+    "\\in ",
+    "\\mathrm{m",
+    "\\pm",
+    "Thus, ",
+    "it's ",
+    "₹",
+    "²",
+    "½",
+    "\u200b",
+    "\u0301",
+    "\ud800",
+    "是",
+    "Ｂ",
+    "\x00",
+]
 
 
 @pytest.mark.parametrize("name", registry.names("graders"))

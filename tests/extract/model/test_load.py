@@ -119,14 +119,18 @@ def config_only(folder, **config):
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        ("403 Client Error. (Request ID: Root=1-2)\n\nCannot access gated repo for url https://x.\nAsk for access.",
-         "403 Client Error: Cannot access gated repo for url https://x."),
-        ("404 Client Error. (Request ID: Root=1-2)\n\nRepository Not Found for url: https://x.",
-         "404 Client Error: Repository Not Found for url: https://x."),
+        (
+            "403 Client Error. (Request ID: Root=1-2)\n\nCannot access gated repo for url https://x.\nAsk for access.",
+            "403 Client Error: Cannot access gated repo for url https://x.",
+        ),
+        (
+            "404 Client Error. (Request ID: Root=1-2)\n\nRepository Not Found for url: https://x.",
+            "404 Client Error: Repository Not Found for url: https://x.",
+        ),
         ("offline\nmore", "offline"),
         ("", "OSError"),
     ],
-)  # fmt: skip
+)
 def test_a_gated_model_and_an_absent_one_are_told_apart(monkeypatch, said, shown):
     def refuse(*args, **how):
         raise OSError(said)
@@ -150,8 +154,11 @@ def test_incomplete_checkpoints_are_refused(tmp_path):
     whole = (folder / "model.safetensors").read_bytes()
     weights = load_file(folder / "model.safetensors")
     lost = next(name for name in weights if name.endswith("layers.2.mlp.up_proj.weight"))
-    save_file({name: held for name, held in weights.items() if name != lost}, folder / "model.safetensors",
-              metadata={"format": "pt"})  # fmt: skip
+    save_file(
+        {name: held for name, held in weights.items() if name != lost},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     with pytest.raises(UnsupportedError, match=r"lack 1 weights of its decoder.*layers\.2\.mlp\.up_proj"):
         open_backbone(str(folder), "cpu")
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
