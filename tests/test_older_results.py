@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from relope import steps
+from relope.evaluate.report import read_report
 from relope.evaluate.scores import read_scores
 from relope.spec import build
 from relope.store import open_store, verify
@@ -57,6 +58,13 @@ def test_the_report_is_made_again_with_the_same_numbers(older):
     now = json.loads(Path("now/report.json").read_text())
     aucs = [{row["method"]: (row["auc"], row["ci95"]) for row in report["methods"]} for report in (then, now)]
     assert aucs[0] == aucs[1] and then["hybrid"] == now["hybrid"]
+
+
+def test_the_report_is_read_whole():
+    then = json.loads((DATA / "tiny.zarr.report" / "report.json").read_text())
+    report = read_report(DATA / "tiny.zarr.report")
+    assert report.to_json() == then
+    assert report.best_row.auc == then["methods"][0]["auc"] and report.slices[0].n == then["slices"][0]["n"]
 
 
 def test_an_older_report_is_compared_and_studied(older):

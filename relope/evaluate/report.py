@@ -64,7 +64,7 @@ def _row(method: MethodRow) -> Row:
         wording.fraction(method.auc),
         wording.between(method.ci95),
         wording.DASH if gap is None else wording.signed(gap.value),
-        method.auc_null_reason or wording.verdict(method),
+        method.auc_null_reason or wording.standing(method),
         wording.percent(method.accuracy_at["0.2"]),
         wording.seconds(method.seconds_fit),
     )

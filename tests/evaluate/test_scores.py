@@ -15,9 +15,9 @@ META = ScoresMeta("probe", 1.5, 0.25, "recipe", "content", "abc", 3, True, "a no
 def test_round_trip(tmp_path):
     path = tmp_path / "runs.zarr.scores" / "probe.parquet"
     write_scores(path, ["b", "a"], np.array([0.25, 1.0]), META)
-    found = read_scores(path)
-    assert found.ids == ("b", "a") and found.scores.tolist() == [0.25, 1.0] and found.scores.dtype == np.float32
-    assert found.meta == META
+    read = read_scores(path)
+    assert read.ids == ("b", "a") and read.scores.tolist() == [0.25, 1.0] and read.scores.dtype == np.float32
+    assert read.meta == META
     assert pl.read_parquet(path).schema == {"id": pl.String, "score": pl.Float32}
 
 
@@ -80,8 +80,8 @@ def test_missing_foreign_and_unsigned_files_are_told_apart(tmp_path):
 
 def test_align_follows_the_labels_and_ignores_other_samples(tmp_path):
     write_scores(tmp_path / "s.parquet", ["a", "b", "c"], np.array([0.25, 0.5, 0.75]), META)
-    found = align(pl.DataFrame({"id": ["c", "a"]}), read_scores(tmp_path / "s.parquet"))
-    assert found.tolist() == [0.75, 0.25]
+    aligned = align(pl.DataFrame({"id": ["c", "a"]}), read_scores(tmp_path / "s.parquet"))
+    assert aligned.tolist() == [0.75, 0.25]
 
 
 def test_align_counts_and_names_what_is_missing(tmp_path):

@@ -12,13 +12,14 @@ PACKAGE = "relope.evaluate.pages"
 
 def render(template: str, **context: Any) -> str:
     """Return a page made from a template of ``templates/``."""
-    return _environment().get_template(template).render(context)
+    return environment().get_template(template).render(context)
 
 
 @functools.cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Return what opens the templates; they get text and escape it, whatever it is."""
+    made = Environment(
         loader=PackageLoader(PACKAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals["css"] = Markup(files(PACKAGE).joinpath("report.css").read_text(encoding="utf-8"))
-    return environment
+    made.globals["css"] = Markup(files(PACKAGE).joinpath("report.css").read_text(encoding="utf-8"))
+    return made

@@ -51,16 +51,15 @@ def _metrics(report: Report, label: Record) -> Table:
         row(method.method, *(wording.fraction(metric.value) for metric in method.metrics.values()))
         for method in report.methods
     ]
-    records = [
-        {**label, "method": method.method, "n": method.n, "groups": method.n_groups, "metric": name, **spread(metric)}
-        for method in report.methods
-        for name, metric in method.metrics.items()
-    ]
+    records = []
+    for method in report.methods:
+        counts = {**label, "method": method.method, "n": method.n, "groups": method.n_groups}
+        records += [{**counts, "metric": name, **fields_of(metric)} for name, metric in method.metrics.items()]
     named = columns(["method"], list(report.methods[0].metrics))
     return Table("metrics", f"Every metric on {report.n:,} samples", named, rows, records)
 
 
-def spread(metric: Metric) -> Record:
+def fields_of(metric: Metric) -> Record:
     """Return a metric as the fields of a record."""
     low, high = metric.ci95 or (None, None)
     return {"value": metric.value, "ci95_low": low, "ci95_high": high, "null_reason": metric.null_reason}

@@ -83,7 +83,7 @@ def _auc(method: MethodRow) -> Cell:
 
 
 def _difference(method: MethodRow) -> Cell:
-    gap, word = method.difference_to_probe, wording.verdict(method)
+    gap, word = method.difference_to_probe, wording.standing(method)
     if gap is None:
         return Cell(word=word)
     detail = f"{wording.between_signed(gap.ci95)}, {wording.p_value(gap.p_holm)}"

@@ -102,7 +102,7 @@ def _nested(value: Any) -> str:
     )
 
 
-def verdict(method: MethodRow) -> str:
+def standing(method: MethodRow) -> str:
     """Say how a method compares with the baseline."""
     if method.method == BASELINE:
         return "baseline"

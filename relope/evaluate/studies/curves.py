@@ -8,7 +8,7 @@ from relope.evaluate.numbers.draws import resample_aucs
 from relope.evaluate.numbers.persample import StoredReport
 from relope.evaluate.numbers.records import Metric
 from relope.evaluate.numbers.routing import MARKS, mark_key
-from relope.evaluate.pages.report_tables import spread
+from relope.evaluate.pages.report_tables import fields_of
 from relope.evaluate.pages.table import Cell, Record, Table, columns, hundred, row
 from relope.evaluate.pages.wording import between, between_percent, fraction, listed, percent
 from relope.evaluate.studies import figures
@@ -68,7 +68,7 @@ def _cell(name: str, metric: Metric) -> Cell:
 
 def _record(report: StoredReport, method: str, name: str, metric: Metric) -> Record:
     label = {"model": report.model, "large_model": report.report.large_name, "data": report.report.dataset}
-    return {**label, "method": method, "n": report.report.n, "metric": name, **spread(metric)}
+    return {**label, "method": method, "n": report.report.n, "metric": name, **fields_of(metric)}
 
 
 def data_efficiency(inputs: StudyInputs) -> Study:

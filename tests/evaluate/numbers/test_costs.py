@@ -69,10 +69,10 @@ def test_the_report_says_when_a_method_decides_and_what_is_not_counted(tmp_path)
         large_correct=np.array([True, True]), costs=made(), resamples=10,
     )  # fmt: skip
     build_report(inputs, tmp_path)
-    found = {row["method"]: row for row in json.loads((tmp_path / "report.json").read_text())["methods"]}
-    assert found["probe"]["costs"]["dollars"]["1"] == (4 + 140 + 6 + 100) / 2
-    assert found["posthoc"]["costs"]["dollars"]["1"] == found["mot"]["costs"]["dollars"]["1"] == (18 + 240) / 2
-    assert found["probe"]["costs"]["dollars"]["0"] == found["posthoc"]["costs"]["dollars"]["0"] == 9
+    rows = {row["method"]: row for row in json.loads((tmp_path / "report.json").read_text())["methods"]}
+    assert rows["probe"]["costs"]["dollars"]["1"] == (4 + 140 + 6 + 100) / 2
+    assert rows["posthoc"]["costs"]["dollars"]["1"] == rows["mot"]["costs"]["dollars"]["1"] == (18 + 240) / 2
+    assert rows["probe"]["costs"]["dollars"]["0"] == rows["posthoc"]["costs"]["dollars"]["0"] == 9
     page = (tmp_path / "report.html").read_text()
     assert page.count(">before the answer</td>") == 2 and page.count(">after the answer</td>") == 4
     assert '<td class="n">9000</td>' in page and '<td class="n">0.700</td>' in page

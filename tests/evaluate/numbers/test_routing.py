@@ -85,7 +85,7 @@ def test_resampled_accuracies_equal_repeating_each_sample_as_often_as_it_is_draw
     given = large if with_large else None
     labels = Labels(small, given, 6)
     drawn = np.concatenate(list(resample_weights(groups, 30, 6)), axis=1)
-    found = statistics(labels, SortedScores.of(score, score, labels), drawn)
+    values = statistics(labels, SortedScores.of(score, score, labels), drawn)
     order, weights = escalation_order(score, 6), drawn.astype(int)
     for draw in range(30):
         queue = np.repeat(order, weights[order, draw])
@@ -93,10 +93,10 @@ def test_resampled_accuracies_equal_repeating_each_sample_as_often_as_it_is_draw
             k = n_escalated(len(queue), percent)
             kept = small[queue[k:]]
             outcome = np.concatenate([large[queue[:k]], kept]) if with_large else kept
-            assert found[f"accuracy_at_{mark_key(percent)}"][draw] == pytest.approx(outcome.mean(), abs=1e-12)
+            assert values[f"accuracy_at_{mark_key(percent)}"][draw] == pytest.approx(outcome.mean(), abs=1e-12)
         if with_large:
             random = 0.8 * small[queue].mean() + 0.2 * large[queue].mean()
-            gain = found["accuracy_at_0.2"][draw] - found["gain_over_random_at_0.2"][draw]
+            gain = values["accuracy_at_0.2"][draw] - values["gain_over_random_at_0.2"][draw]
             assert gain == pytest.approx(random)
 
 

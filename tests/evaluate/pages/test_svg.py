@@ -16,7 +16,7 @@ def test_labels_keep_their_distance_and_their_order():
     for n in (1, 2, 9, 20):
         wanted = (rng.random(n) * 300).tolist()
         placed = spread(wanted, 15, 0, 300)
-        ordered = [placed[place] for place in np.argsort(wanted, kind="stable")]
+        ordered = [placed[index] for index in np.argsort(wanted, kind="stable")]
         assert all(b - a >= 15 - 1e-9 for a, b in itertools.pairwise(ordered))
         assert min(placed) >= -1e-9 and max(placed) <= 300 + 1e-9
 

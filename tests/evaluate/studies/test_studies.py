@@ -19,22 +19,22 @@ from relope.evaluate.studies.make import make_study, read_table
 
 def study(tmp_path, kind, *folders, **more):
     request = StudyRequest(kind, tuple(map(str, folders)), bootstrap=100, **more)
-    result = make_study(request, tmp_path / "study")
-    found = json.loads((tmp_path / "study/study.json").read_text())
-    assert result.to_json() == found
-    assert read_table(tmp_path / "study").text == result.table.text
+    made = make_study(request, tmp_path / "study")
+    result = json.loads((tmp_path / "study/study.json").read_text())
+    assert made.to_json() == result
+    assert read_table(tmp_path / "study").text == made.table.text
     page = (tmp_path / "study/study.html").read_text()
     assert "<script" not in page and "http://" not in page and "https://" not in page and "#0102" not in page
-    for table in found["tables"]:
+    for table in result["tables"]:
         for ending in ("md", "tex", "csv"):
             assert (tmp_path / f"study/tables/{table['name']}.{ending}").stat().st_size
         assert all(len(row) == len(table["columns"]) for row in table["rows"])
-    return found, page
+    return result, page
 
 
-def records(found, table=0, **wanted):
+def records(result, table=0, **wanted):
     return [
-        row for row in found["tables"][table]["records"] if all(row.get(key) == value for key, value in wanted.items())
+        row for row in result["tables"][table]["records"] if all(row.get(key) == value for key, value in wanted.items())
     ]
 
 
@@ -47,18 +47,18 @@ def truth(inputs, method):
 def test_table2_recomputed_and_beside_the_paper(tmp_path):
     one = make_report(tmp_path / "r/a", model="qwen2.5-vl-7b", dataset="mmmu", seed=1)
     two = make_report(tmp_path / "r/b", model="qwen2.5-vl-7b", dataset="chartqa", seed=2, prefix="c")
-    found, page = study(tmp_path, "table2", tmp_path / "r")
+    result, page = study(tmp_path, "table2", tmp_path / "r")
     for inputs, data in ((one, "mmmu"), (two, "chartqa")):
         for method in ("probe", "relope"):
-            (row,) = records(found, data=data, method=method)
+            (row,) = records(result, data=data, method=method)
             assert row["value"] == pytest.approx(truth(inputs, method), abs=1e-12)
             assert row["ci95_low"] < row["value"] < row["ci95_high"]
             assert (row["n"], row["groups"], row["seeds"]) == (N, N // 2, 2)
-    assert records(found, data="mmmu", method="relope")[0]["published"] == pytest.approx(0.8089)
+    assert records(result, data="mmmu", method="relope")[0]["published"] == pytest.approx(0.8089)
     assert "paper 80.9" in page and "arXiv 2603.24787" in page
     average = np.mean([truth(one, "relope"), truth(two, "relope")])
-    assert found["tables"][0]["rows"][1][-1].startswith(f"{100 * average:.1f} (")
-    (gap,) = records(found, table=1, method="relope")
+    assert result["tables"][0]["rows"][1][-1].startswith(f"{100 * average:.1f} (")
+    (gap,) = records(result, table=1, method="relope")
     assert gap["difference"] == pytest.approx(average - np.mean([truth(one, "probe"), truth(two, "probe")]))
     assert gap["verdict"] == "higher" and gap["data_sets"] == 2
 
@@ -78,11 +78,11 @@ def test_two_reports_of_one_data_set_are_refused(tmp_path):
 def test_table1_pairs_conditions_by_sample(tmp_path):
     pictures = make_report(tmp_path / "p", seed=1, text_only=False)
     text = make_report(tmp_path / "t", seed=2, text_only=True)
-    found, _ = study(tmp_path, "table1", tmp_path / "p", tmp_path / "t")
-    (gap,) = records(found, method="relope", condition="difference")
+    result, _ = study(tmp_path, "table1", tmp_path / "p", tmp_path / "t")
+    (gap,) = records(result, method="relope", condition="difference")
     assert gap["value"] == pytest.approx(truth(pictures, "relope") - truth(text, "relope"))
     assert gap["ci95_low"] < gap["value"] < gap["ci95_high"]
-    assert not any("Not paired" in note for note in found["tables"][0]["notes"])
+    assert not any("Not paired" in note for note in result["tables"][0]["notes"])
     with pytest.raises(InvalidInputError, match="got 0 and 1"):
         study(tmp_path, "table1", tmp_path / "p")
 
@@ -90,39 +90,39 @@ def test_table1_pairs_conditions_by_sample(tmp_path):
 def test_table1_says_when_it_cannot_pair(tmp_path):
     make_report(tmp_path / "p", seed=1, text_only=False)
     make_report(tmp_path / "t", seed=2, prefix="other", text_only=True)
-    found, _ = study(tmp_path, "table1", tmp_path / "p", tmp_path / "t")
-    assert any(note.startswith("Not paired") for note in found["tables"][0]["notes"])
+    result, _ = study(tmp_path, "table1", tmp_path / "p", tmp_path / "t")
+    assert any(note.startswith("Not paired") for note in result["tables"][0]["notes"])
 
 
 def test_table1_sets_the_text_subset_against_the_questions_with_pictures(tmp_path):
     pictures = make_report(tmp_path / "p", dataset="scienceqa", seed=1)
     text = make_report(tmp_path / "t", dataset="scienceqa-text", seed=2, prefix="other")
-    found, _ = study(tmp_path, "table1", tmp_path / "p", tmp_path / "t")
+    result, _ = study(tmp_path, "table1", tmp_path / "p", tmp_path / "t")
     for condition, data, inputs in (("text only", "scienceqa-text", text), ("multimodal", "scienceqa", pictures)):
-        (row,) = records(found, method="relope", condition=condition)
+        (row,) = records(result, method="relope", condition=condition)
         assert row["data"] == data
         assert row["value"] == pytest.approx(truth(inputs, "relope"), abs=1e-12)
     assert any(note == f"Not paired, other samples: scienceqa (text only: scienceqa-text, n={N:,})."
-               for note in found["tables"][0]["notes"])  # fmt: skip
+               for note in result["tables"][0]["notes"])  # fmt: skip
 
 
 def test_table3_keeps_regenerated_and_frozen_labels_apart(tmp_path):
     clean = make_report(tmp_path / "clean", seed=1)
     made = {}
-    for place, kind in enumerate(("noise", "jpeg", "blur")):
+    for number, kind in enumerate(("noise", "jpeg", "blur")):
         shown = {"kind": kind, "strength": 1.0}
-        made[kind] = make_report(tmp_path / kind, seed=2 + place, perturbation=shown)
+        made[kind] = make_report(tmp_path / kind, seed=2 + number, perturbation=shown)
         make_report(tmp_path / f"{kind}-f", seed=5, correct=clean.correct, perturbation=shown, labels_frozen=True)
     folders = [tmp_path / "clean", *(tmp_path / f"{kind}{end}" for kind in made for end in ("", "-f"))]
-    found, _ = study(tmp_path, "table3", *folders)
-    assert [table["name"] for table in found["tables"]] == [
+    result, _ = study(tmp_path, "table3", *folders)
+    assert [table["name"] for table in result["tables"]] == [
         "table3_regenerated", "table3_frozen", "table3_published",
     ]  # fmt: skip
-    (lost,) = records(found, method="relope", images="clean − mean")
+    (lost,) = records(result, method="relope", images="clean − mean")
     assert lost["value"] == pytest.approx(
         truth(clean, "relope") - np.mean([truth(one, "relope") for one in made.values()])
     )
-    assert found["tables"][0]["columns"] == ["method", "clean", "noise", "jpeg", "blur", "ΔAUC"]
+    assert result["tables"][0]["columns"] == ["method", "clean", "noise", "jpeg", "blur", "ΔAUC"]
     with pytest.raises(InvalidInputError, match="got 1 clean of 1"):
         study(tmp_path, "table3", tmp_path / "clean")
 
@@ -133,16 +133,16 @@ def test_table4_needs_routers_of_other_data(tmp_path):
         study(tmp_path, "table4", tmp_path / "own")
     assert "--leave-out" in caught.value.hint
     make_report(tmp_path / "moved", dataset="tiny-bars", transferred=["probe", "relope"])
-    found, _ = study(tmp_path, "table4", tmp_path)
-    assert {row["data"] for row in found["tables"][0]["records"]} == {"tiny-bars"}
+    result, _ = study(tmp_path, "table4", tmp_path)
+    assert {row["data"] for row in result["tables"][0]["records"]} == {"tiny-bars"}
 
 
 def test_figure2_draws_every_method_and_keeps_the_numbers(tmp_path):
     make_report(tmp_path / "a")
-    found, page = study(tmp_path, "figure2", tmp_path / "a")
+    result, page = study(tmp_path, "figure2", tmp_path / "a")
     report = json.loads((tmp_path / "a/report.json").read_text())
     (row,) = [row for row in report["methods"] if row["method"] == "relope"]
-    assert records(found, method="relope", metric="apgr")[0]["value"] == row["metrics"]["apgr"]["value"]
+    assert records(result, method="relope", metric="apgr")[0]["value"] == row["metrics"]["apgr"]["value"]
     assert page.count(">relope<") >= 2 and "share sent to the large model" in page
     make_report(tmp_path / "b", large=False)
     with pytest.raises(InvalidInputError, match=r"needs reports with a large model$") as caught:
@@ -153,42 +153,42 @@ def test_figure2_draws_every_method_and_keeps_the_numbers(tmp_path):
 def test_what_is_missing_is_said_below_the_table(tmp_path):
     make_report(tmp_path / "r/a", dataset="one", correct=np.ones(N, bool))
     make_report(tmp_path / "r/b", dataset="two", methods={"probe": 0.1})
-    found, page = study(tmp_path, "table2", tmp_path / "r")
-    assert found["tables"][0]["rows"][1][2:] == ["—", "—", "—"]
+    result, page = study(tmp_path, "table2", tmp_path / "r")
+    assert result["tables"][0]["rows"][1][2:] == ["—", "—", "—"]
     for note in (f"— (one): all {N} answers are right: AUC needs both kinds.", "— (two): relope was not run."):
-        assert note in found["tables"][0]["notes"] and note in page
+        assert note in result["tables"][0]["notes"] and note in page
 
 
 def test_a_method_of_one_side_alone_has_no_difference(tmp_path):
     make_report(tmp_path / "r/a", methods={"probe": 0.1})
     make_report(tmp_path / "r/b", text_only=True)
-    found, _ = study(tmp_path, "table1", tmp_path / "r", methods=("probe", "relope"))
-    (gap,) = records(found, method="relope", condition="difference")
+    result, _ = study(tmp_path, "table1", tmp_path / "r", methods=("probe", "relope"))
+    (gap,) = records(result, method="relope", condition="difference")
     assert gap["value"] is None and gap["null_reason"] == "relope was not run"
-    assert records(found, method="probe", condition="difference")[0]["value"] is not None
+    assert records(result, method="probe", condition="difference")[0]["value"] is not None
     make_report(tmp_path / "p/a")
     make_report(tmp_path / "p/b", methods={"probe": 0.1}, perturbation="noise")
-    found, _ = study(tmp_path, "table3", tmp_path / "p")
-    assert records(found, method="relope", images="clean − mean")[0]["value"] is None
+    result, _ = study(tmp_path, "table3", tmp_path / "p")
+    assert records(result, method="relope", images="clean − mean")[0]["value"] is None
 
 
 def test_pages_are_written_for_people(tmp_path):
     make_report(tmp_path / "r/a", model="small-1", dataset="one")
     make_report(tmp_path / "r/b", model="small-2", dataset="one", seed=1)
-    found, page = study(tmp_path, "table2", tmp_path / "r")
+    result, page = study(tmp_path, "table2", tmp_path / "r")
     assert f"one<br>n={N}" in page and page.count('<tr class="group">') >= 4 and ">small-2</th>" in page
-    assert f"relope {found['versions']['relope']}, python" in page and "{&quot;" not in page
+    assert f"relope {result['versions']['relope']}, python" in page and "{&quot;" not in page
     assert f"{tmp_path}/r/a, {tmp_path}/r/b" in page and "\n| small-1 | probe |" in "".join(
         (tmp_path / "study/tables/table2.md").read_text()
     )
 
 
 def test_figure2_names_the_methods_without_a_colour(tmp_path):
-    methods = {f"m{place}": 0.9 - place / 10 for place in range(8)}
+    methods = {f"m{number}": 0.9 - number / 10 for number in range(8)}
     make_report(tmp_path / "a", methods={**methods, "question-kind": 0.01})
-    found, page = study(tmp_path, "figure2", tmp_path / "a")
+    result, page = study(tmp_path, "figure2", tmp_path / "a")
     assert "Thin grey lines without a name: m6 and m7. Not drawn, since they are controls: question-kind." in page
-    (row,) = [row for row in found["tables"][0]["rows"] if row[2] == "m0"]
+    (row,) = [row for row in result["tables"][0]["rows"] if row[2] == "m0"]
     assert row[3].count("(") == 1 and row[6].count("–") == 1
     make_report(tmp_path / "b", methods={"m0": 0.5})
     make_report(tmp_path / "c", methods={"m0": 0.5}, model="another")
@@ -203,13 +203,13 @@ def test_figure3_averages_runs(tmp_path):
         for seed in (0, 1)
     ]
     pl.DataFrame(rows).write_parquet(tmp_path / "rank.parquet")
-    found, page = study(tmp_path, "figure3", sweeps=(str(tmp_path / "rank.parquet"),))
-    first, second = found["tables"][0]["records"]
+    result, page = study(tmp_path, "figure3", sweeps=(str(tmp_path / "rank.parquet"),))
+    first, second = result["tables"][0]["records"]
     assert (first["setting"], first["value"], first["runs"]) == ("lora_rank", 2, 2)
     assert first["auc"] == pytest.approx(0.725) and second["auc"] == pytest.approx(0.785)
     assert first["sd_over_seeds"] == pytest.approx(np.std([0.72, 0.73], ddof=1)) and "LoRA rank" in page
     assert first["ci95_low"] is None and first["n"] is None and "an older sweep" in first["null_reason"]
-    assert "No interval: an older sweep" in page and found["tables"][0]["rows"][0][3] == "72.5"
+    assert "No interval: an older sweep" in page and result["tables"][0]["rows"][0][3] == "72.5"
     with pytest.raises(NotFoundError, match=r"no\.parquet does not exist$") as caught:
         study(tmp_path, "figure3", sweeps=(str(tmp_path / "no.parquet"),))
     assert "relope sweep" in caught.value.hint
@@ -239,8 +239,8 @@ def made_sweep(path, sizes=(40, 44)):
 def test_figure3_draws_groups_once_for_all_runs(tmp_path):
     """Against scikit-learn on samples that are really repeated."""
     rows = made_sweep(tmp_path / "rank.parquet")
-    found, page = study(tmp_path, "figure3", sweeps=(str(tmp_path / "rank.parquet"),))
-    first, second = records(found, setting="lora_rank")
+    result, page = study(tmp_path, "figure3", sweeps=(str(tmp_path / "rank.parquet"),))
+    first, second = records(result, setting="lora_rank")
     names = sorted({group for row in rows for group in row["held_group"]})
     weights = [w for part in resample_weights(np.array(names).astype(str), 100, 0) for w in part.T]
 
@@ -261,7 +261,7 @@ def test_figure3_draws_groups_once_for_all_runs(tmp_path):
     assert second["difference_to_best"] is None and first["difference_to_best"] == first["auc"] - second["auc"]
     gap = np.percentile(means(2) - means(8), (2.5, 97.5))
     assert [first["difference_low"], first["difference_high"]] == pytest.approx(gap, abs=1e-12)
-    assert "tiny-vl on d" in found["what"] and "40–44 samples" in found["what"] and "inner AUC, n=40–44" in page
+    assert "tiny-vl on d" in result["what"] and "40–44 samples" in result["what"] and "inner AUC, n=40–44" in page
 
 
 def test_figure3_of_one_class_has_no_interval_but_a_reason(tmp_path):
@@ -269,23 +269,23 @@ def test_figure3_of_one_class_has_no_interval_but_a_reason(tmp_path):
     for row in rows:
         row["held_correct"] = [True] * len(row["held_correct"])
     pl.DataFrame(rows, schema_overrides=HELD).write_parquet(tmp_path / "rank.parquet")
-    found, _ = study(tmp_path, "figure3", sweeps=(str(tmp_path / "rank.parquet"),))
-    assert {(row["ci95_low"], row["null_reason"]) for row in records(found)} == {
+    result, _ = study(tmp_path, "figure3", sweeps=(str(tmp_path / "rank.parquet"),))
+    assert {(row["ci95_low"], row["null_reason"]) for row in records(result)} == {
         (None, "a run held out right or wrong answers only")
     }
 
 
 def test_data_efficiency_reads_n_from_the_name(tmp_path):
     inputs = make_report(tmp_path / "a", methods={"probe@n50": 0.05, "probe@n200": 0.1, "relope@n50": 0.1})
-    found, _ = study(tmp_path, "data-efficiency", tmp_path / "a")
-    assert [row["labelled"] for row in records(found) if row["method"].startswith("probe")] == [50, 200]
-    assert records(found, labelled=200)[0]["value"] == pytest.approx(truth(inputs, "probe@n200"))
+    result, _ = study(tmp_path, "data-efficiency", tmp_path / "a")
+    assert [row["labelled"] for row in records(result) if row["method"].startswith("probe")] == [50, 200]
+    assert records(result, labelled=200)[0]["value"] == pytest.approx(truth(inputs, "probe@n200"))
 
 
 def test_undefined_is_null_with_a_reason(tmp_path):
     make_report(tmp_path / "a", correct=np.ones(N, bool), large=False)
-    found, _ = study(tmp_path, "table2", tmp_path / "a")
-    (row,) = records(found, method="relope")
+    result, _ = study(tmp_path, "table2", tmp_path / "a")
+    (row,) = records(result, method="relope")
     assert row["value"] is None and row["null_reason"].startswith(f"all {N} answers are right")
     with (tmp_path / "study/tables/table2.csv").open() as file:
         assert next(csv.DictReader(file))["value"] == ""
