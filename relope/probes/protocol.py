@@ -144,7 +144,7 @@ def pick_layer(store: RowReader, probe: Probe, asked: int | None) -> int:
     """Return the block l that a method reads: what was asked, else the store's deepest.
 
     Raises:
-        NotFoundError: the store lacks a layer that the method needs there.
+        NotFoundError: the store lacks a layer that the method needs.
     """
     layer = asked or max(store.layers)
     needed = probe.layers(layer)

@@ -123,7 +123,7 @@ class Router:
         """Return the block l that is read: the one it was fitted at, else the store's deepest.
 
         Raises:
-            NotFoundError: the store lacks a layer that the method needs there.
+            NotFoundError: the store lacks a layer that the method needs.
         """
         return pick_layer(store, self.probe, self.record.layer or None)
 
