@@ -14,7 +14,7 @@ import polars as pl
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, StoreError, unknown
 from relope.probes.examples import Examples, Streams
-from relope.probes.protocol import Probe, check_settings, make, method_class, pick_layer
+from relope.probes.protocol import Probe, make, method_class, pick_layer
 from relope.provenance import versions, write_json
 from relope.store import FREE, ActivationStore, open_store
 from relope.store.grades import parsed_answers, rows_of
@@ -166,7 +166,7 @@ class Router:
         Raises:
             InvalidInputError: a setting that the method does not have, or a value that is not allowed.
         """
-        self.probe.params = check_settings(self.record.method, {**self.get_params(), **settings})
+        self.probe.params = make(self.record.method, {**self.get_params(), **settings}).params
         return self
 
 

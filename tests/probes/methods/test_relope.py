@@ -209,7 +209,7 @@ def test_without_lora_the_cached_layer_is_all_that_is_read(training, testing, mo
     states = torch.from_numpy(testing.store.last(4, testing.rows))
     expected = router.learned_.bottleneck(states, None)[0].sigmoid().detach().numpy()
     assert np.allclose(router.predict_proba(testing), expected, atol=1e-6)
-    with pytest.raises(InvalidInputError, match="no adapter to export"):
+    with pytest.raises(InvalidInputError, match="it has no adapter"):
         router.export(tmp_path)
 
 
