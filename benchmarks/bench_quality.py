@@ -76,7 +76,7 @@ def examples(store: ActivationStore, split: str, ids: list[str] | None = None) -
         place = {name: number for number, name in enumerate(store.samples[rows]["id"].to_list())}
         order = np.array([place[name] for name in ids])
         rows, correct = rows[order], correct[order]
-    return Examples(store, rows, correct, max(store.layers), verdicts=parsed_answers(store, rows, None))
+    return Examples(store, rows, correct, max(store.layers), grades=parsed_answers(store, rows, None))
 
 
 def score(name: str, settings: dict[str, Any], train: Examples, test: Examples, seeds: int) -> Scored:

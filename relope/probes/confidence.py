@@ -63,9 +63,9 @@ def confidence_features(examples: Examples, name: str) -> Floats:
         InvalidInputError: a log-prob or entropy is NaN or infinite; ``name`` is the method's.
     """
     columns = (answer_values(examples, column, name) for column in ("logprobs", "entropies"))
-    found = np.array([_features(*pair) for pair in zip(*columns, strict=True)]).reshape(-1, 9)
-    check_finite(found, name, "log-probs")
-    return found
+    features = np.array([_features(*pair) for pair in zip(*columns, strict=True)]).reshape(-1, 9)
+    check_finite(features, name, "log-probs")
+    return features
 
 
 def _features(logprobs: Floats, entropies: Floats) -> list[float]:

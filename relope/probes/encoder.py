@@ -87,8 +87,10 @@ class Sentences:
 
     def encode(self, pairs: Sequence[Pair]) -> Matrix:
         texts = ["\n".join(part for part in pair if part) or _BLANK for pair in pairs]
-        found = self.model.encode(texts or [_BLANK], batch_size=32, show_progress_bar=False, normalize_embeddings=True)
-        return np.asarray(found, dtype=np.float64)[: len(texts)]
+        vectors = self.model.encode(
+            texts or [_BLANK], batch_size=32, show_progress_bar=False, normalize_embeddings=True
+        )
+        return np.asarray(vectors, dtype=np.float64)[: len(texts)]
 
     def state(self) -> tuple[dict[str, Any], Tensors]:
         return {"encoder": self.name}, {}

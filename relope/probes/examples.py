@@ -24,7 +24,7 @@ class Examples:
         layer: the block l whose output is read (layer l-1 is the block before).
         streams: a running backbone for methods that stream through it, or None.
         device: where heads are trained and a block of the backbone is run.
-        verdicts: one row an example: id, parsed, parse_status and, of a store with sampled traces,
+        grades: one row an example: id, parsed, parse_status and, of a store with sampled traces,
             parsed_direct and parsed_chain; None where the store is not graded.
         large_correct: ``[N] bool``, whether the large model is right; None where nobody said so.
         state: a file in which a fit keeps its state, so that a killed one goes on where it was.
@@ -36,7 +36,7 @@ class Examples:
     layer: int
     streams: "Streams | None" = None
     device: str = "cpu"
-    verdicts: pl.DataFrame | None = None
+    grades: pl.DataFrame | None = None
     large_correct: npt.NDArray[np.bool_] | None = None
     state: Path | None = None
 
@@ -63,14 +63,14 @@ class Examples:
             )
         return self.correct.astype(np.float32)
 
-    def take(self, places: npt.NDArray[np.int64]) -> "Examples":
-        """Return the examples at some places; a fit on them keeps no state."""
+    def take(self, indices: npt.NDArray[np.int64]) -> "Examples":
+        """Return some of the examples; a fit on them keeps no state."""
         return replace(
             self,
-            rows=self.rows[places],
-            correct=None if self.correct is None else self.correct[places],
-            verdicts=None if self.verdicts is None else self.verdicts[places],
-            large_correct=None if self.large_correct is None else self.large_correct[places],
+            rows=self.rows[indices],
+            correct=None if self.correct is None else self.correct[indices],
+            grades=None if self.grades is None else self.grades[indices],
+            large_correct=None if self.large_correct is None else self.large_correct[indices],
             state=None,
         )
 
@@ -83,7 +83,7 @@ class Streams(Protocol):
         """The transformers model."""
 
     def last_states(self, ids: Sequence[str], block: Any, layer: int, *, stop: bool) -> Any:
-        """Return ``[B, H]``: what ``block``, put in the place of block ``layer``, gives at the last token."""
+        """Return ``[B, H]``: what ``block``, run in place of block ``layer``, gives at the last token."""
 
 
 def check_trainable(examples: Examples, name: str) -> None:

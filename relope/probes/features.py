@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from relope.probes.examples import Examples, check_trainable
 from relope.probes.files import load_state, save_state
-from relope.probes.heads import MLP_WIDTHS, Standardize, from_numpy, initialize, mlp, place, seeded, to_numpy
+from relope.probes.heads import MLP_WIDTHS, Standardize, from_numpy, initialize, mlp, seeded, to_device, to_numpy
 from relope.probes.protocol import Traits
 from relope.probes.resume import History
-from relope.probes.train import Training, inner_split, minibatches, rank_auc, train
+from relope.probes.train import TrainSettings, inner_split, minibatches, rank_auc, train
 from relope.types import Progress, no_progress
 
 Head = Literal["mlp", "logistic"]
@@ -32,16 +32,16 @@ class FeatureNet:
     @classmethod
     def restore(cls, width: int, head: Head, tensors: dict[str, npt.NDArray[np.float32]]) -> Self:
         """Rebuild a fitted net from ``tensors``."""
-        found = cls(width, head, 0)
-        from_numpy(found.module, tensors)
-        found.module.eval()
-        return found
+        net = cls(width, head, 0)
+        from_numpy(net.module, tensors)
+        net.module.eval()
+        return net
 
     def fit(
         self,
         features: npt.NDArray[np.float32],
         examples: Examples,
-        settings: Training,
+        settings: TrainSettings,
         seed: int,
         progress: Progress,
     ) -> History:
@@ -52,12 +52,12 @@ class FeatureNet:
         assert isinstance(standardize, Standardize)
         standardize.learn(features[inner])
         self.module.to(examples.device)
-        x, y = (place(torch.from_numpy(values[inner]), examples.device) for values in (features, labels))
+        x, y = (to_device(torch.from_numpy(values[inner]), examples.device) for values in (features, labels))
         return train(
             self.module,
             [{"params": list(self.module.parameters())}],
-            lambda rng: (torch.from_numpy(places) for places in minibatches(len(x), settings.batch, rng)),
-            lambda places: self._loss(x[places], y[places]),
+            lambda rng: (torch.from_numpy(indices) for indices in minibatches(len(x), settings.batch, rng)),
+            lambda indices: self._loss(x[indices], y[indices]),
             lambda: rank_auc(labels[held] > 0, self.predict(features[held])),
             settings,
             seed,
@@ -72,9 +72,9 @@ class FeatureNet:
     def predict(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return ``[N] float32`` probabilities."""
         device = next(self.module.parameters()).device
-        logits = self.module(place(torch.from_numpy(features), device))[:, 0]
-        found: npt.NDArray[np.float32] = logits.sigmoid().cpu().numpy()
-        return found
+        logits = self.module(to_device(torch.from_numpy(features), device))[:, 0]
+        scores: npt.NDArray[np.float32] = logits.sigmoid().cpu().numpy()
+        return scores
 
     def tensors(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return what ``restore`` needs."""
@@ -113,6 +113,6 @@ class OnFeatures(ABC):
     @classmethod
     def load(cls, folder: Path) -> Self:
         settings, tensors = load_state(folder)
-        found = cls(cls.Params(**settings["params"]))
-        found.net_ = FeatureNet.restore(settings["width"], found.head, tensors)
-        return found
+        probe = cls(cls.Params(**settings["params"]))
+        probe.net_ = FeatureNet.restore(settings["width"], probe.head, tensors)
+        return probe

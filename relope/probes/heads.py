@@ -77,7 +77,7 @@ def from_numpy(module: nn.Module, tensors: dict[str, npt.NDArray[np.float32]]) -
     module.load_state_dict({name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()})
 
 
-def place(tensor: Tensor, device: torch.device | str) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     """Return a CPU tensor on a device; a copy to CUDA goes through pinned memory and is not waited for."""
     if torch.device(device).type != "cuda":
         return tensor

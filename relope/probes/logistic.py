@@ -30,8 +30,8 @@ class Logistic:
 
     def logits(self, features: Matrix) -> Floats:
         """Return ``[N] float64``."""
-        found: Floats = features @ self.weights[:-1] + self.weights[-1]
-        return found
+        logits: Floats = features @ self.weights[:-1] + self.weights[-1]
+        return logits
 
 
 @dataclass(frozen=True)

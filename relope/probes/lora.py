@@ -60,14 +60,14 @@ def target_shapes(block: nn.Module) -> dict[str, tuple[int, int]]:
     Raises:
         UnsupportedError: the block has none of the projections that LoRA is put on.
     """
-    found = {
+    shapes = {
         name: (layer.in_features, layer.out_features)
         for name, layer in block.named_modules()
         if isinstance(layer, nn.Linear) and name.rsplit(".", 1)[-1] in TARGETS
     }
-    if not found:
+    if not shapes:
         raise UnsupportedError(f"{type(block).__name__} has none of {', '.join(sorted(TARGETS))} to put LoRA on")
-    return found
+    return shapes
 
 
 def attach(block: nn.Module, adapters: Mapping[str, Adapter]) -> nn.Module:

@@ -25,11 +25,11 @@ class World:
     size: int = 1
 
     def share(self, n: int) -> npt.NDArray[np.int64]:
-        """Return which of n places are this process's; every place is somebody's."""
+        """Return which of n indices are this process's; every index is some process's."""
         return np.arange(self.rank, n, self.size)
 
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Put the sum over all processes in place of each gradient; no gradient counts as zero."""
+        """Put the sum over all processes into each gradient; no gradient counts as zero."""
         if self.size == 1:
             return
         for parameter in parameters:
@@ -47,8 +47,8 @@ class World:
             return values
         whole = torch.from_numpy(values).to(device)
         distributed.all_reduce(whole)
-        found: npt.NDArray[np.float32] = whole.cpu().numpy()
-        return found
+        summed: npt.NDArray[np.float32] = whole.cpu().numpy()
+        return summed
 
 
 def world() -> World:

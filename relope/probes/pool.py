@@ -32,7 +32,7 @@ class Pool(torch.autograd.Function):
             ctx: keeps what the backward pass needs.
             query: ``[H]``, already divided by √d; its dtype is the one that is computed in.
             tokens: ``[ΣT, H]``, any floating dtype.
-            bounds: ``B + 1`` places: sample i is ``tokens[bounds[i]:bounds[i + 1]]``.
+            bounds: ``B + 1`` row numbers: sample i is ``tokens[bounds[i]:bounds[i + 1]]``.
             keep: ``[ΣT] bool`` tokens that may have weight, or None for all.
             rms: divide every token by its root mean square.
         """
@@ -50,15 +50,15 @@ class Pool(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         """Return the query's gradient: ``Σ_t α_t (g_t − Σ α g) r_t h_t`` with ``g_t = r_t h_t·∂z``."""
         (tokens,) = ctx.saved_tensors
-        found = torch.zeros_like(gradient[0])
+        moments = torch.zeros_like(gradient[0])
         for row, (_, states) in enumerate(_samples(tokens, ctx.bounds, gradient.dtype)):
             weights, factors = ctx.weights[row]
             moved = states @ gradient[row]
             if factors is not None:
                 moved *= factors
             scores = weights * (moved - weights @ moved)
-            found.addmv_(states.t(), scores if factors is None else scores * factors)
-        return found, None, None, None, None
+            moments.addmv_(states.t(), scores if factors is None else scores * factors)
+        return moments, None, None, None, None
 
 
 def sample_weights(query: Tensor, states: Tensor, keep: Tensor | None, rms: bool) -> tuple[Tensor, Tensor | None]:

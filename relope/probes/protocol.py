@@ -144,7 +144,7 @@ def pick_layer(store: RowReader, probe: Probe, asked: int | None) -> int:
     """Return the block l that a method reads: what was asked, else the store's deepest.
 
     Raises:
-        NotFoundError: the store lacks a layer that the method needs there.
+        NotFoundError: the store lacks a layer that the method needs.
     """
     layer = asked or max(store.layers)
     needed = probe.layers(layer)
@@ -173,24 +173,9 @@ def make(name: str, settings: dict[str, Any]) -> Probe:
         NotFoundError: unknown method.
         InvalidInputError: unknown or ill-typed setting; the message lists those there are.
     """
-    return method_class(name)(check_settings(name, settings))
-
-
-def fresh(probe: Probe) -> Probe:
-    """Return an unfitted method with the settings of another."""
-    return type(probe)(probe.params)
-
-
-def check_settings(name: str, settings: dict[str, Any]) -> Params:
-    """Return the settings of a method, checked.
-
-    Raises:
-        NotFoundError: unknown method.
-        InvalidInputError: unknown or ill-typed setting; the message lists those there are.
-    """
     method = method_class(name)
     try:
-        return method.Params(**settings)
+        return method(method.Params(**settings))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -198,3 +183,8 @@ def check_settings(name: str, settings: dict[str, Any]) -> Params:
         raise InvalidInputError(
             f"{name}: setting {key}={settings.get(key)!r}: {first['msg'].lower()} (settings and defaults: {known})"
         ) from error
+
+
+def fresh(probe: Probe) -> Probe:
+    """Return an unfitted method with the settings of another."""
+    return type(probe)(probe.params)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from relope.errors import NotFoundError, UnsupportedError
-from relope.probes.heads import place
+from relope.probes.heads import to_device
 from relope.rope import longrope_bound
 from relope.store import RaggedBatch, RowReader
 
@@ -54,17 +54,17 @@ def read_batch(store: RowReader, batch: RaggedBatch, device: str, dtype: torch.d
     longest = int(lengths.max())
     where = _left_padded(lengths, longest)
     table = _pad(torch.from_numpy(tokens).long(), where, len(lengths), longest)
-    places = [columns.index(name) for name in columns if name.startswith("position_")]
+    position_columns = [columns.index(name) for name in columns if name.startswith("position_")]
     return PaddedBatch(
-        hidden=place(_pad(states, where, len(lengths), longest), device).to(dtype),
-        mask=place(_pad(torch.ones(len(values), dtype=torch.long), where, len(lengths), longest), device),
-        positions=place(table[..., places].permute(2, 0, 1).contiguous(), device),
-        types=place(table[..., columns.index("type")].contiguous(), device),
+        hidden=to_device(_pad(states, where, len(lengths), longest), device).to(dtype),
+        mask=to_device(_pad(torch.ones(len(values), dtype=torch.long), where, len(lengths), longest), device),
+        positions=to_device(table[..., position_columns].permute(2, 0, 1).contiguous(), device),
+        types=to_device(table[..., columns.index("type")].contiguous(), device),
     )
 
 
 def _left_padded(lengths: npt.NDArray[np.int64], longest: int) -> Tensor:
-    """Return for every token its place in the flattened ``[B · longest]`` batch."""
+    """Return for every token its row in the flattened ``[B · longest]`` batch."""
     starts = np.arange(1, len(lengths) + 1) * longest - lengths
     within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return torch.from_numpy(np.repeat(starts, lengths) + within)
@@ -139,7 +139,7 @@ class BlockReplay:
         from transformers.masking_utils import create_masks_for_generate
 
         make: Any = create_masks_for_generate
-        given = batch.hidden, batch.mask, None, text  # by place: transformers 5.24 renamed the third, the cache
+        given = batch.hidden, batch.mask, None, text  # by position: transformers 5.24 renamed the third, the cache
         own = getattr(self.skeleton, "create_masks_for_generate", make)
         if own is make:
             masks = make(self.text_config, *given)
@@ -153,22 +153,22 @@ class BlockReplay:
 
         Args:
             batch: input of the block, from ``read_batch``.
-            block: what to run in the block's place (the block with LoRA); None = the block itself.
+            block: what to run instead of the block (the block with LoRA); None = the block itself.
             fast: compute query, attention, output projection and MLP for the last token only;
                 equal to the whole block within 1e-5 in float32.
         """
         run = self.block if block is None else block
-        found = None
+        outputs = None
         for rows in self._of_one_kind(batch):
             part = batch if rows is None else batch.take(rows)
             with last_token_only(run) if fast else nullcontext():
                 states = last_of(run(part.hidden, **self.arguments(part)))
             if rows is None:
                 return states
-            found = states.new_zeros(len(batch.mask), states.shape[1]) if found is None else found
-            found = found.index_copy(0, rows, states)
-        assert found is not None
-        return found
+            outputs = states.new_zeros(len(batch.mask), states.shape[1]) if outputs is None else outputs
+            outputs = outputs.index_copy(0, rows, states)
+        assert outputs is not None
+        return outputs
 
     def _of_one_kind(self, batch: PaddedBatch) -> list[Tensor | None]:
         """Return the rows to run together: prompts beyond `reach` apart from the others, None = all."""

@@ -38,7 +38,7 @@ class Checkpoint:
 
     Weights, the best epoch's weights and the optimizer's moments are tensors. Random numbers need
     no state: those of an epoch follow from the seed and the epoch's number. Being one file, it is
-    there as a whole or not at all.
+    whole or missing.
 
     Args:
         path: the file, or None to keep nothing.
@@ -57,8 +57,8 @@ class Checkpoint:
             return
         tensors = {f"now.{name}": tensor for name, tensor in module.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in kept.items()}
-        for place, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{place}.{name}": torch.as_tensor(value) for name, value in values.items()}
+        for number, values in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in values.items()}
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         write_bytes(self.path, save(plain, {"key": self.key, "history": json.dumps(asdict(history))}))
         ended = time.monotonic()
@@ -80,8 +80,8 @@ class Checkpoint:
         module.load_state_dict(_below(tensors, "now"))
         state: dict[int, dict[str, Any]] = {}
         for name, tensor in _below(tensors, "optimizer").items():
-            place, _, key = name.partition(".")
-            state.setdefault(int(place), {})[key] = tensor
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = tensor
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         log.info("going on after epoch %d from %s", len(history.auc), self.path)
         return history, _below(tensors, "best")
@@ -93,7 +93,7 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def state_file(out: Path, fingerprint: str) -> Path:
-    """Return where the fit of a router keeps its state; another fit's state there is removed."""
+    """Return where the fit of a router keeps its state; another fit's state is removed."""
     folder = out / ".unfinished"
     mine = folder / f"{fingerprint[:32]}.safetensors"
     for other in folder.glob("*") if folder.is_dir() else ():

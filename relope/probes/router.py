@@ -14,7 +14,7 @@ import polars as pl
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, StoreError, unknown
 from relope.probes.examples import Examples, Streams
-from relope.probes.protocol import Probe, check_settings, make, method_class, pick_layer
+from relope.probes.protocol import Probe, make, method_class, pick_layer
 from relope.provenance import versions, write_json
 from relope.store import FREE, ActivationStore, open_store
 from relope.store.grades import parsed_answers, rows_of
@@ -123,7 +123,7 @@ class Router:
         """Return the block l that is read: the one it was fitted at, else the store's deepest.
 
         Raises:
-            NotFoundError: the store lacks a layer that the method needs there.
+            NotFoundError: the store lacks a layer that the method needs.
         """
         return pick_layer(store, self.probe, self.record.layer or None)
 
@@ -166,7 +166,7 @@ class Router:
         Raises:
             InvalidInputError: a setting that the method does not have, or a value that is not allowed.
         """
-        self.probe.params = check_settings(self.record.method, {**self.get_params(), **settings})
+        self.probe.params = make(self.record.method, {**self.get_params(), **settings}).params
         return self
 
 

@@ -63,8 +63,8 @@ class Scorer:
     @classmethod
     def load(cls, folder: Path) -> Self:
         settings, tensors = load_state(folder)
-        found = cls(cls.Params(**settings["params"]))
-        found.encoder_ = restore_encoder(settings["text"], tensors) if settings["text"] else None
-        found.scale_ = Scale.restore(tensors)
-        found.model_ = Logistic(tensors["weights"])
-        return found
+        probe = cls(cls.Params(**settings["params"]))
+        probe.encoder_ = restore_encoder(settings["text"], tensors) if settings["text"] else None
+        probe.scale_ = Scale.restore(tensors)
+        probe.model_ = Logistic(tensors["weights"])
+        return probe

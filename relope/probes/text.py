@@ -107,7 +107,7 @@ class TextLogistic:
     @classmethod
     def load(cls, folder: Path) -> Self:
         settings, tensors = load_state(folder)
-        found = cls(cls.Params(**settings["params"]))
-        found.words_ = Words(settings["vocabulary"])
-        found.model_ = Logistic(tensors["weights"])
-        return found
+        probe = cls(cls.Params(**settings["params"]))
+        probe.words_ = Words(settings["vocabulary"])
+        probe.model_ = Logistic(tensors["weights"])
+        return probe

@@ -30,19 +30,19 @@ class FromTraces(Untrained):
         """Return the parsed answers of all traces of a style.
 
         Raises:
-            NotFoundError: the store has no traces, or its verdicts do not cover them.
+            NotFoundError: the store has no traces, or its grades do not cover them.
         """
         if f"traces_{style}" not in examples.store.samples.columns:
             raise lacking(examples.store, self.name, "sampled traces", self.traits)
         column = f"parsed_{style}"
-        verdicts = examples.verdicts
-        if verdicts is None or column not in verdicts.columns or verdicts[column].null_count():
+        grades = examples.grades
+        if grades is None or column not in grades.columns or grades[column].null_count():
             label = examples.store.label
             raise NotFoundError(
                 f"{self.name} needs every sampled trace graded, which the grades of {label} lack",
                 hint=f"run `relope grade --store {label}` again",
             )
-        return [list(traces) for traces in verdicts[column].to_list()]
+        return [list(traces) for traces in grades[column].to_list()]
 
 
 def lacking(store: RowReader, name: str, what: str, traits: Traits) -> NotFoundError:

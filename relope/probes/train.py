@@ -21,7 +21,7 @@ from relope.types import Progress
 T = TypeVar("T")
 
 
-class Training(Params):
+class TrainSettings(Params):
     """Settings of every trained head. Choice: the paper states AdamW only."""
 
     lr: float = Field(1e-3, gt=0)
@@ -35,7 +35,7 @@ class Training(Params):
 def inner_split(
     groups: npt.NDArray[np.str_], correct: npt.NDArray[np.bool_], share: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Split training samples by group into (fit, validation) places.
+    """Split training samples by group into (fit, validation) indices.
 
     Groups are drawn at random until the validation side holds ``share`` of the samples and both
     classes; a group is never cut.
@@ -55,7 +55,7 @@ def inner_split(
 
 
 def minibatches(n: int, size: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield shuffled places 0…n-1 in batches."""
+    """Yield shuffled indices 0…n-1 in batches."""
     order = rng.permutation(n)
     for start in range(0, n, size):
         yield order[start : start + size]
@@ -67,7 +67,7 @@ def train(
     epoch: Callable[[np.random.Generator], Iterable[T]],
     loss_of: Callable[[T], Tensor],
     validate: Callable[[], float],
-    settings: Training,
+    settings: TrainSettings,
     seed: int,
     progress: Progress,
     state: Path | None = None,
@@ -111,7 +111,7 @@ def train(
     return history
 
 
-def _key(module: nn.Module, settings: Training, seed: int) -> str:
+def _key(module: nn.Module, settings: TrainSettings, seed: int) -> str:
     shapes = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
     return digest([shapes, settings.model_dump(), seed])
 
@@ -142,7 +142,7 @@ def _own_randomness(module: nn.Module, seeds: tuple[int, ...]) -> Iterator[None]
         yield
 
 
-def _check_loss(history: History, settings: Training) -> None:
+def _check_loss(history: History, settings: TrainSettings) -> None:
     if not np.isfinite(history.loss[-1]):
         raise InvalidInputError(
             f"the loss of epoch {len(history.loss)} is {history.loss[-1]}: the states hold NaN or infinity, or "

@@ -40,8 +40,8 @@ def check(spec: FitSpec) -> None:
 def run(spec: FitSpec, watch: Watch) -> Fitted:
     """Fit a method from a store into a router folder; with folds score the same samples out of fold instead."""
     out, lesson = output(spec), lesson_of(spec)
-    if spec.folds is not None:
-        return score_out_of_fold(lesson, spec.folds, out, watch)
+    if lesson.folds is not None:
+        return score_out_of_fold(lesson, lesson.folds, out, watch)
     if is_fitted(out, lesson.fingerprint):
         return Fitted(out, True, f"{lesson.method} up to date → {out}")
     record = _fit(lesson, out, watch)
@@ -58,11 +58,11 @@ def _fit(lesson: Lesson, out: Path, watch: Watch) -> RouterRecord:
     from relope.probes.parallel import process_group
     from relope.probes.resume import remove_state, state_file
 
-    state, store = state_file(out, lesson.fingerprint), lesson.training.store
-    with process_group(lesson.device, shared=lesson.streamed) as world, watch(f"fit {lesson.method}") as progress:
-        examples = replace(lesson.examples(), state=state)
+    examples, state, store = lesson.examples(), state_file(out, lesson.fingerprint), lesson.training.store
+    with process_group(examples.device, shared=lesson.streamed) as world, watch(f"fit {lesson.method}") as progress:
         begun, bytes_before = time.perf_counter(), store.bytes_read
-        lesson.probe.fit(examples, seed=lesson.seed, progress=progress if world.rank == 0 else no_progress)
+        told = progress if world.rank == 0 else no_progress
+        lesson.probe.fit(replace(examples, state=state), seed=lesson.seed, progress=told)
         record = RouterRecord(
             method=lesson.method,
             layer=lesson.layer,

@@ -37,7 +37,8 @@ class Lesson:
         training: the samples, with the grades of the small model's answers.
         large_correct: ``[N]`` whether the large model is right; None when it was not asked for.
         layer: the block l that is read.
-        device: where heads are trained and a block of the backbone is run.
+        device: that was asked for, where heads are trained and a block of the backbone is run.
+        folds: score the samples out of fold, with so many; None keeps one router.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Lesson:
     large_correct: npt.NDArray[np.bool_] | None
     layer: int
     device: str
+    folds: int | None
 
     @property
     def streamed(self) -> bool:
@@ -72,14 +74,14 @@ class Lesson:
         Raises:
             InvalidInputError: several stores cannot be streamed.
         """
-        training = self.training
+        training, device = self.training, device_here(self.device)
         return Examples(
             training.store,
             training.rows,
             training.correct,
             self.layer,
-            open_block(training.store, [(self.probe, self.layer)], self.device),
-            self.device,
+            open_block(training.store, [(self.probe, self.layer)], device),
+            device,
             training.parsed,
             self.large_correct,
         )
@@ -111,5 +113,6 @@ def lesson_of(spec: FitSpec) -> Lesson:
         training=training,
         large_correct=large,
         layer=pick_layer(training.store, probe, spec.layer),
-        device=device_here(spec.device),
+        device=spec.device,
+        folds=spec.folds,
     )

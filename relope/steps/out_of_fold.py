@@ -33,10 +33,10 @@ def score_out_of_fold(lesson: Lesson, asked: int, out: Path, watch: Watch) -> Fi
         return Fitted(out, True, f"out-of-fold scores of {lesson.method} up to date → {out}")
     store, traits = lesson.training.store, lesson.probe.traits
     scores, seconds_fit = np.empty(len(lesson.training.rows), np.float32), 0.0
-    with process_group(lesson.device, shared=False), watch(f"fit {lesson.method} out of fold") as progress:
-        examples = lesson.examples()
-        fold = fold_of_groups(examples.groups, asked, lesson.seed)
-        n_folds = int(fold.max()) + 1
+    examples = lesson.examples()
+    fold = fold_of_groups(examples.groups, asked, lesson.seed)
+    n_folds = int(fold.max()) + 1
+    with process_group(examples.device, shared=False), watch(f"fit {lesson.method} out of fold") as progress:
         begun, bytes_before, bytes_fit = time.perf_counter(), store.bytes_read, 0
         for number in range(n_folds):
             progress(number, n_folds)

@@ -87,8 +87,8 @@ def training_rows(asked: Selection) -> TrainingRows:
 
 def _graded(store: ActivationStore, asked: Selection) -> pl.DataFrame:
     """Return what the grader read in each answer of a store, one row a sample in its order, with `MARKS`."""
-    rows, correct = labelled(store, asked.splits, asked.grades)
     parsed = parsed_answers(store, np.arange(len(store)), asked.grades)
+    rows, correct = labelled(store, asked.splits, asked.grades)
     assert parsed is not None  # a store without grades has no labelled rows
     marks = np.zeros((len(MARKS), len(store)), bool)
     marks[:, rows] = np.ones(len(rows), bool), correct, apart(store, rows)

@@ -77,7 +77,7 @@ def planned(grid: Grid, layer: int) -> list[Run]:
     """Return every run, those of one layer together.
 
     Args:
-        grid: what varies; ``layer`` in it takes the place of the argument.
+        grid: what varies; ``layer`` in it stands above the argument.
         layer: block that is read otherwise.
 
     Raises:
@@ -120,8 +120,8 @@ def fit_runs(
     for number, (run, labelled) in enumerate(zip(runs, examples, strict=True)):
         progress(number, len(runs))
         if run.key(method, data) not in done:
-            found = {**_fit(method, run, labelled), "key": run.key(method, data), "data": data}
-            row = pl.DataFrame([found], schema_overrides=HELD)
+            fitted = {**_fit(method, run, labelled), "key": run.key(method, data), "data": data}
+            row = pl.DataFrame([fitted], schema_overrides=HELD)
             table = pl.concat([table, row], how="diagonal_relaxed") if len(table) else row
             write_frame(path, table)
             computed += 1
@@ -132,10 +132,10 @@ def fit_runs(
 
 def _fit(method: str, run: Run, examples: Examples) -> dict[str, Any]:
     """Return the row of one run: settings, inner validation AUC, epochs, seconds, and what was held out."""
-    from relope.probes.train import Training, inner_split
+    from relope.probes.train import TrainSettings, inner_split
 
     probe, truth, groups = fresh(run.probe), examples.labels > 0, examples.groups
-    own_share = probe.params.inner_share if isinstance(probe.params, Training) else None
+    own_share = probe.params.inner_share if isinstance(probe.params, TrainSettings) else None
     inner, held = inner_split(groups, truth, own_share or _INNER_SHARE, run.seed)
     begun = time.perf_counter()
     probe.fit(examples if own_share else examples.take(inner), seed=run.seed)
@@ -211,7 +211,7 @@ def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]], drawn: Sequen
         yield Setting(
             chosen=members[0][0].chosen,
             inner_auc=float(aucs.mean()),
-            ci95=mean_auc([one for _, _, one in members]).ci95,
+            ci95=mean_auc([resampled for _, _, resampled in members]).ci95,
             deviation=float(aucs.std(ddof=1)) if len(aucs) > 1 else None,
             n_held=(min(n_held), max(n_held)),
             best_epoch=float(np.median(epochs)) if epochs else None,

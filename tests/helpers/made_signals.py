@@ -87,5 +87,5 @@ def both_splits(path: Path) -> tuple[Examples, Examples]:
     found = []
     for split in ("train", "test"):
         rows, correct = labelled(store, (split,), None)
-        found.append(Examples(store, rows, correct, store.layers[-1], verdicts=parsed_answers(store, rows, None)))
+        found.append(Examples(store, rows, correct, store.layers[-1], grades=parsed_answers(store, rows, None)))
     return found[0], found[1]

@@ -34,7 +34,7 @@ def _traces(answer: str, rng: np.random.Generator) -> list[str]:
     return [["one", "two", "", answer, answer, answer][rng.integers(6)] for _ in range(TRACES)]
 
 
-def drop_verdicts_on_traces(store: Path) -> None:
+def drop_grades_of_traces(store: Path) -> None:
     """Take the traces' verdicts away again, as if the store had been graded before."""
     for file in store.glob("grades/*.parquet"):
         pl.read_parquet(file).drop([f"parsed_{style}" for style in STYLES]).write_parquet(file)

@@ -31,21 +31,21 @@ def traced(traced_path):
 def training(traced):
     """160 labelled training examples at layer 4."""
     rows, correct = labelled(traced, ("train",), None)
-    return Examples(traced, rows, correct, 4, verdicts=parsed_answers(traced, rows, None))
+    return Examples(traced, rows, correct, 4, grades=parsed_answers(traced, rows, None))
 
 
 @pytest.fixture
 def testing(traced):
     """80 test examples without labels."""
     rows, _ = labelled(traced, ("test",), None)
-    return Examples(traced, rows, None, 4, verdicts=parsed_answers(traced, rows, None))
+    return Examples(traced, rows, None, 4, grades=parsed_answers(traced, rows, None))
 
 
 @pytest.fixture
 def plain(store):
     """The 80 test examples of a store that holds nothing but a plain extraction."""
     rows, correct = labelled(store, ("test",), None)
-    return Examples(store, rows, correct, 4, verdicts=parsed_answers(store, rows, None))
+    return Examples(store, rows, correct, 4, grades=parsed_answers(store, rows, None))
 
 
 @pytest.fixture

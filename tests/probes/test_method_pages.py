@@ -66,7 +66,7 @@ def test_other_verdicts_give_other_scores(traced):
 
 def test_routellm_says_what_it_was_fitted_on(traced, tmp_path):
     alone = steps.run(FitSpec(method="routellm-sw", store=traced))
-    assert "without a large model's verdicts" in alone.text
+    assert "without a large model's grades" in alone.text
     scored = steps.run(PredictSpec(router=str(alone.path), store=traced))
     assert "without a large model" in read_scores(scored.path).meta.note
 

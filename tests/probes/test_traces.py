@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
-from made_traces import drop_verdicts_on_traces
+from made_traces import drop_grades_of_traces
 
 from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.graders import exact
@@ -31,8 +31,8 @@ class FakeStore:
     })  # fmt: skip
 
 
-VERDICTS = pl.DataFrame({"id": list("12345"), "parsed_direct": DIRECT, "parsed_chain": CHAIN})
-EXAMPLES = Examples(FakeStore(), np.arange(5), None, 4, verdicts=VERDICTS)  # type: ignore[arg-type]
+GRADES = pl.DataFrame({"id": list("12345"), "parsed_direct": DIRECT, "parsed_chain": CHAIN})
+EXAMPLES = Examples(FakeStore(), np.arange(5), None, 4, grades=GRADES)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_semantic_entropy_is_that_of_scipy():
 def test_a_chain_of_thought_counts_by_what_exact_reads_at_its_end():
     chain = [["An answer is a word. The answer is a.", "So the answer is: a", "answers vary"]] * 5
     chain = [[exact.grade(trace, ()).parsed for trace in traces] for traces in chain]
-    verdicts = VERDICTS.with_columns(pl.Series("parsed_chain", chain))
-    examples = dataclasses.replace(EXAMPLES, verdicts=verdicts)
+    grades = GRADES.with_columns(pl.Series("parsed_chain", chain))
+    examples = dataclasses.replace(EXAMPLES, grades=grades)
     assert np.allclose(make("mot", {}).predict_proba(examples), [4 / 6, 3 / 6, 2 / 6, 3 / 6, 5 / 6])
     assert make("mot", {"variant": "verify"}).predict_proba(examples).tolist() == [1, 1, 0, 0, 1]
 
@@ -72,13 +72,13 @@ def test_another_variant_survives_saving(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mot", "self-consistency", "semantic-entropy"])
-def test_verdicts_from_before_the_traces_are_refused(name, traced_path, tmp_path):
+def test_grades_from_before_the_traces_are_refused(name, traced_path, tmp_path):
     copy = shutil.copytree(traced_path, tmp_path / "old.zarr")
-    drop_verdicts_on_traces(copy)
+    drop_grades_of_traces(copy)
     with ActivationStore.open(copy) as store:
         rows, _ = labelled(store, ("test",), None)
-        for verdicts in (parsed_answers(store, rows, None), None):
-            examples = Examples(store, rows, None, 4, verdicts=verdicts)
+        for grades in (parsed_answers(store, rows, None), None):
+            examples = Examples(store, rows, None, 4, grades=grades)
             with pytest.raises(NotFoundError, match=r"every sampled trace graded") as caught:
                 make(name, {}).predict_proba(examples)
             assert caught.value.hint == f"run `relope grade --store {copy}` again"

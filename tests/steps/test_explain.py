@@ -1,8 +1,7 @@
-"""Attention weights of a sample: every token once, summing to 1, each patch where it is in the picture."""
+"""Attention weights of a sample: every token once, summing to 1, each patch where it is in the image."""
 
 import json
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.pages.attention import Patches, Word, render_attention, scale
 from relope.spec import ExplainSpec, FitSpec
 from relope.steps import explain as explaining
+from relope.steps.prompt_parts import patches_of, words_of
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_every_token_is_there_once_with_its_weight(facts, store, sample, router)
     assert np.allclose([entry["weight"] for entry in tokens], expected / expected.sum(), atol=1e-5)
 
 
-def test_patches_have_the_rows_and_columns_of_the_picture(facts, store, sample):
+def test_patches_have_the_rows_and_columns_of_the_image(facts, store, sample):
     patches = [entry for entry in facts[0]["tokens"] if entry["kind"] == "image"]
     tokens = store.tokens(store.samples.filter(id=sample)["row"].to_list())[0]
     columns = store.manifest.token_columns
@@ -71,12 +71,12 @@ def test_the_words_are_those_of_the_question(facts, store, sample):
 
 
 def test_the_page_is_written_and_fetches_nothing(facts):
-    found, out = facts
+    told, out = facts
     assert sorted(path.name for path in out.iterdir()) == ["attention.html", "weights.json"]
     text = (out / "attention.html").read_text()
     assert text.count("<i title=") == 16 and "data:image/png;base64," in text
     assert "http" not in text and "<script" not in text
-    assert json.loads((out / "weights.json").read_text()) == found
+    assert json.loads((out / "weights.json").read_text()) == told
 
 
 def test_the_command_prints_json(router, store_path, sample, tmp_path):
@@ -94,7 +94,7 @@ def test_other_methods_and_samples_are_refused(router, store_path, sample, tmp_p
 
 
 def test_without_model_and_data_the_weights_are_still_shown(router, store_path, sample, tmp_path, monkeypatch):
-    monkeypatch.setattr(explaining, "_tokenizer", lambda store: None)
+    monkeypatch.setattr(explaining, "_decode", lambda store: None)
     monkeypatch.setattr(
         explaining, "recorded_samples", lambda *asked: (_ for _ in ()).throw(NotFoundError("no <data> here"))
     )
@@ -118,20 +118,26 @@ def tokens(kind, **columns):
     ],
 )
 def test_grids(given, grids):
-    found = explaining._patches(given, np.ones(len(given["kind"]), np.float32))
-    assert [(part.rows, part.columns, part.known) for part in found] == grids
+    patches = patches_of(given, np.ones(len(given["kind"]), np.float32))
+    assert [(grid.rows, grid.columns, grid.known) for grid in patches] == grids
 
 
-def test_words_join_tokens_that_spell_one_word_or_one_letter(monkeypatch):
+def test_words_join_tokens_that_spell_one_word_or_one_letter():
     pieces = {0: b"Wh", 1: b"at", 2: b" is", 3: b" \xe2\x82", 4: b"\xac", 5: b"?"}
 
-    def decode(ids, clean_up_tokenization_spaces):
+    def decode(ids):
         return b"".join(pieces[number] for number in ids).decode(errors="replace")
 
-    monkeypatch.setattr(explaining, "_tokenizer", lambda store: SimpleNamespace(decode=decode))
-    found = explaining._words(None, tokens([0] * 6), np.arange(6) / 15)
-    assert [(word.text, word.indices) for word in found] == [("What", [0, 1]), (" is", [2]), (" €", [3, 4]), ("?", [5])]
-    assert found[0].weight == pytest.approx(1 / 15)
+    words = words_of(tokens([0] * 6), np.arange(6) / 15, decode)
+    assert [(word.text, word.indices) for word in words] == [("What", [0, 1]), (" is", [2]), (" €", [3, 4]), ("?", [5])]
+    assert words[0].weight == pytest.approx(1 / 15)
+
+
+def test_text_on_two_sides_of_an_image_is_not_one_word():
+    words = words_of(tokens([0, 1, 0]), np.ones(3), lambda ids: "a" * len(ids))
+    assert [(word.text, word.indices) for word in words] == [("a", [0]), ("a", [2])]
+    numbers = words_of(tokens([0, 0]), np.ones(2), None)
+    assert [word.text for word in numbers] == ["⟨0⟩", "⟨1⟩"]
 
 
 def test_ink_is_light_where_weights_are_even_and_full_at_the_largest():

@@ -170,7 +170,7 @@ def test_each_fold_is_scored_by_a_fit_on_the_others(store_path, tmp_path, method
     read = parsed_answers(store, rows, None)
     inside, held = np.flatnonzero(fold != 2), np.flatnonzero(fold == 2)
     assert not set(known["group"].gather(inside)) & set(known["group"].gather(held))
-    examples = Examples(store, rows, correct, 4, verdicts=read)
+    examples = Examples(store, rows, correct, 4, grades=read)
     alone = make(method, settings).fit(examples.take(inside), seed=1).predict_proba(examples.take(held))
     assert np.array_equal(scores.scores[held], alone)
     step("evaluate", store=store_path, split="train,test", scores=out.parent, out=tmp_path / "r", bootstrap=100)

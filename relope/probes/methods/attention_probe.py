@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from relope.errors import InvalidInputError
 from relope.probes.examples import Examples, check_finite, check_trainable
 from relope.probes.files import load_state, save_state
-from relope.probes.heads import Standardize, from_numpy, initialize, mlp, place, seeded, to_numpy
+from relope.probes.heads import Standardize, from_numpy, initialize, mlp, seeded, to_device, to_numpy
 from relope.probes.pool import Pool, sample_weights
 from relope.probes.protocol import Traits
-from relope.probes.train import Training, inner_split, rank_auc, train
+from relope.probes.train import TrainSettings, inner_split, rank_auc, train
 from relope.store import RaggedBatch
 from relope.types import Progress, no_progress
 
@@ -26,7 +26,7 @@ _KINDS = {"image": 1, "text": 0}
 _STATISTICS_SAMPLES = 2048
 
 
-class Settings(Training):
+class Settings(TrainSettings):
     """Settings of ``attention-probe``."""
 
     pool: Literal["all", "text", "image"] = "all"
@@ -54,8 +54,8 @@ class Net(nn.Module):
 
     def pooled(self, tokens: Tensor, bounds: list[int], keep: Tensor | None = None) -> Tensor:
         """Return ``[B, H]``: the weighted mean of each sample's tokens."""
-        found: Tensor = Pool.apply(self._scaled(), tokens, bounds, keep, self.rms)
-        return found
+        pooled: Tensor = Pool.apply(self._scaled(), tokens, bounds, keep, self.rms)
+        return pooled
 
     def weights(self, states: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return the attention weights ``[T]`` of one sample's tokens ``[T, H]``; they sum to 1."""
@@ -63,8 +63,8 @@ class Net(nn.Module):
         return sample_weights(query, states.to(query.dtype), keep, self.rms)[0]
 
     def _scaled(self) -> Tensor:
-        found: Tensor = self.query * self.standardize.scale / len(self.query) ** 0.5
-        return found
+        query: Tensor = self.query * self.standardize.scale / len(self.query) ** 0.5
+        return query
 
 
 class Method:
@@ -102,7 +102,7 @@ class Method:
 
         def loss(batch: RaggedBatch) -> Tensor:
             logits = self._logits(fitted, batch)
-            target = place(torch.from_numpy(truth[batch.rows]), logits.device)
+            target = to_device(torch.from_numpy(truth[batch.rows]), logits.device)
             return F.binary_cross_entropy_with_logits(logits, target)
 
         self.history_ = train(
@@ -121,8 +121,8 @@ class Method:
     @torch.no_grad()
     def predict_proba(self, examples: Examples) -> npt.NDArray[np.float32]:
         self.net_.to(examples.device).eval()
-        found = [self._logits(examples, batch).sigmoid().cpu().numpy() for batch in self._batches(examples)]
-        return np.concatenate(found) if found else np.zeros(0, np.float32)
+        scores = [self._logits(examples, batch).sigmoid().cpu().numpy() for batch in self._batches(examples)]
+        return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
     @torch.no_grad()
     def token_weights(self, examples: Examples) -> list[npt.NDArray[np.float32]]:
@@ -131,11 +131,11 @@ class Method:
         They sum to 1; tokens that ``pool`` leaves out have 0.
         """
         self.net_.cpu().eval()
-        found = []
+        weights = []
         for batch in examples.store.batches(examples.layer - 1, examples.rows, size=1):
             keep = self._keep(examples, batch)
-            found.append(self.net_.weights(_tokens(batch), keep).numpy())
-        return found
+            weights.append(self.net_.weights(_tokens(batch), keep).numpy())
+        return weights
 
     def save(self, folder: Path) -> None:
         width = len(self.net_.query)
@@ -145,10 +145,10 @@ class Method:
     @classmethod
     def load(cls, folder: Path) -> Self:
         settings, tensors = load_state(folder)
-        found = cls(cls.Params(**settings["params"]))
-        found.net_ = Net(settings["width"], found.params.norm)
-        from_numpy(found.net_, tensors)
-        return found
+        probe = cls(cls.Params(**settings["params"]))
+        probe.net_ = Net(settings["width"], probe.params.norm)
+        from_numpy(probe.net_, tensors)
+        return probe
 
     def _batches(self, examples: Examples, rng: np.random.Generator | None = None) -> Iterator[RaggedBatch]:
         return examples.store.batches(examples.layer - 1, examples.rows, size=self.params.batch, rng=rng)
@@ -160,8 +160,8 @@ class Method:
     def _inputs(self, examples: Examples, batch: RaggedBatch) -> tuple[Tensor, list[int], Tensor | None]:
         """Return what `Net.forward` takes, on the device."""
         keep = self._keep(examples, batch)
-        on_device = None if keep is None else place(keep, examples.device)
-        return place(_tokens(batch), examples.device), batch.offsets.tolist(), on_device
+        on_device = None if keep is None else to_device(keep, examples.device)
+        return to_device(_tokens(batch), examples.device), batch.offsets.tolist(), on_device
 
     def _keep(self, examples: Examples, batch: RaggedBatch) -> Tensor | None:
         """Return which tokens may have weight ``[ΣT] bool``, or None for all."""

@@ -20,7 +20,7 @@ from relope.types import Progress, no_progress
 VERSION = 1
 
 Floats = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 
 
 class Settings(Params):
@@ -94,7 +94,7 @@ class Method:
         progress(len(folds) + 1, len(folds) + 1)
         return self
 
-    def _stack(self, examples: Examples, said: Floats, folds: list[tuple[Places, Places]], seed: int) -> None:
+    def _stack(self, examples: Examples, said: Floats, folds: list[tuple[Indices, Indices]], seed: int) -> None:
         """Learn the regression on out-of-fold logits ``[N]``, and its calibration."""
         labels, c = examples.labels, self.params.c
         self.words_ = Words.learn(question_texts(examples), self.params.max_words)
@@ -129,15 +129,15 @@ class Method:
     @classmethod
     def load(cls, folder: Path) -> Self:
         settings, tensors = load_state(folder)
-        found = cls(cls.Params(**settings["params"]))
-        found.base_ = method_class(found.params.probe).load(folder / "base")
-        found.words_, found.scale_ = Words(settings["vocabulary"]), Scale.restore(tensors)
-        found.stack_, found.platt_ = Logistic(tensors["weights"]), tensors["platt"]
-        return found
+        probe = cls(cls.Params(**settings["params"]))
+        probe.base_ = method_class(probe.params.probe).load(folder / "base")
+        probe.words_, probe.scale_ = Words(settings["vocabulary"]), Scale.restore(tensors)
+        probe.stack_, probe.platt_ = Logistic(tensors["weights"]), tensors["platt"]
+        return probe
 
 
-def group_folds(groups: npt.NDArray[np.str_], folds: int, seed: int) -> list[tuple[Places, Places]]:
-    """Return (other places, own places) of each fold; a group lies in one fold, folds are about equal.
+def group_folds(groups: npt.NDArray[np.str_], folds: int, seed: int) -> list[tuple[Indices, Indices]]:
+    """Return (other indices, own indices) of each fold; a group lies in one fold, folds are about equal.
 
     Raises:
         InvalidInputError: all samples share one group.
@@ -158,5 +158,5 @@ def group_folds(groups: npt.NDArray[np.str_], folds: int, seed: int) -> list[tup
 def _logit(scores: npt.NDArray[np.float32]) -> Floats:
     """Return log-odds ``[N]`` within about ±14, so that a score of 0 or 1 stays finite."""
     inside = scores.astype(np.float64).clip(1e-6, 1 - 1e-6)
-    found: Floats = np.log(inside) - np.log1p(-inside)
-    return found
+    odds: Floats = np.log(inside) - np.log1p(-inside)
+    return odds

@@ -27,11 +27,11 @@ class Method(Untrained):
     def score(self, examples: Examples) -> npt.NDArray[np.float64]:
         if "p_true" not in examples.store.samples.columns:
             raise lacking(examples.store, self.name, "the answers of the true-or-false follow-up", self.traits)
-        found = examples.table["p_true"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        bad = int((~((found >= 0) & (found <= 1))).sum())
+        scores = examples.table["p_true"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        bad = int((~((scores >= 0) & (scores <= 1))).sum())
         if bad:
             raise InvalidInputError(
-                f"p-true: {bad} of {len(found)} samples of {examples.store.label} have no probability in 0–1",
+                f"p-true: {bad} of {len(scores)} samples of {examples.store.label} have no probability in 0–1",
                 hint=f"extract again with {self.traits.flags} into a new --out",
             )
-        return found
+        return scores

@@ -8,14 +8,14 @@ import numpy.typing as npt
 from relope.probes.confidence import answer_values, check_answers
 from relope.probes.examples import Examples, check_finite
 from relope.probes.features import OnFeatures
-from relope.probes.train import Training
+from relope.probes.train import TrainSettings
 
 VERSION = 1
 
 _QUANTILES = np.linspace(0, 1, 11)
 
 
-class Settings(Training):
+class Settings(TrainSettings):
     """Settings of ``posthoc``; ``quantiles=false`` leaves the embedding alone."""
 
     quantiles: bool = True

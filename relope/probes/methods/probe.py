@@ -8,12 +8,12 @@ import numpy.typing as npt
 from relope.probes.examples import Examples, check_finite
 from relope.probes.features import Head, OnFeatures
 from relope.probes.protocol import Traits
-from relope.probes.train import Training
+from relope.probes.train import TrainSettings
 
 VERSION = 1
 
 
-class Settings(Training):
+class Settings(TrainSettings):
     """Settings of ``probe``; ``head=logistic`` gives the linear probe."""
 
     head: Head = "mlp"

@@ -17,12 +17,12 @@ from relope.probes.bottleneck import Bottleneck, Learned
 from relope.probes.examples import Examples, check_finite, check_trainable
 from relope.probes.export import write_peft
 from relope.probes.files import load_state, save_state
-from relope.probes.heads import from_numpy, place, seeded, to_numpy
+from relope.probes.heads import from_numpy, seeded, to_device, to_numpy
 from relope.probes.lora import Adapter, attach, module_name, target_shapes
 from relope.probes.parallel import World, world
 from relope.probes.protocol import BlockUse, Traits
 from relope.probes.replay import BlockReplay, PaddedBatch, read_batch
-from relope.probes.train import Training, inner_split, rank_auc, train
+from relope.probes.train import TrainSettings, inner_split, rank_auc, train
 from relope.types import Progress, no_progress
 
 VERSION = 1
@@ -31,11 +31,11 @@ _PIECE = 4096
 """Rows of the store that are looked at together for statistics."""
 
 
-class Settings(Training):
+class Settings(TrainSettings):
     """Settings of ``relope``. Choice: all values; the paper does not state them.
 
     ``lora=false`` leaves the bottleneck alone, on the cached layer l; ``fast=false`` computes the
-    whole block in place of its last token; ``frozen`` is the number type that the replayed block
+    whole block and not its last token alone; ``frozen`` is the number type that the replayed block
     is computed in (``auto``: as the store was made). Batches that are streamed have 16 samples
     unless ``batch`` says otherwise.
     """
@@ -142,13 +142,13 @@ class Method:
     def predict_proba(self, examples: Examples) -> npt.NDArray[np.float32]:
         self._open(examples)
         self.learned_.eval()
-        together, found, start = world(), np.zeros(len(examples), np.float32), 0
+        together, scores, start = world(), np.zeros(len(examples), np.float32), 0
         for batch in self._batches(examples, np.arange(len(examples)), together):
             if len(batch.rows):
                 logits, _ = self.learned_.bottleneck(self._states(examples, batch), None)
-                found[start + batch.mine] = logits.sigmoid().cpu().numpy()
+                scores[start + batch.mine] = logits.sigmoid().cpu().numpy()
             start += batch.of
-        return together.sum(found, examples.device)
+        return together.sum(scores, examples.device)
 
     def save(self, folder: Path) -> None:
         settings: dict[str, Any] = {"method": self.name, "params": self.params.model_dump(), **self.shape_}
@@ -161,21 +161,21 @@ class Method:
     @classmethod
     def load(cls, folder: Path) -> Self:
         settings, tensors = load_state(folder)
-        found = cls(cls.Params(**settings["params"]))
-        found.shape_ = {name: settings[name] for name in ("width", "layer", "linears", "module", "base")}
-        found._assemble(seed=0)
-        from_numpy(found.learned_, tensors)
-        return found
+        probe = cls(cls.Params(**settings["params"]))
+        probe.shape_ = {name: settings[name] for name in ("width", "layer", "linears", "module", "base")}
+        probe._assemble(seed=0)
+        from_numpy(probe.learned_, tensors)
+        return probe
 
     def _loss(self, examples: Examples, batch: Batch, noise: Tensor, truth: npt.NDArray[np.float32]) -> Tensor:
         """Return BCE + β·KL, this process's part of the mean over the whole batch."""
         if not len(batch.rows):
             return torch.zeros((), requires_grad=True)
         states = self._states(examples, batch)
-        logits, divergence = self.learned_.bottleneck(states, place(noise, states.device))
-        target = place(torch.from_numpy(truth), states.device)
-        found: Tensor = F.binary_cross_entropy_with_logits(logits, target) + self.params.beta * divergence.mean()
-        return found * (len(batch.rows) / batch.of)
+        logits, divergence = self.learned_.bottleneck(states, to_device(noise, states.device))
+        target = to_device(torch.from_numpy(truth), states.device)
+        loss: Tensor = F.binary_cross_entropy_with_logits(logits, target) + self.params.beta * divergence.mean()
+        return loss * (len(batch.rows) / batch.of)
 
     def _pieces(self, examples: Examples) -> Iterator[npt.NDArray[np.float32]]:
         """Yield layer l at the last token of every sample, some at a time."""
@@ -211,7 +211,7 @@ class Method:
         self.learned_, self.opened_ = Learned(bottleneck, adapters), None
 
     def _open(self, examples: Examples) -> None:
-        """Put the adapters beside the store's block, or the streamed model's, unless they are there."""
+        """Put the adapters beside the store's block, or the streamed model's, unless it is done."""
         if examples.layer != self.shape_["layer"]:
             raise InvalidInputError(f"this router was fitted at layer {self.shape_['layer']}, not {examples.layer}")
         wanted = (self.params.mode, self.params.frozen, examples.device)
@@ -247,7 +247,7 @@ class Method:
             states = None
             if self.adapted_ is None:
                 last = examples.store.last(examples.layer, whole[mine])
-                states = place(torch.from_numpy(last), examples.device)
+                states = to_device(torch.from_numpy(last), examples.device)
             yield Batch(whole[mine], len(whole), mine, states)
 
     def _states(self, examples: Examples, batch: Batch) -> Tensor:
@@ -260,8 +260,8 @@ class Method:
             raise _no_backbone(self.params.mode)
         ids = examples.store.samples[batch.rows]["id"].to_list()
         stop = self.params.mode == "truncated"
-        found: Tensor = examples.streams.last_states(ids, self.adapted_, examples.layer, stop=stop)
-        return found
+        states: Tensor = examples.streams.last_states(ids, self.adapted_, examples.layer, stop=stop)
+        return states
 
 
 def _no_backbone(mode: str) -> InvalidInputError:

@@ -63,13 +63,13 @@ class Method:
         small, large = examples.labels.astype(np.float64), examples.large_correct
         self.wins_ = 1 - small if large is None else (large.astype(np.float64) - small + 1) / 2
         if large is None:
-            self.note = "fitted without a large model's verdicts: y = 1 where the small model is wrong"
+            self.note = "fitted without a large model's grades: y = 1 where the small model is wrong"
         return self
 
     def predict_proba(self, examples: Examples) -> npt.NDArray[np.float32]:
         asked = self._embed(self.encoder_.encode(_pairs(examples)))
-        found = [win_rates(asked[at : at + _ROWS] @ self.known_.T, self.wins_) for at in range(0, len(asked), _ROWS)]
-        rates = np.concatenate([np.zeros(0), *found])
+        parts = [win_rates(asked[at : at + _ROWS] @ self.known_.T, self.wins_) for at in range(0, len(asked), _ROWS)]
+        rates = np.concatenate([np.zeros(0), *parts])
         return (1 - rates).clip(0, 1).astype(np.float32)
 
     def _basis(self, encoded: Any, seed: int) -> Floats:
@@ -100,11 +100,11 @@ class Method:
     @classmethod
     def load(cls, folder: Path) -> Self:
         settings, tensors = load_state(folder)
-        found = cls(cls.Params(**settings["params"]))
-        found.encoder_ = restore_encoder(settings["text"], tensors)
-        found.basis_, found.note = tensors.get("basis"), settings["note"]
-        found.known_, found.wins_ = tensors["known"], tensors["wins"]
-        return found
+        probe = cls(cls.Params(**settings["params"]))
+        probe.encoder_ = restore_encoder(settings["text"], tensors)
+        probe.basis_, probe.note = tensors.get("basis"), settings["note"]
+        probe.known_, probe.wins_ = tensors["known"], tensors["wins"]
+        return probe
 
 
 def win_rates(similarities: Floats, wins: Floats) -> Floats:
@@ -112,8 +112,8 @@ def win_rates(similarities: Floats, wins: Floats) -> Floats:
     highest = similarities.max(axis=1, keepdims=True)
     scaled = np.divide(similarities, highest, out=np.zeros_like(similarities), where=highest > 0)
     weights = 10 * 10**scaled
-    found: Floats = weights @ wins / weights.sum(axis=1)
-    return found
+    rates: Floats = weights @ wins / weights.sum(axis=1)
+    return rates
 
 
 def _pairs(examples: Examples) -> list[Pair]:

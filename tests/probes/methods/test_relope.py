@@ -15,7 +15,7 @@ from relope.extract.model.streams import Streams
 from relope.probes.bottleneck import Bottleneck
 from relope.probes.heads import seeded
 from relope.probes.lora import TARGETS, Adapter, attach, share, target_shapes
-from relope.probes.protocol import make
+from relope.probes.protocol import block_use, make
 from relope.probes.replay import BlockReplay, last_of, read_batch
 from relope.spec import ExtractSpec, FitSpec
 from relope.steps.reopen import open_streams
@@ -204,12 +204,12 @@ def test_steps_open_streams_from_the_store_alone(store):
 def test_without_lora_the_cached_layer_is_all_that_is_read(training, testing, monkeypatch, tmp_path):
     monkeypatch.setattr(BlockReplay, "open", lambda *a: pytest.fail("no block is needed"))
     router = make("relope", {"lora": False, "epochs": 8}).fit(training, seed=0)
-    assert router.layers(4) == (4,) and not router.replays
+    assert router.layers(4) == (4,) and block_use(router) == "none"
     assert not any("adapters" in name for name, _ in router.learned_.named_parameters())
     states = torch.from_numpy(testing.store.last(4, testing.rows))
     expected = router.learned_.bottleneck(states, None)[0].sigmoid().detach().numpy()
     assert np.allclose(router.predict_proba(testing), expected, atol=1e-6)
-    with pytest.raises(InvalidInputError, match="no adapter to export"):
+    with pytest.raises(InvalidInputError, match="it has no adapter"):
         router.export(tmp_path)
 
 
