@@ -40,3 +40,7 @@ stub:
     python recipes/face_stub.py
     ruff check --quiet --fix relope/__init__.pyi
     ruff format --quiet relope/__init__.pyi
+
+# write the tree of docs/architecture.md from the folders
+map:
+    python recipes/house.py
