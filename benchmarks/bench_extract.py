@@ -66,9 +66,12 @@ def plain(backbone: Backbone, samples: list[Sample], *, ordered: bool, states: P
         inputs = backbone.inputs(batches[start : start + BATCH])
         with torch.inference_mode():
             out = backbone.model.generate(
-                **inputs, max_new_tokens=ANSWER, do_sample=False, return_dict_in_generate=True,
+                **inputs,
+                max_new_tokens=ANSWER,
+                do_sample=False,
+                return_dict_in_generate=True,
                 output_hidden_states=states is not None,
-            )  # fmt: skip
+            )
         said += backbone.tokenizer.batch_decode(out.sequences[:, inputs["input_ids"].shape[1] :])
         if states is not None:
             torch.save([out.hidden_states[0][layer] for layer in (4, 5)], states / f"{start}.pt")
@@ -110,9 +113,14 @@ def times(name: str, folder: Path) -> dict[str, float]:
     states, _ = seconds(lambda: extract(backbone, samples, folder, 0))
     ours, waited = min((ours, waited) for ours, _, waited in rounds)
     return {
-        "ours": ours, "sorted": min(script for _, script, _ in rounds), "usual": usual, "whole": whole,
-        "states": states, "waited": waited, "parameters": sum(p.numel() for p in backbone.model.parameters()),
-    }  # fmt: skip
+        "ours": ours,
+        "sorted": min(script for _, script, _ in rounds),
+        "usual": usual,
+        "whole": whole,
+        "states": states,
+        "waited": waited,
+        "parameters": sum(p.numel() for p in backbone.model.parameters()),
+    }
 
 
 def memory(name: str, folder: Path, ours: bool) -> dict[str, float]:

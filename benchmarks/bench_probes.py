@@ -148,8 +148,9 @@ def probelab_seconds(memory: InMemory) -> float | str:
     labels = torch.from_numpy(labelled(memory).labels)
     spent = []
     for epochs in (1, 3):
-        probe = Attention(batch_size=64, n_epochs=epochs, patience=epochs, val_split=0.15, seed=0, device="cpu",
-                          cast="float32")  # fmt: skip
+        probe = Attention(
+            batch_size=64, n_epochs=epochs, patience=epochs, val_split=0.15, seed=0, device="cpu", cast="float32"
+        )
         begun = time.perf_counter()
         probe.fit(data, labels)
         spent.append(time.perf_counter() - begun)
@@ -165,9 +166,14 @@ def relope_figures(folder: Path) -> dict[str, Figure]:
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        hidden_size=HIDDEN, intermediate_size=4 * HIDDEN, num_hidden_layers=BLOCKS, num_attention_heads=8,
-        num_key_value_heads=4, vocab_size=1000, max_position_embeddings=1024,
-    )  # fmt: skip
+        hidden_size=HIDDEN,
+        intermediate_size=4 * HIDDEN,
+        num_hidden_layers=BLOCKS,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        vocab_size=1000,
+        max_position_embeddings=1024,
+    )
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
     ids = torch.randint(0, 1000, (BATCH, LENGTH))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

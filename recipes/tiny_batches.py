@@ -21,9 +21,18 @@ from relope.tiny.scenes.draw import FAMILIES, Scene, draw_scene
 from relope.tiny.scenes.vocabulary import QUESTIONS
 
 ATTRIBUTES = {
-    "shapes-color": 8, "shapes-shape": 6, "shapes-where": 4, "count-number": 6, "count-color": 8, "digits-digit": 10,
-    "bars-tallest": 8, "bars-shortest": 8, "bars-level": 3, "bars-number": 3, "clock-hour": 12,
-}  # fmt: skip
+    "shapes-color": 8,
+    "shapes-shape": 6,
+    "shapes-where": 4,
+    "count-number": 6,
+    "count-color": 8,
+    "digits-digit": 10,
+    "bars-tallest": 8,
+    "bars-shortest": 8,
+    "bars-level": 3,
+    "bars-number": 3,
+    "clock-hour": 12,
+}
 """Attribute → number of classes, for the auxiliary heads."""
 
 STRENGTHS = {"shapes": 1.2, "count": 1.2, "digits": 1.1, "bars": 1.5, "clock": 1.1}

@@ -22,9 +22,15 @@ from relope.extract.data import prompts
 from relope.tiny.scenes.vocabulary import words
 
 SPECIAL = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>",
-    "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<|unk|>",
-)  # fmt: skip
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|unk|>",
+)
 PHRASES = (prompts.SELECT, prompts.TRUE_OR_FALSE, prompts.DIRECT, prompts.CHAIN_OF_THOUGHT)
 """Fixed sentences of our prompts: one token each, so that they cost a tiny model nothing."""
 
@@ -49,9 +55,14 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.add_tokens([AddedToken(phrase, normalized=False) for phrase in PHRASES])
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token="<|unk|>",
-        additional_special_tokens=list(SPECIAL[1:7]), padding_side="left", model_max_length=256,
-    )  # fmt: skip
+        tokenizer_object=core,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token="<|unk|>",
+        additional_special_tokens=list(SPECIAL[1:7]),
+        padding_side="left",
+        model_max_length=256,
+    )
 
 
 def build_processor() -> Qwen2_5_VLProcessor:
@@ -71,21 +82,43 @@ def build_processor() -> Qwen2_5_VLProcessor:
 def build_model(seed: int) -> Qwen2_5_VLForConditionalGeneration:
     """Build the untrained model: 1.6 M parameters, 6 decoder blocks of width 128."""
     text = {
-        "vocab_size": len(vocabulary()), "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 6,
-        "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 256,
+        "vocab_size": len(vocabulary()),
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 256,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
-        "tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": END, "pad_token_id": PAD,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": END,
+        "pad_token_id": PAD,
         "initializer_range": 0.05,
-    }  # fmt: skip
+    }
     vision = {
-        "depth": 4, "hidden_size": 96, "intermediate_size": 192, "num_heads": 4, "patch_size": 8,
-        "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 64, "out_hidden_size": 128,
-        "fullatt_block_indexes": [0, 1, 2, 3], "initializer_range": 0.05,
-    }  # fmt: skip
+        "depth": 4,
+        "hidden_size": 96,
+        "intermediate_size": 192,
+        "num_heads": 4,
+        "patch_size": 8,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "window_size": 64,
+        "out_hidden_size": 128,
+        "fullatt_block_indexes": [0, 1, 2, 3],
+        "initializer_range": 0.05,
+    }
     config = Qwen2_5_VLConfig(
-        text_config=text, vision_config=vision, image_token_id=IMAGE, video_token_id=IMAGE + 1,
-        vision_start_token_id=SEE, vision_end_token_id=SEEN, tie_word_embeddings=True, initializer_range=0.05,
-    )  # fmt: skip
+        text_config=text,
+        vision_config=vision,
+        image_token_id=IMAGE,
+        video_token_id=IMAGE + 1,
+        vision_start_token_id=SEE,
+        vision_end_token_id=SEEN,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)

@@ -194,13 +194,16 @@ def main() -> None:
         if stage.checkpoint:
             record = {
                 "seed": options.seed,
-                "stages": {s.name: {**s._asdict(), "mix": s.mix._asdict(), "seconds": seconds[s.name]}
-                           for s in STAGES if s.name in seconds},
+                "stages": {
+                    s.name: {**s._asdict(), "mix": s.mix._asdict(), "seconds": seconds[s.name]}
+                    for s in STAGES
+                    if s.name in seconds
+                },
                 "threads": options.threads,
                 "torch": torch.__version__,
                 "transformers": transformers.__version__,
                 "machine": platform.machine(),
-            }  # fmt: skip
+            }
             folder = options.out / stage.checkpoint
             save(trainer.model, build_processor(), folder, record)
             digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()

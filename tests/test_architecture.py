@@ -23,8 +23,20 @@ MAY_READ: dict[str, set[str]] = {
     "cli": {"commands", "pipeline", "steps"},
     "commands": {"pipeline", "steps"},
     "pipeline": {"steps"},
-    "steps": {"extract", "extract.model", "extract.data", "extract.grading", "probes", "evaluate", "evaluate.studies",
-              "evaluate.pages", "evaluate.numbers", "store.face", "store", "store.share"},
+    "steps": {
+        "extract",
+        "extract.model",
+        "extract.data",
+        "extract.grading",
+        "probes",
+        "evaluate",
+        "evaluate.studies",
+        "evaluate.pages",
+        "evaluate.numbers",
+        "store.face",
+        "store",
+        "store.share",
+    },
     "extract": {"extract.model", "extract.data", "extract.grading", "store.face", "store"},
     "extract.model": {"extract.data"},
     "extract.backbones": {"extract.model"},
@@ -45,7 +57,7 @@ MAY_READ: dict[str, set[str]] = {
     "tiny": {"tiny.scenes"},
     "tiny.scenes": set(),
     BASE: set(),
-}  # fmt: skip
+}
 """Room → the rooms that its files may import, besides their own and the base."""
 
 ROOM_OF = {
@@ -56,8 +68,12 @@ ROOM_OF = {
 }
 """Files that are a room of their own: the public face, and what opens a store, which stands above both kinds."""
 
-PLUGINS = {"extract/backbones": "backbones", "extract/datasets": "datasets", "extract/graders": "graders",
-           "probes/methods": "methods"}  # fmt: skip
+PLUGINS = {
+    "extract/backbones": "backbones",
+    "extract/datasets": "datasets",
+    "extract/graders": "graders",
+    "probes/methods": "methods",
+}
 """Folder → the kind of plug-in that it holds."""
 
 

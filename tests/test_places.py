@@ -19,9 +19,21 @@ GOOD = [
     ("file:///mnt/team%20a/x.zarr", "", "/mnt/team a/x.zarr", "x.zarr"),
 ]
 BAD = [
-    "ftp://x/y", "s3://", "s3://b//x", "s3://b/../x", "s3://b/.hidden", "s3://b/x?version=1", "s3://b/x#y", "s3://b/a\nb",
-    "hf://datasets/team", "hf://team/repo/x", "file://mnt/x", "file://host/x", "s3:/b/x", "hf:/datasets/a/b",
-]  # fmt: skip
+    "ftp://x/y",
+    "s3://",
+    "s3://b//x",
+    "s3://b/../x",
+    "s3://b/.hidden",
+    "s3://b/x?version=1",
+    "s3://b/x#y",
+    "s3://b/a\nb",
+    "hf://datasets/team",
+    "hf://team/repo/x",
+    "file://mnt/x",
+    "file://host/x",
+    "s3:/b/x",
+    "hf:/datasets/a/b",
+]
 
 
 @pytest.mark.parametrize(("uri", "root", "key", "name"), GOOD)

@@ -8,15 +8,33 @@ import transformers as tf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 CLASSES: tuple[str, ...] = (
-    "qwen2.5-vl", "qwen3-vl", "gemma3", "phi4-multimodal", "llava-onevision", "internvl", "smolvlm", "llama",
+    "qwen2.5-vl",
+    "qwen3-vl",
+    "gemma3",
+    "phi4-multimodal",
+    "llava-onevision",
+    "internvl",
+    "smolvlm",
+    "llama",
     "gemma3-text",
-)  # fmt: skip
+)
 TEXT_ONLY = ("llama", "gemma3-text")
 
-TEXT = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "max_position_embeddings": 2048, "initializer_range": 0.1}  # fmt: skip
-VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-          "initializer_range": 0.2}  # fmt: skip
+TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "initializer_range": 0.1,
+}
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "initializer_range": 0.2,
+}
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
     "{% for c in m['content'] %}{% if c['type'] == 'image' %}IMAGE{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
@@ -74,14 +92,17 @@ def _tokenizer(template: str, end: str, specials: tuple[str, ...], **named: str)
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     every = ["<pad>", end, *specials, *(token for token in named.values() if token not in specials)]
-    trainer = trainers.BpeTrainer(
-        vocab_size=420, initial_alphabet=alphabet, special_tokens=every, show_progress=False
-    )  # fmt: skip
+    trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, special_tokens=every, show_progress=False)
     core.train_from_iterator(CORPUS, trainer)
     return tf.PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", eos_token=end, padding_side="left", chat_template=template,
-        additional_special_tokens=list(specials), extra_special_tokens=named,
-    )  # fmt: skip
+        tokenizer_object=core,
+        pad_token="<pad>",
+        eos_token=end,
+        padding_side="left",
+        chat_template=template,
+        additional_special_tokens=list(specials),
+        extra_special_tokens=named,
+    )
 
 
 def _ids(tokenizer: Any, *tokens: str) -> list[int]:
@@ -106,9 +127,17 @@ def _qwen(text: dict[str, Any], version: str) -> tuple[Any, Any, int]:
     processor = getattr(tf, f"Qwen{version}VLProcessor".replace("_VL", "_VL" if old else "VL"))(
         image_processor=images, tokenizer=tokenizer, video_processor=videos, chat_template=tokenizer.chat_template
     )
-    vision = {"depth": 4, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "patch_size": 8,
-              "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": text["hidden_size"],
-              "initializer_range": 0.2}  # fmt: skip
+    vision = {
+        "depth": 4,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "patch_size": 8,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "out_hidden_size": text["hidden_size"],
+        "initializer_range": 0.2,
+    }
     if old:
         vision |= {"window_size": 32, "fullatt_block_indexes": [1, 3]}
     else:
@@ -121,19 +150,34 @@ def _qwen(text: dict[str, Any], version: str) -> tuple[Any, Any, int]:
         rope["mrope_interleaved"] = True
     text = {**text, "vocab_size": len(tokenizer), "rope_parameters": rope, "head_dim": 2 * half}
     config = getattr(tf, f"Qwen{version}VLConfig")(
-        text_config=text, vision_config=vision, image_token_id=image, video_token_id=video,
-        vision_start_token_id=start, vision_end_token_id=stop,
-    )  # fmt: skip
+        text_config=text,
+        vision_config=vision,
+        image_token_id=image,
+        video_token_id=video,
+        vision_start_token_id=start,
+        vision_end_token_id=stop,
+    )
     return getattr(tf, f"Qwen{version}VLForConditionalGeneration")(config), processor, tokenizer.eos_token_id
 
 
 def _gemma_text(text: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
-    kinds = ["full_attention" if number % 3 == 0 else "sliding_attention"
-             for number in range(1, text["num_hidden_layers"] + 1)]  # fmt: skip
+    kinds = [
+        "full_attention" if number % 3 == 0 else "sliding_attention"
+        for number in range(1, text["num_hidden_layers"] + 1)
+    ]
     begin, end = _ids(tokenizer, "<bos>", "<end_of_turn>")
-    return {**text, "vocab_size": len(tokenizer), "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 32,
-            "layer_types": kinds, "bos_token_id": begin, "eos_token_id": end, "pad_token_id": 0,
-            "tie_word_embeddings": False}  # fmt: skip
+    return {
+        **text,
+        "vocab_size": len(tokenizer),
+        "head_dim": 16,
+        "query_pre_attn_scalar": 16,
+        "sliding_window": 32,
+        "layer_types": kinds,
+        "bos_token_id": begin,
+        "eos_token_id": end,
+        "pad_token_id": 0,
+        "tie_word_embeddings": False,
+    }
 
 
 GEMMA_TOKENS = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
@@ -143,14 +187,16 @@ def _gemma3(text: dict[str, Any]) -> tuple[Any, Any, int]:
     tokenizer = _tokenizer(GEMMA, "<end_of_turn>", ("<bos>", "<start_of_turn>"), **GEMMA_TOKENS)
     start, stop, image = _ids(tokenizer, *GEMMA_TOKENS.values())
     images = tf.Gemma3ImageProcessor(size={"height": 32, "width": 32})
-    processor = tf.Gemma3Processor(
-        image_processor=images, tokenizer=tokenizer, chat_template=GEMMA, image_seq_length=4
-    )  # fmt: skip
+    processor = tf.Gemma3Processor(image_processor=images, tokenizer=tokenizer, chat_template=GEMMA, image_seq_length=4)
     config = tf.Gemma3Config(
-        text_config=_gemma_text(text, tokenizer), vision_config={**VISION, "image_size": 32, "patch_size": 8},
-        mm_tokens_per_image=4, boi_token_index=start, eoi_token_index=stop, image_token_index=image,
+        text_config=_gemma_text(text, tokenizer),
+        vision_config={**VISION, "image_size": 32, "patch_size": 8},
+        mm_tokens_per_image=4,
+        boi_token_index=start,
+        eoi_token_index=stop,
+        image_token_index=image,
         tie_word_embeddings=False,
-    )  # fmt: skip
+    )
     return tf.Gemma3ForConditionalGeneration(config), processor, tokenizer.eos_token_id
 
 
@@ -174,16 +220,34 @@ def _phi4(text: dict[str, Any]) -> tuple[Any, Any, int]:
         tf.Phi4MultimodalImageProcessor(dynamic_hd=2), tf.Phi4MultimodalFeatureExtractor(), tokenizer
     )
     half = text["hidden_size"] // text["num_attention_heads"] // 2
-    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * half, "long_factor": [2.0] * half,
-            "partial_rotary_factor": 1.0}  # fmt: skip
-    sounds = {"hidden_size": 32, "intermediate_size": 64, "num_blocks": 2, "num_attention_heads": 2,
-              "ext_pw_out_channel": 32, "depthwise_separable_out_channel": 32, "nemo_conv_channels": 32,
-              "audio_token_id": audio}  # fmt: skip
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * half,
+        "long_factor": [2.0] * half,
+        "partial_rotary_factor": 1.0,
+    }
+    sounds = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_blocks": 2,
+        "num_attention_heads": 2,
+        "ext_pw_out_channel": 32,
+        "depthwise_separable_out_channel": 32,
+        "nemo_conv_channels": 32,
+        "audio_token_id": audio,
+    }
     config = tf.Phi4MultimodalConfig(
-        **{**text, "max_position_embeddings": 8192}, vocab_size=len(tokenizer), rope_parameters=rope,
-        original_max_position_embeddings=4096, bos_token_id=0, eos_token_id=tokenizer.eos_token_id, pad_token_id=0,
-        vision_config={**VISION, "image_token_id": image}, audio_config=sounds,
-    )  # fmt: skip
+        **{**text, "max_position_embeddings": 8192},
+        vocab_size=len(tokenizer),
+        rope_parameters=rope,
+        original_max_position_embeddings=4096,
+        bos_token_id=0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=0,
+        vision_config={**VISION, "image_token_id": image},
+        audio_config=sounds,
+    )
     return tf.Phi4MultimodalForCausalLM(config), processor, tokenizer.eos_token_id
 
 
@@ -195,53 +259,80 @@ def _llava_onevision(text: dict[str, Any]) -> tuple[Any, Any, int]:
     size = {"height": 32, "width": 32}
     processor = tf.LlavaOnevisionProcessor(
         image_processor=tf.LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=pinpoints),
-        tokenizer=tokenizer, video_processor=tf.LlavaOnevisionVideoProcessor(size=size), num_image_tokens=16,
-        vision_feature_select_strategy="full", chat_template=tokenizer.chat_template,
-    )  # fmt: skip
-    vision = {"model_type": "siglip_vision_model", **VISION, "image_size": 32, "patch_size": 8,
-              "vision_use_head": False}  # fmt: skip
+        tokenizer=tokenizer,
+        video_processor=tf.LlavaOnevisionVideoProcessor(size=size),
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+        chat_template=tokenizer.chat_template,
+    )
+    vision = {
+        "model_type": "siglip_vision_model",
+        **VISION,
+        "image_size": 32,
+        "patch_size": 8,
+        "vision_use_head": False,
+    }
     config = tf.LlavaOnevisionConfig(
-        text_config={"model_type": "qwen2", **text, "vocab_size": len(tokenizer)}, vision_config=vision,
-        image_token_index=image, video_token_index=video, image_grid_pinpoints=pinpoints,
-    )  # fmt: skip
+        text_config={"model_type": "qwen2", **text, "vocab_size": len(tokenizer)},
+        vision_config=vision,
+        image_token_index=image,
+        video_token_index=video,
+        image_grid_pinpoints=pinpoints,
+    )
     return tf.LlavaOnevisionForConditionalGeneration(config), processor, tokenizer.eos_token_id
 
 
 def _internvl(text: dict[str, Any]) -> tuple[Any, Any, int]:
-    named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
-             "video_token": "<video>"}  # fmt: skip
+    named = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }
     tokenizer = _chatml("<IMG_CONTEXT>", **named)
     size = {"height": 32, "width": 32}
     processor = tf.InternVLProcessor(
-        image_processor=tf.GotOcr2ImageProcessor(size=size, max_patches=2), tokenizer=tokenizer,
-        video_processor=tf.InternVLVideoProcessor(size=size), image_seq_length=4,
+        image_processor=tf.GotOcr2ImageProcessor(size=size, max_patches=2),
+        tokenizer=tokenizer,
+        video_processor=tf.InternVLVideoProcessor(size=size),
+        image_seq_length=4,
         chat_template=tokenizer.chat_template,
-    )  # fmt: skip
+    )
     (image,) = _ids(tokenizer, "<IMG_CONTEXT>")
     config = tf.InternVLConfig(
-        text_config={"model_type": "qwen2", **text, "vocab_size": len(tokenizer)}, image_token_id=image,
-        vision_config={**VISION, "image_size": [32, 32], "patch_size": [8, 8]}, image_seq_length=4,
-    )  # fmt: skip
+        text_config={"model_type": "qwen2", **text, "vocab_size": len(tokenizer)},
+        image_token_id=image,
+        vision_config={**VISION, "image_size": [32, 32], "patch_size": [8, 8]},
+        image_seq_length=4,
+    )
     return tf.InternVLForConditionalGeneration(config), processor, tokenizer.eos_token_id
 
 
 def _smolvlm(text: dict[str, Any]) -> tuple[Any, Any, int]:
     rows = tuple(f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2))
-    named = {"image_token": "<image>", "fake_image_token": "<fake_token_around_image>",
-             "global_image_token": "<global-img>", "end_of_utterance_token": "<end_of_utterance>"}  # fmt: skip
+    named = {
+        "image_token": "<image>",
+        "fake_image_token": "<fake_token_around_image>",
+        "global_image_token": "<global-img>",
+        "end_of_utterance_token": "<end_of_utterance>",
+    }
     tokenizer = _chatml("<image>", *rows, **named)
     edge = {"longest_edge": 32}
     processor = tf.SmolVLMProcessor(
-        image_processor=tf.SmolVLMImageProcessor(size={"longest_edge": 64}, max_image_size=edge), tokenizer=tokenizer,
-        video_processor=tf.SmolVLMVideoProcessor(size=edge, max_image_size=edge), image_seq_len=4,
+        image_processor=tf.SmolVLMImageProcessor(size={"longest_edge": 64}, max_image_size=edge),
+        tokenizer=tokenizer,
+        video_processor=tf.SmolVLMVideoProcessor(size=edge, max_image_size=edge),
+        image_seq_len=4,
         chat_template=tokenizer.chat_template,
-    )  # fmt: skip
+    )
     (image,) = _ids(tokenizer, "<image>")
     config = tf.SmolVLMConfig(
         text_config={"model_type": "llama", **text, "vocab_size": len(tokenizer), "pad_token_id": 0},
-        vision_config={**VISION, "image_size": 32, "patch_size": 8}, image_token_id=image, scale_factor=2,
+        vision_config={**VISION, "image_size": 32, "patch_size": 8},
+        image_token_id=image,
+        scale_factor=2,
         pad_token_id=0,
-    )  # fmt: skip
+    )
     return tf.SmolVLMForConditionalGeneration(config), processor, tokenizer.eos_token_id
 
 

@@ -31,16 +31,32 @@ def write(folder, name, rows, features):
 
 def aokvqa(folder):
     """Two training questions on one image, and one without labels in test."""
-    features = {"image": Image(), "question_id": TEXT, "question": TEXT, "choices": List(TEXT),
-                "correct_choice_idx": Value("int8"), "direct_answers": TEXT, "difficult_direct_answer": Value("bool"),
-                "rationales": List(TEXT)}  # fmt: skip
-    row = {"question": "What is it?", "choices": ["cat", "dog", "cow", "fox"], "direct_answers": "['dog']",
-           "difficult_direct_answer": False, "rationales": ["secret"]}  # fmt: skip
-    train = [{**row, "question_id": f"t{n}", "image": cell(color), "correct_choice_idx": n % 4}
-             for n, color in enumerate(("red", "red", "blue", "green", "white", "black"))]  # fmt: skip
+    features = {
+        "image": Image(),
+        "question_id": TEXT,
+        "question": TEXT,
+        "choices": List(TEXT),
+        "correct_choice_idx": Value("int8"),
+        "direct_answers": TEXT,
+        "difficult_direct_answer": Value("bool"),
+        "rationales": List(TEXT),
+    }
+    row = {
+        "question": "What is it?",
+        "choices": ["cat", "dog", "cow", "fox"],
+        "direct_answers": "['dog']",
+        "difficult_direct_answer": False,
+        "rationales": ["secret"],
+    }
+    train = [
+        {**row, "question_id": f"t{n}", "image": cell(color), "correct_choice_idx": n % 4}
+        for n, color in enumerate(("red", "red", "blue", "green", "white", "black"))
+    ]
     write(folder, "data/train", train, features)
-    held_out = [{**row, "question_id": f"v{n}", "image": cell(color), "correct_choice_idx": 1}
-                for n, color in enumerate(("yellow", "red"))]  # fmt: skip
+    held_out = [
+        {**row, "question_id": f"v{n}", "image": cell(color), "correct_choice_idx": 1}
+        for n, color in enumerate(("yellow", "red"))
+    ]
     write(folder, "data/validation", held_out, features)
 
 
@@ -58,10 +74,16 @@ def scienceqa(folder):
 
 def chartqa(folder):
     """One chart asked about twice."""
-    features = {"image": Image(), "query": TEXT, "label": List(TEXT),
-                "human_or_machine": ClassLabel(names=["human", "machine"])}  # fmt: skip
-    rows = [{"image": cell("red"), "query": "How many?", "label": ["14"], "human_or_machine": 0},
-            {"image": cell("red"), "query": "Which two?", "label": ["[Red, Blue]"], "human_or_machine": 1}]  # fmt: skip
+    features = {
+        "image": Image(),
+        "query": TEXT,
+        "label": List(TEXT),
+        "human_or_machine": ClassLabel(names=["human", "machine"]),
+    }
+    rows = [
+        {"image": cell("red"), "query": "How many?", "label": ["14"], "human_or_machine": 0},
+        {"image": cell("red"), "query": "Which two?", "label": ["[Red, Blue]"], "human_or_machine": 1},
+    ]
     for split in ("train", "val", "test"):
         write(folder, f"data/{split}", rows, features)
 
@@ -70,10 +92,28 @@ def mathvision(folder):
     """A question with options and one without; testmini repeats the first."""
     names = ("id", "question", "image", "answer", "subject", "solution")
     features = {**dict.fromkeys(names, TEXT), "options": List(TEXT), "decoded_image": Image(), "level": INTEGER}
-    rows = [{"id": "1", "question": "How long?\n<image1>", "options": ["10", "12", "14", "16", "18"], "answer": "B",
-             "image": "images/1.jpg", "decoded_image": cell("red"), "level": 2, "subject": "algebra"},
-            {"id": "2", "question": "<image1> How big?", "options": [], "answer": r"\frac{1}{3}",
-             "image": "images/2.jpg", "decoded_image": cell("blue"), "level": 5, "subject": "topology"}]  # fmt: skip
+    rows = [
+        {
+            "id": "1",
+            "question": "How long?\n<image1>",
+            "options": ["10", "12", "14", "16", "18"],
+            "answer": "B",
+            "image": "images/1.jpg",
+            "decoded_image": cell("red"),
+            "level": 2,
+            "subject": "algebra",
+        },
+        {
+            "id": "2",
+            "question": "<image1> How big?",
+            "options": [],
+            "answer": r"\frac{1}{3}",
+            "image": "images/2.jpg",
+            "decoded_image": cell("blue"),
+            "level": 5,
+            "subject": "topology",
+        },
+    ]
     write(folder, "data/test", rows, features)
     write(folder, "data/testmini", rows[:1], features)
 
@@ -81,25 +121,68 @@ def mathvision(folder):
 def mmmu(folder):
     """Tags in the question or in the options, repeated and out of order; an open question."""
     images = [f"image_{number}" for number in range(1, 8)]
-    names = ("id", "question", "options", "explanation", "img_type", "answer", "topic_difficulty", "question_type",
-             "subfield")  # fmt: skip
+    names = (
+        "id",
+        "question",
+        "options",
+        "explanation",
+        "img_type",
+        "answer",
+        "topic_difficulty",
+        "question_type",
+        "subfield",
+    )
     features = {**dict.fromkeys(names, TEXT), **dict.fromkeys(images, Image())}
     choice = {"question_type": "multiple-choice", "answer": "B", "options": "['$6', \"it's 7\", '8', '9']"}
-    write(folder, "data/dev", [
-        {**choice, "id": "dev_Accounting_1", "question": "<image 1> What does it cost?", "image_1": cell("red")},
-        {**choice, "id": "dev_Art_2", "question": "Compare <image 3> with <image 1>, then <image 3> again.",
-         "image_1": cell("blue"), "image_2": cell("white"), "image_3": cell("green")},
-    ], features)  # fmt: skip
-    write(folder, "data/validation", [
-        {**choice, "id": "validation_Art_3", "question": "Which one is it?", "answer": "A",
-         "options": "['<image 2>', '<image 1>', 'neither']", "image_1": cell("green"), "image_2": cell("black")},
-        {"id": "validation_Physics_4", "question": "What current flows in <image 1>?", "options": "[]",
-         "question_type": "open", "answer": "['24/7', '3.429']", "image_1": cell("purple")},
-    ], features)  # fmt: skip
+    write(
+        folder,
+        "data/dev",
+        [
+            {**choice, "id": "dev_Accounting_1", "question": "<image 1> What does it cost?", "image_1": cell("red")},
+            {
+                **choice,
+                "id": "dev_Art_2",
+                "question": "Compare <image 3> with <image 1>, then <image 3> again.",
+                "image_1": cell("blue"),
+                "image_2": cell("white"),
+                "image_3": cell("green"),
+            },
+        ],
+        features,
+    )
+    write(
+        folder,
+        "data/validation",
+        [
+            {
+                **choice,
+                "id": "validation_Art_3",
+                "question": "Which one is it?",
+                "answer": "A",
+                "options": "['<image 2>', '<image 1>', 'neither']",
+                "image_1": cell("green"),
+                "image_2": cell("black"),
+            },
+            {
+                "id": "validation_Physics_4",
+                "question": "What current flows in <image 1>?",
+                "options": "[]",
+                "question_type": "open",
+                "answer": "['24/7', '3.429']",
+                "image_1": cell("purple"),
+            },
+        ],
+        features,
+    )
 
 
-MAKERS = {"HuggingFaceM4/A-OKVQA": aokvqa, "lmms-lab/ScienceQA": scienceqa, "HuggingFaceM4/ChartQA": chartqa,
-          "MathLLMs/MathVision": mathvision, "lmms-lab/MMMU": mmmu}  # fmt: skip
+MAKERS = {
+    "HuggingFaceM4/A-OKVQA": aokvqa,
+    "lmms-lab/ScienceQA": scienceqa,
+    "HuggingFaceM4/ChartQA": chartqa,
+    "MathLLMs/MathVision": mathvision,
+    "lmms-lab/MMMU": mmmu,
+}
 REVISION = "0123456789abcdef"
 
 

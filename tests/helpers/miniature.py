@@ -44,62 +44,111 @@ def rows(split, n, image="image"):
     draw = random.Random(f"{split} {n} {image}")
     words = ["circle", "square", "bar", "clock", "digit", "house", "river", "number"]
     return [
-        {image: cell(draw), "question": f"Which {draw.choice(words)} is {draw.choice(words)} {place}?", "id": place,
-         "options": draw.sample(words, 4), "place": draw.randrange(4)}
-        for place in range(n)
-    ]  # fmt: skip
+        {
+            image: cell(draw),
+            "question": f"Which {draw.choice(words)} is {draw.choice(words)} {number}?",
+            "id": number,
+            "options": draw.sample(words, 4),
+            "right": draw.randrange(4),
+        }
+        for number in range(n)
+    ]
 
 
 def write_aokvqa(folder, n):
-    features = {"image": Image(), "question_id": TEXT, "question": TEXT, "choices": List(TEXT),
-                "correct_choice_idx": INTEGER}  # fmt: skip
+    features = {
+        "image": Image(),
+        "question_id": TEXT,
+        "question": TEXT,
+        "choices": List(TEXT),
+        "correct_choice_idx": INTEGER,
+    }
     for split in ("train", "validation"):
-        found = [{**row, "question_id": f"{split}{row['id']}", "choices": row["options"],
-                  "correct_choice_idx": row["place"]} for row in rows(split, n)]  # fmt: skip
-        write(folder, f"data/{split}", found, features)
+        questions = [
+            {**row, "question_id": f"{split}{row['id']}", "choices": row["options"], "correct_choice_idx": row["right"]}
+            for row in rows(split, n)
+        ]
+        write(folder, f"data/{split}", questions, features)
 
 
 def write_scienceqa(folder, n):
-    features = {"image": Image(), "question": TEXT, "choices": List(TEXT), "answer": INTEGER, "hint": TEXT,
-                "subject": TEXT}  # fmt: skip
+    features = {
+        "image": Image(),
+        "question": TEXT,
+        "choices": List(TEXT),
+        "answer": INTEGER,
+        "hint": TEXT,
+        "subject": TEXT,
+    }
     for split in ("train", "validation", "test"):
-        seen = [{**row, "choices": row["options"], "answer": row["place"], "hint": "", "subject": "geography"}
-                for row in rows(split, n)]  # fmt: skip
+        seen = [
+            {**row, "choices": row["options"], "answer": row["right"], "hint": "", "subject": "geography"}
+            for row in rows(split, n)
+        ]
         unseen = [{**row, "image": None, "question": f"Without: {row['question']}"} for row in seen]
         write(folder, f"ScienceQA-IMG/{split}", seen, features)
         write(folder, f"ScienceQA-FULL/{split}", seen + unseen, features)
 
 
 def write_chartqa(folder, n):
-    features = {"image": Image(), "query": TEXT, "label": List(TEXT),
-                "human_or_machine": ClassLabel(names=["human", "machine"])}  # fmt: skip
+    features = {
+        "image": Image(),
+        "query": TEXT,
+        "label": List(TEXT),
+        "human_or_machine": ClassLabel(names=["human", "machine"]),
+    }
     for split in ("train", "val", "test"):
-        found = [{**row, "query": row["question"], "label": [LETTERS[row["place"]]], "human_or_machine": 0}
-                 for row in rows(split, n)]  # fmt: skip
-        write(folder, f"data/{split}", found, features)
+        questions = [
+            {**row, "query": row["question"], "label": [LETTERS[row["right"]]], "human_or_machine": 0}
+            for row in rows(split, n)
+        ]
+        write(folder, f"data/{split}", questions, features)
 
 
 def write_mathvision(folder, n):
-    features = {**dict.fromkeys(("id", "question", "answer", "subject"), TEXT), "options": List(TEXT),
-                "decoded_image": Image()}  # fmt: skip
-    found = [{**row, "id": str(row["id"]), "question": f"{row['question']}\n<image1>", "answer": LETTERS[row["place"]],
-              "subject": "algebra"} for row in rows("test", n, "decoded_image")]  # fmt: skip
-    write(folder, "data/test", found, features)
+    features = {
+        **dict.fromkeys(("id", "question", "answer", "subject"), TEXT),
+        "options": List(TEXT),
+        "decoded_image": Image(),
+    }
+    questions = [
+        {
+            **row,
+            "id": str(row["id"]),
+            "question": f"{row['question']}\n<image1>",
+            "answer": LETTERS[row["right"]],
+            "subject": "algebra",
+        }
+        for row in rows("test", n, "decoded_image")
+    ]
+    write(folder, "data/test", questions, features)
 
 
 def write_mmmu(folder, n):
     images = dict.fromkeys([f"image_{number}" for number in range(1, 8)], Image())
     features = {**dict.fromkeys(("id", "question", "options", "answer", "question_type"), TEXT), **images}
     for split, share in (("dev", n // 4), ("validation", n - n // 4)):
-        found = [{**row, "id": f"{split}_Art_{row['id']}", "question": f"<image 1> {row['question']}",
-                  "options": str(row["options"]), "answer": LETTERS[row["place"]],
-                  "question_type": "multiple-choice"} for row in rows(split, share, "image_1")]  # fmt: skip
-        write(folder, f"data/{split}", found, features)
+        questions = [
+            {
+                **row,
+                "id": f"{split}_Art_{row['id']}",
+                "question": f"<image 1> {row['question']}",
+                "options": str(row["options"]),
+                "answer": LETTERS[row["right"]],
+                "question_type": "multiple-choice",
+            }
+            for row in rows(split, share, "image_1")
+        ]
+        write(folder, f"data/{split}", questions, features)
 
 
-WRITERS = {"HuggingFaceM4/A-OKVQA": write_aokvqa, "lmms-lab/ScienceQA": write_scienceqa,
-           "HuggingFaceM4/ChartQA": write_chartqa, "MathLLMs/MathVision": write_mathvision,
-           "lmms-lab/MMMU": write_mmmu}  # fmt: skip
+WRITERS = {
+    "HuggingFaceM4/A-OKVQA": write_aokvqa,
+    "lmms-lab/ScienceQA": write_scienceqa,
+    "HuggingFaceM4/ChartQA": write_chartqa,
+    "MathLLMs/MathVision": write_mathvision,
+    "lmms-lab/MMMU": write_mmmu,
+}
 
 
 def serve(setattr_, root, n=40, shallow=True):

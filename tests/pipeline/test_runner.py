@@ -109,8 +109,12 @@ def test_another_package_version_runs_nothing_and_a_method_s_only_its_own(pipeli
     why = whys(plan(pipeline, "mine", out), out)
     assert why["fit probe, 0"] == (True, "version of methods/probe changed: 1 → 2")
     assert {stage for stage, (runs, _) in why.items() if runs} == {
-        "fit probe, 0", "fit probe, 1", "score probe, 0", "score probe, 1", "report"
-    }  # fmt: skip
+        "fit probe, 0",
+        "fit probe, 1",
+        "score probe, 0",
+        "score probe, 1",
+        "report",
+    }
 
 
 def test_side_by_side_gives_the_same_numbers(pipeline, tmp_path):
@@ -187,8 +191,11 @@ def test_references_to_a_matrix_pick_what_agrees(tmp_path):
     path.write_text(path.read_text().rsplit("    one:", 1)[0])
     steps = plan(path, "a", Path("o"))
     assert [step.spec.router for step in steps if step.spec.step == "predict"] == [
-        "x.zarr.routers/probe", "x.zarr.routers/relope", "y.zarr.routers/probe", "y.zarr.routers/relope",
-    ]  # fmt: skip
+        "x.zarr.routers/probe",
+        "x.zarr.routers/relope",
+        "y.zarr.routers/probe",
+        "y.zarr.routers/relope",
+    ]
     assert steps[-1].spec.reports == ("x.zarr", "y.zarr", "z")
     assert steps[4].needs == {0} and steps[7].needs == {3}
 

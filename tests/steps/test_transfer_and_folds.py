@@ -86,8 +86,13 @@ def test_leaving_out_and_caps(store_path, bars):
 
 
 def test_a_smaller_cap_is_part_of_a_larger_one_and_groups_stay_whole():
-    table = pl.DataFrame({"id": [str(i) for i in range(90)], "dataset": ["a"] * 60 + ["b"] * 30, 
-                          "group": [f"g{i // 3}" for i in range(90)]})  # fmt: skip
+    table = pl.DataFrame(
+        {
+            "id": [str(i) for i in range(90)],
+            "dataset": ["a"] * 60 + ["b"] * 30,
+            "group": [f"g{i // 3}" for i in range(90)],
+        }
+    )
     everything = np.ones(90, bool)
     small, large = capped(table, everything, 10, 1), capped(table, everything, 25, 1)
     assert small.sum() == 9 + 9 and large.sum() == 24 + 24 and not (small & ~large).any()
@@ -110,8 +115,7 @@ def test_a_router_for_other_data_needs_transfer_and_says_so(store_path, bars, tm
 
 def test_a_router_of_another_model_is_refused_even_with_transfer(store_path, tmp_path):
     large = tmp_path / "large.zarr"
-    steps.run(build("extract", {"model": "tiny-vl-large", "dataset": "tiny", "split": "test", "limit": 4,
-                                    "device": "cpu", "out": str(large)}))  # fmt: skip
+    extract(large, model="tiny-vl-large", dataset="tiny", split="test", limit=4)
     step("fit", method="question-kind", store=store_path, out=tmp_path / "r")
     with pytest.raises(InvalidInputError, match=r"r was fitted on another recipe .* than .*large.zarr .*differ in"):
         step("predict", router=str(tmp_path / "r"), store=large, transfer=True)
@@ -145,8 +149,9 @@ def test_out_of_fold_scores_come_from_routers_that_did_not_see_the_group(store_p
     with pytest.raises(InvalidInputError, match=r"folds leave a file of scores.*few must end in .parquet"):
         step("fit", **asked, out=tmp_path / "few")
     step("fit", method="probe", store=store_path, out=tmp_path / "few")
-    router_scores = step("predict", router=str(tmp_path / "few"), store=store_path, split="train",
-                         out=tmp_path / "in.parquet")  # fmt: skip
+    router_scores = step(
+        "predict", router=str(tmp_path / "few"), store=store_path, split="train", out=tmp_path / "in.parquet"
+    )
     assert not np.allclose(read_scores(router_scores.path).scores, scores.scores)
     step("evaluate", store=store_path, split="train", methods="probe@folds4", out=tmp_path / "report", bootstrap=100)
     report = json.loads((tmp_path / "report/report.json").read_text())
@@ -201,8 +206,7 @@ def test_thresholds_are_set_on_validation_where_it_is_scored(bars, tmp_path):
 
 def test_prices_make_axes_and_unknown_ones_stay_null(store_path, tmp_path):
     large = tmp_path / "large.zarr"
-    steps.run(build("extract", {"model": "tiny-vl-large", "dataset": "tiny", "split": "test", "limit": 80,
-                                    "tokens": "lean", "device": "cpu", "out": str(large)}))  # fmt: skip
+    extract(large, model="tiny-vl-large", dataset="tiny", split="test", limit=80, tokens="lean")
     step("predict", router="logprob", store=store_path, out=tmp_path / "scores" / "logprob.parquet")
     prices = tmp_path / "prices.yaml"
     prices.write_text(

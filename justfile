@@ -1,0 +1,46 @@
+# What a contributor runs; `.ci/run` calls the same recipes. `just` comes with the [test] extra: `.venv/bin/just check`.
+
+# The tools of the environment in use, else those that lie beside this just.
+environment := env("VIRTUAL_ENV", parent_directory(parent_directory(just_executable())))
+export PATH := environment / "bin" + ":" + env("PATH")
+
+_list:
+    @just --list --unsorted
+
+# lint, format, types
+check:
+    ruff check .
+    ruff format --check .
+    mypy
+
+# the tests, or some of them; `just test --cov` measures the branches that they take
+test *arguments:
+    pytest {{ arguments }}
+
+# the tests of what the pages say
+docs:
+    pytest tests/test_docs*.py
+
+# the whole pipeline on the embedded model
+demo *arguments:
+    relope demo {{ arguments }}
+
+# every benchmark, one after another, on a quiet machine; `just bench --quick` only shows that they run
+bench *arguments:
+    #!/usr/bin/env bash
+    missed=()
+    for script in benchmarks/bench_*.py; do
+        echo "== $script"
+        python "$script" {{ arguments }} || missed+=("$script")
+    done
+    [[ ${#missed[@]} -eq 0 ]] || { echo "a goal missed: ${missed[*]}" >&2; exit 1; }
+
+# write relope/__init__.pyi from the specifications
+stub:
+    python recipes/face_stub.py
+    ruff check --quiet --fix relope/__init__.pyi
+    ruff format --quiet relope/__init__.pyi
+
+# write the tree of docs/architecture.md from the folders
+map:
+    python recipes/house.py
