@@ -114,7 +114,8 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     model = models[0] if models else platform.machine()
-    return f"{len(os.sched_getaffinity(0))} cores of {model}, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
+    n_cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    return f"{n_cores} cores of {model}, load {load:.1f}, Python {platform.python_version()}"
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from relope.pipeline.ledger import Ledger
 from relope.pipeline.plan import plan
 from relope.pipeline.runner import run_pipeline
 from relope.probes.protocol import method_class
-from relope.spec import ExtractSpec
+from relope.spec import build
 
 N = 30
 SHORTER = {
@@ -64,34 +64,19 @@ def labelled(report):
 def test_table1(run):
     study, out = run("table1")
     assert study["tables"][0]["columns"] == [
-        "method",
-        "condition",
-        f"mmmu, n={N}",
-        f"aokvqa, n={N}",
-        f"scienceqa, n={N}",
-    ]
+        "method", "condition", f"mmmu, n={N}", f"aokvqa, n={N}", f"scienceqa, n={N}",
+    ]  # fmt: skip
     assert study["what"].endswith("did not see a question's group: mmmu.")
     records = study["tables"][0]["records"]
     assert len(records) == 5 * 3 * 3 and all(record["value"] is not None for record in records)
     for name, folded in (("mmmu", True), ("mmmu-text", True), ("aokvqa", False), ("scienceqa-text", False)):
         report = read_report(out / "table1/reports" / name)
         assert labelled(report) == {
-<<<<<<< HEAD
             "question-kind": (N, [0], folded), "question-confidence": (N, [0], folded), "probe": (N, [0, 1], folded),
             "attention-probe": (N, [0, 1], folded), "relope": (N, [0, 1], folded),
         }  # fmt: skip
         assert report.what.endswith("Scored out of fold: attention-probe, probe, question-confidence, "
                                        "question-kind, relope.") is folded  # fmt: skip
-=======
-            "question-kind": (N, [0], folded),
-            "question-confidence": (N, [0], folded),
-            "probe": (N, [0, 1], folded),
-            "attention-probe": (N, [0, 1], folded),
-            "relope": (N, [0, 1], folded),
-        }
-        said = "Scored out of fold: attention-probe, probe, question-confidence, question-kind, relope."
-        assert report["what"].endswith(said) is folded
->>>>>>> f0f290b (wip)
 
 
 def test_table3(run):
@@ -126,14 +111,10 @@ def test_table2_and_figure2(run):
             assert n == N and folded is (method in trained and name != "chartqa")
             assert len(seeds) == (2 if method in ("probe", "attention-probe", "relope") else 1)
     for data in ("mmmu", "mathvision", "aokvqa", "scienceqa", "chartqa"):
-        large = out / f"stores/large-{data}.zarr"
-        steps.run(ExtractSpec(model="gemma3-12b", dataset=data, tokens="lean", device="cpu", out=large))
+        steps.run(build("extract", {"model": "gemma3-12b", "dataset": data, "tokens": "lean", "device": "cpu",
+                                        "out": str(out / f"stores/large-{data}.zarr")}))  # fmt: skip
     study, _ = run("figure2")
     assert [report["folder"].rpartition("-")[2] for report in study["reports"]] == [
-        "mmmu",
-        "mathvision",
-        "aokvqa",
-        "scienceqa",
-        "chartqa",
-    ]
+        "mmmu", "mathvision", "aokvqa", "scienceqa", "chartqa",
+    ]  # fmt: skip
     assert {record["model"] for record in study["tables"][0]["records"]} == {"qwen2.5-vl-7b"}
