@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from relope.errors import StoreError
+from relope.errors import InvalidInputError, StoreError
+from relope.places import is_uri
 from relope.store.format.arrays import ArrayReader, open_array
 from relope.store.format.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.format.codec import Scratch
@@ -52,9 +53,12 @@ class ActivationStore(RowReader):
         """Open the store in a folder of this machine, as `relope.store.open_store` does.
 
         Raises:
+            InvalidInputError: it is a URI.
             NotFoundError: nothing is at the path.
             StoreError: it is no store, or the catalog is damaged or names a part that is absent.
         """
+        if is_uri(path):
+            raise InvalidInputError(f"{path} is a URI: open_store opens it")
         path = Path(path)
         manifest = read_manifest(path)
         catalog = newest_catalog(path)

@@ -175,6 +175,13 @@ def test_layers_and_rows_that_are_not_there(kept: Made) -> None:
         store.batches(2, size=0)
 
 
+def test_uris_are_for_open_store(kept: Made) -> None:
+    with pytest.raises(InvalidInputError, match=r"s3://bucket/x\.zarr is a URI: open_store opens it"):
+        ActivationStore.open("s3://bucket/x.zarr")
+    with open_store(kept.path.as_uri()) as store:
+        assert store.label == str(kept.path) and not store.is_remote
+
+
 def test_maps_are_released(kept: Made) -> None:
     def mapped() -> int:
         return Path("/proc/self/maps").read_text().count(str(kept.path))

@@ -1,7 +1,7 @@
 """Requests made side by side."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 N_THREADS = 8
@@ -10,21 +10,40 @@ R = TypeVar("R")
 
 
 def in_threads(work: Callable[[T], R], items: Sequence[T], halt: Callable[[], None] | None = None) -> list[R]:
-    """Return the results of some requests made side by side, in order; the first error ends all.
+    """Return the results of some requests made side by side, in order; after an error none is begun.
 
     Args:
         work: makes one request.
         items: what to make them of.
         halt: called on an error or Ctrl-C, to let requests that are under way end early.
+
+    Raises:
+        BaseException: the first error; what the requests that it ended say of it is dropped.
     """
-    with ThreadPoolExecutor(N_THREADS) as pool:
+    errors: list[BaseException] = []
+
+    def stop(error: BaseException) -> None:
+        errors.append(error)
+        if halt:
+            halt()
+
+    def attempt(item: T) -> R:
+        # In the thread that failed: who waits for it may wake up long after others have begun the next requests.
+        if errors:
+            raise CancelledError
         try:
-            futures = [pool.submit(work, item) for item in items]
-            for done in wait(futures, return_when=FIRST_EXCEPTION).done:
-                done.result()
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if halt:
-                halt()
+            return work(item)
+        except BaseException as error:
+            stop(error)
             raise
+
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        futures = [pool.submit(attempt, item) for item in items]
+        try:
+            wait(futures)
+        except BaseException as error:
+            stop(error)
+            raise
+    if errors:
+        raise errors[0]
+    return [future.result() for future in futures]
