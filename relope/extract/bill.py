@@ -129,7 +129,7 @@ def estimate(batches: Batches, samples: Sequence[Sample], out: Path) -> Bill:
         tokens=mean,
         longest=max(lengths, default=0),
         tried=len(lengths),
-        all_tokens={layer: n_tokens * state for layer in layers},
+        all_tokens=dict.fromkeys(layers, n_tokens * state),
         last_tokens=len(samples) * state,
         lean_layers=tuple(layers[:-1]) or tuple(layers),
         rest=len(samples) * state + columns + (block if max(layers) - 1 in layers else 0),

@@ -230,7 +230,7 @@ def _prepare_worker(channel: Any) -> None:
     global _channel
     _channel = channel
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update({name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")})
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1"))
     _warm_up()
 
 

@@ -30,8 +30,14 @@ SHARES_STATE = ("gemma4", "gemma3n")
 
 @dataclass(frozen=True)
 class PaddedBatch:
-    """Left-padded input of block l: states ``[B, T, H]``, mask ``[B, T]``, positions ``[R, B, T]``,
-    token types ``[B, T]`` (None where the model has none)."""
+    """Left-padded input of block l.
+
+    Attributes:
+        hidden: states ``[B, T, H]``.
+        mask: ``[B, T]``, 1 on tokens.
+        positions: ``[R, B, T]`` position ids.
+        types: token types ``[B, T]``; None where the model has none.
+    """
 
     hidden: Tensor
     mask: Tensor

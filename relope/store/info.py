@@ -71,7 +71,7 @@ def _token_counts(store: ActivationStore) -> dict[str, int]:
 
 
 def _byte_counts(store: ActivationStore) -> dict[str, Any]:
-    layers = {layer: 0 for layer in store.layers}
+    layers = dict.fromkeys(store.layers, 0)
     for part in store.parts:
         for name in array_specs(store.manifest):
             kind, _, layer = name.partition("/")

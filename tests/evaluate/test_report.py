@@ -109,7 +109,7 @@ def check_page(page):
     assert not balance.open
     assert len(balance.ids) == len(set(balance.ids))
     assert not balance.tags & {"script", "link", "iframe", "u", "i"}
-    used = {name for name in re.findall(r"url\(#([^)]*)\)", page)} | set(re.findall(r'href="#([^"]*)"', page))
+    used = set(re.findall(r"url\(#([^)]*)\)", page)) | set(re.findall(r'href="#([^"]*)"', page))
     assert used <= set(balance.ids)
 
 

@@ -64,7 +64,7 @@ def scienceqa(folder):
     """The two configurations; the full one has a question without an image."""
     names = ("question", "hint", "task", "grade", "subject", "topic", "category", "skill", "lecture", "solution")
     features = {"image": Image(), "choices": List(TEXT), "answer": Value("int8"), **dict.fromkeys(names, TEXT)}
-    row = {name: "" for name in names} | {"lecture": "LECTURE", "solution": "SOLUTION", "subject": "geography"}
+    row = dict.fromkeys(names, "") | {"lecture": "LECTURE", "solution": "SOLUTION", "subject": "geography"}
     seen = {**row, "image": cell("red"), "question": "Which?", "choices": ["x", "y", "z"], "answer": 1, "hint": "Look."}
     unseen = {**row, "image": None, "question": "How?", "choices": ["p", "q"], "answer": 0, "subject": "reading"}
     for split in ("train", "validation", "test"):

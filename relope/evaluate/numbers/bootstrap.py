@@ -138,7 +138,6 @@ def bootstrap_rankings(
     methods: Sequence[Sequence[Ranking]], groups: npt.NDArray[np.str_], resamples: int, seed: int
 ) -> list[ResampledAuc]:
     """Return each method's AUC, the mean over its rankings (one a seed); all share the resamples."""
-
     whole = np.ones((len(groups), 1))
     values = [float(np.mean([weighted_auc(ranking, whole)[0] for ranking in seeds])) for seeds in methods]
     drawn = [

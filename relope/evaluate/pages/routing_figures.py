@@ -132,7 +132,6 @@ def _call_out(axes: "Axes", curve: RoutingCurve, name: str) -> None:
 
 def all_curves(analysis: Analysis) -> Markup:
     """Draw every method: accuracy over the whole range, and the lead over random escalation."""
-
     height = max(400, 110 + LABEL_GAP * len(analysis.ranked))
 
     def paint(figure: "Figure") -> None:

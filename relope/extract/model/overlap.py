@@ -66,7 +66,7 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
                 if not offer(("item", item)):
                     return
             offer(("end", None))
-        except BaseException as error:  # handed to the consumer, which raises it
+        except BaseException as error:  # noqa: BLE001  (handed to the consumer, which raises it)
             offer(("error", error))
 
     thread = threading.Thread(target=work, name="relope-prefetch", daemon=True)
@@ -120,5 +120,5 @@ class BackgroundQueue:
             if self._error is None:
                 try:
                     call()
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001  (raised by the next call or by close)
                     self._error = error

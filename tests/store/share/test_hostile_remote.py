@@ -32,11 +32,11 @@ def commit_with(part, change):
 
 def refused(uri, tmp_path, match):
     """Pull, expect an error of one or two lines, and nothing beyond an empty store on disk."""
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     with pytest.raises(RelopeError, match=match) as said:
         pull(uri, tmp_path / "out" / "y.zarr")
     assert len(said.value.lines.splitlines()) <= 2 and "relope-" not in said.value.lines
-    new = {path for path in tmp_path.rglob("*")} - before
+    new = set(tmp_path.rglob("*")) - before
     assert all(path.is_relative_to(tmp_path / "out") for path in new)
     if (tmp_path / "out" / "y.zarr").exists():
         assert ActivationStore.open(tmp_path / "out" / "y.zarr").parts == ()
