@@ -1,4 +1,4 @@
-"""What extraction costs beside plain scripts: ``python benchmarks/bench_extract.py [--json]``, six minutes.
+"""What extraction costs beside plain scripts: ``python benchmarks/bench_extract.py [--json] [--quick]``, 20 minutes.
 
 A randomly initialised Llama and Qwen2.5-VL of 20 M parameters or more answer 250 prompts of 50 to 400 tokens
 (log-uniform, many short and few long; every second one with an image, for Qwen) on the CPU in float32, two layers
@@ -19,15 +19,14 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from figures import Figure, at_least, at_most, main
+from figures import ROUNDS, Figure, at_least, at_most, main, ratios, rounds, shown
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from checkpoints import make
 
 from relope.extract.batches import Batches
@@ -42,28 +41,45 @@ from relope.store import create_or_open
 from relope.types import Sample
 
 MODELS = ("llama", "qwen2.5-vl")
-SIZE = {"blocks": 10, "hidden_size": 512, "intermediate_size": 1024, "num_attention_heads": 8, "num_key_value_heads": 4}
-PROMPTS, BATCH, ANSWER = 250, 16, 8
+ANSWER = 8
+LAYERS = (4, 5)
 
 
-def prompts(name: str) -> list[Sample]:
+@dataclass(frozen=True)
+class Sizes:
+    """How many prompts, in batches of how many, to a model of what width."""
+
+    prompts: int = 250
+    batch: int = 16
+    hidden: int = 512
+    heads: int = 8
+
+
+QUICK = Sizes(prompts=8, batch=2, hidden=64, heads=4)
+
+
+def prompts(name: str, n: int) -> list[Sample]:
     """Return prompts of 50 to 400 tokens, many short and few long ones; a random letter is about a token."""
     draw = random.Random(0)
-    images = [sample.images for sample in open_dataset("tiny").load("test", PROMPTS)]
-    found = []
-    for number in range(PROMPTS):
+    images = [sample.images for sample in open_dataset("tiny").load("test", n)]
+    samples = []
+    for number in range(n):
         seen = images[number] if name != "llama" and number % 2 else ()
         letters = "".join(draw.choices("bcdfghjkmpqvwxyz", k=round(50 * 8 ** draw.random()) - 20 * bool(seen) - 9))
-        found.append(Sample(f"s{number}", "bench", "test", letters, ("x",), images=seen))
-    return found
+        samples.append(Sample(f"s{number}", "bench", "test", letters, ("x",), images=seen))
+    return samples
 
 
-def plain(backbone: Backbone, samples: list[Sample], *, ordered: bool, states: Path | None = None) -> list[str]:
-    """Answer with `generate()` as a script would, keeping the states of layers 4 and 5 if asked to."""
-    batches = sorted(samples, key=lambda sample: len(sample.question)) if ordered else samples
+def by_length(samples: list[Sample]) -> list[Sample]:
+    """Sort prompts as a careful script would."""
+    return sorted(samples, key=lambda sample: len(sample.question))
+
+
+def plain(backbone: Backbone, samples: list[Sample], batch: int, states: Path | None = None) -> list[str]:
+    """Answer with `generate()` as a script would, keeping the states of two layers if asked to."""
     said = []
-    for start in range(0, len(batches), BATCH):
-        inputs = backbone.inputs(batches[start : start + BATCH])
+    for start in range(0, len(samples), batch):
+        inputs = backbone.inputs(samples[start : start + batch])
         with torch.inference_mode():
             out = backbone.model.generate(
                 **inputs,
@@ -74,99 +90,100 @@ def plain(backbone: Backbone, samples: list[Sample], *, ordered: bool, states: P
             )
         said += backbone.tokenizer.batch_decode(out.sequences[:, inputs["input_ids"].shape[1] :])
         if states is not None:
-            torch.save([out.hidden_states[0][layer] for layer in (4, 5)], states / f"{start}.pt")
+            torch.save([out.hidden_states[0][layer] for layer in LAYERS], states / f"{start}.pt")
     return said
 
 
-def extract(backbone: Backbone, samples: list[Sample], folder: Path, n_tokens: int) -> float:
+def extract(backbone: Backbone, samples: list[Sample], batch: int, folder: Path, n_tokens: int) -> float:
     """Extract into a new store; return the seconds that the model waited for data."""
     out = Path(tempfile.mkdtemp(dir=folder)) / "x.zarr"
-    spec = ExtractSpec(model="tiny-vl", dataset="tiny", layers=("4", "5"), max_new_tokens=n_tokens)
+    layers = tuple(str(layer) for layer in LAYERS)
+    spec = ExtractSpec(model="tiny-vl", dataset="tiny", layers=layers, max_new_tokens=n_tokens)
     manifest = make_manifest(backbone, extraction_of(spec))
     writer = create_or_open(out, manifest)
-    units = make_plan(out / "plan.json", samples, set(), BATCH, backbone.hidden_size)
+    units = make_plan(out / "plan.json", samples, set(), batch, backbone.hidden_size)
     batches = Batches(backbone, manifest.layers, n_tokens, manifest.dtype)
     waited = run_units(batches, writer, units, {sample.id: sample for sample in samples})
     writer.publish()
     return waited
 
 
-def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Return how long a call took, and what it returned."""
-    begun = time.perf_counter()
-    found = call()
-    return time.perf_counter() - begun, found
+def times(name: str, folder: Path, sizes: Sizes) -> dict[str, Any]:
+    """Time everything on one model in this process, in turns; seconds, one a round."""
+    backbone, samples = open_backbone(str(folder / name), "cpu", "float32"), prompts(name, sizes.prompts)
+    batch, ordered = sizes.batch, by_length(samples)
+    plain(backbone, samples[:batch], batch)
+    extract(backbone, samples[:batch], batch, folder, ANSWER)
+    waited: list[float] = []
+    seconds = rounds(
+        {
+            "sorted": lambda: plain(backbone, ordered, batch),
+            "ours": lambda: waited.append(extract(backbone, samples, batch, folder, ANSWER)),
+            "usual": lambda: plain(backbone, samples, batch, states=folder),
+            "whole": lambda: extract(backbone, samples, batch, folder, 1),
+            "states": lambda: extract(backbone, samples, batch, folder, 0),
+        }
+    )
+    return {**seconds, "waited": waited, "parameters": sum(each.numel() for each in backbone.model.parameters())}
 
 
-def times(name: str, folder: Path) -> dict[str, float]:
-    """Time everything on one model in this process, the two that are compared most closely in turns."""
-    backbone, samples = open_backbone(str(folder / name), "cpu", "float32"), prompts(name)
-    plain(backbone, samples[:BATCH], ordered=True)
-    extract(backbone, samples[:BATCH], folder, ANSWER)
-    rounds = []
-    for _ in range(2):
-        script, _ = seconds(lambda: plain(backbone, samples, ordered=True))
-        ours, waited = seconds(lambda: extract(backbone, samples, folder, ANSWER))
-        rounds.append((ours, script, waited))
-    usual, _ = seconds(lambda: plain(backbone, samples, ordered=False, states=folder))
-    whole, _ = seconds(lambda: extract(backbone, samples, folder, 1))
-    states, _ = seconds(lambda: extract(backbone, samples, folder, 0))
-    ours, waited = min((ours, waited) for ours, _, waited in rounds)
-    return {
-        "ours": ours,
-        "sorted": min(script for _, script, _ in rounds),
-        "usual": usual,
-        "whole": whole,
-        "states": states,
-        "waited": waited,
-        "parameters": sum(p.numel() for p in backbone.model.parameters()),
-    }
-
-
-def memory(name: str, folder: Path, ours: bool) -> dict[str, float]:
+def memory(name: str, folder: Path, sizes: Sizes, ours: bool) -> dict[str, Any]:
     """Return the peak of this process after one pass, and the bytes of the largest batch's states."""
-    backbone, samples = open_backbone(str(folder / name), "cpu", "float32"), prompts(name)
-    samples = sorted(samples, key=lambda sample: len(sample.question))[-4 * BATCH :]
-    longest = max(backbone.inputs([sample])["input_ids"].shape[1] for sample in samples)
-    _ = extract(backbone, samples, folder, ANSWER) if ours else plain(backbone, samples, ordered=True)
+    backbone, samples = open_backbone(str(folder / name), "cpu", "float32"), prompts(name, sizes.prompts)
+    longest, batch = by_length(samples)[-4 * sizes.batch :], sizes.batch
+    n_tokens = max(backbone.inputs([sample])["input_ids"].shape[1] for sample in longest)
+    _ = extract(backbone, longest, batch, folder, ANSWER) if ours else plain(backbone, longest, batch)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"peak": peak, "states": BATCH * longest * backbone.hidden_size * 4 * 2}
+    return {"peak": peak, "states": batch * n_tokens * backbone.hidden_size * 4 * len(LAYERS)}
 
 
-def worker(what: str, name: str, folder: Path) -> dict[str, float]:
+def worker(what: str, name: str, folder: Path, sizes: Sizes) -> dict[str, Any]:
     """Do one part of the work in a process of its own."""
-    command = [sys.executable, __file__, "--worker", what, name, str(folder)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    command = [sys.executable, __file__, "--worker", what, name, str(folder), json.dumps(asdict(sizes))]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure() -> dict[str, Figure]:
+def peak_over_allowed(name: str, folder: Path, sizes: Sizes) -> float:
+    """Return the memory that `extract` takes more than the sorted script, over what it may."""
+    script, ours = worker("memory-script", name, folder, sizes), worker("memory-ours", name, folder, sizes)
+    return max(0.0, ours["peak"] - script["peak"]) / (1.2 * ours["states"] + (64 << 20))
+
+
+def measure(quick: bool) -> dict[str, Figure]:
     """Return name → figure."""
-    figures = {}
+    sizes, figures = QUICK if quick else Sizes(), {}
     for name in MODELS:
-        sys.stderr.write(f"{name}: about three minutes\n")
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
-            make(name, folder / name, **SIZE)
-            took = worker("times", name, folder)
-            script, ours = worker("memory-script", name, folder), worker("memory-ours", name, folder)
-        allowed = 1.2 * ours["states"] + (64 << 20)
+            shape = {"num_attention_heads": sizes.heads, "num_key_value_heads": sizes.heads // 2}
+            make(name, folder / name, blocks=10, hidden_size=sizes.hidden, intermediate_size=2 * sizes.hidden, **shape)
+            took = worker("times", name, folder, sizes)
+            peaks = [peak_over_allowed(name, folder, sizes) for _ in range(1 if quick else ROUNDS)]
+        ours = took["ours"]
         figures |= {
             f"{name}_parameters_m": at_least(took["parameters"] / 1e6, 20),
-            f"{name}_vs_sorted_generate": at_most(took["ours"] / took["sorted"], 1.05),
-            f"{name}_vs_hidden_states_script": at_least(took["usual"] / took["ours"], 2),
-            f"{name}_states_only_speedup": at_least(took["whole"] / took["states"], 1.3),
-            f"{name}_samples_per_second": at_least(PROMPTS / took["ours"], 0),
-            f"{name}_peak_over_allowed": at_most(max(0.0, ours["peak"] - script["peak"]) / allowed, 1),
-            f"{name}_waiting_share": at_most(took["waited"] / took["ours"], 0.03),
+            f"{name}_vs_sorted_generate": at_most(ratios(ours, took["sorted"]), 1.05),
+            f"{name}_vs_hidden_states_script": at_least(ratios(took["usual"], ours), 2),
+            f"{name}_states_only_speedup": at_least(ratios(took["whole"], took["states"]), 1.3),
+            f"{name}_samples_per_second": shown([sizes.prompts / seconds for seconds in ours]),
+            f"{name}_peak_over_allowed": at_most(peaks, 1),
+            f"{name}_waiting_share": at_most(ratios(took["waited"], ours), 0.03),
         }
     return figures
 
 
+def main_of_worker(what: str, name: str, folder: str, sizes: str) -> None:
+    """Print what one worker measured."""
+    shared = name, Path(folder), Sizes(**json.loads(sizes))
+    facts = times(*shared) if what == "times" else memory(*shared, ours=what == "memory-ours")
+    sys.stdout.write(json.dumps(facts) + "\n")
+
+
 if __name__ == "__main__":
     if "--worker" in sys.argv:
-        what, name, folder = sys.argv[-3:]
-        found = times(name, Path(folder)) if what == "times" else memory(name, Path(folder), what == "memory-ours")
-        sys.stdout.write(json.dumps(found) + "\n")
+        main_of_worker(*sys.argv[-4:])
     else:
         main(measure, __doc__)

@@ -1,20 +1,21 @@
-"""How well does every method route on the embedded default? ``python benchmarks/bench_quality.py [--json]``
+"""How well does every method route on the embedded default? ``python benchmarks/bench_quality.py [--json] [--quick]``
 
 Fits every registered method with several seeds on tiny-vl's answers to the tiny benchmark (4,500
 training questions, 3,000 test questions), ReLope also without its KL term (β = 0), with ten times
 of it, and without LoRA. An AUC is the mean over the seeds; its 95 % interval comes from 1,000
 resamples of the test set's images *and* of the seeds, the same ones for every method, so that
-differences are paired. There are no goals: the table says what is, for this miniature.
+differences are paired. There are no goals: the table says what is, for this miniature. In JSON, differences and the
+seconds of a fit are figures of their own.
 
 The sampled traces of mot, self-consistency and semantic-entropy and the follow-up of p-true take
 the longest to extract; ``--plain`` leaves these methods out. Stores are kept in ``--out`` and used
-again. ``--into docs/methods.md`` renews the table there.
+again. ``--into docs/methods.md`` renews the table there. With ``--quick`` 60 questions of each split and one seed show
+that everything runs, in a temporary folder.
 """
 
-import argparse
-import json
 import re
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from figures import Figure, machine, parser, show, shown
 from sklearn.metrics import roc_auc_score
 
 from relope import registry, steps
@@ -39,32 +41,42 @@ MARKS = re.compile(r"(<!-- quality -->).*(<!-- /quality -->)", re.DOTALL)
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Scored:
-    """One method's test scores ``[S, N]``, a row a seed, and the mean seconds of a fit."""
+    """One method's test scores ``[S, N]``, a row a seed, and the seconds of fitting and scoring, one a fit."""
 
     scores: Floats
-    seconds: float
+    seconds: list[float]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well one method routes: its AUC, and by how much that exceeds others'."""
+
+    auc: Figure
+    sd_over_seeds: float
+    minus: dict[str, Figure]
+    seconds: Figure
 
 
 def variants(plain: bool) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return label → method and settings."""
-    names = [n for n in registry.names("methods") if not (plain and getattr(method_class(n), "needs", ""))]
-    found: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in names}
+    names = [n for n in registry.names("methods") if not (plain and method_class(n).traits.needs)]
+    asked: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in names}
     for key, value in (("beta", 0.0), ("beta", 0.01), ("lora", False)):
         if key in method_class("relope").Params.model_fields:
-            found[f"relope {key}={value:g}" if key == "beta" else f"relope {key}={value}"] = ("relope", {key: value})
-    return found
+            asked[f"relope {key}={value:g}" if key == "beta" else f"relope {key}={value}"] = ("relope", {key: value})
+    return asked
 
 
-def stores(out: Path, plain: bool) -> tuple[ActivationStore, ActivationStore]:
+def stores(out: Path, plain: bool, limit: int | None) -> tuple[ActivationStore, ActivationStore]:
     """Extract (or find) the store that methods are fitted on, and the one with traces of the test split."""
     made = [{"split": ("train", "test"), "out": out / "tiny-vl.zarr"}]
     if not plain:
         traced = {"samples": 5, "trace_tokens": 16, "p_true": True, "tokens": "lean", "batch_size": 128}
         made.append({"split": ("test",), "out": out / "tiny-vl-samples.zarr", **traced})
     for asked in made:
-        steps.run(ExtractSpec(model="tiny-vl", dataset="tiny", device="cpu", **asked))
+        steps.run(ExtractSpec(model="tiny-vl", dataset="tiny", device="cpu", limit=limit, **asked))
     opened = [ActivationStore.open(asked["out"]) for asked in made]
     return opened[0], opened[-1]
 
@@ -73,108 +85,110 @@ def examples(store: ActivationStore, split: str, ids: list[str] | None = None) -
     """Return labelled examples of a split, in the order of ids if there are any."""
     rows, correct = labelled(store, (split,), None)
     if ids is not None:
-        place = {name: number for number, name in enumerate(store.samples[rows]["id"].to_list())}
-        order = np.array([place[name] for name in ids])
+        row_of = {name: row for row, name in enumerate(store.samples[rows]["id"].to_list())}
+        order = np.array([row_of[name] for name in ids])
         rows, correct = rows[order], correct[order]
     return Examples(store, rows, correct, max(store.layers), grades=parsed_answers(store, rows, None))
 
 
 def score(name: str, settings: dict[str, Any], train: Examples, test: Examples, seeds: int) -> Scored:
     """Fit with every seed and score the test examples."""
-    found, begun = [], time.perf_counter()
+    scores, seconds = [], []
     for seed in range(seeds if method_class(name).traits.trains else 1):
+        begun = time.perf_counter()
         probe = make(name, settings)
-        found.append((probe.fit(train, seed=seed) if probe.traits.trains else probe).predict_proba(test))
-    seconds = (time.perf_counter() - begun) / len(found)
-    return Scored(np.resize(np.stack(found).astype(np.float64), (seeds, len(test))), seconds)
+        scores.append((probe.fit(train, seed=seed) if probe.traits.trains else probe).predict_proba(test))
+        seconds.append(time.perf_counter() - begun)
+    return Scored(np.resize(np.stack(scores).astype(np.float64), (seeds, len(test))), seconds)
 
 
-def compare(scored: dict[str, Scored], test: Examples) -> dict[str, dict[str, Any]]:
-    """Return label → AUC, intervals and paired differences."""
+def compare(scored: dict[str, Scored], test: Examples) -> dict[str, Quality]:
+    """Return label → AUC, intervals and paired differences, the best first."""
     seeds = len(next(iter(scored.values())).scores)
-    stacked = np.concatenate([one.scores for one in scored.values()])
+    stacked = np.concatenate([method.scores for method in scored.values()])
     resampled = bootstrap_auc(test.labels > 0, stacked, test.groups, RESAMPLES, seed=0)
     drawn = np.stack([auc.resampled for auc in resampled]).reshape(len(scored), seeds, -1)
     picked = np.random.default_rng(1).integers(0, seeds, (seeds, drawn.shape[2]))
     means = dict(zip(scored, np.take_along_axis(drawn, picked[None], 1).mean(1), strict=True))
-    aucs = {label: [roc_auc_score(test.labels, row) for row in one.scores] for label, one in scored.items()}
+    aucs = {label: [roc_auc_score(test.labels, row) for row in method.scores] for label, method in scored.items()}
 
-    def difference(first: str, second: str) -> dict[str, Any]:
-        low, high = np.percentile(means[first] - means[second], (2.5, 97.5)).tolist()
+    def difference(first: str, second: str) -> Figure:
         value = float(np.mean(aucs[first]) - np.mean(aucs[second]))
-        return {"value": value, "ci95": [low, high]}
+        return Figure(value, *np.percentile(means[first] - means[second], (2.5, 97.5)).tolist())
 
-    report: dict[str, dict[str, Any]] = {}
-    for label, one in scored.items():
-        versus = {other: difference(label, other) for other in REFERENCES if other != label}
-        versus |= {second: difference(first, second) for first, second in PAIRS if first == label and second in scored}
-        report[label] = {
-            "value": float(np.mean(aucs[label])),
-            "goal": "reported",
-            "met": True,
-            "ci95": np.percentile(means[label], (2.5, 97.5)).tolist(),
-            "sd_over_seeds": float(np.std(aucs[label])),
-            "minus": versus,
-            "seconds": one.seconds,
-        }
-    return dict(sorted(report.items(), key=lambda item: -item[1]["value"]))
+    report: dict[str, Quality] = {}
+    for label, method in scored.items():
+        minus = {other: difference(label, other) for other in REFERENCES if other != label}
+        minus |= {second: difference(first, second) for first, second in PAIRS if first == label and second in scored}
+        auc = Figure(float(np.mean(aucs[label])), *np.percentile(means[label], (2.5, 97.5)).tolist())
+        report[label] = Quality(auc, float(np.std(aucs[label])), minus, shown(method.seconds))
+    return dict(sorted(report.items(), key=lambda item: -item[1].auc.value))
 
 
-def table(report: dict[str, dict[str, Any]]) -> str:
+def figures_of(report: dict[str, Quality]) -> dict[str, Figure]:
+    """Return the report as figures of the one form that all benchmarks have."""
+    figures = {}
+    for label, quality in report.items():
+        figures[label] = quality.auc
+        figures |= {f"{label} - {other}": figure for other, figure in quality.minus.items()}
+        figures |= {f"{label}: sd over seeds": shown(quality.sd_over_seeds), f"{label}: seconds": quality.seconds}
+    return figures
+
+
+def table(report: dict[str, Quality]) -> str:
     """Return the report as a Markdown table."""
     columns = ["method", "AUC", "95 %", "sd", *(f"− {name}" for name in REFERENCES), "fit and score, s"]
     lines = [columns, ["---"] * len(columns)]
-    for label, row in report.items():
-        versus = [_signed(row["minus"].get(name)) for name in REFERENCES]
-        figures = [f"{row['value']:.3f}", _between(row["ci95"]), f"{row['sd_over_seeds']:.3f}"]
-        lines.append([label, *figures, *versus, f"{row['seconds']:.1f}"])
-    said = ["| " + " | ".join(line) + " |" for line in lines]
+    for label, quality in report.items():
+        auc, sd = quality.auc, f"{quality.sd_over_seeds:.3f}"
+        minus = [_signed(quality.minus.get(name)) for name in REFERENCES]
+        interval = f"{auc.low:.3f}–{auc.high:.3f}"
+        lines.append([label, f"{auc.value:.3f}", interval, sd, *minus, f"{quality.seconds.value:.1f}"])
+    text = ["| " + " | ".join(line) + " |" for line in lines]
     pairs = [(first, second) for first, second in PAIRS if second in report]
-    said += ["", *(f"{first} − {second}: {_signed(report[first]['minus'][second])}" for first, second in pairs)]
-    return "\n".join(said) + "\n"
+    text += ["", *(f"{first} − {second}: {_signed(report[first].minus[second])}" for first, second in pairs)]
+    return "\n".join(text) + "\n"
 
 
-def _between(bounds: list[float]) -> str:
-    return f"{bounds[0]:.3f}–{bounds[1]:.3f}"
+def _signed(figure: Figure | None) -> str:
+    return "—" if figure is None else f"{figure.value:+.3f} ({figure.low:+.3f} to {figure.high:+.3f})"
 
 
-def _signed(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "—"
-    low, high = found["ci95"]
-    return f"{found['value']:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
-def measure(out: Path, seeds: int, plain: bool) -> dict[str, dict[str, Any]]:
-    """Return label → figures."""
-    store, traced = stores(out, plain)
+def measure(out: Path, seeds: int, plain: bool, limit: int | None) -> dict[str, Quality]:
+    """Return label → how well it routes."""
+    store, traced = stores(out, plain, limit)
     train, test = examples(store, "train"), examples(store, "test")
     sampled = examples(traced, "test", test.table["id"].to_list())
     if not np.array_equal(sampled.labels, test.labels):
         sys.stderr.write("the two stores' greedy answers differ; the traces are compared on labels of their own\n")
     scored = {}
     for label, (name, settings) in variants(plain).items():
-        asked = sampled if getattr(method_class(name), "needs", "") else test
+        asked = sampled if method_class(name).traits.needs else test
         scored[label] = score(name, settings, train, asked, seeds)
-        sys.stderr.write(f"{label}: {scored[label].seconds:.1f} s a seed\n")
+        sys.stderr.write(f"{label}: {np.mean(scored[label].seconds):.1f} s a seed\n")
     return compare(scored, test)
 
 
 def main() -> None:
     """Measure and show."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print {name: {value, goal, met, …}}")
-    parser.add_argument("--seeds", type=int, default=5, help="fits of every trained method")
-    parser.add_argument("--plain", action="store_true", help="leave out methods that need traces or P(True)")
-    parser.add_argument("--into", type=Path, help="also put the table between the quality marks of this page")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench-quality"), help="where the stores are kept")
-    asked = parser.parse_args()
-    report = measure(asked.out, asked.seeds, asked.plain)
+    options = parser(__doc__)
+    options.add_argument("--seeds", type=int, default=5, help="fits of every trained method")
+    options.add_argument("--plain", action="store_true", help="leave out methods that need traces or P(True)")
+    options.add_argument("--into", type=Path, help="also put the table between the quality marks of this page")
+    options.add_argument("--out", type=Path, default=Path("runs/bench-quality"), help="where the stores are kept")
+    asked = options.parse_args()
+    sys.stderr.write(f"{machine()}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        out, seeds, limit = (Path(folder), 1, 60) if asked.quick else (asked.out, asked.seeds, None)
+        report = measure(out, seeds, asked.plain, limit)
     if asked.into:
         page = asked.into.read_text(encoding="utf-8")
-        marked = MARKS.sub(lambda found: f"{found[1]}\n{table(report)}{found[2]}", page)
+        marked = MARKS.sub(lambda match: f"{match[1]}\n{table(report)}{match[2]}", page)
         asked.into.write_text(marked, encoding="utf-8")
-    sys.stdout.write(json.dumps(report, indent=2) + "\n" if asked.json else table(report))
+    if asked.json:
+        show(figures_of(report), as_json=True)
+    else:
+        sys.stdout.write(table(report))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""What the activation store costs: ``python benchmarks/bench_store.py [--json]``.
+"""What the activation store costs: ``python benchmarks/bench_store.py [--json] [--quick]``, five minutes.
 
-1.2 GB of bfloat16 rows, 3,584 wide, of samples of 50–1500 tokens, in a temporary folder. Every figure is a ratio of
-two things done in turns within this run; the best of several turns counts, since a busy machine only ever adds time.
-Speeds are against a copy of the same rows out of a raw ``np.memmap`` into the same reused buffer. What hashes, packs or
-writes on threads of its own needs two idle cores to show what it can.
+1.2 GB of bfloat16 rows, 3,584 wide, of samples of 50–1500 tokens, in a temporary folder. Speeds are against a copy of
+the same rows out of a raw ``np.memmap`` into the same reused buffer. What hashes, packs or writes on threads of its own
+needs two idle cores to show what it can. Memory and sizes on disk are measured once.
 """
 
 import contextlib
@@ -14,37 +13,60 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
-from figures import Figure, at_least, at_most, main
+from figures import ROUNDS, Figure, at_least, at_most, main, ratios, rounds, shown
 
 from relope.store import ActivationStore, StoreManifest, convert, create_or_open, to_float32
 from relope.types import Capture
 
-H, SIZE, LAYER = 3584, 64, 1
+LAYER = 1
+"""The layer whose tokens are stored; of layer 2 only the last token is."""
+
+BATCH = 64
 Array = npt.NDArray[Any]
 
 
-def states(n_rows: int) -> Array:
+@dataclass(frozen=True)
+class Sizes:
+    """How many samples of how many tokens of what width, and what else is read and written."""
+
+    width: int = 3584
+    samples: int = 217
+    tokens: tuple[int, int] = (50, 1500)
+    last_rows: int = 16_000
+    written: int = 64
+    extracted: int = 800
+    slowed_s: float = 1.0
+
+
+QUICK = Sizes(64, 65, (5, 50), 400, 16, 20, 0.02)
+
+
+def states(n_rows: int, width: int) -> Array:
     """Return bfloat16 bits of normal values whose scale differs from column to column, as in hidden states."""
     rng = np.random.default_rng(0)
-    scale = np.exp(rng.normal(size=H)).astype(np.float32)
-    return ((rng.standard_normal((n_rows, H), dtype=np.float32) * scale).view(np.uint32) >> 16).astype(np.uint16)
+    scale = np.exp(rng.normal(size=width)).astype(np.float32)
+    values = rng.standard_normal((n_rows, width), dtype=np.float32) * scale
+    return (values.view(np.uint32) >> 16).astype(np.uint16)
 
 
 def samples(base: Array, lengths: Array) -> list[Array]:
     """Return ``[T, H]`` rows of each sample: slices of the same values, cut differently."""
-    starts = np.random.default_rng(1).integers(0, len(base) - 1500, len(lengths))
+    starts = np.random.default_rng(1).integers(0, len(base) - max(lengths), len(lengths))
     return [base[start : start + length] for start, length in zip(starts, lengths, strict=True)]
 
 
 def write(path: Path, values: list[Array], per_part: int, codec: str = "none") -> None:
-    manifest = StoreManifest({"r": 1}, (LAYER, 2), H, "bfloat16", ("kind",), tokens="lean", token_layers=(LAYER,))
+    manifest = StoreManifest(
+        {"r": 1}, (LAYER, 2), values[0].shape[1], "bfloat16", ("kind",), tokens="lean", token_layers=(LAYER,)
+    )
     writer, order = create_or_open(path, manifest, codec=codec), []
     for start in range(0, len(values), per_part):
         ids = [str(n) for n in range(start, min(start + per_part, len(values)))]
@@ -57,77 +79,70 @@ def write(path: Path, values: list[Array], per_part: int, codec: str = "none") -
     writer.publish(order)
 
 
-def turns(actions: dict[str, Callable[[], object]], n: int) -> dict[str, float]:
-    """Return the shortest seconds of each action; they take turns."""
-    best = dict.fromkeys(actions, float("inf"))
-    for _ in range(n):
-        for name, action in actions.items():
-            begun = time.perf_counter()
-            action()
-            best[name] = min(best[name], time.perf_counter() - begun)
-    return best
-
-
 class Bench:
     """The data on disk, and the ways to read it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sizes: Sizes) -> None:
         self.folder = folder
-        self.lengths = np.random.default_rng(2).integers(50, 1500, 217)
+        self.sizes = sizes
+        self.lengths = np.random.default_rng(2).integers(*sizes.tokens, sizes.samples)
         self.starts = np.cumsum(self.lengths) - self.lengths
-        self.values = samples(states(8192), self.lengths)
-        self.buffer = np.zeros((SIZE * 1500, H), np.uint16)
+        self.values = samples(states(8192, sizes.width), self.lengths)
+        self.buffer = np.zeros((BATCH * sizes.tokens[1], sizes.width), np.uint16)
         self.order = np.random.default_rng(3).permutation(len(self.lengths))
         with (folder / "raw").open("wb") as file:
             for rows in self.values:
                 file.write(np.ascontiguousarray(rows).data)
         write(folder / "none.zarr", self.values, 80)
 
-    def raw(self, order: Array, mapped: Array | None = None) -> None:
-        rows = np.memmap(self.folder / "raw", np.uint16, mode="r").reshape(-1, H) if mapped is None else mapped
-        for start in range(0, len(order), SIZE):
-            place = 0
-            for number in order[start : start + SIZE].tolist():
+    def mapped(self) -> Array:
+        """Map the raw rows anew."""
+        return np.memmap(self.folder / "raw", np.uint16, mode="r").reshape(-1, self.sizes.width)
+
+    def raw(self, order: Array, rows: Array) -> None:
+        for start in range(0, len(order), BATCH):
+            filled = 0
+            for number in order[start : start + BATCH].tolist():
                 length, first = int(self.lengths[number]), int(self.starts[number])
-                np.copyto(self.buffer[place : place + length], rows[first : first + length])
-                place += length
+                np.copyto(self.buffer[filled : filled + length], rows[first : first + length])
+                filled += length
 
     def read(self, store: ActivationStore, order: Array) -> None:
-        for _ in store.batches(LAYER, order, size=SIZE, out=self.buffer):
+        for _ in store.batches(LAYER, order, size=BATCH, out=self.buffer):
             pass
 
 
 def reading(bench: Bench) -> dict[str, Figure]:
     order, straight = bench.order, np.arange(len(bench.lengths))
-    mapped = np.memmap(bench.folder / "raw", np.uint16, mode="r").reshape(-1, H)
+    mapped = bench.mapped()
     path = bench.folder / "none.zarr"
     store = ActivationStore.open(path)
-    n_turns = 15
-    unread = [ActivationStore.open(path) for _ in range(n_turns)]  # nothing mapped or checked yet
+    n = 15
+    unread = [ActivationStore.open(path) for _ in range(n)]  # nothing mapped or checked yet
     for each in unread:
         len(each)
-    best = turns(
+    seconds = rounds(
         {
             "raw shuffled": lambda: bench.raw(order, mapped),
             "shuffled": lambda: bench.read(store, order),
             "raw straight": lambda: bench.raw(straight, mapped),
             "straight": lambda: bench.read(store, straight),
-            "raw first": lambda: bench.raw(order),
+            "raw first": lambda: bench.raw(order, bench.mapped()),
             "first": lambda: bench.read(unread.pop(), order),
         },
-        n_turns,
+        n,
     )
     peers = others(bench, store)
     return {
-        "shuffled_to_memmap": at_least(best["raw shuffled"] / best["shuffled"], 0.90),
-        "sequential_to_memmap": at_least(best["raw straight"] / best["straight"], 0.90),
-        "first_touch_with_crc_to_memmap": at_least(best["raw first"] / best["first"], 0.50),
-        "times_faster_than_torch_load": at_least(peers["torch"] / peers["store"], 3),
-        "times_faster_than_zarr_python": at_least(peers["zarr"] / peers["store"], 3.5),
+        "shuffled_to_memmap": at_least(ratios(seconds["raw shuffled"], seconds["shuffled"]), 0.90),
+        "sequential_to_memmap": at_least(ratios(seconds["raw straight"], seconds["straight"]), 0.90),
+        "first_touch_with_crc_to_memmap": at_least(ratios(seconds["raw first"], seconds["first"]), 0.50),
+        "times_faster_than_torch_load": at_least(ratios(peers["torch"], peers["store"]), 3),
+        "times_faster_than_zarr_python": at_least(ratios(peers["zarr"], peers["store"]), 3.5),
     }
 
 
-def others(bench: Bench, store: ActivationStore) -> dict[str, float]:
+def others(bench: Bench, store: ActivationStore) -> dict[str, list[float]]:
     """Time one ``.pt`` file a sample, and zarr-python on the store's own arrays."""
     import torch
     import zarr
@@ -140,35 +155,36 @@ def others(bench: Bench, store: ActivationStore) -> dict[str, float]:
     target = torch.from_numpy(bench.buffer).view(torch.bfloat16)
 
     def load() -> None:
-        for start in range(0, len(bench.order), SIZE):
-            place = 0
-            for number in bench.order[start : start + SIZE].tolist():
+        for start in range(0, len(bench.order), BATCH):
+            filled = 0
+            for number in bench.order[start : start + BATCH].tolist():
                 rows = torch.load(files / f"{number}.pt", weights_only=True)
-                target[place : place + len(rows)] = rows
-                place += len(rows)
+                target[filled : filled + len(rows)] = rows
+                filled += len(rows)
 
     def zarr_python() -> None:
         index = store.index
-        for start in range(0, len(bench.order), SIZE):
-            place = 0
-            for number in bench.order[start : start + SIZE].tolist():
+        for start in range(0, len(bench.order), BATCH):
+            filled = 0
+            for number in bench.order[start : start + BATCH].tolist():
                 first, length = int(index.offset[number]), int(index.n_tokens[number])
-                bench.buffer[place : place + length] = arrays[index.part[number]][first : first + length]
-                place += length
+                bench.buffer[filled : filled + length] = arrays[index.part[number]][first : first + length]
+                filled += length
 
-    return turns({"store": lambda: bench.read(store, bench.order), "torch": load, "zarr": zarr_python}, 5)
+    return rounds({"store": lambda: bench.read(store, bench.order), "torch": load, "zarr": zarr_python})
 
 
-def last_tokens(folder: Path) -> dict[str, Figure]:
+def last_tokens(bench: Bench) -> dict[str, Figure]:
     """Gather half of 16,000 rows as float32."""
-    base = states(2000)
-    write(folder / "last.zarr", [base[n % 2000 : n % 2000 + 1] for n in range(16_000)], 4000)
+    n, folder = bench.sizes.last_rows, bench.folder
+    base = states(n // 8, bench.sizes.width)
+    write(folder / "last.zarr", [base[row % len(base)][None] for row in range(n)], n // 4)
     raw, store = folder / "last", ActivationStore.open(folder / "last.zarr")
     raw.write_bytes(np.concatenate([base] * 8).tobytes())
-    mapped = np.memmap(raw, np.uint16, mode="r").reshape(-1, H)
-    rows = np.sort(np.random.default_rng(4).permutation(16_000)[:8000])
-    best = turns({"raw": lambda: to_float32(mapped[rows], "bfloat16"), "store": lambda: store.last(2, rows)}, 7)
-    return {"last_tokens_to_raw_gather": at_most(best["store"] / best["raw"], 2)}
+    mapped = np.memmap(raw, np.uint16, mode="r").reshape(n, -1)
+    rows = np.sort(np.random.default_rng(4).permutation(n)[: n // 2])
+    seconds = rounds({"raw": lambda: to_float32(mapped[rows], "bfloat16"), "store": lambda: store.last(2, rows)}, 9)
+    return {"last_tokens_to_raw_gather": at_most(ratios(seconds["store"], seconds["raw"]), 2)}
 
 
 class _NoHash:
@@ -183,7 +199,7 @@ class _NoHash:
 
 def writing(bench: Bench) -> dict[str, Figure]:
     """Write a part of 350 MB with fsync, with and without sha256, against the bare bytes with fsync."""
-    values, turn = bench.values[:64], iter(range(1000))
+    values, turn = bench.values[: bench.sizes.written], iter(range(1000))
 
     def raw() -> None:
         with (bench.folder / f"append{next(turn)}").open("xb", buffering=0) as file:
@@ -199,16 +215,16 @@ def writing(bench: Bench) -> dict[str, Figure]:
         with mock.patch.object(hashlib, "sha256", lambda *content: real(*content) if content else _NoHash()):
             part()
 
-    best = turns({"raw": raw, "crc": part_without_sha256, "sha": part}, 4)
+    seconds = rounds({"raw": raw, "crc": part_without_sha256, "sha": part})
     return {
-        "writer_with_crc_to_append": at_least(best["raw"] / best["crc"], 0.75),
-        "writer_with_sha256_to_append": at_least(best["raw"] / best["sha"], 0.50),
-        "background_writing_slows_by": at_most(slowed(bench) - 1, 0.02),
+        "writer_with_crc_to_append": at_least(ratios(seconds["raw"], seconds["crc"]), 0.75),
+        "writer_with_sha256_to_append": at_least(ratios(seconds["raw"], seconds["sha"]), 0.50),
+        "background_writing_slows_by": at_most([ratio - 1 for ratio in slowed(bench)], 0.02),
     }
 
 
-def slowed(bench: Bench) -> float:
-    """Return how much longer a producing loop takes while a thread writes what it produces at 370 MB/s."""
+def slowed(bench: Bench) -> list[float]:
+    """Return how many times longer a producing loop takes while a thread writes what it produces at 370 MB/s."""
     import torch
 
     torch.set_num_threads(1)  # the second core is the writer's
@@ -222,7 +238,7 @@ def slowed(bench: Bench) -> float:
         return time.perf_counter() - begun
 
     def write_until(stop: threading.Event, path: Path) -> None:
-        manifest = StoreManifest({"r": 1}, (LAYER,), H, "bfloat16", ("kind",))
+        manifest = StoreManifest({"r": 1}, (LAYER,), bench.sizes.width, "bfloat16", ("kind",))
         ids = [str(n) for n in range(100_000)]
         with contextlib.suppress(ValueError), create_or_open(path, manifest).part(ids) as part:
             begun, written = time.perf_counter(), 0
@@ -234,18 +250,18 @@ def slowed(bench: Bench) -> float:
                 written += rows.nbytes
                 time.sleep(max(0.0, written / 370e6 - (time.perf_counter() - begun)))
 
-    n = max(1, int(1.0 / (produce(20) / 20)))
-    ratios = []
-    for turn in range(5):
+    n = max(1, int(bench.sizes.slowed_s / (produce(20) / 20)))
+    slower = []
+    for turn in range(ROUNDS):
         alone = produce(n)
         stop = threading.Event()
         thread = threading.Thread(target=write_until, args=(stop, bench.folder / f"behind{turn}.zarr"))
         thread.start()
         time.sleep(0.1)
-        ratios.append(produce(n) / alone)
+        slower.append(produce(n) / alone)
         stop.set()
         thread.join()
-    return min(ratios)
+    return slower
 
 
 def packed(bench: Bench) -> dict[str, Figure]:
@@ -253,9 +269,9 @@ def packed(bench: Bench) -> dict[str, Figure]:
     from numcodecs import blosc
 
     convert(bench.folder / "none.zarr", bench.folder / "zstd.zarr", codec="zstd")
-    store, order, straight = ActivationStore.open(bench.folder / "zstd.zarr"), bench.order, np.arange(217)
-    mapped = np.memmap(bench.folder / "raw", np.uint16, mode="r").reshape(-1, H)
-    halves = [np.zeros((16 * 1500, H), np.uint16) for _ in range(2)]
+    store, mapped = ActivationStore.open(bench.folder / "zstd.zarr"), bench.mapped()
+    order, straight = bench.order, np.arange(len(bench.order))
+    halves = [np.zeros((16 * bench.sizes.tokens[1], bench.sizes.width), np.uint16) for _ in range(2)]
 
     def half(number: int) -> None:
         for _ in store.batches(LAYER, order[number::2], size=16, out=halves[number]):
@@ -269,20 +285,19 @@ def packed(bench: Bench) -> dict[str, Figure]:
             thread.join()
 
     with mock.patch.object(blosc, "use_threads", False):  # else numcodecs uses every core in the main thread
-        best = turns(
+        seconds = rounds(
             {
                 "raw": lambda: bench.raw(order, mapped),
                 "shuffled": lambda: bench.read(store, order),
                 "straight": lambda: bench.read(store, straight),
                 "one": lambda: (half(0), half(1)),
                 "two": both,
-            },
-            6,
+            }
         )
     return {
-        "zstd_shuffled_to_memmap": at_least(best["raw"] / best["shuffled"], 0.17),
-        "zstd_sequential_to_memmap": at_least(best["raw"] / best["straight"], 0.25),
-        "zstd_two_threads": at_least(best["one"] / best["two"], 1.8),
+        "zstd_shuffled_to_memmap": at_least(ratios(seconds["raw"], seconds["shuffled"]), 0.17),
+        "zstd_sequential_to_memmap": at_least(ratios(seconds["raw"], seconds["straight"]), 0.25),
+        "zstd_two_threads": at_least(ratios(seconds["one"], seconds["two"]), 1.8),
     }
 
 
@@ -296,29 +311,29 @@ def order_0_limit(values: Array) -> float:
     return 8 * planes.shape[1] / bits
 
 
-def real_states(folder: Path) -> dict[str, Figure]:
+def real_states(bench: Bench) -> dict[str, Figure]:
     """Pack what the embedded models leave behind, in bfloat16."""
-    found = {}
+    figures, limit = {}, bench.sizes.extracted
     for model in ("tiny-vl", "tiny-vl-large"):
-        plain, small = folder / f"{model}.zarr", folder / f"{model}-zstd.zarr"
-        command = [sys.executable, "-c", "from relope.cli import main; main()", "extract", "--model", model]
-        command += ["--dataset", "tiny", "--split", "test", "--limit", "800", "--store-dtype", "bfloat16"]
-        subprocess.run([*command, "--out", str(plain)], check=True, capture_output=True)
+        plain, small = bench.folder / f"{model}.zarr", bench.folder / f"{model}-zstd.zarr"
+        command = f"extract --model {model} --dataset tiny --split test --store-dtype bfloat16 --limit {limit}".split()
+        relope = [sys.executable, "-c", "from relope.cli import main; main()"]
+        subprocess.run([*relope, *command, "--out", str(plain)], check=True, stderr=subprocess.DEVNULL)
         convert(plain, small, codec="zstd")
         store = ActivationStore.open(plain)
         layer = max(store.layers)
-        limit = order_0_limit(store.read(layer).values)
+        bound = order_0_limit(store.read(layer).values)
         sizes = [
             sum(path.stat().st_size for path in root.glob(f"parts/*/hidden/{layer}/c/0/0")) for root in (plain, small)
         ]
         name = model.replace("-", "_")
-        found[f"zstd_smaller_{name}"] = at_least(sizes[0] / sizes[1], min(1.38, 0.97 * limit))
-        found[f"order_0_limit_{name}"] = Figure(limit, "shown", True)
-    return found
+        figures[f"zstd_smaller_{name}"] = at_least(sizes[0] / sizes[1], min(1.38, 0.97 * bound))
+        figures[f"order_0_limit_{name}"] = shown(bound)
+    return figures
 
 
 @contextlib.contextmanager
-def peak_of_anonymous_memory(found: list[float]) -> Iterator[None]:
+def peak_of_anonymous_memory(peaks: list[float]) -> Iterator[None]:
     """Append the MiB of memory that no file backs, at its most above what it was, while the block runs."""
 
     def resident() -> int:
@@ -336,7 +351,7 @@ def peak_of_anonymous_memory(found: list[float]) -> Iterator[None]:
     yield
     stop.set()
     thread.join()
-    found.append(max(0, max(most[0], resident()) - before) / 1024)
+    peaks.append(max(0, max(most[0], resident()) - before) / 1024)
 
 
 def memory(bench: Bench) -> dict[str, Figure]:
@@ -349,16 +364,16 @@ def memory(bench: Bench) -> dict[str, Figure]:
         with peak_of_anonymous_memory(reader):
             bench.read(store, bench.order)
     with peak_of_anonymous_memory(writer):
-        write(bench.folder / "memory.zarr", bench.values[:64], 64)
+        write(bench.folder / "memory.zarr", bench.values[: bench.sizes.written], bench.sizes.written)
     return {"reader_mib": at_most(max(reader), 16), "writer_mib": at_most(max(writer), 64)}
 
 
-def measure() -> dict[str, Figure]:
+def measure(quick: bool) -> dict[str, Figure]:
     """Return name → figure."""
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder))
-        found = reading(bench) | packed(bench) | memory(bench)
-        return found | last_tokens(Path(folder)) | writing(bench) | real_states(Path(folder))
+        bench = Bench(Path(folder), QUICK if quick else Sizes())
+        figures = reading(bench) | packed(bench) | memory(bench)
+        return figures | last_tokens(bench) | writing(bench) | real_states(bench)
 
 
 if __name__ == "__main__":

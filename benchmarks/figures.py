@@ -68,9 +68,8 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
 
 def shown(values: float | Sequence[float]) -> Figure:
     """Return a figure without a goal."""
-    if isinstance(values, Sequence):
-        return Figure(statistics.median(values), *spread(values))
-    return Figure(values)
+    several = values if isinstance(values, Sequence) else [values]
+    return Figure(statistics.median(several), *(spread(several) if len(several) > 1 else ()))
 
 
 def at_least(values: float | Sequence[float], goal: float) -> Figure:

@@ -33,6 +33,7 @@ def test_a_goal_inside_the_spread_is_neither_met_nor_missed():
 
 def test_what_is_measured_once_has_no_spread():
     assert at_most(3.0, 3) == Figure(3.0, goal="<= 3", met=True)
+    assert shown([2.0]) == shown(2.0) == Figure(2.0)
     assert at_least(2.9, 3) == Figure(2.9, goal=">= 3", met=False)
 
 
