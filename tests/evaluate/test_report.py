@@ -62,10 +62,20 @@ def synthetic(**changes):
         method("question-kind", 0.01, is_control=True),
     ]
     given = {
-        "title": "A <b>title</b>", "what": "Something was run.", "small_name": "small", "large_name": "large",
-        "dataset": "tiny", "labels": labels, "methods": methods, "large_correct": rng.random(N) < 0.85,
-        "provenance": {"recipe_id": "r1"}, "caveat": "Small numbers.", "images": image, "resamples": 400, "seed": 5,
-    }  # fmt: skip
+        "title": "A <b>title</b>",
+        "what": "Something was run.",
+        "small_name": "small",
+        "large_name": "large",
+        "dataset": "tiny",
+        "labels": labels,
+        "methods": methods,
+        "large_correct": rng.random(N) < 0.85,
+        "provenance": {"recipe_id": "r1"},
+        "caveat": "Small numbers.",
+        "images": image,
+        "resamples": 400,
+        "seed": 5,
+    }
     return ReportInputs(**{**given, **changes})
 
 

@@ -64,19 +64,30 @@ def labelled(report):
 def test_table1(run):
     study, out = run("table1")
     assert study["tables"][0]["columns"] == [
-        "method", "condition", f"mmmu, n={N}", f"aokvqa, n={N}", f"scienceqa, n={N}",
-    ]  # fmt: skip
+        "method",
+        "condition",
+        f"mmmu, n={N}",
+        f"aokvqa, n={N}",
+        f"scienceqa, n={N}",
+    ]
     assert study["what"].endswith("did not see a question's group: mmmu.")
     records = study["tables"][0]["records"]
     assert len(records) == 5 * 3 * 3 and all(record["value"] is not None for record in records)
     for name, folded in (("mmmu", True), ("mmmu-text", True), ("aokvqa", False), ("scienceqa-text", False)):
         report = read_report(out / "table1/reports" / name)
         assert labelled(report) == {
-            "question-kind": (N, [0], folded), "question-confidence": (N, [0], folded), "probe": (N, [0, 1], folded),
-            "attention-probe": (N, [0, 1], folded), "relope": (N, [0, 1], folded),
-        }  # fmt: skip
-        assert report.what.endswith("Scored out of fold: attention-probe, probe, question-confidence, "
-                                       "question-kind, relope.") is folded  # fmt: skip
+            "question-kind": (N, [0], folded),
+            "question-confidence": (N, [0], folded),
+            "probe": (N, [0, 1], folded),
+            "attention-probe": (N, [0, 1], folded),
+            "relope": (N, [0, 1], folded),
+        }
+        assert (
+            report.what.endswith(
+                "Scored out of fold: attention-probe, probe, question-confidence, question-kind, relope."
+            )
+            is folded
+        )
 
 
 def test_table3(run):
@@ -111,10 +122,24 @@ def test_table2_and_figure2(run):
             assert n == N and folded is (method in trained and name != "chartqa")
             assert len(seeds) == (2 if method in ("probe", "attention-probe", "relope") else 1)
     for data in ("mmmu", "mathvision", "aokvqa", "scienceqa", "chartqa"):
-        steps.run(build("extract", {"model": "gemma3-12b", "dataset": data, "tokens": "lean", "device": "cpu",
-                                        "out": str(out / f"stores/large-{data}.zarr")}))  # fmt: skip
+        steps.run(
+            build(
+                "extract",
+                {
+                    "model": "gemma3-12b",
+                    "dataset": data,
+                    "tokens": "lean",
+                    "device": "cpu",
+                    "out": str(out / f"stores/large-{data}.zarr"),
+                },
+            )
+        )
     study, _ = run("figure2")
     assert [report["folder"].rpartition("-")[2] for report in study["reports"]] == [
-        "mmmu", "mathvision", "aokvqa", "scienceqa", "chartqa",
-    ]  # fmt: skip
+        "mmmu",
+        "mathvision",
+        "aokvqa",
+        "scienceqa",
+        "chartqa",
+    ]
     assert {record["model"] for record in study["tables"][0]["records"]} == {"qwen2.5-vl-7b"}

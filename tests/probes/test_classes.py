@@ -42,9 +42,17 @@ def opened(name, model, path):
         backbone.processor.chat_template = backbone.processor.tokenizer.chat_template
     text_only = name in checkpoints.TEXT_ONLY
     spec = ExtractSpec(
-        model=str(model), dataset="tiny", split=("test",), limit=N, batch_size=N, layers=("3", "4"), out=path,
-        device="cpu", max_new_tokens=2, text_only=text_only,
-    )  # fmt: skip
+        model=str(model),
+        dataset="tiny",
+        split=("test",),
+        limit=N,
+        batch_size=N,
+        layers=("3", "4"),
+        out=path,
+        device="cpu",
+        max_new_tokens=2,
+        text_only=text_only,
+    )
     with mock.patch("relope.extract.extraction.open_backbone", return_value=backbone):
         steps.run(spec)
     store = ActivationStore.open(path)

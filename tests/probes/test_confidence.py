@@ -12,10 +12,12 @@ from relope.probes.examples import Examples
 from relope.probes.protocol import make
 from relope.store.format.identity import Identity
 
-TABLE = pl.DataFrame({
-    "logprobs": [[-0.1, -0.3], [-2.0], []],
-    "entropies": [[0.2, 0.6], [1.5], []],
-})  # fmt: skip
+TABLE = pl.DataFrame(
+    {
+        "logprobs": [[-0.1, -0.3], [-2.0], []],
+        "entropies": [[0.2, 0.6], [1.5], []],
+    }
+)
 
 
 class FakeStore:

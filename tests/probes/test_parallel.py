@@ -31,11 +31,33 @@ def test_two_processes_fit_what_one_does(store_path, tmp_path):
     script.write_text("from relope.cli import main; main()")
     given = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, "fit",
-         "relope", "--store", store_path, "--set", "mode=truncated", "--split", "test", "--device", "cpu",
-         "--out", tmp_path / "two", *given],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            script,
+            "fit",
+            "relope",
+            "--store",
+            store_path,
+            "--set",
+            "mode=truncated",
+            "--split",
+            "test",
+            "--device",
+            "cpu",
+            "--out",
+            tmp_path / "two",
+            *given,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("relope fitted on 80 samples") == 1
     steps.run(

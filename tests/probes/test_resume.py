@@ -76,9 +76,23 @@ def test_a_loss_that_is_no_number_is_said(training):
 def test_killed_and_started_again_it_ends_with_the_same_weights(store_path, tmp_path):
     asked = {"epochs": 20, "patience": 20}
     steps.run(FitSpec(method="attention-probe", store=store_path, out=tmp_path / "whole", set=asked, device="cpu"))
-    command = [sys.executable, "-c", "from relope.cli import main; main()", "fit", "attention-probe", "--store",
-               str(store_path), "--out", str(tmp_path / "killed"), "--set", "epochs=20", "--set", "patience=20",
-               "--device", "cpu"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        "from relope.cli import main; main()",
+        "fit",
+        "attention-probe",
+        "--store",
+        str(store_path),
+        "--out",
+        str(tmp_path / "killed"),
+        "--set",
+        "epochs=20",
+        "--set",
+        "patience=20",
+        "--device",
+        "cpu",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     unfinished = tmp_path / "killed" / ".unfinished"
     while not list(unfinished.glob("*.safetensors")) and process.poll() is None:
@@ -89,6 +103,4 @@ def test_killed_and_started_again_it_ends_with_the_same_weights(store_path, tmp_
     steps.run(FitSpec(method="attention-probe", store=store_path, out=tmp_path / "killed", set=asked, device="cpu"))
     one, two = ((tmp_path / name / "probe.safetensors").read_bytes() for name in ("whole", "killed"))
     assert one == two
-    assert {path.name for path in (tmp_path / "killed").iterdir()} == {
-        "probe.json", "probe.safetensors", "router.json"
-    }  # fmt: skip
+    assert {path.name for path in (tmp_path / "killed").iterdir()} == {"probe.json", "probe.safetensors", "router.json"}

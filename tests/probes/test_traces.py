@@ -24,11 +24,13 @@ class FakeStore:
     """Five samples with traces and P(True)."""
 
     label = "x.zarr"
-    samples = pl.DataFrame({
-        "traces_direct": DIRECT,
-        "traces_chain": CHAIN,
-        "p_true": [0.0, 0.25, 0.5, 0.75, 1.0],
-    })  # fmt: skip
+    samples = pl.DataFrame(
+        {
+            "traces_direct": DIRECT,
+            "traces_chain": CHAIN,
+            "p_true": [0.0, 0.25, 0.5, 0.75, 1.0],
+        }
+    )
 
 
 GRADES = pl.DataFrame({"id": list("12345"), "parsed_direct": DIRECT, "parsed_chain": CHAIN})

@@ -25,8 +25,15 @@ GRID = {"lora_rank": (2, 4), "beta": (0.0, 0.1)}
 @pytest.fixture(scope="module")
 def swept(store_path, tmp_path_factory):
     """A finished sweep of relope: 2 × 2 settings, 2 seeds."""
-    spec = SweepSpec(method="relope", store=store_path, grid=GRID, seeds=2, set={"epochs": 2},
-                     out=tmp_path_factory.mktemp("sweep") / "runs.parquet", device="cpu")  # fmt: skip
+    spec = SweepSpec(
+        method="relope",
+        store=store_path,
+        grid=GRID,
+        seeds=2,
+        set={"epochs": 2},
+        out=tmp_path_factory.mktemp("sweep") / "runs.parquet",
+        device="cpu",
+    )
     return spec, steps.run(spec)
 
 
@@ -102,8 +109,15 @@ def test_again_reuses_all_and_a_larger_grid_fits_what_is_new(swept):
 
 
 def test_an_interrupted_sweep_goes_on(store_path, tmp_path, monkeypatch):
-    spec = SweepSpec(method="probe", store=store_path, grid={"layer": (3, 4)}, seeds=2, set={"epochs": 1},
-                     out=tmp_path / "runs.parquet", device="cpu")  # fmt: skip
+    spec = SweepSpec(
+        method="probe",
+        store=store_path,
+        grid={"layer": (3, 4)},
+        seeds=2,
+        set={"epochs": 1},
+        out=tmp_path / "runs.parquet",
+        device="cpu",
+    )
     fit, made = sweep_runs._fit, []
 
     def third_fails(*arguments):
@@ -122,8 +136,11 @@ def test_an_interrupted_sweep_goes_on(store_path, tmp_path, monkeypatch):
 
 
 def test_methods_that_hold_nothing_out_are_judged_on_a_split_of_ours(store_path, tmp_path):
-    found = steps.run(SweepSpec(method="question-kind", store=store_path, grid={"c": (0.1, 1)}, seeds=2,
-                                  out=tmp_path / "runs.parquet"))  # fmt: skip
+    found = steps.run(
+        SweepSpec(
+            method="question-kind", store=store_path, grid={"c": (0.1, 1)}, seeds=2, out=tmp_path / "runs.parquet"
+        )
+    )
     assert pl.read_parquet(tmp_path / "runs.parquet")["best_epoch"].null_count() == 4
     assert 0 < found.facts["inner_auc"] < 1
 
@@ -139,8 +156,14 @@ def test_features_are_read_once_for_all_fits(store_path, s3, tmp_path, monkeypat
         return inner(self, name, numbers)
 
     monkeypatch.setattr(ActivationStore, "_gathered", gathered)
-    spec = SweepSpec(method="probe", store=uri if where == "bucket" else store_path, grid={"epochs": (1, 2)}, seeds=2,
-                     out=tmp_path / "runs.parquet", device="cpu")  # fmt: skip
+    spec = SweepSpec(
+        method="probe",
+        store=uri if where == "bucket" else store_path,
+        grid={"epochs": (1, 2)},
+        seeds=2,
+        out=tmp_path / "runs.parquet",
+        device="cpu",
+    )
     assert steps.run(spec).facts["computed"] == 4
     assert read == [(where == "bucket", "last/4", 240)]
 
@@ -165,8 +188,22 @@ def test_mistakes_are_said(change, error, message, store_path, tmp_path):
 
 
 def test_the_command_takes_grids(store_path, tmp_path):
-    command = ["sweep", "probe", "--store", store_path, "--grid", "lr=1e-3, 1e-2", "--grid", "head=logistic", "--seeds",
-               1, "--set", "epochs=1", "--out", tmp_path / "runs.parquet"]  # fmt: skip
+    command = [
+        "sweep",
+        "probe",
+        "--store",
+        store_path,
+        "--grid",
+        "lr=1e-3, 1e-2",
+        "--grid",
+        "head=logistic",
+        "--seeds",
+        1,
+        "--set",
+        "epochs=1",
+        "--out",
+        tmp_path / "runs.parquet",
+    ]
     result = CliRunner().invoke(app, [str(part) for part in [*command, "--json"]])
     facts = json.loads(result.stdout)
     assert facts["runs"] == 2 and [entry["chosen"]["lr"] for entry in facts["settings"]] == [0.001, 0.01]

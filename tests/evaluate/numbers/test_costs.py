@@ -65,9 +65,17 @@ def test_the_report_says_when_a_method_decides_and_what_is_not_counted(tmp_path)
     scores = np.array([0.9, 0.1])
     methods = [MethodScores(name, scores) for name in ("probe", "posthoc", "mot")]
     inputs = ReportInputs(
-        title="t", what="w", small_name="s", large_name="l", dataset="d", labels=labels_of(correct), methods=methods,
-        large_correct=np.array([True, True]), costs=made(), resamples=10,
-    )  # fmt: skip
+        title="t",
+        what="w",
+        small_name="s",
+        large_name="l",
+        dataset="d",
+        labels=labels_of(correct),
+        methods=methods,
+        large_correct=np.array([True, True]),
+        costs=made(),
+        resamples=10,
+    )
     build_report(inputs, tmp_path)
     rows = {row["method"]: row for row in json.loads((tmp_path / "report.json").read_text())["methods"]}
     assert rows["probe"]["costs"]["dollars"]["1"] == (4 + 140 + 6 + 100) / 2
@@ -81,9 +89,16 @@ def test_the_report_says_when_a_method_decides_and_what_is_not_counted(tmp_path)
 
 def test_nothing_is_said_of_costs_that_are_unknown(tmp_path):
     inputs = ReportInputs(
-        title="t", what="w", small_name="s", large_name="", dataset="d", labels=labels_of(np.array([True, False])),
-        methods=[MethodScores("probe", np.array([0.9, 0.1]))], costs=made(large=None), resamples=10,
-    )  # fmt: skip
+        title="t",
+        what="w",
+        small_name="s",
+        large_name="",
+        dataset="d",
+        labels=labels_of(np.array([True, False])),
+        methods=[MethodScores("probe", np.array([0.9, 0.1]))],
+        costs=made(large=None),
+        resamples=10,
+    )
     build_report(inputs, tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert page.count("is unknown, so it is not shown") == 2 and "A query that is kept" not in page

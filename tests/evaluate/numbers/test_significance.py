@@ -61,7 +61,9 @@ def test_a_verdict_follows_the_corrected_p_value_alone(value, p, expected):
 def test_comparisons_are_corrected_together_and_undefined_ones_left_out():
     gaps = {"a": Difference(0.2, (0.1, 0.3), 0.01), "b": None, "c": Difference(-0.2, (-0.3, -0.1), 0.03)}
     assert {name: (gap.p_holm, gap.verdict) for name, gap in compared(gaps).items()} == {
-        "a": (0.02, "higher"), "c": (0.03, "lower")}  # fmt: skip
+        "a": (0.02, "higher"),
+        "c": (0.03, "lower"),
+    }
     assert compared({**gaps, "d": gaps["c"]})["c"].verdict == "no difference shown"  # 2 · 0.03
 
 

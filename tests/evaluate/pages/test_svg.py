@@ -31,8 +31,12 @@ def test_numbers_in_words():
     assert wording.p_value(0.0002) == "p < 0.001" and wording.p_value(0.0312) == "p = 0.031"
     assert wording.percent(None) == "—" and wording.percent(0.125) == "12.5\N{NARROW NO-BREAK SPACE}%"
     assert [wording.seconds(value) for value in (None, 0.01, 8.44, 31.2, 412.0)] == [
-        "—", "< 0.1 s", "8.4 s", "31 s", "7 min",
-    ]  # fmt: skip
+        "—",
+        "< 0.1 s",
+        "8.4 s",
+        "31 s",
+        "7 min",
+    ]
     assert wording.listed(["a"]) == "a" and wording.listed(["a", "b", "c"]) == "a, b and c"
 
 

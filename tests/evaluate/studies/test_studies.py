@@ -102,8 +102,10 @@ def test_table1_sets_the_text_subset_against_the_questions_with_pictures(tmp_pat
         (row,) = records(result, method="relope", condition=condition)
         assert row["data"] == data
         assert row["value"] == pytest.approx(truth(inputs, "relope"), abs=1e-12)
-    assert any(note == f"Not paired, other samples: scienceqa (text only: scienceqa-text, n={N:,})."
-               for note in result["tables"][0]["notes"])  # fmt: skip
+    assert any(
+        note == f"Not paired, other samples: scienceqa (text only: scienceqa-text, n={N:,})."
+        for note in result["tables"][0]["notes"]
+    )
 
 
 def test_table3_keeps_regenerated_and_frozen_labels_apart(tmp_path):
@@ -116,8 +118,10 @@ def test_table3_keeps_regenerated_and_frozen_labels_apart(tmp_path):
     folders = [tmp_path / "clean", *(tmp_path / f"{kind}{end}" for kind in made for end in ("", "-f"))]
     result, _ = study(tmp_path, "table3", *folders)
     assert [table["name"] for table in result["tables"]] == [
-        "table3_regenerated", "table3_frozen", "table3_published",
-    ]  # fmt: skip
+        "table3_regenerated",
+        "table3_frozen",
+        "table3_published",
+    ]
     (lost,) = records(result, method="relope", images="clean − mean")
     assert lost["value"] == pytest.approx(
         truth(clean, "relope") - np.mean([truth(one, "relope") for one in made.values()])
@@ -227,11 +231,20 @@ def made_sweep(path, sizes=(40, 44)):
         for rank in (2, 8):
             for alpha in (1.0, 2.0):
                 scores = np.round(rng.random(size) + 0.3 * correct * (rank == 8), 1).astype(np.float32)
-                rows.append({
-                    "model": "tiny-vl", "dataset": "d", "method": "relope", "lora_rank": rank, "lora_alpha": alpha,
-                    "seed": seed, "inner_auc": roc_auc_score(correct, scores), "held_group": groups.tolist(),
-                    "held_correct": correct.tolist(), "held_score": scores.tolist(),
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "model": "tiny-vl",
+                        "dataset": "d",
+                        "method": "relope",
+                        "lora_rank": rank,
+                        "lora_alpha": alpha,
+                        "seed": seed,
+                        "inner_auc": roc_auc_score(correct, scores),
+                        "held_group": groups.tolist(),
+                        "held_correct": correct.tolist(),
+                        "held_score": scores.tolist(),
+                    }
+                )
     pl.DataFrame(rows, schema_overrides=HELD).write_parquet(path)
     return rows
 

@@ -256,8 +256,9 @@ def test_streamed_batches_are_small_unless_asked_for():
 
 def test_a_block_that_the_store_lacks_is_taken_from_the_checkpoint(tmp_path):
     path = tmp_path / "three.zarr"
-    spec = ExtractSpec(model="tiny-vl", dataset="tiny", split=("test",), limit=40, layers=("2", "3", "4"), out=path,
-                       device="cpu")  # fmt: skip
+    spec = ExtractSpec(
+        model="tiny-vl", dataset="tiny", split=("test",), limit=40, layers=("2", "3", "4"), out=path, device="cpu"
+    )
     steps.run(spec)
     assert not (path / "block_3").exists()
     asked = {"epochs": 1}
