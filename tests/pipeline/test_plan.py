@@ -110,7 +110,7 @@ def test_the_demo_fits_every_trained_method_and_scores_all_that_a_plain_store_se
     steps = plan(packaged_file(), "demo", Path("x"))
     trained = {name for name in registry.names("methods") if method_class(name).traits.trains}
     assert {s.spec.method for s in steps if s.spec.step == "fit"} == trained
-    served = {name for name in registry.names("methods") if not getattr(method_class(name), "needs", "")}
+    served = {name for name in registry.names("methods") if not method_class(name).traits.needs}
     assert {Path(s.spec.router).name for s in steps if s.spec.step == "predict"} == served
 
 
