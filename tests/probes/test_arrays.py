@@ -22,8 +22,11 @@ NOT_APPLICABLE = {
 }
 """Check of scikit-learn → why it does not hold."""
 
-ON_A_MATRIX = [RouterClassifier("probe", epochs=20), RouterClassifier("attention-probe", epochs=20),
-               RouterClassifier("relope", lora=False, epochs=20)]  # fmt: skip
+ON_A_MATRIX = [
+    RouterClassifier("probe", epochs=20),
+    RouterClassifier("attention-probe", epochs=20),
+    RouterClassifier("relope", lora=False, epochs=20),
+]
 
 
 @parametrize_with_checks(ON_A_MATRIX, expected_failed_checks=lambda estimator: NOT_APPLICABLE)
