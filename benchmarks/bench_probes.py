@@ -243,7 +243,7 @@ def step(store: ActivationStore, streams: Any, mode: str) -> Any:
     def run() -> None:
         (batch,) = probe._batches(examples, np.arange(n), World())
         optimizer.zero_grad()
-        probe._loss(examples, batch, noise, truth).backward()
+        probe._loss(batch, noise, truth).backward()
         optimizer.step()
 
     return run

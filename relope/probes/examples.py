@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ import polars as pl
 
 from relope.errors import InvalidInputError
 from relope.store import RowReader
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Streams(Protocol):
     def model(self) -> Any:
         """The transformers model."""
 
-    def last_states(self, ids: Sequence[str], block: Any, layer: int, *, stop: bool) -> Any:
+    def last_states(self, ids: Sequence[str], block: "nn.Module", layer: int, *, stop: bool) -> "Tensor":
         """Return ``[B, H]``: what ``block``, run in place of block ``layer``, gives at the last token."""
 
 

@@ -49,8 +49,9 @@ class Checkpoint:
         self.path, self.key = path, key
         self._next = 0.0
 
-    def write(self, module: nn.Module, optimizer: torch.optim.Optimizer, history: History,
-              kept: dict[str, Tensor]) -> None:  # fmt: skip
+    def write(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, history: History, kept: dict[str, Tensor]
+    ) -> None:
         """Replace the file, unless it was written so recently that this would slow the fit down."""
         begun = time.monotonic()
         if self.path is None or begun < self._next:

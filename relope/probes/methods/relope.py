@@ -1,7 +1,6 @@
 """ReLope: LoRA in block l and a KL-regularised bottleneck on its last-token output."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,15 +12,16 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from relope.errors import InvalidInputError
+from relope.probes.block_output import Batch, replayed, stored, streamed
 from relope.probes.bottleneck import Bottleneck, Learned
-from relope.probes.examples import Examples, check_finite, check_trainable
+from relope.probes.examples import Examples, Streams, check_finite, check_trainable
 from relope.probes.export import write_peft
 from relope.probes.files import load_state, save_state
 from relope.probes.heads import from_numpy, seeded, to_device, to_numpy
 from relope.probes.lora import Adapter, attach, module_name, target_shapes
 from relope.probes.parallel import World, world
 from relope.probes.protocol import BlockUse, Traits
-from relope.probes.replay import BlockReplay, PaddedBatch, read_batch
+from relope.probes.replay import BlockReplay
 from relope.probes.train import TrainSettings, inner_split, rank_auc, train
 from relope.types import Progress, no_progress
 
@@ -55,24 +55,6 @@ class Settings(TrainSettings):
     @classmethod
     def _small_streamed_batches(cls, given: dict[str, Any]) -> dict[str, Any]:
         return {"batch": 16, **given} if given.get("mode", "cached") != "cached" else given
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows of the store and the input of block l for them.
-
-    Attributes:
-        rows: ``[b]`` this process's rows.
-        of: B, the rows of the whole batch over all processes.
-        mine: ``[b]`` which of the B they are.
-        states: padded layer l-1 where block l is replayed, ``[b, H]`` of layer l where nothing
-            is put in block l, None where samples are streamed.
-    """
-
-    rows: npt.NDArray[np.int64]
-    of: int
-    mine: npt.NDArray[np.int64]
-    states: PaddedBatch | Tensor | None
 
 
 class Method:
@@ -120,7 +102,7 @@ class Method:
 
         def loss(batch: Batch) -> Tensor:
             drawn = torch.randn(batch.of, self.params.z, generator=noise)[batch.mine]
-            return self._loss(fitted, batch, drawn, truth[batch.rows])
+            return self._loss(batch, drawn, truth[batch.rows])
 
         self.history_ = train(
             self.learned_,
@@ -145,7 +127,7 @@ class Method:
         together, scores, start = world(), np.zeros(len(examples), np.float32), 0
         for batch in self._batches(examples, np.arange(len(examples)), together):
             if len(batch.rows):
-                logits, _ = self.learned_.bottleneck(self._states(examples, batch), None)
+                logits, _ = self.learned_.bottleneck(batch.states(), None)
                 scores[start + batch.mine] = logits.sigmoid().cpu().numpy()
             start += batch.of
         return together.sum(scores, examples.device)
@@ -167,11 +149,11 @@ class Method:
         from_numpy(probe.learned_, tensors)
         return probe
 
-    def _loss(self, examples: Examples, batch: Batch, noise: Tensor, truth: npt.NDArray[np.float32]) -> Tensor:
+    def _loss(self, batch: Batch, noise: Tensor, truth: npt.NDArray[np.float32]) -> Tensor:
         """Return BCE + β·KL, this process's part of the mean over the whole batch."""
         if not len(batch.rows):
             return torch.zeros((), requires_grad=True)
-        states = self._states(examples, batch)
+        states = batch.states()
         logits, divergence = self.learned_.bottleneck(states, to_device(noise, states.device))
         target = to_device(torch.from_numpy(truth), states.device)
         loss: Tensor = F.binary_cross_entropy_with_logits(logits, target) + self.params.beta * divergence.mean()
@@ -228,44 +210,24 @@ class Method:
         if self.params.mode == "cached":
             self.replay_ = BlockReplay.open(examples.store, examples.layer, examples.device, self.params.frozen)
             return self.replay_.skeleton, self.replay_.block
-        if examples.streams is None:
-            raise _no_backbone(self.params.mode)
-        model = examples.streams.model
+        model = self._streams(examples).model
         return model, model.get_decoder().layers[examples.layer - 1]
+
+    def _streams(self, examples: Examples) -> Streams:
+        if examples.streams is None:
+            raise InvalidInputError(
+                f"relope in mode={self.params.mode} runs samples through the backbone, and none is given",
+                hint="`relope fit` and `relope predict` open it",
+            )
+        return examples.streams
 
     def _batches(self, examples: Examples, order: npt.NDArray[np.int64], together: World) -> Iterator[Batch]:
         """Yield this process's share of each batch of examples, in an order."""
-        rows, size = examples.rows[order], self.params.batch
-        if self.adapted_ is not None and self.params.mode == "cached":
-            for ragged in examples.store.batches(examples.layer - 1, rows, size=size):
-                padded = read_batch(examples.store, ragged, examples.device, self.replay_.dtype)
-                yield Batch(ragged.rows, len(ragged.rows), np.arange(len(ragged.rows)), padded)
-            return
-        for start in range(0, len(rows), size):
-            whole = rows[start : start + size]
-            mine = together.share(len(whole))
-            states = None
-            if self.adapted_ is None:
-                last = examples.store.last(examples.layer, whole[mine])
-                states = to_device(torch.from_numpy(last), examples.device)
-            yield Batch(whole[mine], len(whole), mine, states)
-
-    def _states(self, examples: Examples, batch: Batch) -> Tensor:
-        """Return h̃_T ``[b, H]``: replayed from the cache, or streamed through the backbone."""
-        if isinstance(batch.states, Tensor):
-            return batch.states
-        if batch.states is not None:
-            return self.replay_.last_states(batch.states, self.adapted_, fast=self.params.fast)
-        if examples.streams is None:
-            raise _no_backbone(self.params.mode)
-        ids = examples.store.samples[batch.rows]["id"].to_list()
-        stop = self.params.mode == "truncated"
-        states: Tensor = examples.streams.last_states(ids, self.adapted_, examples.layer, stop=stop)
-        return states
-
-
-def _no_backbone(mode: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"relope in mode={mode} runs samples through the backbone, and none is given",
-        hint="`relope fit` and `relope predict` open it",
-    )
+        rows, size, mode = examples.rows[order], self.params.batch, self.params.mode
+        if self.adapted_ is None:
+            return stored(examples, rows, size, together)
+        if mode == "cached":
+            return replayed(examples, rows, size, self.replay_, self.adapted_, self.params.fast)
+        return streamed(
+            examples, rows, size, together, self._streams(examples), self.adapted_, stop=mode == "truncated"
+        )
