@@ -38,8 +38,6 @@ bench *arguments:
 # write relope/__init__.pyi from the specifications
 stub:
     python recipes/face_stub.py
-    ruff check --quiet --fix relope/__init__.pyi
-    ruff format --quiet relope/__init__.pyi
 
 # write the tree of docs/architecture.md from the folders
 map:
