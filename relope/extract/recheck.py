@@ -59,7 +59,7 @@ def recheck(store: ActivationStore, streams: Streams, n_samples: int) -> Recheck
     spread = np.linspace(0, len(known) - 1, min(n_samples, len(known)))
     rows = sorted({known[round(index)] for index in spread})
     _check_same_questions(store, streams, rows)
-    coarse = "bfloat16" if "bfloat16" in (manifest.dtype, manifest.identity["compute_dtype"]) else "float32"
+    coarse = "bfloat16" if "bfloat16" in (manifest.dtype, manifest.identity.compute_dtype) else "float32"
     worst = dict.fromkeys(manifest.layers, 0.0)
     off, ids = [], store.samples["id"].to_list()
     for row in rows:

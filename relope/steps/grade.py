@@ -36,7 +36,7 @@ def run(spec: GradeSpec, watch: Watch) -> Graded:
 
 def grade_store(store: ActivationStore, grader: str | None) -> Graded:
     """Judge every answer of a store by a grader, or by the store's own."""
-    if store.manifest.identity.get("generation", {}).get("max_new_tokens") == 0:
+    if not store.manifest.identity.has_answers:
         raise InvalidInputError(
             f"{store.label} holds states only: there is no answer to judge",
             hint="extract with answers (--max-new-tokens above 0) into a new --out",

@@ -66,7 +66,7 @@ def _ensure_block(store: "RowReader", layer: int) -> None:
     if (store.block_folder(layer) / "replay.json").is_file():
         return
     # The fit says what is missing, and what to do, where quantized blocks are not kept or a store is not ours to write.
-    if store.manifest.identity.get("quantize") or store.is_remote:
+    if store.manifest.identity.quantize or store.is_remote:
         return
     from relope.extract.recipe import save_block
 
@@ -76,7 +76,7 @@ def _ensure_block(store: "RowReader", layer: int) -> None:
         backbone = choice.open()
     except RelopeError as error:
         raise NotFoundError(f"{missing}, and its model cannot be opened: {error}", hint=error.hint) from error
-    if backbone.identity["model_files"] != store.manifest.identity["model_files"]:
+    if backbone.identity["model_files"] != store.manifest.identity.model_files:
         raise InvalidInputError(f"{missing}, and {choice.name!r} is no longer the checkpoint that it was made with")
     save_block(backbone, store.path, (layer - 1, layer))
 
@@ -87,7 +87,7 @@ def open_streams(store: "RowReader", device: str = "auto") -> "Streams":
 
     backbone = recorded_choice(store, device).open()
     samples = recorded_samples(store, store.samples["split"].unique().to_list())
-    return Streams(backbone, {sample.id: sample for sample in samples}, store.manifest.identity["text_only"])
+    return Streams(backbone, {sample.id: sample for sample in samples}, store.manifest.identity.text_only)
 
 
 def recorded_choice(store: "RowReader", device: str) -> "ModelChoice":
@@ -99,10 +99,10 @@ def recorded_choice(store: "RowReader", device: str) -> "ModelChoice":
     return ModelChoice(
         recorded_model(recorded),
         device,
-        identity["compute_dtype"],
-        identity["attention"],
+        identity.compute_dtype,
+        identity.attention,
         spread=recorded.get("device") == "all",
-        quantize=identity.get("quantize"),
+        quantize=identity.quantize or None,
     )
 
 
@@ -111,7 +111,7 @@ def recorded_samples(store: "RowReader", splits: Sequence[str]) -> list[Sample]:
     from relope.extract.view import recorded_view
 
     manifest, dataset = store.manifest, recorded_dataset(store)
-    view = recorded_view(manifest.recorded, manifest.identity["text_only"])
+    view = recorded_view(manifest.recorded, manifest.identity.text_only)
     return view.perturbed(view.asked_of(sample for split in splits for sample in dataset.load(split, None)))
 
 
