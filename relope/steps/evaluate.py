@@ -7,6 +7,7 @@ from relope.evaluate.report import build_report, finished_report, read_report, t
 from relope.probes.protocol import method_class
 from relope.spec import EvaluateSpec, PredictSpec
 from relope.steps import predict
+from relope.steps.evaluation import evaluation_of
 from relope.steps.outcomes import Evaluated
 from relope.steps.outputs import report_folder, scores_path
 from relope.steps.report_inputs import VERSION, report_inputs
@@ -28,7 +29,7 @@ def run(spec: EvaluateSpec, watch: Watch) -> Evaluated:
     """Compare every scored method of a store and write the report."""
     out = output(spec)
     _score_untrained(spec, watch)
-    inputs = report_inputs(spec)
+    inputs = report_inputs(evaluation_of(spec))
     report = finished_report(out, inputs.provenance["fingerprint"])
     reused = report is not None
     if report is None:

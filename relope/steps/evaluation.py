@@ -1,0 +1,174 @@
+"""What is evaluated, resolved once: stores opened, samples labelled, scores read and held against their store."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from relope.errors import InvalidInputError, NotFoundError, unknown
+from relope.evaluate.numbers.costs import PriceList, read_prices
+from relope.evaluate.scores import Scores, read_scores
+from relope.spec import EvaluateSpec
+from relope.steps.outputs import scores_path, split_name
+from relope.store import ActivationStore, open_store
+from relope.store.grades import correct_of, labelled
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated.
+
+    Attributes:
+        store: of the small model.
+        large: of the large model; None when it was not run.
+        splits: that are evaluated on.
+        labels: one row a sample, with whether the small model is right (``correct``).
+        large_correct: ``[N]`` whether the large model is; None without it.
+        held: the validation samples, which budgets may be set on; empty when they are evaluated on.
+        scored: method → its scores, one a seed.
+        labels_frozen: whether the grades are those of another store of the same model.
+        prices: what the models cost; None when nobody said so.
+        resamples: of the intervals.
+        seed: of the resamples and of ties.
+    """
+
+    store: ActivationStore
+    large: ActivationStore | None
+    splits: Sequence[str]
+    labels: pl.DataFrame
+    large_correct: npt.NDArray[np.bool_] | None
+    held: pl.DataFrame
+    scored: Mapping[str, Sequence[Scores]]
+    labels_frozen: bool
+    prices: PriceList | None
+    resamples: int
+    seed: int
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """``[N]`` whether the small model is right."""
+        return self.labels["correct"].to_numpy()
+
+    @property
+    def transferred(self) -> list[str]:
+        """The methods whose router was fitted on another recipe."""
+        own = (None, self.store.recipe_id)
+        return sorted(name for name, seeds in self.scored.items() if seeds[0].meta.fitted_on not in own)
+
+    @property
+    def out_of_fold(self) -> list[str]:
+        """The methods of which each sample was scored by a router that did not see its group."""
+        return sorted(name for name, seeds in self.scored.items() if any(seed.meta.folds for seed in seeds))
+
+
+def evaluation_of(spec: EvaluateSpec) -> Evaluation:
+    """Read everything that an evaluation needs.
+
+    Raises:
+        NotFoundError: no scores, or none of a method that was asked for.
+        InvalidInputError: scores of another store, or a large store of other samples.
+    """
+    store = open_store(spec.store)
+    labels = _labels(store, spec)
+    large = _of_another_model(store, open_store(spec.large_store)) if spec.large_store else None
+    return Evaluation(
+        store=store,
+        large=large,
+        splits=spec.split,
+        labels=labels,
+        large_correct=None if large is None else correct_of(large, labels["id"].to_list()),
+        held=store.samples.filter((pl.col("split") == "validation") & ~pl.col("split").is_in(list(spec.split))),
+        scored={name: [_checked(store, seed) for seed in seeds] for name, seeds in _read_all(spec).items()},
+        labels_frozen=spec.labels_store is not None,
+        prices=None if spec.costs is None else read_prices(spec.costs),
+        resamples=spec.bootstrap,
+        seed=spec.seed,
+    )
+
+
+def _labels(store: ActivationStore, spec: EvaluateSpec) -> pl.DataFrame:
+    """Return the samples of the splits with whether each answer was right, there or on other images."""
+    rows, correct = labelled(store, spec.split, spec.grades if spec.labels_store is None else None)
+    samples = store.samples[rows]
+    if spec.labels_store is not None:
+        frozen = _of_same_model(store, open_store(spec.labels_store))
+        correct = correct_of(frozen, samples["id"].to_list(), spec.grades, "labels")
+    return samples.with_columns(pl.Series("correct", correct))
+
+
+def _of_same_model(store: ActivationStore, labels: ActivationStore) -> ActivationStore:
+    """Return the store that grades are taken from.
+
+    Raises:
+        InvalidInputError: its answers are another model's.
+    """
+    if labels.manifest.identity["model_files"] != store.manifest.identity["model_files"]:
+        raise InvalidInputError(
+            f"the grades of {labels.label} are on answers of {labels.manifest.recorded['model']}, {store.label} is "
+            f"of {store.manifest.recorded['model']}",
+            hint="--labels-store takes a store of the same model",
+        )
+    return labels
+
+
+def _of_another_model(store: ActivationStore, large: ActivationStore) -> ActivationStore:
+    """Return the large model's store.
+
+    Raises:
+        InvalidInputError: it holds the very answers of the small one.
+    """
+    if large.recipe_id == store.recipe_id:
+        raise InvalidInputError(
+            f"{large.label} and {store.label} hold answers of {store.manifest.recorded['model']}, made alike",
+            hint="--large-store takes a store of the larger model",
+        )
+    return large
+
+
+def _read_all(spec: EvaluateSpec) -> dict[str, list[Scores]]:
+    """Return method → its scores, one a seed."""
+    folder = spec.scores or scores_path(spec.store, "x").parent
+    files: dict[str, dict[int, Path]] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        name, seed = split_name(path.stem)
+        seeds = files.setdefault(name, {})
+        if other := seeds.get(seed or 0):
+            raise InvalidInputError(f"{other} and {path} are both of {name} with seed 0", hint="delete the stale one")
+        seeds[seed or 0] = path
+    if not files:
+        raise NotFoundError(
+            f"no scores in {folder}", hint=f"make some, e.g. relope predict --store {spec.store} --router logprob"
+        )
+    for name in spec.methods:
+        if name not in files:
+            raise unknown(
+                f"scores in {folder}", name, files, f"`relope predict --store {spec.store} --router …` makes them"
+            )
+    return {name: [read_scores(path) for _, path in sorted(files[name].items())] for name in spec.methods or files}
+
+
+def _checked(store: ActivationStore, scores: Scores) -> Scores:
+    """Return the scores.
+
+    Raises:
+        InvalidInputError: they are about another model, other data or other images than the store.
+    """
+    own, theirs = _without_samples(store.manifest.identity), _without_samples(scores.meta.identity)
+    differing = [key for key in sorted({*own, *theirs}) if own.get(key) != theirs.get(key)]
+    if scores.meta.recipe_id != store.recipe_id and differing:
+        raise InvalidInputError(
+            f"{scores.path} was made from another recipe ({scores.meta.recipe_id[:12]}) than {store.label} "
+            f"({store.recipe_id[:12]}); they differ in {', '.join(differing)}",
+            hint="run `relope predict` on this store again",
+        )
+    return scores
+
+
+def _without_samples(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity without what is asked of the model beside its answer: sampled traces, p(True)."""
+    generation = identity.get("generation") or {}
+    return {**identity, "generation": {key: generation.get(key) for key in ("greedy", "max_new_tokens")}}
