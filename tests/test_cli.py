@@ -118,6 +118,11 @@ def test_json_is_all_that_stdout_holds(store_path):
     assert json.loads(relope("store", "verify", store_path, "--deep", "--json").stdout) == []
 
 
+def test_help_keeps_its_brackets():
+    """Rich takes [words] for markup and would leave them out."""
+    assert "[@seed" in relope("fit", "--help").stdout
+
+
 @pytest.mark.parametrize("kind", ["models", "datasets", "methods", "graders"])
 def test_lists(kind):
     listed = json.loads(relope("list", kind, "--json").stdout)

@@ -82,7 +82,8 @@ def _help(info: FieldInfo) -> str:
     """Return a field's description, with the values that it may have."""
     unions = [info.annotation, *get_args(info.annotation)]
     values = [value for part in unions if get_origin(part) is Literal for value in get_args(part)]
-    return f"{info.description} ({', '.join(values)})" if values else str(info.description)
+    text = f"{info.description} ({', '.join(values)})" if values else str(info.description)
+    return text.replace("[", "\\[")  # which rich would read as markup, and leave out
 
 
 def _worth_showing(info: FieldInfo) -> bool:
