@@ -111,11 +111,18 @@ Describe = Callable[[Sequence[LazyImage]], Iterator[Captioned]]
 def _by_endpoint(captioning: Captioning, url: str) -> Describe:
     endpoint = caption_endpoint.open_endpoint(url, captioning.model, captioning.key_env)
 
+    failed: list[OutputError] = []
+
     def ask(image: LazyImage) -> Captioned:
+        if failed:  # the queue is cancelled only when the caller sees the failure; until then nobody is asked in vain
+            raise failed[0]
         try:
             text = caption_endpoint.ask(endpoint, image, captioning.prompt, captioning.max_new_tokens)
         except caption_endpoint.Refused as error:
             return image, "", str(error)
+        except OutputError as error:
+            failed.append(error)
+            raise
         return image, text, ""
 
     def describe(images: Sequence[LazyImage]) -> Iterator[Captioned]:

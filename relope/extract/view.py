@@ -20,14 +20,14 @@ class View:
         captions: by which those of the data set are replaced; None = its own.
         captions_file: where they came from.
         perturbation: what is done to every image; None = nothing.
-        asked: the perturbation as it was asked for.
+        spelling: the perturbation as it was written.
     """
 
     text_only: bool = False
     captions: Captions | None = None
     captions_file: Path | None = None
     perturbation: perturb.Perturbation | None = None
-    asked: str = ""
+    spelling: str = ""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -39,9 +39,9 @@ class View:
     def recorded(self) -> dict[str, str]:
         """What a store keeps so that its samples can be shown again as the model saw them."""
         captions = {"captions": str(self.captions_file.resolve())} if self.captions_file else {}
-        return captions | ({"perturb": self.asked} if self.asked else {})
+        return captions | ({"perturb": self.spelling} if self.spelling else {})
 
-    def asked_of(self, samples: Iterable[Sample]) -> list[Sample]:
+    def captioned(self, samples: Iterable[Sample]) -> list[Sample]:
         """Return samples with the captions that are read; one that is not read changes nothing, and goes."""
         shown = captioned(samples, self.captions) if self.captions else list(samples)
         return shown if self.text_only else [replace(sample, caption="") for sample in shown]

@@ -24,7 +24,7 @@ def run(spec: CaptionSpec, watch: Watch) -> Outcome:
         made = write_captions(captioning, out, progress)
     why = f"; {len(made.skipped)} skipped ({next(iter(made.skipped.values()))})" if made.skipped else ""
     text = f"{made.n_new} images described, {made.n_known} were already{why} → {out}"
-    facts = {"pictures": made.n_new + len(made.skipped), "known": made.n_known, "skipped": made.skipped}
+    facts = {"images": made.n_new + len(made.skipped), "already": made.n_known, "skipped": made.skipped}
     return Outcome(out, not made.n_new, text, facts)
 
 

@@ -112,7 +112,7 @@ def recorded_samples(store: "RowReader", splits: Sequence[str]) -> list[Sample]:
 
     manifest, dataset = store.manifest, recorded_dataset(store)
     view = recorded_view(manifest.recorded, manifest.identity.text_only)
-    return view.perturbed(view.asked_of(sample for split in splits for sample in dataset.load(split, None)))
+    return view.perturbed(view.captioned(sample for split in splits for sample in dataset.load(split, None)))
 
 
 def recorded_dataset(store: "RowReader") -> "DataSet":

@@ -40,7 +40,7 @@ def bars(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory):
-    """The test questions of the small store on perturbed pictures."""
+    """The test questions of the small store on perturbed images."""
     return extract(
         tmp_path_factory.mktemp("noisy") / "noisy.zarr", dataset="tiny", split="test", limit=80, perturb="noise:0.3"
     )

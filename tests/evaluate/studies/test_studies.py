@@ -76,11 +76,11 @@ def test_two_reports_of_one_data_set_are_refused(tmp_path):
 
 
 def test_table1_pairs_conditions_by_sample(tmp_path):
-    pictures = make_report(tmp_path / "p", seed=1, text_only=False)
+    with_images = make_report(tmp_path / "p", seed=1, text_only=False)
     text = make_report(tmp_path / "t", seed=2, text_only=True)
     result, _ = study(tmp_path, "table1", tmp_path / "p", tmp_path / "t")
     (gap,) = records(result, method="relope", condition="difference")
-    assert gap["value"] == pytest.approx(truth(pictures, "relope") - truth(text, "relope"))
+    assert gap["value"] == pytest.approx(truth(with_images, "relope") - truth(text, "relope"))
     assert gap["ci95_low"] < gap["value"] < gap["ci95_high"]
     assert not any("Not paired" in note for note in result["tables"][0]["notes"])
     with pytest.raises(InvalidInputError, match="got 0 and 1"):
@@ -95,10 +95,10 @@ def test_table1_says_when_it_cannot_pair(tmp_path):
 
 
 def test_table1_sets_the_text_subset_against_the_questions_with_pictures(tmp_path):
-    pictures = make_report(tmp_path / "p", dataset="scienceqa", seed=1)
+    with_images = make_report(tmp_path / "p", dataset="scienceqa", seed=1)
     text = make_report(tmp_path / "t", dataset="scienceqa-text", seed=2, prefix="other")
     result, _ = study(tmp_path, "table1", tmp_path / "p", tmp_path / "t")
-    for condition, data, inputs in (("text only", "scienceqa-text", text), ("multimodal", "scienceqa", pictures)):
+    for condition, data, inputs in (("text only", "scienceqa-text", text), ("multimodal", "scienceqa", with_images)):
         (row,) = records(result, method="relope", condition=condition)
         assert row["data"] == data
         assert row["value"] == pytest.approx(truth(inputs, "relope"), abs=1e-12)
