@@ -3,11 +3,11 @@
 Arrays are numpy; letters: N samples, B batch, T tokens, A answer tokens, H hidden size.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,6 +130,29 @@ def silent(label: str) -> AbstractContextManager[Progress]:
     return nullcontext(no_progress)
 
 
+Severity = Literal["wrong", "unsure", "note"]
+"""Worst first: numbers that do not mean what they seem to, numbers with too little behind them, good to know."""
+
+
+@dataclass(frozen=True)
+class ResultWarning:
+    """What must be said of numbers before they are read.
+
+    Attributes:
+        severity: how bad it is.
+        text: one sentence of facts: what, of which method, split or grader, and the numbers behind it.
+    """
+
+    severity: Severity
+    text: str
+
+
+def worst_first(warnings: Iterable[ResultWarning]) -> tuple[ResultWarning, ...]:
+    """Return every warning once, worst first, those of one severity in the order given."""
+    order = get_args(Severity)
+    return tuple(sorted(dict.fromkeys(warnings), key=lambda warning: order.index(warning.severity)))
+
+
 @dataclass(frozen=True)
 class TextTable:
     """A table for a terminal: what it shows, its headings, and one text a cell."""
@@ -152,6 +175,7 @@ class Outcome:
         payload: what ``--json`` prints in place of path, reused and facts; None = those.
         failed: True when what was looked at is not in order, which a program must notice.
         location: what people are told in place of the path: the URI of what was written elsewhere.
+        warnings: of the numbers that it made, worst first; shown before the tables.
     """
 
     path: Path
@@ -162,9 +186,11 @@ class Outcome:
     payload: Any = None
     failed: bool = False
     location: str = ""
+    warnings: Sequence[ResultWarning] = ()
 
     def to_json(self) -> Any:
         """Return what a program is told."""
         if self.payload is not None:
             return self.payload
-        return {"path": self.location or str(self.path), "reused": self.reused, **self.facts}
+        warned = {"warnings": [asdict(warning) for warning in self.warnings]} if self.warnings else {}
+        return {"path": self.location or str(self.path), "reused": self.reused, **warned, **self.facts}

@@ -63,7 +63,7 @@ def test_the_report_is_made_again_with_the_same_numbers(older):
 def test_the_report_is_read_whole():
     then = json.loads((DATA / "tiny.zarr.report" / "report.json").read_text())
     report = read_report(DATA / "tiny.zarr.report")
-    assert report.to_json() == then
+    assert report.to_json() == {**then, "warnings": []}
     assert report.best_row.auc == then["methods"][0]["auc"] and report.slices[0].n == then["slices"][0]["n"]
 
 

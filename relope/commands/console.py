@@ -20,6 +20,12 @@ def out(text: str) -> None:
     sys.stdout.flush()
 
 
+def warning(text: str, *, severe: bool) -> None:
+    """Write a warning about numbers to stdout, where the numbers go; red or yellow on a terminal."""
+    colour, end = ("\x1b[31m" if severe else "\x1b[33m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
+    out(f"{colour}warning: {text}{end}")
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table to stdout; columns after the first are right-aligned when numeric."""
     from rich.console import Console

@@ -9,7 +9,7 @@ import typer
 from relope.commands import console
 from relope.fields import Spec
 from relope.steps import run, step_of
-from relope.types import Outcome, TextTable
+from relope.types import Outcome, ResultWarning, TextTable
 
 
 def run_and_show(spec: Spec, as_json: bool) -> None:
@@ -26,8 +26,7 @@ def show(outcome: Outcome, as_json: bool) -> None:
     if as_json:
         console.out(json.dumps(outcome.to_json(), indent=2, ensure_ascii=False))
         return
-    for table in outcome.tables:
-        console.table(table.title, table.columns, table.rows)
+    _show_tables(outcome.warnings, outcome.tables)
     if outcome.text:
         console.note(outcome.text)
 
@@ -46,6 +45,13 @@ def show_last(specs: Sequence[Spec], outcomes: Sequence[Outcome]) -> None:
     studies = [(spec, outcome) for spec, outcome in done if spec.step == "study"]
     reports = [(spec, outcome) for spec, outcome in done if spec.step == "evaluate"]
     for spec, outcome in studies or reports[-1:]:
-        for table in step_of(spec).tables(outcome.path):
-            console.table(table.title, table.columns, table.rows)
+        step = step_of(spec)
+        _show_tables(step.warnings(outcome.path), step.tables(outcome.path))
         console.note(f"→ {outcome.path}")
+
+
+def _show_tables(warnings: Sequence[ResultWarning], tables: Sequence[TextTable]) -> None:
+    for warning in warnings:
+        console.warning(warning.text, severe=warning.severity == "wrong")
+    for table in tables:
+        console.table(table.title, table.columns, table.rows)

@@ -1,5 +1,6 @@
 """The step ``evaluate``: every scored method of a store compared, in a report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from relope import registry
@@ -12,7 +13,7 @@ from relope.steps.outcomes import Evaluated
 from relope.steps.outputs import report_folder, scores_path
 from relope.steps.report_inputs import VERSION, report_inputs
 from relope.steps.step import Step
-from relope.types import TextTable, Watch
+from relope.types import ResultWarning, TextTable, Watch
 
 
 def output(spec: EvaluateSpec) -> Path:
@@ -39,12 +40,17 @@ def run(spec: EvaluateSpec, watch: Watch) -> Evaluated:
             progress(1, 1)
     state = "up to date" if reused else f"on {report.n} samples"
     text = f"{len(report.methods)} methods {state} → {out / 'report.html'}"
-    return Evaluated(out, reused, text, report.to_json(), tables(out))
+    return Evaluated(out, reused, text, report.to_json(), tables(out), warnings=report.warnings)
 
 
 def tables(out: Path) -> list[TextTable]:
     """Return the table of a finished report."""
     return [terminal_table(read_report(out)).text]
+
+
+def warnings(out: Path) -> Sequence[ResultWarning]:
+    """Return the warnings of a finished report."""
+    return read_report(out).warnings
 
 
 def _score_untrained(spec: EvaluateSpec, watch: Watch) -> None:
@@ -64,4 +70,4 @@ def _score_untrained(spec: EvaluateSpec, watch: Watch) -> None:
             predict.STEP.run(asked, watch)
 
 
-STEP = Step(run, output, version=VERSION, reads=reads, tables=tables)
+STEP = Step(run, output, version=VERSION, reads=reads, tables=tables, warnings=warnings)

@@ -22,7 +22,7 @@ from relope.store import ActivationStore
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-VERSION = 1
+VERSION = 2
 """Of a report: raised when the same scores and grades give other numbers or another page."""
 
 TINY_CAVEAT = (

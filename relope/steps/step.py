@@ -1,7 +1,7 @@
 """What a step is: how it runs, where it puts what it makes, and what a pipeline must know of it."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from relope import registry
 from relope.fields import Names, Spec, marked
 from relope.spec import SPECS
-from relope.types import Outcome, TextTable, Watch, silent
+from relope.types import Outcome, ResultWarning, TextTable, Watch, silent
 
 S = TypeVar("S", bound=Spec)
 
@@ -24,6 +24,10 @@ def _no_paths(spec: Any) -> list[Path]:
 
 def _no_tables(path: Path) -> list[TextTable]:
     return []
+
+
+def _no_warnings(path: Path) -> Sequence[ResultWarning]:
+    return ()
 
 
 def _no_plugins(spec: Any) -> list[tuple[str, str]]:
@@ -43,6 +47,7 @@ class Step(Generic[S]):
         check: refuses what cannot work, before anything has run.
         reads: what it reads beside the fields that say so.
         tables: the tables of what a run has left at an output.
+        warnings: what must be said before those tables are read.
         plugins: (kind, name) of plug-ins that it uses beside the fields that name one.
     """
 
@@ -54,6 +59,7 @@ class Step(Generic[S]):
     check: Callable[[S], None] = _nothing
     reads: Callable[[S], list[Path]] = _no_paths
     tables: Callable[[Path], list[TextTable]] = _no_tables
+    warnings: Callable[[Path], Sequence[ResultWarning]] = _no_warnings
     plugins: Callable[[S], list[tuple[str, str]]] = _no_plugins
 
 

@@ -26,6 +26,7 @@ from relope.evaluate.report import (
     read_report,
     terminal_table,
 )
+from relope.types import ResultWarning
 
 N = 240
 VOID = {"meta", "img", "br"}
@@ -290,6 +291,14 @@ def test_the_terminal_shows_every_method(tmp_path):
     assert rows[-1][0] == "question-kind (control)"
 
 
+def test_warnings_come_once_worst_first_in_the_report_and_at_the_top_of_the_page(tmp_path):
+    note, wrong = ResultWarning("note", "small print"), ResultWarning("wrong", "probe learned from <b>test</b>")
+    _, report, page = build(tmp_path, warnings=(note, wrong, note))
+    assert [warning["text"] for warning in report["warnings"]] == [wrong.text, note.text]
+    assert read_report(tmp_path / "out").warnings == (wrong, note)
+    assert page.index("probe learned from &lt;b&gt;test") < page.index("small print") < page.index('class="tiles"')
+
+
 def test_a_finished_report_is_known_by_its_fingerprint(tmp_path):
     build(tmp_path, provenance={"fingerprint": "f1"})
     assert finished_report(tmp_path / "out", "f1") == read_report(tmp_path / "out")
@@ -319,7 +328,7 @@ def test_a_report_of_format_1_is_still_read(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 3}, "has format 3; this version reads 1 and 2"),
+        ({"format_version": 4}, "has format 4; this version reads 1 to 3"),
         ({"n": "many"}, "has n: "),
         ({"methods": [{"method": "probe"}]}, r"lacks methods\.0\."),
     ],

@@ -12,6 +12,7 @@ import polars as pl
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.costs import Costs
 from relope.evaluate.numbers.metrics import Bools, Floats
+from relope.types import ResultWarning
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,6 +86,7 @@ class ReportInputs:
         images: sample id → its image, None when there is none.
         resamples: bootstrap draws.
         seed: of the draws and of tie breaking.
+        warnings: what must be said of the numbers that labels and scores alone do not tell.
     """
 
     title: str
@@ -101,6 +103,7 @@ class ReportInputs:
     images: "Callable[[str], Image | None]" = no_image
     resamples: int = 2000
     seed: int = 0
+    warnings: Sequence[ResultWarning] = ()
 
     def __post_init__(self) -> None:
         """Check that everything fits together.

@@ -14,9 +14,10 @@ from relope.evaluate.numbers.costs import Axis
 from relope.evaluate.numbers.routing import Kind
 from relope.evaluate.numbers.significance import Comparison, JudgedDifference
 from relope.evaluate.numbers.slices import Slice
+from relope.types import ResultWarning
 
-FORMAT_VERSION = 2
-"""Format 1 knew fewer numbers of a method, and no correction for several comparisons."""
+FORMAT_VERSION = 3
+"""Format 1 knew fewer numbers of a method, and no correction for several comparisons; format 2 no warnings."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Report:
     """The content of ``report.json``: no clock in it, timings only under keys that start with ``seconds_``.
 
     Attributes:
+        warnings: what must be said before any number is read, worst first; shown first everywhere.
         resamples_dropped: resamples without an AUC, since one class was absent.
         best: the method with the highest AUC, controls aside.
         accuracy_at_is: ``system`` with the large model's answers, ``kept`` where they are unknown.
@@ -113,6 +115,7 @@ class Report:
     large_name: str
     dataset: str
     caveat: str
+    warnings: tuple[ResultWarning, ...] = ()
     n: int
     n_groups: int
     n_correct: int
@@ -157,8 +160,8 @@ class Report:
             InvalidInputError: it is of a newer format, lacks something, or holds what is not allowed.
         """
         version = value.get("format_version") if isinstance(value, dict) else None
-        if version not in (1, FORMAT_VERSION):
-            raise InvalidInputError(f"report.json has format {version}; this version reads 1 and {FORMAT_VERSION}")
+        if version not in range(1, FORMAT_VERSION + 1):
+            raise InvalidInputError(f"report.json has format {version}; this version reads 1 to {FORMAT_VERSION}")
         try:
             report: Self = _adapter().validate_python(_from_format_1(value) if version == 1 else value)
         except ValidationError as error:

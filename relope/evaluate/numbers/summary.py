@@ -12,6 +12,7 @@ from relope.evaluate.numbers.routing import MARKS, escalation_order, mark_key, n
 from relope.evaluate.numbers.significance import judged
 from relope.evaluate.numbers.statistics import names
 from relope.provenance import versions
+from relope.types import worst_first
 
 NO_LARGE = "the large model was not run on these samples, so its accuracy is not guessed"
 GAP = ("pgr", "apgr", "cpt", "qnc")
@@ -30,6 +31,7 @@ def summarise(analysis: Analysis) -> Report:
         large_name=inputs.large_name,
         dataset=inputs.dataset,
         caveat=inputs.caveat,
+        warnings=worst_first(inputs.warnings),
         n=inputs.labels.height,
         n_groups=analysis.n_groups,
         n_correct=int(inputs.correct.sum()),
