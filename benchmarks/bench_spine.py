@@ -58,7 +58,7 @@ def measure(quick: bool) -> dict[str, Figure]:
         "demo_seconds": at_most(demo_s, 180),
         "demo_peak_gib": at_most(peak, 3),
         "demo_test_questions": at_least(report["n"], 3000),
-        "demo_again_seconds": at_most(again_s, 20),
+        "demo_again_seconds": at_most(again_s, 2),
         "extract_questions_per_second": at_least(speeds, 300),
         "help_seconds": at_most(help_s, 0.4),
         "import_seconds": at_most(import_s, 0.1),

@@ -25,7 +25,8 @@ FOLDERS = {
 """Kind → (what messages call it, its folder in the package)."""
 
 _NAME = re.compile(r'^NAME(?:: \w+)? = "([^"]+)"$', re.MULTILINE)
-_VERSION = re.compile(r'^VERSION(?:: \w+)? = "?([\w.]+)"?$', re.MULTILINE)
+_VERSION = re.compile(r'^VERSION(?:: \w+)? = (?:"?([\w.]+)"?$)?', re.MULTILINE)
+"""Its first group is empty where a version is put together when the module runs."""
 _SUMMARY = re.compile(r'^r?"""(.+?)(?:"""|$)', re.MULTILINE)
 
 
@@ -79,11 +80,12 @@ def load(kind: str, name: str) -> ModuleType:
 def version(kind: str, name: str) -> str:
     """Return the ``VERSION`` of a plug-in, ``""`` where it has none; raised when results change."""
     path = _files(kind).get(name)
-    module = load(kind, name) if path is None else sys.modules.get(_module(kind, path))
-    if module is not None:
-        return str(getattr(module, "VERSION", ""))
-    literal = _VERSION.search(path.read_text(encoding="utf-8")) if path else None
-    return literal[1] if literal else ""
+    if path is None or _module(kind, path) in sys.modules:
+        return str(getattr(load(kind, name), "VERSION", ""))
+    written = _VERSION.search(path.read_text(encoding="utf-8"))
+    if written and not written[1]:
+        return str(load(kind, name).VERSION)
+    return written[1] if written else ""
 
 
 _LISTED = {"backbones": "models", "datasets": "datasets", "graders": "graders", "methods": "methods"}

@@ -1,5 +1,6 @@
 """Plug-ins are found by file name, read without importing, and unknown ones are named."""
 
+import json
 import subprocess
 import sys
 
@@ -34,3 +35,16 @@ def test_listing_imports_no_plugin():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", sorted(registry.FOLDERS))
+def test_a_version_is_the_same_before_and_after_a_plugin_is_imported(kind):
+    script = (
+        "import json, sys; from relope import registry; kind = sys.argv[1]\n"
+        "told = {name: registry.version(kind, name) for name in registry.names(kind)}\n"
+        "loaded = {name: str(getattr(registry.load(kind, name), 'VERSION', '')) for name in told}\n"
+        "print(json.dumps([told, loaded]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, kind], capture_output=True, text=True, check=True)
+    told, loaded = json.loads(done.stdout)
+    assert told == loaded and told

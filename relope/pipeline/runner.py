@@ -95,7 +95,7 @@ def run_pipeline(steps: list[PlannedStep], ledger: Ledger, jobs: int, board: Boa
         RelopeError: a step's own; what ran beside it is finished and recorded first. Or, before
             anything has run, what `_check` finds.
     """
-    _check(steps)
+    _check(steps, decisions(steps, ledger))
     state = _Run(steps, ledger, board)
     with _Pool(jobs if jobs > 1 and _worth_a_pool(steps) else 0) as pool:
         while len(state.outcomes) < len(steps):
@@ -104,16 +104,20 @@ def run_pipeline(steps: list[PlannedStep], ledger: Ledger, jobs: int, board: Boa
     return [state.outcomes[number] for number in range(len(steps))]
 
 
-def _check(steps: list[PlannedStep]) -> None:
+def _check(steps: list[PlannedStep], decided: list[Decision]) -> None:
     """Refuse what cannot work now, and not after the extractions that come first.
+
+    A step that is up to date was checked before; checking it again would load torch to do nothing.
 
     Raises:
         NotFoundError: a step reads what nothing makes.
         InvalidInputError: a setting that a method does not have.
     """
-    for step in steps:
+    for step, decision in zip(steps, decided, strict=True):
         if step.lacks:
             raise NotFoundError(f"{step.title} needs {step.lacks[0]}, which is not there, and no step before makes it")
+        if not decision.run:
+            continue
         try:
             step_of(step.spec).check(step.spec)
         except RelopeError as error:

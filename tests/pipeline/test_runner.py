@@ -235,3 +235,18 @@ def test_a_dry_run_loads_no_model_and_shows_why(pipeline, tmp_path):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=pipeline.parent, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_is_up_to_date_loads_no_torch(pipeline, tmp_path):
+    out = tmp_path / "out"
+    run(pipeline, out)
+    script = (
+        "import sys; from pathlib import Path; from relope.pipeline.ledger import Ledger\n"
+        "from relope.pipeline.plan import plan; from relope.pipeline.runner import run_pipeline\n"
+        "from types import SimpleNamespace as Board\n"
+        "steps = plan(Path(sys.argv[1]), 'mine', Path(sys.argv[2]))\n"
+        "board = Board(begin=None, end=lambda *told: None)\n"  # what begins would raise
+        "run_pipeline(steps, Ledger.open(Path(sys.argv[2])), 1, board)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(pipeline), str(out)], check=True)
