@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from relope.errors import InvalidInputError
 from relope.extract.data.open import dataset_name
 from relope.spec import ExtractSpec
-from relope.steps.grade import grade_store
+from relope.steps.grade import counted_grader, grade_extracted
 from relope.steps.outcomes import Extracted
 from relope.steps.outputs import store_path
 from relope.steps.step import Step
@@ -48,8 +48,9 @@ def run(spec: ExtractSpec, watch: Watch) -> Extracted:
     intake = _take_in(extraction, backbone, samples, writer, committed, is_new, watch)
     facts, text = _compute(extraction, backbone, intake, writer, committed, watch)
     if extraction.max_new_tokens:
-        facts["accuracy"] = grade_store(open_store(out), extraction.grader).facts["accuracy"]
-        text += f", accuracy {facts['accuracy']:.3f}"
+        graded = grade_extracted(open_store(out), extraction.grader).facts
+        facts |= {"accuracy": graded["accuracy"], "grader": graded["grader"]}
+        text += f", accuracy {facts['accuracy']:.3f} by {facts['grader']}"
     if facts["halved"]:
         text += f"; memory ran out {len(facts['halved'])} times and batches were halved (plan.json names them)"
     if spec.reuse:
@@ -132,7 +133,7 @@ def grader_of(spec: ExtractSpec) -> list[tuple[str, str]]:
     """Return the grader that answers are judged by when none is named: what the store says, once it is there."""
     if spec.grader is not None or not (output(spec) / "zarr.json").is_file():
         return []
-    return [("graders", open_store(output(spec)).manifest.grader)]
+    return [("graders", counted_grader(output(spec)))]
 
 
 STEP = Step(run, output, version=1, alone=True, grows=True, plugins=grader_of)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
+from relope import registry
 from relope.errors import InvalidInputError
 from relope.extract.grading.grader import Grader, open_grader
 from relope.extract.responses import grade_file
@@ -11,7 +12,8 @@ from relope.spec import GradeSpec
 from relope.steps.outcomes import Graded
 from relope.steps.step import Step
 from relope.store import ActivationStore, open_store
-from relope.store.grades import write_grades
+from relope.store.grade_files import bare_grader, orders
+from relope.store.grades import counting, write_grades
 from relope.types import Watch
 
 FOLDER = "grades"
@@ -34,8 +36,14 @@ def run(spec: GradeSpec, watch: Watch) -> Graded:
     return grade_store(open_store(spec.store), spec.grader)
 
 
-def grade_store(store: ActivationStore, grader: str | None) -> Graded:
-    """Judge every answer of a store by a grader, or by the store's own."""
+def grade_store(store: ActivationStore, grader: str | None, *, count: bool = True) -> Graded:
+    """Judge every answer of a store by a grader, or by the store's own.
+
+    Args:
+        store: the opened store.
+        grader: CLI name.
+        count: let these grades be the ones that count when none are named, as `write_grades`.
+    """
     if not store.manifest.identity.has_answers:
         raise InvalidInputError(
             f"{store.label} holds states only: there is no answer to judge",
@@ -43,19 +51,41 @@ def grade_store(store: ActivationStore, grader: str | None) -> Graded:
         )
     name = grader or store.manifest.grader
     judge: Grader = open_grader(name)
-    path, table = write_grades(store, name, judge.VERSION, judge.grade)
-    store.save(f"{FOLDER}/{path.name}")
+    path, table, changed = write_grades(store, name, judge.VERSION, judge.grade, count=count)
+    if changed:
+        store.save(f"{FOLDER}/{path.name}")
     means = table.group_by("split").agg(pl.col("correct").mean()).sort("split")
     accuracy = table.select(pl.col("correct").mean()).item()
     facts = {
         "samples": len(table),
+        "grader": path.stem,
         "accuracy": accuracy,
         "unparsed": int((table["parse_status"] == "unparsed").sum()),
         "by_split": dict(zip(means["split"], means["correct"], strict=True)),
     }
-    text = f"{len(table)} answers judged by {name}: accuracy {accuracy:.3f}, {facts['unparsed']} unparsed"
+    text = f"{len(table)} answers judged by {path.stem}: accuracy {accuracy:.3f}, {facts['unparsed']} unparsed"
     where = f"{store.label}/{FOLDER}/{path.name}"
-    return Graded(path, False, f"{text} → {where}", facts, location=where)
+    return Graded(path, not changed, f"{text} → {where}", facts, location=where)
+
+
+def grade_extracted(store: ActivationStore, asked: str | None) -> Graded:
+    """Judge what an extraction has added; which grades count stays as `grade` set it.
+
+    Args:
+        store: the opened store.
+        asked: a grader that the extraction names. Its grades are made as well, and count where it has judged
+            nothing here yet.
+    """
+    counted = counting(store)
+    own = bare_grader(counted) if counted else store.manifest.grader
+    if own not in registry.names("graders"):
+        own = asked or store.manifest.grader
+    is_new = all(bare_grader(name) != asked for name in orders(store.path))
+    graded = grade_store(store, own, count=False)
+    if asked in (None, own):
+        return graded
+    further = grade_store(store, asked, count=is_new)
+    return further if is_new else graded
 
 
 def _grade_responses(path: Path, name: str) -> Graded:
@@ -69,7 +99,14 @@ def grader_of(spec: GradeSpec) -> list[tuple[str, str]]:
     """Return the grader that a store is judged by when none is named."""
     if spec.grader is not None or spec.store is None or not (Path(spec.store) / "zarr.json").is_file():
         return []
-    return [("graders", open_store(spec.store).manifest.grader)]
+    return [("graders", counted_grader(spec.store))]
+
+
+def counted_grader(ref: Path | str) -> str:
+    """Return the grader whose grades of a store count, or that it would be judged by first."""
+    store = open_store(ref)
+    counted = counting(store)
+    return bare_grader(counted) if counted else store.manifest.grader
 
 
 STEP = Step(run, output, version=1, plugins=grader_of)

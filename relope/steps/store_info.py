@@ -34,7 +34,7 @@ def _facts(store: ActivationStore) -> dict[str, Any]:
         graded = read_grades(store, None)
     except NotFoundError:
         return {**facts, "accuracy": None}
-    means = graded.group_by("split").agg(pl.col("correct").mean()).sort("split")
+    means = graded.table.group_by("split").agg(pl.col("correct").mean()).sort("split")
     return {**facts, "accuracy": dict(zip(means["split"], means["correct"], strict=True))}
 
 

@@ -13,6 +13,7 @@ from relope.store.format.layout import block_folder, grades_folder, plan_path, t
 from relope.store.format.manifest import StoreManifest, no_layer
 from relope.store.format.samples import read_samples
 from relope.store.format.shard import Encoding
+from relope.store.grade_files import add_grades, orders, read_grades_file
 from relope.store.reader import ActivationStore
 from relope.store.subset import packed_as, write_subset
 from relope.store.writer import create_or_open
@@ -111,8 +112,10 @@ def _copy_sidecars(source: Path, target: Path, manifest: StoreManifest) -> None:
     """Copy grades, the plan and the saved block, as far as the target's layers go."""
     if (plan := plan_path(source)).is_file() and not plan_path(target).exists():
         write_bytes(plan_path(target), plan.read_bytes())
-    for grades in sorted(grades_folder(source).glob("*.parquet")):
-        write_bytes(grades_folder(target) / grades.name, grades.read_bytes())
+    for name in orders(source):
+        file = f"{grades_folder(target).name}/{name}.parquet"
+        grades = read_grades_file(source, source / file)
+        add_grades(target, file, grades, grades.table["id"].to_list())
     for layer in manifest.layers:
         folder = block_folder(target, layer)
         if layer - 1 in manifest.layers and block_folder(source, layer).is_dir() and not folder.exists():

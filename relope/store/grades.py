@@ -1,5 +1,6 @@
 """Grades beside a store's sealed parts, and the labelled rows that they give."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.errors import InvalidInputError, NotFoundError, unknown
-from relope.provenance import write_frame
-from relope.store.format.layout import grades_folder, grades_path
+from relope.store.format.layout import grades_path
+from relope.store.grade_files import Grades, bare_grader, highest, orders, read_grades_file, write_grades_file
 from relope.store.reader import ActivationStore
 from relope.types import Grade
+
+log = logging.getLogger(__name__)
 
 TRACES = ("traces_direct", "traces_chain")
 """Columns of sampled answers; a store has them when it was extracted with samples."""
@@ -23,8 +26,21 @@ Judge = Callable[[str, Sequence[str], Sequence[str]], Grade]
 """Grades a response, given the gold answers and the choices."""
 
 
-def write_grades(store: ActivationStore, grader: str, version: str, judge: Judge) -> tuple[Path, pl.DataFrame]:
-    """Grade every answer of a store; return the file and its table."""
+def write_grades(
+    store: ActivationStore, grader: str, version: str, judge: Judge, *, count: bool = True
+) -> tuple[Path, pl.DataFrame, bool]:
+    """Grade every answer of a store; return the file, its table, and whether anything was written.
+
+    Nothing is written where the file says the same already and counts, or need not.
+
+    Args:
+        store: the opened store.
+        grader: CLI name.
+        version: of the grader.
+        judge: grades one response.
+        count: let these grades be the ones that count; False leaves that as it is, unless there are none yet
+            or only those of another version of the grader.
+    """
     table = store.samples
     grades = [
         judge(response, answers, choices)
@@ -41,8 +57,38 @@ def write_grades(store: ActivationStore, grader: str, version: str, judge: Judge
                 pl.Series(f"parsed_{column.removeprefix('traces_')}", _parsed_traces(table, column, judge))
             )
     path = grades_path(store.path, grader, version)
-    write_frame(path, graded)
-    return path, graded
+    return path, graded, _file(store, path, graded, count)
+
+
+def _file(store: ActivationStore, path: Path, graded: pl.DataFrame, count: bool) -> bool:
+    """Write a table of grades and its place in the order, unless that changes nothing; return whether it did."""
+    known, name, top = orders(store.path), path.stem, counting(store)
+    order = known.get(name, 0)
+    count |= top is None or (name not in known and bare_grader(top) == bare_grader(name))
+    if count and (top != name or not order):
+        order = max(known.values(), default=0) + 1
+    if known.get(name) == order and read_grades_file(store.path, path).same_rows(graded):
+        return False
+    write_grades_file(path, Grades(name, graded, order))
+    return True
+
+
+def counting(store: ActivationStore) -> str | None:
+    """Return ``grader@version`` of the grades that count when none are named: those that `grade` set last.
+
+    None where a store is not graded. Where several files carry no order, since an older relope wrote them, a
+    warning names the one that counts.
+    """
+    known = orders(store.path)
+    if len(known) < 2:
+        return next(iter(known), None)
+    name = highest(known, store.manifest.grader)
+    if not known[name]:
+        log.warning(
+            "%s: the grades %s were written by an older relope, which kept no order; %s count",
+            store.label, ", ".join(sorted(known)), name,
+        )  # fmt: skip
+    return name
 
 
 def _parsed_traces(table: pl.DataFrame, column: str, judge: Judge) -> list[list[str]]:
@@ -53,23 +99,23 @@ def _parsed_traces(table: pl.DataFrame, column: str, judge: Judge) -> list[list[
     ]
 
 
-def read_grades(store: ActivationStore, asked: str | None) -> pl.DataFrame:
-    """Return the grades of a grader, or the newest.
+def read_grades(store: ActivationStore, asked: str | None) -> Grades:
+    """Return the grades of a grader, or those that count.
 
     Args:
         store: the opened store.
-        asked: ``grader@version``, or None for the newest file.
+        asked: ``grader@version``, or None for those that `grade` set last.
 
     Raises:
         NotFoundError: the store has no such grades, or none at all.
+        StoreError: a file is damaged.
     """
-    files = {path.stem: path for path in grades_folder(store.path).glob("*.parquet")}
-    if not files:
+    name = asked or counting(store)
+    if name is None:
         raise NotFoundError(f"{store.label} has no grades yet", hint=f"`relope grade --store {store.label}` makes them")
-    if asked is not None and asked not in files:
-        raise unknown("grades", asked, files, f"`relope grade --store {store.label} --grader …` makes them")
-    path = files[asked] if asked else max(files.values(), key=lambda file: (file.stat().st_mtime_ns, file.name))
-    return pl.read_parquet(path)
+    if name not in (known := orders(store.path)):
+        raise unknown("grades", name, known, f"`relope grade --store {store.label} --grader …` makes them")
+    return read_grades_file(store.path, grades_path(store.path, *name.split("@", 1)))
 
 
 def apart(store: ActivationStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -112,12 +158,13 @@ def labelled(
     Raises:
         InvalidInputError: some samples have no grade.
     """
-    rows = rows_of(store, splits)
-    joined = _joined(store.samples[rows].select("id"), read_grades(store, asked).select("id", "correct"))
+    rows, graded = rows_of(store, splits), read_grades(store, asked)
+    joined = _joined(store.samples[rows].select("id"), graded.table.select("id", "correct"))
     if ungraded := joined.filter(pl.col("correct").is_null())["id"].to_list():
         raise InvalidInputError(
-            f"{len(ungraded)} of {len(joined)} samples of {store.label} have no grade (first: {ungraded[0]})",
-            hint=f"`relope grade --store {store.label}` grades them",
+            f"{len(ungraded)} of {len(joined)} samples of {store.label} have no grade by {graded.name} "
+            f"(first: {ungraded[0]})",
+            hint=f"`relope grade --store {store.label} --grader {bare_grader(graded.name)}` grades them",
         )
     return rows, joined["correct"].to_numpy()
 
@@ -128,9 +175,9 @@ def parsed_answers(store: ActivationStore, rows: npt.NDArray[np.int64], asked: s
     Its columns are those of ``PARSED_COLUMNS`` that the grades have. None where the store is not graded
     and no grader was asked for.
     """
-    if asked is None and not any(grades_folder(store.path).glob("*.parquet")):
+    if asked is None and counting(store) is None:
         return None
-    graded = read_grades(store, asked)
+    graded = read_grades(store, asked).table
     wanted = graded.select([name for name in PARSED_COLUMNS if name in graded.columns])
     return _joined(store.samples[rows].select("id"), wanted)
 
@@ -143,14 +190,14 @@ def correct_of(
     Args:
         other: a store that has them too.
         ids: samples.
-        grades: ``grader@version`` of its grades; None = the newest.
+        grades: ``grader@version`` of its grades; None = those that count.
         what: what a message calls that store.
 
     Raises:
         InvalidInputError: that store lacks some of them.
     """
     asked = pl.DataFrame({"id": list(ids)}, schema={"id": pl.String})
-    joined = _joined(asked, read_grades(other, grades).select("id", "correct"))
+    joined = _joined(asked, read_grades(other, grades).table.select("id", "correct"))
     if absent := joined.filter(pl.col("correct").is_null())["id"].to_list():
         raise InvalidInputError(
             f"the {what} store {other.label} lacks {len(absent)} of {len(joined)} samples (first: {absent[0]})",

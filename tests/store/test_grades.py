@@ -34,7 +34,7 @@ def test_traces_are_parsed_one_by_one(tmp_path):
         "traces_chain": [["so B", "so A"], []],
     }
     store = Made(tmp_path, pl.DataFrame(columns))
-    path, table = write_grades(store, "multiple-choice", multiple_choice.VERSION, multiple_choice.grade)
+    path, table, _ = write_grades(store, "multiple-choice", multiple_choice.VERSION, multiple_choice.grade)
     assert path.name == f"multiple-choice@{multiple_choice.VERSION}.parquet" and pl.read_parquet(path).equals(table)
     assert table["parsed_direct"].to_list() == [["A", "B", ""], ["B", "B", "A"]]
     assert table["parsed_chain"].to_list() == [["B", "A"], []]
@@ -43,7 +43,7 @@ def test_traces_are_parsed_one_by_one(tmp_path):
 
 def test_without_traces_there_are_no_such_columns(tmp_path):
     frame = pl.DataFrame({"id": ["a"], "split": ["test"], "response": ["x"], "answers": [["x"]], "choices": [[]]})
-    _, table = write_grades(Made(tmp_path, frame), "exact", "1", open_grader("exact").grade)
+    _, table, _ = write_grades(Made(tmp_path, frame), "exact", "1", open_grader("exact").grade)
     assert table.columns == ["id", "split", "correct", "parsed", "parse_status"]
 
 

@@ -1,24 +1,27 @@
 """What travels beside the parts: grades, the plan, and block l's weights."""
 
-import io
 import json
-import os
 import re
 from collections.abc import Collection, Sequence
-from pathlib import Path
-
-import polars as pl
+from pathlib import Path, PurePosixPath
 
 from relope.errors import StoreError
-from relope.provenance import file_digest, frame_bytes, pretty, write_frame, write_json
+from relope.provenance import file_digest, pretty, write_json
 from relope.store.format.commit import FileRecord
 from relope.store.format.index import build_index
 from relope.store.format.layout import COMMIT, block_folder, guard, plan_path
+from relope.store.grade_files import (
+    Grades,
+    add_grades,
+    grades_bytes,
+    is_grades_file,
+    parse_grades,
+    read_grades_file,
+)
 from relope.store.share.remote import rewrite
 from relope.store.share.snapshot import RemoteSnapshot
 from relope.store.share.transfer import fetch_to
 
-_GRADES = re.compile(r"grades/\w[\w.+-]*@\w[\w.+-]*\.parquet")
 _BLOCK = re.compile(r"block_([0-9]{1,4})")
 _BLOCK_FILES = ("config.json", "block.safetensors", "replay.json")
 """The last one is what makes a block count."""
@@ -41,42 +44,24 @@ def push_sidecars(store: Path, snapshot: RemoteSnapshot) -> list[str]:
 
 
 def _grade_names(store: Path) -> list[str]:
-    return sorted(name for path in store.glob("grades/*") if _GRADES.fullmatch(name := f"grades/{path.name}"))
+    return sorted(f"grades/{path.name}" for path in store.glob("grades/*") if is_grades_file(path.name))
 
 
 def _push_grades(store: Path, name: str, snapshot: RemoteSnapshot) -> bool:
-    """Add our grades of samples that the shared file has none of."""
+    """Add our grades of samples that the shared file has none of; the later of both orders stays."""
     with snapshot.named():
         known = set(build_index(snapshot.folder, snapshot.catalog.parts).samples["id"])
-    ours = parsed_grades(guard(store, store / name).read_bytes(), f"{name} in {store}")
+    ours = read_grades_file(store, store / name)
 
     def added(shared: bytes | None) -> bytes | None:
-        theirs = ours.clear() if shared is None else parsed_grades(shared, f"{name} at {snapshot.uri}")
-        both = united(theirs, ours, known)
-        return None if shared is not None and len(both) == len(theirs) else frame_bytes(both)
+        theirs = Grades(ours.name, ours.table.clear())
+        if shared is not None:
+            theirs = parse_grades(ours.name, shared, f"{name} at {snapshot.uri}")
+        both = theirs.joined(ours, known)
+        same = len(both.table) == len(theirs.table) and both.order == theirs.order
+        return None if shared is not None and same else grades_bytes(both)
 
     return rewrite(snapshot.remote, name, added)
-
-
-def united(first: pl.DataFrame, second: pl.DataFrame, known: Collection[str]) -> pl.DataFrame:
-    """Return the grades of one table, then those of another on further samples; only of samples that are known."""
-    further = second.filter(pl.col("id").is_in(list(known)) & ~pl.col("id").is_in(first["id"].to_list()))
-    return pl.concat([first, further], how="diagonal_relaxed")
-
-
-def parsed_grades(content: bytes, where: str) -> pl.DataFrame:
-    """Return a table of grades.
-
-    Raises:
-        StoreError: it is none.
-    """
-    try:
-        table = pl.read_parquet(io.BytesIO(content))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise StoreError(f"{where} is damaged: {error}") from error
-    if table.schema.get("id") != pl.String or table.schema.get("correct") != pl.Boolean:
-        raise StoreError(f"{where} is damaged: it must have the columns id (text) and correct (true or false)")
-    return table
 
 
 def _push_block(store: Path, folder: Path, snapshot: RemoteSnapshot) -> list[str]:
@@ -93,19 +78,15 @@ def _push_block(store: Path, folder: Path, snapshot: RemoteSnapshot) -> list[str
 def pull_grades(snapshot: RemoteSnapshot, out: Path, ids: Collection[str]) -> list[str]:
     """Add the shared grades of some samples to a local store; return the names that were written."""
     written = []
-    for file in sorted(snapshot.remote.files("grades"), key=lambda file: file.modified):
-        shared = snapshot.remote.read(file.name) if _GRADES.fullmatch(file.name) else None
+    for file in snapshot.remote.files("grades"):
+        name = PurePosixPath(file.name)
+        if len(name.parts) != 2 or not is_grades_file(name.name):
+            continue
+        shared = snapshot.remote.read(file.name)
         if shared is None:
             continue
-        theirs, path = parsed_grades(shared.content, f"{file.name} at {snapshot.uri}"), out / file.name
-        ours = theirs.clear()
-        if path.is_file():
-            ours = parsed_grades(guard(out, path).read_bytes(), f"{file.name} in {out}")
-        both = united(ours, theirs, ids)
-        if len(both) > len(ours):
-            write_frame(path, both)
-            if shared.modified:
-                os.utime(path, (shared.modified, shared.modified))  # the newest grades count unless others are named
+        theirs = parse_grades(name.stem, shared.content, f"{file.name} at {snapshot.uri}")
+        if add_grades(out, file.name, theirs, ids):
             written.append(file.name)
     return written
 

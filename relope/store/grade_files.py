@@ -1,0 +1,184 @@
+"""A file of grades: one grader's, with its place in the order in which a store's grades were set.
+
+The order is kept in the file itself, so that it goes wherever the file goes: copies, pushes, pulls and
+conversions, whatever they do to times of files. The highest counts.
+"""
+
+import io
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from relope.errors import StoreError
+from relope.provenance import canonical, frame_bytes, write_bytes
+from relope.store.format.layout import grades_folder, guard
+
+METADATA_KEY = "relope"
+REMAKE = "delete the file and run `relope grade`: no model is needed"
+_NAME = re.compile(r"\w[\w.+-]*@\w[\w.+-]*")
+_MAX_ORDER = 1 << 53
+_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+
+
+@dataclass(frozen=True)
+class Grades:
+    """One grader's grades of a store's answers.
+
+    Attributes:
+        name: ``grader@version``.
+        table: ``id``, ``correct`` (null where nothing could be judged) and what else the grader read.
+        order: of all grades of a store the highest count; 0 where an older relope wrote the file.
+    """
+
+    name: str
+    table: pl.DataFrame
+    order: int = 0
+
+    def same_rows(self, table: pl.DataFrame) -> bool:
+        """Return whether another table says the same of the same samples, in whatever order."""
+        if set(self.table.columns) != set(table.columns):
+            return False
+        return self.table.sort("id").equals(table.select(self.table.columns).sort("id"))
+
+    def joined(self, other: "Grades", known: Collection[str]) -> "Grades":
+        """Return these grades with another's of further samples, of those that are known; the higher order stays."""
+        ours = self.table["id"].to_list()
+        further = other.table.filter(pl.col("id").is_in(list(known)) & ~pl.col("id").is_in(ours))
+        table = pl.concat([self.table, further], how="diagonal_relaxed")
+        return replace(self, table=table, order=max(self.order, other.order))
+
+
+def bare_grader(name: str) -> str:
+    """Return the grader of ``grader@version``."""
+    return name.partition("@")[0]
+
+
+def is_grades_file(name: str) -> bool:
+    """Return whether a file of this name holds grades: ``grader@version.parquet``."""
+    return name.endswith(".parquet") and _NAME.fullmatch(name.removesuffix(".parquet")) is not None
+
+
+def parse_grades(name: str, content: bytes, where: str) -> Grades:
+    """Return the grades that the bytes of a file hold. Every reader of grades, here or far, comes through here.
+
+    Args:
+        name: ``grader@version``, as the file is called.
+        content: of the file.
+        where: what an error calls it.
+
+    Raises:
+        StoreError: it is no table of grades, an id is repeated or null, or a grade is neither true nor false.
+    """
+    try:
+        table = pl.read_parquet(io.BytesIO(content))
+        metadata = pl.read_parquet_metadata(io.BytesIO(content))
+    except _UNREADABLE as error:
+        raise StoreError(f"{where} is damaged: {error}", hint=REMAKE) from error
+    if table.schema.get("id") != pl.String or table.schema.get("correct") != pl.Boolean:
+        raise StoreError(
+            f"{where} is damaged: it must have the columns id (text) and correct (true or false)", hint=REMAKE
+        )
+    repeated = table.filter(pl.col("id").is_duplicated() | pl.col("id").is_null())["id"]
+    if len(repeated):
+        raise StoreError(
+            f"{where} is damaged: {len(repeated)} ids are repeated or null (first: {repeated[0]})", hint=REMAKE
+        )
+    return Grades(name, table, _order(metadata, name, where))
+
+
+def _order(metadata: Mapping[str, str], name: str, where: str) -> int:
+    if METADATA_KEY not in metadata:
+        return 0
+    try:
+        fields = json.loads(metadata[METADATA_KEY])
+        order, written_as = fields["order"], fields["grader"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise StoreError(f"{where} is damaged: its metadata cannot be read ({error})", hint=REMAKE) from error
+    if type(order) is not int or not 0 <= order < _MAX_ORDER:
+        raise StoreError(f"{where} is damaged: its order is {order!s:.40}", hint=REMAKE)
+    if written_as != name:
+        raise StoreError(f"{where} holds the grades of {written_as!s:.80}", hint="give the file its name back")
+    return order
+
+
+def grades_bytes(grades: Grades) -> bytes:
+    """Return the content of a file of grades; the same grades give the same bytes."""
+    facts = {"grader": grades.name, "order": grades.order}
+    return frame_bytes(grades.table, {METADATA_KEY: canonical(facts).decode()} if grades.order else None)
+
+
+def write_grades_file(path: Path, grades: Grades) -> None:
+    """Write a file of grades atomically."""
+    write_bytes(path, grades_bytes(grades))
+
+
+def read_grades_file(store: Path, path: Path) -> Grades:
+    """Return the grades of one file of a store.
+
+    Raises:
+        StoreError: as `parse_grades`, or it is missing or lies behind a symbolic link.
+    """
+    return parse_grades(path.stem, guard(store, path).read_bytes(), _where(store, path))
+
+
+def orders(store: Path) -> dict[str, int]:
+    """Return name → order of all grades of the store in a folder; their tables are not read.
+
+    Raises:
+        StoreError: a file is damaged, or lies behind a symbolic link.
+    """
+    paths = sorted(path for path in grades_folder(store).glob("*.parquet") if is_grades_file(path.name))
+    return {path.stem: _order_of(store, path) for path in paths}
+
+
+def _order_of(store: Path, path: Path) -> int:
+    try:
+        metadata = pl.read_parquet_metadata(guard(store, path))
+    except _UNREADABLE as error:
+        raise StoreError(f"{_where(store, path)} is damaged: {error}", hint=REMAKE) from error
+    return _order(metadata, path.stem, _where(store, path))
+
+
+def _where(store: Path, path: Path) -> str:
+    return f"{path.relative_to(store)} in {store}"
+
+
+def highest(known: Mapping[str, int], own: str) -> str:
+    """Return the name of the highest order.
+
+    Files that an older relope wrote carry none. Among several of these the store's own grader counts, at its
+    highest version: times of files would not survive a copy.
+
+    Args:
+        known: name → order, one or more.
+        own: the store's own grader.
+    """
+
+    def rank(name: str) -> tuple[int, bool, list[tuple[bool, int, str]]]:
+        words = [(word.isdecimal(), int(word) if word.isdecimal() else 0, word) for word in re.split(r"(\d+)", name)]
+        return known[name], bare_grader(name) == own, words
+
+    return max(known, key=rank)
+
+
+def add_grades(store: Path, name: str, theirs: Grades, ids: Collection[str]) -> bool:
+    """Add grades of some samples to a store's file of them; return whether that changed anything.
+
+    Args:
+        store: a folder.
+        name: of the file below the folder.
+        theirs: what is added, where the file has nothing of a sample.
+        ids: samples of the store.
+    """
+    path = store / name
+    is_new = not path.is_file()
+    ours = Grades(theirs.name, theirs.table.clear()) if is_new else read_grades_file(store, path)
+    both = ours.joined(theirs, ids)
+    if len(both.table) == len(ours.table) and (is_new or both.order == ours.order):
+        return False
+    write_grades_file(path, both)
+    return True
