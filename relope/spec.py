@@ -26,6 +26,7 @@ class ExtractSpec(Spec, step="extract"):
     dataset: Annotated[str, Names("datasets", or_path=True)] = Field(
         "aokvqa", description="name (`relope list datasets`), or your own file or folder"
     )
+    name: str | None = Field(None, description="what your own file or folder is called; default: its file's name")
     layers: Words = Field((), description="block numbers or depth fractions, e.g. 23,24 or 0.5; default: l-1,l")
     split: Words = Field((), description="splits to extract; default: all labelled ones")
     limit: int | None = Field(None, ge=1, description="at most so many samples of each split")

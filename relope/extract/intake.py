@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relope.errors import StoreError
 from relope.extract.data.flaws import Flaw, check_unchanged, describe, find_flaws, without_flawed, write_skipped
+from relope.extract.growth import stored_inputs
 from relope.extract.model.backbone import Backbone
 from relope.extract.prompt_checks import unreadable_prompts
 from relope.extract.view import View
-from relope.store import StoreWriter, read_samples
+from relope.store import StoreWriter
 from relope.types import Progress, Sample
 
 
@@ -53,7 +53,7 @@ def take_in(
             store asks something else now.
     """
     ready = view.captioned(samples)
-    check_unchanged(_known_inputs(writer), ready)
+    check_unchanged({name: asked for name, (asked, _) in stored_inputs(writer.path).items()}, ready)
     fresh = [sample for sample in ready if sample.id not in committed]
     flaws, sizes = find_flaws(fresh, view.text_only, progress)
     flawed = {flaw.id for flaw in flaws}
@@ -62,15 +62,3 @@ def take_in(
     left = without_flawed(ready, flaws, strict)
     write_skipped(writer.path, ready, flaws)
     return Intake(view.perturbed(left), flaws)
-
-
-def _known_inputs(writer: StoreWriter) -> dict[str, str]:
-    """Return id → input digest of the samples in a store; parts without that column are passed over."""
-    known: dict[str, str] = {}
-    for part in writer.sealed():
-        try:
-            frame = read_samples(writer.path, part, ("id", "input"))
-        except StoreError:
-            continue
-        known.update(frame.select("id", "input").iter_rows())
-    return known

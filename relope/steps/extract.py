@@ -24,17 +24,19 @@ if TYPE_CHECKING:
 
 def output(spec: ExtractSpec) -> Path:
     """Return the store's folder."""
-    return spec.out or store_path(dataset_name(spec.dataset))
+    return spec.out or store_path(dataset_name(spec.dataset, spec.name))
 
 
 def run(spec: ExtractSpec, watch: Watch) -> Extracted:
     """Run a model once over a data set into a store, then grade its answers."""
+    from relope.extract.growth import continued
     from relope.extract.recipe import make_manifest, save_block
     from relope.extract.selfcheck import check_padding
     from relope.steps.extraction import extraction_of, samples_of
 
     extraction, out = extraction_of(spec), output(spec)
     samples = samples_of(extraction, watch)
+    extraction = continued(extraction, out)
     backbone = extraction.model.open()
     manifest = make_manifest(backbone, extraction)
     if not backbone.card.embedded:

@@ -23,7 +23,7 @@ def extraction_of(spec: ExtractSpec) -> Extraction:
     if spec.grader:
         open_grader(spec.grader)
     view = open_view(spec.text_only, spec.captions, spec.perturb)
-    dataset = open_dataset(spec.dataset)
+    dataset = open_dataset(spec.dataset, spec.name)
     extras = Extras(spec.samples, spec.temperature, spec.trace_tokens, spec.p_true, spec.seed)
     spread = spec.device_map == "auto"
     return Extraction(

@@ -11,11 +11,13 @@ from relope.types import Outcome, Watch
 def run(spec: PlanSpec, watch: Watch) -> Outcome:
     """Say what an extraction will cost on disk and, if some samples may be run, in time."""
     from relope.extract.bill import estimate
+    from relope.extract.growth import continued
     from relope.extract.timing import time_batches
     from relope.steps.extraction import extraction_of, samples_of
 
     extraction, out = extraction_of(spec), output(spec)
     samples = samples_of(extraction, watch)
+    extraction = continued(extraction, out)
     backbone = extraction.model.open() if spec.measure else extraction.model.skeleton()
     batches = extraction.batches(backbone)
     bill = estimate(batches, samples, out)

@@ -120,4 +120,6 @@ def recorded_dataset(store: "RowReader") -> "DataSet":
     from relope.extract.data.open import open_dataset
 
     recorded = store.manifest.recorded
-    return open_dataset(recorded.get("dataset_source", recorded["dataset"]))
+    if source := recorded.get("dataset_source"):
+        return open_dataset(source, recorded["dataset"])
+    return open_dataset(recorded["dataset"])

@@ -26,6 +26,7 @@ class DataSet:
         max_new_tokens: how long an answer may be.
         aliases: other names of splits → the splits that they stand for.
         source: what `open_dataset` opens it by, when that is not its name.
+        shares: whether train and test are shares that we cut, of a file that names no splits.
     """
 
     name: str
@@ -37,6 +38,7 @@ class DataSet:
     max_new_tokens: int = 64
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     source: str = ""
+    shares: bool = False
 
 
 def check_splits(dataset: DataSet, asked: Sequence[str]) -> tuple[str, ...]:

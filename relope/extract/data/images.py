@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 _opening = threading.Lock()
 
 
-def lazy_image(read: Callable[[], bytes]) -> LazyImage:
+def lazy_image(read: Callable[[], bytes], name: str = "") -> LazyImage:
     """Return the image that a function reads the encoded bytes of.
 
     Its digest is of the encoded bytes, so that nothing is decoded to group questions by image.
-    What cannot be read has a digest of the reason; opening it then tells the reason.
+    What cannot be read has a digest of its name and the reason; opening it then tells the reason.
+
+    Args:
+        read: gives the encoded bytes, each time that the image is opened.
+        name: what the data set calls the image: the same wherever the data set lies.
     """
     try:
         encoded = read()
     except (OSError, ValueError) as error:
-        encoded = f"unreadable: {error}".encode()
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        encoded = f"unreadable: {name}: {reason}".encode(errors="replace")
     return LazyImage(hashlib.sha256(encoded).hexdigest(), lambda: decode(read()))
 
 

@@ -1,6 +1,7 @@
 """A data set by its name, or a user's own by its path; and what it is called, without opening it."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,15 @@ from relope.extract.data.dataset import DataSet
 from relope.extract.data.own_files import looks_like_path, open_own
 from relope.extract.data.rows import SUFFIXES
 
+_NAME = re.compile(r"\w[\w.+ -]{0,99}")
 
-def open_dataset(ref: str) -> DataSet:
+
+def open_dataset(ref: str, name: str | None = None) -> DataSet:
     """Return a data set by its CLI name, or a user's own by its path; its identity is complete.
+
+    Args:
+        ref: a CLI name or a path.
+        name: what a user's own is called; None = as its file is.
 
     Raises:
         NotFoundError: there is none of that name, or the hub cannot be reached.
@@ -20,7 +27,8 @@ def open_dataset(ref: str) -> DataSet:
             that name: a store could not be opened again by what it records.
     """
     if ref not in registry.names("datasets") and looks_like_path(ref):
-        return open_own(Path(ref), dataset_name(ref))
+        return open_own(Path(ref), dataset_name(ref, name))
+    dataset_name(ref, name)
     dataset = registry.load("datasets", ref).DATASET
     if not isinstance(dataset, DataSet):
         raise InvalidInputError(f"the plug-in of data set {ref!r} exports no DATASET of type DataSet")
@@ -29,9 +37,19 @@ def open_dataset(ref: str) -> DataSet:
     return replace(dataset, identity={**dataset.identity, **dataset.resolve()})
 
 
-def dataset_name(ref: str) -> str:
-    """Return what a data set is called: its CLI name; a file's name without its kind, or a folder's whole name."""
+def dataset_name(ref: str, name: str | None = None) -> str:
+    """Return what a data set is called: its CLI name; a file's name without its kind, or a folder's whole name.
+
+    Raises:
+        InvalidInputError: another name is given to one that has a CLI name, or one that no file could have.
+    """
     if ref in registry.names("datasets"):
+        if name not in (None, ref):
+            raise InvalidInputError(f"data set {ref} has its name; {name!r} can only be that of a file or folder")
         return ref
+    if name is not None:
+        if not _NAME.fullmatch(name):
+            raise InvalidInputError(f"data set name {name!r} must be up to 100 letters, digits, spaces and _ . + -")
+        return name
     path = Path(os.path.abspath(ref))  # so that "." has a name too
     return path.stem if path.suffix in SUFFIXES else path.name

@@ -20,11 +20,15 @@ from relope.extract.data.gold import gold_or_flaw
 from relope.extract.data.groups import connected, in_shares
 from relope.extract.data.images import lazy_image
 from relope.extract.data.rows import SUFFIXES, Row, read_rows
+from relope.provenance import digest
 from relope.types import LETTERS, LazyImage, Sample
 
 COLUMNS = ("question", "answer", "choices", "image", "images", "id", "split", "hint", "caption", "kind")
 SPLITS = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
 """Names of splits that are taken to mean another."""
+
+OWN = "own file"
+"""What the identity of a user's own data set says of its source."""
 
 _ORDER = ("train", "validation", "test")
 
@@ -37,13 +41,13 @@ def looks_like_path(name: str) -> bool:
 def open_own(path: Path, name: str) -> DataSet:
     """Return a user's file or folder as a data set of a name.
 
-    Its identity says only that it is one: which samples it holds is coverage, as with a limit.
+    Its identity is its name and a digest of all that it holds, whatever file format or order of rows that is in.
 
     Raises:
         NotFoundError: there is no such file.
         InvalidInputError: a row or a column is wrong; both are named.
     """
-    samples = _samples(read_rows(path), name)
+    samples, shares = _samples(read_rows(path), name)
     if not samples:
         raise InvalidInputError(f"{path} has no rows; each row needs at least question and answer")
     present = {sample.split for sample in samples}
@@ -52,13 +56,20 @@ def open_own(path: Path, name: str) -> DataSet:
         name=name,
         splits=splits,
         load=lambda split, limit: [sample for sample in samples if sample.split == split][:limit],
-        identity={"source": "own file"},
+        identity={"source": OWN, "name": name, "digest": _digest(samples, shares)},
         source=str(path.resolve()),
         aliases={old: (new,) for old, new in SPLITS.items() if new in present and old not in present},
+        shares=shares,
     )
 
 
-def _samples(rows: Iterable[Row], name: str) -> list[Sample]:
+def _digest(samples: Iterable[Sample], shares: bool) -> str:
+    """Return the sha256 (hex) of samples in any order; a split that we cut follows from the rest."""
+    return digest(sorted([sample.id, "" if shares else sample.split, input_digest(sample)] for sample in samples))
+
+
+def _samples(rows: Iterable[Row], name: str) -> tuple[list[Sample], bool]:
+    """Return the samples of rows, in groups by image, and whether their splits are shares that we cut."""
     first: dict[str, str] = {}
     samples: list[Sample] = []
     for row in rows:
@@ -71,7 +82,7 @@ def _samples(rows: Iterable[Row], name: str) -> list[Sample]:
     unsplit = [first[sample.id] for sample in samples if not sample.split]
     if unsplit and len(unsplit) < len(samples):
         raise InvalidInputError(f"{unsplit[0]} has no split (column 'split') but others have; give it to all or none")
-    return in_shares(samples) if unsplit else connected(samples)
+    return (in_shares(samples), True) if unsplit else (connected(samples), False)
 
 
 def _sample(row: Row, name: str) -> Sample:
@@ -164,8 +175,13 @@ def _images(row: Row) -> tuple[LazyImage, ...]:
     if images:
         if not isinstance(images, (list, tuple)):
             raise _wrong(row, "images", "a list")
-        return tuple(lazy_image(_reader(row, "images", index)) for index in range(len(images)))
-    return () if image in (None, "") else (lazy_image(_reader(row, "image", None)),)
+        return tuple(_image(row, "images", index) for index in range(len(images)))
+    return () if image in (None, "") else (_image(row, "image", None),)
+
+
+def _image(row: Row, column: str, index: int | None) -> LazyImage:
+    held = row.cells[column] if index is None else row.cells[column][index]
+    return lazy_image(_reader(row, column, index), held if isinstance(held, str) else "")
 
 
 def _reader(row: Row, column: str, index: int | None) -> Callable[[], bytes]:

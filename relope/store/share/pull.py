@@ -112,13 +112,15 @@ def merge(stores: Sequence[Path | str], out: Path, progress: Progress = no_progr
         progress: told the MiB copied and to copy, of one store after the other.
 
     Raises:
-        StoreError: they are not of one recipe; the differing fields are named, nothing is written.
+        StoreError: they are not of one recipe, or a sample asks something else in one than in another; nothing
+            is written.
     """
     if len(stores) < 2:
         raise InvalidInputError(
             f"merge needs two or more stores, got {len(stores)}", hint="`relope store pull` copies one"
         )
     first: StoreManifest | None = None
+    asked: dict[str, str] = {}
     for ref in stores:
         with snapshot_of(open_remote(as_location(ref))) as snapshot:
             first = first or snapshot.manifest
@@ -126,8 +128,29 @@ def merge(stores: Sequence[Path | str], out: Path, progress: Progress = no_progr
                 raise StoreError(
                     f"{ref} holds another recipe than {stores[0]}: {changes}; only stores of one recipe can be merged"
                 )
+            snapshot.refresh(samples=True)
+            _add_asked(asked, snapshot)
     others = [ref for ref in stores if as_location(ref) != as_location(out)]
     return [pull(ref, out, progress=progress) for ref in others]
+
+
+def _add_asked(asked: dict[str, str], snapshot: RemoteSnapshot) -> None:
+    """Add id → input digest of a store's samples to those of others of its recipe.
+
+    Raises:
+        StoreError: a sample asks something else here: two files of one name, or two versions of one.
+    """
+    for part in snapshot.catalog.parts:
+        table = snapshot.samples(part)
+        if "input" not in table.columns:
+            continue
+        for name, digest in table.select("id", "input").rows():
+            if asked.setdefault(name, digest) != digest:
+                raise StoreError(
+                    f"sample {name!r} asks something else in {snapshot.uri} than in another of the stores; nothing "
+                    "was written",
+                    hint="extract the data sets under names of their own: --name",
+                )
 
 
 def reuse(uri: Path | str, writer: StoreWriter, wanted: Collection[str], progress: Progress = no_progress) -> Pulled:

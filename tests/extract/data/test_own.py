@@ -113,7 +113,8 @@ def test_a_folder_takes_its_splits_from_file_names(tmp_path):
     lines(tmp_path / "test_set.jsonl", [{"question": "c?", "answer": "1"}])
     dataset = open_dataset(str(tmp_path))
     assert dataset.splits == ("train", "validation", "test") and dataset.grader == "auto"
-    assert dataset.identity == {"source": "own file"} and dataset.source == str(tmp_path)
+    assert dataset.identity["source"] == "own file" and dataset.identity["name"] == tmp_path.name
+    assert dataset.source == str(tmp_path)
 
 
 def test_without_a_split_column_images_decide(tmp_path):
