@@ -18,6 +18,7 @@ def extract(
     *,
     model: str | PathLike[str],
     dataset: str | PathLike[str] = ...,
+    name: str | None = ...,
     layers: str | Sequence[str] = ...,
     split: str | Sequence[str] = ...,
     limit: int | None = ...,
@@ -50,6 +51,7 @@ def extract(
     Args:
         model: name, hub id or checkpoint folder; `relope list models`
         dataset: name (`relope list datasets`), or your own file or folder
+        name: what your own file or folder is called; default: its file's name
         layers: block numbers or depth fractions, e.g. 23,24 or 0.5; default: l-1,l
         split: splits to extract; default: all labelled ones
         limit: at most so many samples of each split
@@ -84,6 +86,7 @@ def plan(
     *,
     model: str | PathLike[str],
     dataset: str | PathLike[str] = ...,
+    name: str | None = ...,
     layers: str | Sequence[str] = ...,
     split: str | Sequence[str] = ...,
     limit: int | None = ...,
@@ -117,6 +120,7 @@ def plan(
     Args:
         model: name, hub id or checkpoint folder; `relope list models`
         dataset: name (`relope list datasets`), or your own file or folder
+        name: what your own file or folder is called; default: its file's name
         layers: block numbers or depth fractions, e.g. 23,24 or 0.5; default: l-1,l
         split: splits to extract; default: all labelled ones
         limit: at most so many samples of each split
