@@ -19,17 +19,18 @@ def extract(
     model: str | PathLike[str],
     dataset: str | PathLike[str] = ...,
     name: str | None = ...,
-    layers: str | Sequence[str] = ...,
     split: str | Sequence[str] = ...,
     limit: int | None = ...,
-    out: str | PathLike[str] | None = ...,
     text_only: bool = ...,
     captions: str | PathLike[str] | None = ...,
     perturb: str | None = ...,
     strict: bool = ...,
+    layers: str | Sequence[str] = ...,
     tokens: Literal['all', 'lean'] = ...,
-    batch_size: int | None = ...,
+    store_dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
+    codec: Literal['none', 'zstd'] = ...,
     max_new_tokens: int | None = ...,
+    grader: str | None = ...,
     samples: int = ...,
     temperature: float = ...,
     trace_tokens: int = ...,
@@ -38,11 +39,10 @@ def extract(
     device: str = ...,
     device_map: Literal['auto'] | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
-    store_dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
-    codec: Literal['none', 'zstd'] = ...,
+    batch_size: int | None = ...,
     attn: Literal['sdpa', 'eager', 'flash_attention_2'] = ...,
     quantize: Literal['4bit', '8bit'] | None = ...,
-    grader: str | None = ...,
+    out: str | PathLike[str] | None = ...,
     reuse: str | PathLike[str] | None = ...,
     watch: Watch = ...,
 ) -> Extracted:
@@ -52,30 +52,30 @@ def extract(
         model: name, hub id or checkpoint folder; `relope list models`
         dataset: name (`relope list datasets`), or your own file or folder
         name: what your own file or folder is called; default: its file's name
-        layers: block numbers or depth fractions, e.g. 23,24 or 0.5; default: l-1,l
         split: splits to extract; default: all labelled ones
         limit: at most so many samples of each split
-        out: the store; default runs/<dataset>.zarr
         text_only: put captions in place of images
         captions: captions file for text_only; `relope caption` makes one
         perturb: noise, jpeg or blur, with a strength if wanted: noise:0.12
         strict: stop at a sample that cannot be used instead of skipping it
-        tokens: lean keeps all tokens of the shallower layers only
-        batch_size: samples in one prefill; default: the model's own
+        layers: decoder blocks by number or depth, e.g. 23,24 or 0.5; default: the model's own two, l-1 and l
+        tokens: all: states of every prompt token; lean: at the deepest layer of the last token only
+        store_dtype: stored dtype; auto = compute
+        codec: zstd: a third smaller on disk, slower to read
         max_new_tokens: longest answer; 0: states only; default: the data set's
-        samples: also sample so many traces in each of MoT's two styles
-        temperature: of the sampled traces
-        trace_tokens: longest sampled chain of thought
+        grader: how answers are judged; default: the data set's own
+        samples: also sample so many further answers in each of two styles, for the method mot
+        temperature: of the sampled answers
+        trace_tokens: longest sampled answer with its reasoning
         p_true: also ask the model whether its own answer is correct
         seed: with a sample's id it decides what is drawn
         device: auto, cpu, cuda or cuda:0
         device_map: spread the blocks over all devices
         dtype: compute dtype
-        store_dtype: stored dtype; auto = compute
-        codec: zstd: a third smaller on disk, slower to read
+        batch_size: samples in one prefill; default: the model's own
         attn: attention implementation
         quantize: load the weights quantized (bitsandbytes, CUDA)
-        grader: how answers are judged; default: the data set's own
+        out: the store; default runs/<dataset>.zarr
         reuse: a teammate's store: take what it has, compute the rest
 
     Raises:
@@ -87,17 +87,18 @@ def plan(
     model: str | PathLike[str],
     dataset: str | PathLike[str] = ...,
     name: str | None = ...,
-    layers: str | Sequence[str] = ...,
     split: str | Sequence[str] = ...,
     limit: int | None = ...,
-    out: str | PathLike[str] | None = ...,
     text_only: bool = ...,
     captions: str | PathLike[str] | None = ...,
     perturb: str | None = ...,
     strict: bool = ...,
+    layers: str | Sequence[str] = ...,
     tokens: Literal['all', 'lean'] = ...,
-    batch_size: int | None = ...,
+    store_dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
+    codec: Literal['none', 'zstd'] = ...,
     max_new_tokens: int | None = ...,
+    grader: str | None = ...,
     samples: int = ...,
     temperature: float = ...,
     trace_tokens: int = ...,
@@ -106,11 +107,10 @@ def plan(
     device: str = ...,
     device_map: Literal['auto'] | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
-    store_dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
-    codec: Literal['none', 'zstd'] = ...,
+    batch_size: int | None = ...,
     attn: Literal['sdpa', 'eager', 'flash_attention_2'] = ...,
     quantize: Literal['4bit', '8bit'] | None = ...,
-    grader: str | None = ...,
+    out: str | PathLike[str] | None = ...,
     reuse: str | PathLike[str] | None = ...,
     measure: int = ...,
     watch: Watch = ...,
@@ -121,30 +121,30 @@ def plan(
         model: name, hub id or checkpoint folder; `relope list models`
         dataset: name (`relope list datasets`), or your own file or folder
         name: what your own file or folder is called; default: its file's name
-        layers: block numbers or depth fractions, e.g. 23,24 or 0.5; default: l-1,l
         split: splits to extract; default: all labelled ones
         limit: at most so many samples of each split
-        out: the store; default runs/<dataset>.zarr
         text_only: put captions in place of images
         captions: captions file for text_only; `relope caption` makes one
         perturb: noise, jpeg or blur, with a strength if wanted: noise:0.12
         strict: stop at a sample that cannot be used instead of skipping it
-        tokens: lean keeps all tokens of the shallower layers only
-        batch_size: samples in one prefill; default: the model's own
+        layers: decoder blocks by number or depth, e.g. 23,24 or 0.5; default: the model's own two, l-1 and l
+        tokens: all: states of every prompt token; lean: at the deepest layer of the last token only
+        store_dtype: stored dtype; auto = compute
+        codec: zstd: a third smaller on disk, slower to read
         max_new_tokens: longest answer; 0: states only; default: the data set's
-        samples: also sample so many traces in each of MoT's two styles
-        temperature: of the sampled traces
-        trace_tokens: longest sampled chain of thought
+        grader: how answers are judged; default: the data set's own
+        samples: also sample so many further answers in each of two styles, for the method mot
+        temperature: of the sampled answers
+        trace_tokens: longest sampled answer with its reasoning
         p_true: also ask the model whether its own answer is correct
         seed: with a sample's id it decides what is drawn
         device: auto, cpu, cuda or cuda:0
         device_map: spread the blocks over all devices
         dtype: compute dtype
-        store_dtype: stored dtype; auto = compute
-        codec: zstd: a third smaller on disk, slower to read
+        batch_size: samples in one prefill; default: the model's own
         attn: attention implementation
         quantize: load the weights quantized (bitsandbytes, CUDA)
-        grader: how answers are judged; default: the data set's own
+        out: the store; default runs/<dataset>.zarr
         reuse: a teammate's store: take what it has, compute the rest
         measure: also load the model and run so many samples, to tell the time of all
 
@@ -234,7 +234,7 @@ def fit(
         cap: at most so many samples of each data set, whole groups
         folds: score the samples out of fold instead, for small sets
         out: the router; default <store>.routers/<method>[@seed<seed>]; with folds, the scores
-        layer: the block l that is read; default: the store's deepest
+        layer: block whose states are read; default: the store's deepest
         split: splits to learn from
         grades: grader@version of the grades; default: the newest
         large_store: routellm-sw: the large model's store, for who wins
@@ -269,7 +269,7 @@ def sweep(
         grid: values of a setting (or of layer), key=value,value; repeatable
         seeds: fits of each combination
         out: table of all runs; default <store>.sweeps/<method>.parquet
-        layer: the block l that is read; default: the store's deepest
+        layer: block whose states are read; default: the store's deepest
         split: splits to learn from
         grades: grader@version of the grades; default: the newest
         seed: the first of the seeds

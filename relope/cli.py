@@ -1,15 +1,15 @@
 """The command line: parse → specification → step → show. Nothing is decided here."""
 
-import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from relope.commands import console
-from relope.commands.flags import CONTEXT, command_of
-from relope.errors import RelopeError, unknown
+from relope.commands import console, endings
+from relope.commands.flags import CONTEXT, Command, command_of, examples, without_types
+from relope.errors import unknown
 from relope.fields import Spec
 from relope.spec import SPECS
 from relope.types import Outcome, TextTable
@@ -22,12 +22,13 @@ HELP = "Route between a small and a large (multimodal) LLM by the small one's hi
 KINDS = {"models": "backbones", "datasets": "datasets", "methods": "methods", "graders": "graders"}
 GROUPS = {"store": "Look at, check and share stores."}
 """First word of the steps that are commands of a command."""
+DEMO = Path("runs/demo")
 
 
-def _run(spec: Spec, as_json: bool) -> None:
+def _run(spec: Spec, as_json: bool, quiet: bool) -> None:
     from relope.commands.show import run_and_show
 
-    run_and_show(spec, as_json)
+    run_and_show(spec, as_json, quiet)
 
 
 class Steps(TyperGroup):
@@ -45,6 +46,21 @@ class Steps(TyperGroup):
         step = f"{self.prefix}{name}"
         return command_of(step, _run) if step in SPECS else super().get_command(ctx, name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that is asked for.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
+        if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+            hint = f"`{ctx.command_path} --help` says what each one does"
+            raise unknown("command", args[0], self.list_commands(ctx), hint)
+        return super().resolve_command(ctx, args)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options that belong to no command."""
+        return without_types(super().get_params(ctx))
+
 
 class StoreSteps(Steps):
     """The commands behind ``relope store``."""
@@ -53,23 +69,17 @@ class StoreSteps(Steps):
 
 
 class Root(Steps):
-    """Turns our errors into lines and exit codes; a bug keeps its traceback."""
+    """Turns what goes wrong into lines and exit codes; a bug keeps its traceback."""
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except RelopeError as error:
-            console.note(f"error: {error.lines}")
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt as error:
-            console.note("interrupted; what was finished is kept, the same command goes on from there")
-            raise typer.Exit(130) from error
+    def main(self, *given: Any, **extra: Any) -> Any:
+        """Run the command line and exit."""
+        words = extra.pop("args", given[0] if given else None)
+        words, extra["standalone_mode"] = list(sys.argv[1:] if words is None else words), False
+        sys.exit(endings.exit_code(lambda: super(Root, self).main(words, **extra), words))
 
 
 app = typer.Typer(
-    name="relope", help=HELP, cls=Root, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    context_settings=CONTEXT,
+    name="relope", help=HELP, cls=Root, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=CONTEXT,
 )  # fmt: skip
 store_app = typer.Typer(cls=StoreSteps, help=GROUPS["store"], no_args_is_help=True, context_settings=CONTEXT)
 
@@ -91,24 +101,36 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and stop")
     ] = False,
 ) -> None:
     """Hold the options that belong to no command."""
 
 
-@app.command()
+Json = Annotated[bool, typer.Option("--json", help="print the result, or the error, as JSON on stdout")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress and no notes on stderr")]
+
+
+@app.command(cls=Command, epilog=examples("demo"))
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for stores, routers and the report.")] = Path("runs/demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="A few hundred questions only.")] = False,
+    out: Annotated[Path, typer.Option(help="folder for stores, routers and the report", metavar="PATH")] = DEMO,
+    quick: Annotated[bool, typer.Option("--quick", help="a few hundred questions only")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run the whole pipeline on the embedded model: extract, fit, evaluate, report."""
     from relope.commands.show import show_last
     from relope.pipeline.file import packaged_file
 
     # The quick demo is over before a second process has loaded torch.
-    steps, outcomes = _run_pipeline(packaged_file(), "demo-quick" if quick else "demo", out, 1 if quick else None)
-    show_last([step.spec for step in steps], outcomes)
+    name, jobs = ("demo-quick", 1) if quick else ("demo", None)
+    steps, outcomes = _run_pipeline(packaged_file(), name, out, jobs, quiet)
+    if as_json:
+        _tell(outcomes)
+        return
+    show_last([step.spec for step in steps], outcomes, quiet)
+    if quiet:
+        return
     report, store = outcomes[-1].path, out / "tiny-vl.zarr"
     console.note(f"\nThe report: {report / 'report.html'}\nTry next:")
     console.note(f"  relope store info {store}")
@@ -116,13 +138,18 @@ def demo(
     console.note("  relope list methods")
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("run"))
 def run(
-    name: Annotated[str | None, typer.Argument(help="A pipeline; without one, all are listed.")] = None,
-    out: Annotated[Path | None, typer.Option(help="What ${out} stands for; default: the pipeline's own.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Fits side by side; default: the cores, at most 4.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run and why, and stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="a pipeline; without one, all are listed")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="what ${out} stands for; default: the pipeline's own", metavar="PATH")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="fits side by side; default: the cores, at most 4", metavar="N")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would run and why, and stop")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a pipeline of pipelines.yaml, skipping what is up to date."""
     from relope.commands.show import show_last, show_rows
@@ -137,12 +164,16 @@ def run(
     if dry_run:
         show_rows(_plan(path, name, folder, as_json), as_json)
         return
-    steps, outcomes = _run_pipeline(path, name, folder, jobs)
+    steps, outcomes = _run_pipeline(path, name, folder, jobs, quiet)
     if as_json:
-        told = [{"path": str(done.path), "reused": done.reused, "text": done.text} for done in outcomes]
-        console.out(json.dumps(told, indent=2))
+        _tell(outcomes)
         return
-    show_last([step.spec for step in steps], outcomes)
+    show_last([step.spec for step in steps], outcomes, quiet)
+
+
+def _tell(outcomes: "list[Outcome]") -> None:
+    """Print what each step of a pipeline did as JSON."""
+    console.out_json([{"path": str(done.path), "reused": done.reused, "text": done.text} for done in outcomes])
 
 
 def _plan(path: Path, name: str, folder: Path, with_fields: bool) -> TextTable:
@@ -167,20 +198,26 @@ def _fields(spec: Spec) -> str:
     return ", ".join(f"{key}={value}" for key, value in spec.model_dump(mode="json", exclude_defaults=True).items())
 
 
-def _run_pipeline(path: Path, name: str, out: Path, jobs: int | None) -> "tuple[list[PlannedStep], list[Outcome]]":
+def _run_pipeline(
+    path: Path, name: str, out: Path, jobs: int | None, quiet: bool
+) -> "tuple[list[PlannedStep], list[Outcome]]":
     from relope.pipeline.ledger import Ledger
     from relope.pipeline.plan import plan
     from relope.pipeline.runner import default_jobs, run_pipeline
 
     steps = plan(path, name, out)
-    with console.board(len(steps)) as board:
+    with console.board(len(steps), quiet) as board:
         return steps, run_pipeline(steps, Ledger.open(out), jobs or default_jobs(), board)
 
 
-@app.command("list")
+@app.command("list", cls=Command, epilog=examples("list"))
 def list_command(
-    kind: Annotated[str, typer.Argument(help="models, datasets, methods or graders")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="KIND", help="models, datasets, methods or graders", autocompletion=lambda: [*KINDS]),
+    ],
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show what there is: models, datasets, methods or graders."""
     from relope import registry
@@ -189,7 +226,7 @@ def list_command(
         raise unknown("kind", kind, KINDS)
     rows = [(name, registry.summary(KINDS[kind], name)) for name in registry.names(KINDS[kind])]
     if as_json:
-        console.out(json.dumps([{"name": name, "summary": text} for name, text in rows], indent=2))
+        console.out_json([{"name": name, "summary": text} for name, text in rows])
         return
     console.table(kind.capitalize(), ("name", "what it is"), rows)
 

@@ -71,9 +71,14 @@ def unknown(what: str, given: str, known: Iterable[str], hint: str = "") -> NotF
         hint: what to do next on the command line.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    guess = f"; did you mean {near[0]!r}?" if near else ""
-    return NotFoundError(f"unknown {what} {given!r} (there is: {', '.join(names) or 'nothing'}){guess}", hint=hint)
+    told = f"unknown {what} {given!r} (there is: {', '.join(names) or 'nothing'}){nearest(given, names)}"
+    return NotFoundError(told, hint=hint)
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'epochs'?`` where a known name is near, ``""`` otherwise."""
+    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,12 +1,18 @@
 """What specifications are made of: their base, the markers of their fields, and how one is built."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from relope.errors import InvalidInputError, RelopeError, unknown
+from relope.errors import InvalidInputError, RelopeError, nearest, unknown
 from relope.places import store_ref
+from relope.words import alternatives
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Words = tuple[str, ...]
 """Several words: comma-separated on the command line, a list in YAML and Python."""
@@ -60,12 +66,31 @@ class Off:
     flag: str
 
 
+@dataclass(frozen=True)
+class Panel:
+    """The field opens a panel of ``--help``; it and those after it stand there, up to the next that opens one."""
+
+    title: str
+
+
+@dataclass(frozen=True)
+class Metavar:
+    """What stands for the value in ``--help``, where the field's type and other markers do not say it well."""
+
+    text: str
+
+
 SPECS: dict[str, "type[Spec]"] = {}
 """Step → its specification, in the order in which people are shown them."""
 
 
 class Spec(BaseModel):
-    """Base of all specifications; ``step`` names what it specifies, ``module`` the file that runs it."""
+    """Base of all specifications.
+
+    Attributes:
+        step: what it specifies.
+        module: the file that runs it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     step: ClassVar[str] = ""
@@ -88,16 +113,29 @@ def marked(spec: type[Spec], marker: type[Marker]) -> dict[str, Marker]:
     return {name: mark for name, mark in marks if isinstance(mark, marker)}
 
 
-def build(step: str, values: dict[str, Any], where: str = "") -> Spec:
+def panels(spec: type[Spec]) -> dict[str, str]:
+    """Return field → the title of the panel that it stands in; fields before the first panel have none."""
+    opened, titles = marked(spec, Panel), {}
+    title = ""
+    for name in spec.model_fields:
+        title = opened[name].title if name in opened else title
+        titles[name] = title
+    return titles
+
+
+def build(
+    step: str, values: dict[str, Any], where: str = "", spelt: Callable[[str], str] = lambda name: f"{name}="
+) -> Spec:
     """Return the checked specification of a step.
 
     Args:
         step: a key of ``SPECS``.
         values: field → value; lists of names may be given as one comma-separated string.
         where: put before the message, e.g. ``pipelines.yaml: demo: fit``.
+        spelt: what messages call a field, up to its value: the terminal says ``--limit``.
 
     Raises:
-        InvalidInputError: a value that is not allowed.
+        InvalidInputError: a value that is not allowed, or none where one is needed.
         NotFoundError: an unknown key, with the nearest known one.
     """
     model = SPECS[step]
@@ -106,16 +144,55 @@ def build(step: str, values: dict[str, Any], where: str = "") -> Spec:
         if key not in model.model_fields:
             raise unknown(f"key of {prefix}{step}", key, model.model_fields)
     split = {key: _listed(value) if _is_list(model, key) else value for key, value in values.items()}
+    for key, value in values.items():
+        if isinstance(value, str) and not (split[key] if _is_list(model, key) else value.strip()):
+            raise InvalidInputError(f"{prefix}{_given(spelt(key), value)} is empty", hint=_EMPTY)
     try:
         return model(**split)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        said, cause = first["msg"].removeprefix("Value error, "), first.get("ctx", {}).get("error")
+        cause = first.get("ctx", {}).get("error")
         raise InvalidInputError(
-            f"{prefix}{key}={values.get(key)!r}: {said[:1].lower()}{said[1:]}",
+            f"{prefix}{_given(spelt(key), values.get(key))}: {complaint(first)}",
             hint=cause.hint if isinstance(cause, RelopeError) else "",
         ) from error
+
+
+_EMPTY = "leave it out for the default, or give a value"
+
+
+def _given(name: str, value: object) -> str:
+    """Return a field and its value as they were given: ``limit=0`` in Python, ``--limit 0`` on the terminal."""
+    return f"{name}{value!r}" if name.endswith("=") else f"{name} {value or repr(value)}"
+
+
+def complaint(error: "ErrorDetails") -> str:
+    """Return in our words what pydantic found wrong with a value: what is allowed."""
+    kind, bounds = error["type"], error.get("ctx", {})
+    if kind == "literal_error":
+        words = re.findall(r"'([^']*)'", bounds["expected"])
+        return f"must be {alternatives(words)}{nearest(str(error['input']), words)}"
+    if kind in _MUST:
+        return f"must be {_MUST[kind].format(**bounds)}"
+    said = error["msg"].removeprefix("Value error, ")
+    return said[:1].lower() + said[1:]
+
+
+_MUST = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    **dict.fromkeys(("string_type", "path_type"), "text"),
+    "tuple_type": "a list",
+    "dict_type": "a mapping of names to values",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "above {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "below {lt}",
+    "missing": "given",
+}
+"""Kind of error → what the value must be."""
 
 
 def _is_list(model: type[Spec], key: str) -> bool:
@@ -125,4 +202,6 @@ def _is_list(model: type[Spec], key: str) -> bool:
 def _listed(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return (str(value),)
     return tuple(str(part) for part in value) if isinstance(value, (list, tuple)) else value

@@ -10,7 +10,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from relope.fields import SPECS, KeyValues, Names, Off, Positional, Reads, Spec, StoreRef, Words, build
+from relope.fields import (
+    SPECS,
+    KeyValues,
+    Metavar,
+    Names,
+    Off,
+    Panel,
+    Positional,
+    Reads,
+    Spec,
+    StoreRef,
+    Words,
+    build,
+)
 
 __all__ = ["SPECS", "Spec", "build"]
 
@@ -20,45 +33,53 @@ URI = "s3://…, gs://…, az://…, hf://datasets/…, hf://buckets/…, file:/
 class ExtractSpec(Spec, step="extract"):
     """Run a model once over a data set and keep its answers and hidden states."""
 
-    model: Annotated[str, Names("backbones", or_path=True)] = Field(
+    model: Annotated[str, Names("backbones", or_path=True), Panel("Model")] = Field(
         description="name, hub id or checkpoint folder; `relope list models`"
     )
-    dataset: Annotated[str, Names("datasets", or_path=True)] = Field(
+    dataset: Annotated[str, Names("datasets", or_path=True), Panel("Data")] = Field(
         "aokvqa", description="name (`relope list datasets`), or your own file or folder"
     )
     name: str | None = Field(None, description="what your own file or folder is called; default: its file's name")
-    layers: Words = Field((), description="block numbers or depth fractions, e.g. 23,24 or 0.5; default: l-1,l")
     split: Words = Field((), description="splits to extract; default: all labelled ones")
     limit: int | None = Field(None, ge=1, description="at most so many samples of each split")
-    out: Path | None = Field(None, description="the store; default runs/<dataset>.zarr")
     text_only: bool = Field(False, description="put captions in place of images")
     captions: Annotated[Path | None, Reads()] = Field(
         None, description="captions file for --text-only; `relope caption` makes one"
     )
-    perturb: str | None = Field(None, description="noise, jpeg or blur, with a strength if wanted: noise:0.12")
-    strict: bool = Field(False, description="stop at a sample that cannot be used instead of skipping it")
-    tokens: Literal["all", "lean"] = Field("all", description="lean keeps all tokens of the shallower layers only")
-    batch_size: int | None = Field(None, ge=1, description="samples in one prefill; default: the model's own")
-    max_new_tokens: int | None = Field(
-        None, ge=0, description="longest answer; 0: states only; default: the data set's"
+    perturb: Annotated[str | None, Metavar("KIND[:STRENGTH]")] = Field(
+        None, description="noise, jpeg or blur, with a strength if wanted: noise:0.12"
     )
-    samples: int = Field(0, ge=0, le=64, description="also sample so many traces in each of MoT's two styles")
-    temperature: float = Field(0.7, gt=0, le=10, description="of the sampled traces")
-    trace_tokens: int = Field(256, ge=1, description="longest sampled chain of thought")
-    p_true: bool = Field(False, description="also ask the model whether its own answer is correct")
-    seed: int = Field(0, ge=0, description="with a sample's id it decides what is drawn")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
-    device_map: Literal["auto"] | None = Field(None, description="spread the blocks over all devices")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype")
+    strict: bool = Field(False, description="stop at a sample that cannot be used instead of skipping it")
+    layers: Annotated[Words, Panel("What is kept")] = Field(
+        (), description="decoder blocks by number or depth, e.g. 23,24 or 0.5; default: the model's own two, l-1 and l"
+    )
+    tokens: Literal["all", "lean"] = Field(
+        "all", description="all: states of every prompt token; lean: at the deepest layer of the last token only"
+    )
     store_dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="stored dtype; auto = compute")
     codec: Literal["none", "zstd"] = Field("none", description="zstd: a third smaller on disk, slower to read")
-    attn: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="attention implementation")
-    quantize: Literal["4bit", "8bit"] | None = Field(
-        None, description="load the weights quantized (bitsandbytes, CUDA)"
+    max_new_tokens: Annotated[int | None, Panel("Answers")] = Field(
+        None, ge=0, description="longest answer; 0: states only; default: the data set's"
     )
     grader: Annotated[str | None, Names("graders")] = Field(
         None, description="how answers are judged; default: the data set's own"
     )
+    samples: int = Field(
+        0, ge=0, le=64, description="also sample so many further answers in each of two styles, for the method mot"
+    )
+    temperature: float = Field(0.7, gt=0, le=10, description="of the sampled answers")
+    trace_tokens: int = Field(256, ge=1, description="longest sampled answer with its reasoning")
+    p_true: bool = Field(False, description="also ask the model whether its own answer is correct")
+    seed: int = Field(0, ge=0, description="with a sample's id it decides what is drawn")
+    device: Annotated[str, Panel("Hardware")] = Field("auto", description="auto, cpu, cuda or cuda:0")
+    device_map: Literal["auto"] | None = Field(None, description="spread the blocks over all devices")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype")
+    batch_size: int | None = Field(None, ge=1, description="samples in one prefill; default: the model's own")
+    attn: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="attention implementation")
+    quantize: Literal["4bit", "8bit"] | None = Field(
+        None, description="load the weights quantized (bitsandbytes, CUDA)"
+    )
+    out: Annotated[Path | None, Panel("Output")] = Field(None, description="the store; default runs/<dataset>.zarr")
     reuse: Annotated[StoreRef | None, Reads()] = Field(
         None, description="a teammate's store: take what it has, compute the rest"
     )
@@ -79,8 +100,12 @@ class CaptionSpec(Spec, step="caption"):
     model: Annotated[str, Names("backbones", or_path=True, unless="endpoint")] = Field(
         description="a local model as in extract; with --endpoint, the name of the model there"
     )
-    endpoint: str | None = Field(None, description="base URL of an OpenAI-compatible server, e.g. http://host:8000/v1")
-    api_key_env: str | None = Field(None, description="environment variable that holds the server's key")
+    endpoint: Annotated[str | None, Metavar("URL")] = Field(
+        None, description="base URL of an OpenAI-compatible server, e.g. http://host:8000/v1"
+    )
+    api_key_env: Annotated[str | None, Metavar("VARIABLE")] = Field(
+        None, description="environment variable that holds the server's key"
+    )
     split: Words = Field((), description="splits to describe; default: all labelled ones")
     limit: int | None = Field(None, ge=1, description="at most so many samples of each split")
     out: Path | None = Field(None, description="the captions; default runs/<dataset>.captions.jsonl")
@@ -108,14 +133,18 @@ class FitSpec(Spec, step="fit"):
 
     method: Annotated[str, Names("methods"), Positional()] = Field(description="`relope list methods`")
     store: Annotated[StoreRef, Reads()] = Field(description="a store: its folder, or a URI")
-    also: Annotated[Words, Reads()] = Field((), description="further stores of the same model and layers to learn from")
-    leave_out: Words = Field((), description="data sets whose samples are not learned from")
+    also: Annotated[Words, Metavar("STORE,…"), Reads()] = Field(
+        (), description="further stores of the same model and layers to learn from"
+    )
+    leave_out: Annotated[Words, Metavar("DATASET,…")] = Field(
+        (), description="data sets whose samples are not learned from"
+    )
     cap: int | None = Field(None, ge=4, description="at most so many samples of each data set, whole groups")
     folds: int | None = Field(None, ge=2, le=50, description="score the samples out of fold instead, for small sets")
     out: Path | None = Field(
         None, description="the router; default <store>.routers/<method>[@seed<seed>]; with --folds, the scores"
     )
-    layer: int | None = Field(None, ge=1, description="the block l that is read; default: the store's deepest")
+    layer: int | None = Field(None, ge=1, description="block whose states are read; default: the store's deepest")
     split: Words = Field(("train",), description="splits to learn from")
     grades: str | None = Field(None, description="grader@version of the grades; default: the newest")
     large_store: Annotated[StoreRef | None, Reads()] = Field(
@@ -138,7 +167,7 @@ class SweepSpec(Spec, step="sweep"):
     )
     seeds: int = Field(3, ge=1, description="fits of each combination")
     out: Path | None = Field(None, description="table of all runs; default <store>.sweeps/<method>.parquet")
-    layer: int | None = Field(None, ge=1, description="the block l that is read; default: the store's deepest")
+    layer: int | None = Field(None, ge=1, description="block whose states are read; default: the store's deepest")
     split: Words = Field(("train",), description="splits to learn from")
     grades: str | None = Field(None, description="grader@version of the grades; default: the newest")
     seed: int = Field(0, ge=0, description="the first of the seeds")
@@ -153,7 +182,7 @@ class ExplainSpec(Spec, step="explain"):
 
     router: Annotated[Path, Reads()] = Field(description="a router folder, of attention-probe")
     store: Annotated[StoreRef, Reads()] = Field(description="a store: its folder, or a URI")
-    sample: str = Field(description="id of a sample in it")
+    sample: Annotated[str, Metavar("ID")] = Field(description="id of a sample in it")
     out: Path | None = Field(None, description="folder of the page; default <store>.explained/<sample>")
 
 
@@ -206,8 +235,12 @@ class StudySpec(Spec, step="study"):
     study: Annotated[
         Literal["table1", "table2", "table3", "table4", "figure2", "figure3", "data-efficiency"], Positional()
     ] = Field(description="what to make")
-    reports: Annotated[Words, Reads()] = Field((), description="folders of reports, or folders that hold some")
-    sweeps: Annotated[Words, Reads()] = Field((), description="figure3: Parquet files of `relope sweep`")
+    reports: Annotated[Words, Metavar("FOLDER,…"), Reads()] = Field(
+        (), description="folders of reports, or folders that hold some"
+    )
+    sweeps: Annotated[Words, Metavar("FILE,…"), Reads()] = Field(
+        (), description="figure3: Parquet files of `relope sweep`"
+    )
     methods: Words = Field((), description="methods to show; default: all")
     out: Path | None = Field(None, description="folder of the study; default runs/<study>")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")
@@ -274,10 +307,10 @@ class StoreLsSpec(Spec, step="store ls"):
 
 
 class StoreMergeSpec(Spec, step="store merge"):
-    """Unite stores of one recipe; of a sample that is in several, the first one given counts."""
+    """Unite stores that were made alike; of a sample that is in several, the first one given counts."""
 
     stores: Annotated[Words, Reads(), Positional()] = Field(
-        description="two or more stores of one recipe: folders or URIs"
+        description="two or more stores that were made alike: folders or URIs"
     )
     out: Path = Field(description="the store that gets everything")
 

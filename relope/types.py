@@ -169,7 +169,8 @@ class Outcome:
     Attributes:
         path: what it wrote, or found up to date.
         reused: True when nothing had to be done.
-        text: a line or two for a person, ``""`` when the tables say all.
+        text: the result in a line or two for a person, ``""`` when the tables say all.
+        note: what a person may do next or should know beside the result.
         facts: the same and more, as JSON values.
         tables: shown on a terminal before the text.
         payload: what ``--json`` prints in place of path, reused and facts; None = those.
@@ -187,6 +188,7 @@ class Outcome:
     failed: bool = False
     location: str = ""
     warnings: Sequence[ResultWarning] = ()
+    note: str = ""
 
     def to_json(self) -> Any:
         """Return what a program is told."""

@@ -71,12 +71,12 @@ def test_a_changed_setting_runs_only_what_depends_on_it(demo):
     result = relope(
         "fit", "probe", "--store", store, "--set", "head=logistic", "--set", "epochs=2", "--out", out / "linear"
     )
-    assert result.exit_code == 0 and "probe fitted on 300 samples" in result.stderr
+    assert result.exit_code == 0 and "probe fitted on 300 samples" in result.stdout
     assert (
         "up to date"
         in relope(
             "fit", "probe", "--store", store, "--set", "head=logistic", "--set", "epochs=2", "--out", out / "linear"
-        ).stderr
+        ).stdout
     )
 
 
@@ -147,8 +147,8 @@ MISTAKES = [
         ["extract", "--model", "tiny-vl", "--dataset", "tiny", "--split", "dev", "--out", "{tmp}/x"],
         "unknown split of tiny 'dev'",
     ),
-    (["extract", "--model", "tiny-vl", "--limit", "0"], "limit=0"),
-    (["extract", "--model", "tiny-vl", "--dtype", "float16"], "dtype='float16'"),
+    (["extract", "--model", "tiny-vl", "--limit", "0"], "--limit 0: must be at least 1"),
+    (["extract", "--model", "tiny-vl", "--dtype", "float16"], "--dtype float16: must be auto, float32 or bfloat16"),
     (["extract", "--model", "tiny-vl", "--dataset", "tiny", "--limit", "2", "--out", "{tmp}/busy"], "busy"),
     (["extract", "--model", "tiny-vl", "--dataset", "tiny", "--limit", "2", "--out", "{tmp}/file"], "file"),
     (

@@ -1,11 +1,14 @@
 """The terminal: tables to stdout, progress and notes to stderr. Only cli.py uses this."""
 
+import codecs
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from relope.types import Progress
+from relope.commands.heartbeat import Heartbeat, heartbeat
+from relope.types import Progress, no_progress
 
 
 def note(text: str) -> None:
@@ -24,6 +27,12 @@ def warning(text: str, *, severe: bool) -> None:
     """Write a warning about numbers to stdout, where the numbers go; red or yellow on a terminal."""
     colour, end = ("\x1b[31m" if severe else "\x1b[33m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
     out(f"{colour}warning: {text}{end}")
+
+
+def out_json(value: Any) -> None:
+    """Write a result to stdout as JSON, which a stdout that is not UTF-8 gets escaped."""
+    named = codecs.lookup(sys.stdout.encoding or "ascii").name
+    out(json.dumps(value, indent=2, ensure_ascii=named != "utf-8"))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -47,9 +56,10 @@ def _is_number(text: str) -> bool:
 
 @contextmanager
 def progress(label: str) -> Iterator[Progress]:
-    """Show a progress bar on stderr while the block runs; silent when stderr is no terminal."""
+    """Show a progress bar on stderr while the block runs; when that is no terminal, a line now and then."""
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        with heartbeat(note) as beat:
+            yield beat.begin(label)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -64,23 +74,25 @@ def progress(label: str) -> Iterator[Progress]:
 class Board:
     """One display for a pipeline: what has ended scrolls by, what runs has a line, below it the whole."""
 
-    def __init__(self, bars: Any, total: int) -> None:
-        """Show on rich's ``Progress``, or on plain lines when it is None."""
-        self._bars = bars
+    def __init__(self, bars: Any, total: int, beat: Heartbeat | None = None) -> None:
+        """Show on rich's ``Progress``, or on plain lines when it is None; on nothing without a heartbeat either."""
+        self._bars, self._beat = bars, beat
         self._tasks: dict[int, Any] = {}
         self._all = bars.add_task("all steps", total=total) if bars else None
 
     def begin(self, number: int, label: str) -> Progress:
         """Add a line for a step and return what its progress is told to."""
         if self._bars is None:
-            return lambda done, total: None
+            return no_progress if self._beat is None else self._beat.begin(label)
         task = self._tasks[number] = self._bars.add_task(_plain(label), total=None)
         return lambda done, total: self._bars.update(task, completed=done, total=total)
 
     def end(self, number: int, label: str, text: str) -> None:
         """Write what a step did, and take its line away."""
         if self._bars is None:
-            note(f"{label}: {text}")
+            if self._beat is not None:
+                self._beat.end(label)
+                note(f"{label}: {text}")
             return
         self._bars.console.print(f"{label}: {text}", markup=False, highlight=False, soft_wrap=True)
         if (task := self._tasks.pop(number, None)) is not None:
@@ -95,10 +107,14 @@ def _plain(label: str) -> str:
 
 
 @contextmanager
-def board(total: int) -> Iterator[Board]:
+def board(total: int, quiet: bool = False) -> Iterator[Board]:
     """Show the steps of a pipeline on stderr while the block runs; lines only when it is no terminal."""
-    if not sys.stderr.isatty():
+    if quiet:
         yield Board(None, total)
+        return
+    if not sys.stderr.isatty():
+        with heartbeat(note) as beat:
+            yield Board(None, total, beat)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn

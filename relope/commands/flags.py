@@ -2,26 +2,84 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
+from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
 
+from relope import registry
+from relope.commands.examples import EXAMPLES
 from relope.errors import InvalidInputError
-from relope.fields import KeyValues, Off, Positional, Spec, Words
+from relope.fields import KeyValues, Metavar, Names, Off, Positional, Spec, StoreRef, Words, panels
 from relope.spec import SPECS, build
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
-Run = Callable[[Spec, bool], None]
-"""Runs a specification and shows what came of it, as JSON or for a person."""
+METAVARS: dict[Any, str] = {int: "N", float: "X", Path: "PATH"}
+Run = Callable[[Spec, bool, bool], None]
+"""Runs a specification and shows what came of it: as JSON or for a person, with or without progress and notes."""
+
+
+class Command(TyperCommand):
+    """A command whose switches name no type in ``--help``, and which takes no value twice."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters; ``--help`` stands in the panel of those before it."""
+        *own, last = without_types(super().get_params(ctx))
+        if own and last.name == "help":
+            last.rich_help_panel = getattr(own[-1], "rich_help_panel", None)
+        return [*own, last]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line.
+
+        Raises:
+            InvalidInputError: an option that takes one value is given several times: which one was meant?
+        """
+        if not ctx.resilient_parsing:
+            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            option: Any
+            for option in order:
+                single = option.param_type_name == "option" and not option.multiple and not option.is_flag
+                if single and order.count(option) > 1:
+                    raise InvalidInputError(
+                        f"{option.opts[0]} is given {order.count(option)} times and takes one value",
+                        hint="give it once; lists such as --split and --layers may be repeated",
+                    )
+        return super().parse_args(ctx, args)
+
+
+def without_types(parameters: list[Any]) -> list[Any]:
+    """Return parameters whose help says ``STORE`` and not ``<str>``, and nothing behind a switch."""
+    for parameter in parameters:
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = lambda ctx: None  # its name says what it is
+        elif parameter.is_flag:
+            parameter.metavar = ""
+    return parameters
 
 
 def command_of(step: str, run: Run) -> Any:
     """Return the click command of a step."""
     name = step.rpartition(" ")[2]
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=CONTEXT)
-    single.command(name)(_function(SPECS[step], run))
+    single.command(name, cls=Command, epilog=examples(step))(_function(SPECS[step], run))
     return typer.main.get_command(single)
+
+
+def examples(command: str) -> str | None:
+    """Return what stands below the flags of a command: two lines to type."""
+    if command not in EXAMPLES:
+        return None
+    return "\n\n".join(["Examples:", *(line.replace("[", "\\[") for line in EXAMPLES[command])])
+
+
+def spelt(kind: type[Spec], name: str) -> str:
+    """Return what a field is called on the command line: ``--large-store``, or ``METHOD`` where it has no flag."""
+    return name.upper() if _mark(kind.model_fields[name], Positional) else f"--{name.replace('_', '-')}"
 
 
 def _function(kind: type[Spec], run: Run) -> Callable[..., None]:
@@ -29,16 +87,20 @@ def _function(kind: type[Spec], run: Run) -> Callable[..., None]:
     fields = kind.model_fields
 
     def command(**given: Any) -> None:
-        as_json = given.pop("json")
+        as_json, quiet = given.pop("json"), given.pop("quiet")
         values = {name: value for name, value in given.items() if value is not None and value != []}
         for name, value in values.items():
             if mark := _mark(fields[name], KeyValues):
                 values[name] = _key_values(name, mark, value)
-        run(build(kind.step, values), as_json)
+            elif fields[name].annotation == Words and not _mark(fields[name], Positional):
+                values[name] = ",".join(value)
+        run(build(kind.step, values, spelt=lambda name: spelt(kind, name)), as_json, quiet)
 
+    titles = panels(kind)
     parameters = [_argument(name, info) for name, info in fields.items() if _mark(info, Positional)]
-    parameters += [_option(name, info) for name, info in fields.items() if not _mark(info, Positional)]
-    command.__signature__ = inspect.Signature([*parameters, _json_option()])  # type: ignore[attr-defined]
+    parameters += [_option(name, info, titles[name]) for name, info in fields.items() if not _mark(info, Positional)]
+    last = titles[list(fields)[-1]] or None
+    command.__signature__ = inspect.Signature([*parameters, *_common(last)])  # type: ignore[attr-defined]
     command.__doc__ = kind.__doc__
     return command
 
@@ -52,68 +114,131 @@ def _mark(info: FieldInfo, kind: type[Mark]) -> Mark | None:
 
 def _argument(name: str, info: FieldInfo) -> inspect.Parameter:
     kind: Any = list[str] if info.annotation == Words else str
-    declared = Annotated[kind, typer.Argument(help=_help(info))]
+    declared = Annotated[
+        kind, typer.Argument(help=_help(info), metavar=_metavar(name, info), autocompletion=_completion(info))
+    ]
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=declared)
 
 
-def _option(name: str, info: FieldInfo) -> inspect.Parameter:
+def _option(name: str, info: FieldInfo, panel: str) -> inspect.Parameter:
     flag = f"--{name.replace('_', '-')}"
     if info.annotation is bool:
         off = _mark(info, Off)
         flag = f"{flag}/--{off.flag if off else f'no-{flag[2:]}'}"
-    kind: Any = _kind(info)
+    pairs = _mark(info, KeyValues)
+    listed = info.annotation == Words or pairs is not None
+    kind: Any = list[str] if listed else bool if info.annotation is bool else str
     if not info.is_required():
         kind = kind | None
-    option = Annotated[kind, typer.Option(flag, help=_help(info), show_default=_worth_showing(info))]
-    default = inspect.Parameter.empty if info.is_required() else _default(info)
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=option, default=default)
+    option = typer.Option(
+        flag,
+        help=_help(info),
+        metavar=_metavar(name, info),
+        show_default=False,  # the help text says it
+        rich_help_panel=panel or None,
+        autocompletion=_completion(info),
+    )
+    default = inspect.Parameter.empty if info.is_required() else None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, option], default=default)
 
 
-def _kind(info: FieldInfo) -> Any:
-    """Return what typer reads a value as; the specification checks it."""
-    if _mark(info, KeyValues):
-        return list[str]
+def _metavar(name: str, info: FieldInfo) -> str:
+    """Return what stands for a field's value; a switch has none."""
+    optional = get_origin(info.annotation) in (Union, UnionType)
+    kind = get_args(info.annotation)[0] if optional else info.annotation
+    if mark := _mark(info, Metavar):
+        return mark.text
     if info.annotation is bool:
-        return bool
-    return int if info.annotation in (int, int | None) else str
+        return ""
+    if pairs := _mark(info, KeyValues):
+        return "KEY=VALUE,…" if pairs.listed else "KEY=VALUE"
+    if info.annotation == Words:
+        return f"{name.upper().removesuffix('S')}{'' if _mark(info, Positional) else ',…'}"
+    if values := _values(info):
+        return "|".join(values) if len(values) < 4 else name.upper()
+    if _mark(info, BeforeValidator) or kind == StoreRef:
+        return "STORE"
+    return METAVARS.get(kind, name.upper())
+
+
+def _values(info: FieldInfo) -> list[str]:
+    """Return the words that a field may be, where those are few."""
+    unions = [info.annotation, *get_args(info.annotation)]
+    return [str(value) for part in unions if get_origin(part) is Literal for value in get_args(part)]
 
 
 def _help(info: FieldInfo) -> str:
-    """Return a field's description, with the values that it may have."""
-    unions = [info.annotation, *get_args(info.annotation)]
-    values = [value for part in unions if get_origin(part) is Literal for value in get_args(part)]
-    text = f"{info.description} ({', '.join(values)})" if values else str(info.description)
+    """Return a field's description, with the values that it may have, its range, its default and how it is repeated."""
+    text, values = str(info.description), _values(info)
+    told = [", ".join(values)] if len(values) > 3 else []
+    told += [_range(info)] if _range(info) else []
+    if not info.is_required() and not _mark(info, KeyValues) and info.default and "default" not in text:
+        default = ",".join(info.default) if isinstance(info.default, tuple) else info.default
+        told.append(f"default: {default}")
+    if info.annotation == Words and not _mark(info, Positional):
+        told.append("comma-separated or repeated")
+    text = f"{text} ({'; '.join(told)})" if told else text
     return text.replace("[", "\\[")  # which rich would read as markup, and leave out
 
 
-def _worth_showing(info: FieldInfo) -> bool:
-    """Return whether a default is worth showing; None, empty and False say nothing."""
-    return not info.is_required() and not _mark(info, KeyValues) and bool(info.default)
+def _range(info: FieldInfo) -> str:
+    """Return the bounds of a number, ``""`` where it has none or is only not to be negative."""
+    bounds = {key: getattr(mark, key) for mark in info.metadata for key in ("ge", "gt", "le") if hasattr(mark, key)}
+    low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le")
+    if high is not None:
+        return f"{'above ' if 'gt' in bounds else ''}{low:,} to {high:,}"
+    return f"at least {low}" if low and low > 1 else ""
 
 
-def _default(info: FieldInfo) -> Any:
-    if not _worth_showing(info):
+def _completion(info: FieldInfo) -> Callable[[str], list[str]] | None:
+    """Return what completes a value in a shell: the names of plug-ins, or the values that are allowed."""
+    names, values = _mark(info, Names), _values(info)
+    if names is None and not values:
         return None
-    return ",".join(info.default) if isinstance(info.default, tuple) else str(info.default)
+
+    def complete(incomplete: str) -> list[str]:
+        known = values or registry.names(names.kind) if names else values
+        return [name for name in known if name.startswith(incomplete)]
+
+    return complete
 
 
-def _json_option() -> inspect.Parameter:
-    option = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-    return inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, annotation=option, default=False)
+def _common(panel: str | None) -> list[inspect.Parameter]:
+    """Return the switches that every step has."""
+    texts = {
+        "json": ("--json", "print the result, or the error, as JSON on stdout"),
+        "quiet": ("--quiet", "-q", "no progress and no notes on stderr"),
+    }
+    return [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=Annotated[bool, typer.Option(*flags, help=text, rich_help_panel=panel)],
+            default=False,
+        )
+        for name, (*flags, text) in texts.items()
+    ]
 
 
 def _key_values(name: str, mark: KeyValues, pairs: Sequence[str]) -> Mapping[str, Any]:
-    """Read ``key=value`` or ``key=value,value`` pairs.
+    """Read ``key=value`` pairs; where keys are listed, ``key=value,value`` and further pairs of a key add up.
 
     Raises:
-        InvalidInputError: one of them is none.
+        InvalidInputError: one of them is none, or a key is given two values.
     """
     values: dict[str, Any] = {}
     for pair in pairs:
         key, _, text = pair.partition("=")
-        if not key or not text:
+        if not key or not text.strip(" ,"):
             raise InvalidInputError(f"{name} {pair!r} must be key=value", hint=f"e.g. --{name} {mark.example}")
-        values[key] = tuple(_value(word.strip()) for word in text.split(",")) if mark.listed else _value(text)
+        if mark.listed:
+            new = tuple(_value(word.strip()) for word in text.split(",") if word.strip())
+            values[key] = (*values.get(key, ()), *(value for value in new if value not in values.get(key, ())))
+            continue
+        value = _value(text)
+        if key in values and values[key] != value:
+            raise InvalidInputError(f"{name} {key} is given twice: {values[key]} and {value}", hint="drop one of them")
+        values[key] = value
     return values
 
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from relope import registry
-from relope.errors import InvalidInputError, NotFoundError
+from relope.errors import InvalidInputError, NotFoundError, nearest
+from relope.fields import complaint
 from relope.probes.examples import Examples
 from relope.store import RowReader
 from relope.types import Progress, no_progress
@@ -177,12 +178,12 @@ def make(name: str, settings: dict[str, Any]) -> Probe:
     try:
         return method(method.Params(**settings))
     except ValidationError as error:
-        first = error.errors()[0]
+        first, fields = error.errors()[0], method.Params.model_fields
         key = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(f"{field}={info.default}" for field, info in method.Params.model_fields.items()) or "none"
-        raise InvalidInputError(
-            f"{name}: setting {key}={settings.get(key)!r}: {first['msg'].lower()} (settings and defaults: {known})"
-        ) from error
+        known = ", ".join(f"{field}={info.default}" for field, info in fields.items()) or "none"
+        wrong = f"setting {key}={settings.get(key)!r}: {complaint(first)}" if key in fields else f"no setting {key!r}"
+        guess = "" if key in fields else nearest(key, fields)
+        raise InvalidInputError(f"{name}: {wrong}{guess} (settings and defaults: {known})") from error
 
 
 def fresh(probe: Probe) -> Probe:

@@ -182,6 +182,9 @@ def load_router(name: Path | str) -> Router:
     untrained = [method for method in registry.names("methods") if not method_class(method).traits.trains]
     if text in untrained:
         return Router(text, RouterRecord(text), make(text, {}))
+    if folder.is_dir() or set(text) & set("/\\."):
+        what = "holds no finished router (it has no router.json)" if folder.is_dir() else "is not there"
+        raise NotFoundError(f"router folder {text} {what}", hint="give a folder that `relope fit` wrote")
     if text in registry.names("methods"):
         raise NotFoundError(f"{text} must be fitted first", hint=f"relope fit {text} --store …, then give its folder")
     raise unknown("router", text, untrained, "give a folder that `relope fit` wrote, or one of these methods")

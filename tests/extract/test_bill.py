@@ -43,7 +43,7 @@ def test_plan_prints_bytes_ratio_and_free_space(tmp_path):
     said = CliRunner().invoke(app, asked)
     assert said.exit_code == 0
     for part in ("layer 3:", "layer 4:", "tokens=all:", "tokens=lean:", "assumed", "free where", "not estimated"):
-        assert part in said.stderr
+        assert part in said.stdout
     assert json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)["bytes_free"] > 0
 
 
@@ -83,7 +83,7 @@ def test_plan_tells_the_time_when_it_may_measure(tmp_path):
     asked += ["--out", str(tmp_path / "x")]
     facts = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
     assert facts["samples_run"] >= 16 and 0 < facts["seconds"] < 600
-    assert "samples took" in CliRunner().invoke(app, asked).stderr
+    assert "samples took" in CliRunner().invoke(app, asked).stdout
     assert not (tmp_path / "x").exists()
 
 

@@ -59,7 +59,7 @@ def test_two_processes_fit_what_one_does(store_path, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("relope fitted on 80 samples") == 1
+    assert done.stdout.count("relope fitted on 80 samples") == 1
     steps.run(
         FitSpec(
             method="relope",

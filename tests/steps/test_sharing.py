@@ -100,7 +100,7 @@ def test_verdicts_travel_both_ways(local, s3, tmp_path):
     ok("store", "push", local, uri)
     said = relope("fit", "probe", "--store", uri)
     assert said.exit_code == 2 and f"relope grade --store {uri}" in said.stderr
-    assert f"→ {uri}/grades/" in ok("grade", "--store", uri).stderr
+    assert f"→ {uri}/grades/" in ok("grade", "--store", uri).stdout
     ok("store", "pull", uri, "--out", "back.zarr")
     assert pl.read_parquet(Path("back.zarr/grades") / grades.name).sort("id").equals(verdicts.sort("id"))
 
@@ -146,7 +146,7 @@ def test_extract_reuses_what_a_teammate_computed(local, team, where):
     assert verify("mine.zarr", deep=True) == []
     again = json.loads(ok(*run, "--json").stdout)
     assert (again["reused"], again["computed"]) == (0, 0)
-    assert "170 samples up to date" in ok(*run).stderr
+    assert "170 samples up to date" in ok(*run).stdout
 
 
 def test_reuse_of_another_recipe_is_refused_before_anything_is_computed(local, team):
@@ -227,11 +227,11 @@ def test_without_the_extra(local, s3, monkeypatch):
 
 
 def test_tables_and_notes_are_in_plain_words(local, s3):
-    said = ok("store", "push", local, f"{s3}/tiny.zarr").stderr
+    said = ok("store", "push", local, f"{s3}/tiny.zarr").stdout
     assert "2 parts sent (" in said and "240 samples in catalog 1" in said and "block_4/block.safetensors" in said
-    assert "0 parts sent (0 B), 2 there already" in ok("store", "push", local, f"{s3}/tiny.zarr").stderr
+    assert "0 parts sent (0 B), 2 there already" in ok("store", "push", local, f"{s3}/tiny.zarr").stdout
     assert "240 samples" in ok("store", "ls", f"{s3}/tiny.zarr").stdout
     assert "tiny.zarr" in ok("store", "ls", s3).stdout
-    assert "2 parts added (240 samples, " in ok("store", "pull", f"{s3}/tiny.zarr", "--out", "b.zarr").stderr
-    assert "nothing to remove" in ok("store", "gc", "b.zarr").stderr
-    assert "4 parts" not in ok("store", "merge", local, "b.zarr", "--out", "m.zarr").stderr
+    assert "2 parts added (240 samples, " in ok("store", "pull", f"{s3}/tiny.zarr", "--out", "b.zarr").stdout
+    assert "nothing to remove" in ok("store", "gc", "b.zarr").stdout
+    assert "4 parts" not in ok("store", "merge", local, "b.zarr", "--out", "m.zarr").stdout

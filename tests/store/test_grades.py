@@ -95,7 +95,7 @@ def test_the_command_prints_a_list(tmp_path):
     result = relope("grade", "--responses", path, "--grader", "chartqa", "--json")
     assert result.exit_code == 0 and [grade["correct"] for grade in json.loads(result.stdout)] == [True, False]
     assert set(json.loads(result.stdout)[0]) == {"correct", "parsed", "parse_status"}
-    assert "2 answers" in relope("grade", "--responses", path, "--grader", "chartqa").stderr
+    assert "2 answers" in relope("grade", "--responses", path, "--grader", "chartqa").stdout
 
 
 @pytest.mark.parametrize(

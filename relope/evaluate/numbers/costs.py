@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from relope.errors import InvalidInputError, NotFoundError
+from relope.errors import InvalidInputError, NotFoundError, reason_of
 from relope.evaluate.numbers.metrics import Floats, Ints
 
 Axis = Literal["dollars", "latency"]
@@ -84,8 +84,10 @@ def read_prices(path: Path) -> PriceList:
         raise NotFoundError(f"{path} does not exist", hint=f"copy the example, {EXAMPLE}, and fill in your own prices")
     try:
         return PriceList.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise InvalidInputError(f"{path} is no valid YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidInputError(
+            f"{path} is no valid YAML in UTF-8: {reason_of(error)}", hint=f"the example shows its form: {EXAMPLE}"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

@@ -1,0 +1,20 @@
+"""Words that messages and results share: a number with its noun, alternatives in a row."""
+
+from collections.abc import Sequence
+
+
+def counted(n: int, what: str, several: str = "") -> str:
+    """Return a number with its noun: 1 part, 2 parts, 1,200 samples.
+
+    Args:
+        n: how many.
+        what: the noun for one.
+        several: the noun for more, where an s does not make it.
+    """
+    return f"{n:,} {what if n == 1 else several or f'{what}s'}"
+
+
+def alternatives(words: Sequence[object]) -> str:
+    """Return what is allowed, in a row: ``a, b or c``."""
+    texts = [str(word) for word in words]
+    return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
