@@ -173,7 +173,7 @@ MISTAKES = [
     (["fit", "probe", "--store", "{store}", "--set", "lr"], "must be key=value"),
     (["fit", "probe", "--store", "{store}", "--grades", "x@1"], "unknown grades 'x@1'"),
     (["predict", "--router", "probe", "--store", "{store}"], "must be fitted first"),
-    (["predict", "--router", "{tmp}/busy", "--store", "{store}"], "unknown router"),
+    (["predict", "--router", "{tmp}/busy", "--store", "{store}"], "holds no finished router"),
     (["evaluate", "--store", "{store}", "--methods", "prob"], "scores"),
     (["grade", "--store", "{store}", "--grader", "exakt"], "did you mean 'exact'"),
     (["run", "nothing"], "unknown pipeline"),
