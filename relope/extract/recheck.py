@@ -22,6 +22,10 @@ A sample is run alone, and was extracted in a padded batch: in float32 that move
 """
 
 
+_MODEL = ("adapter_files", "chat_template", "pixels", "quantize")
+"""What of a model is keyed only where it was asked for, so that its absence tells as much as another value."""
+
+
 @dataclass(frozen=True)
 class Recheck:
     """The largest relative difference of every layer.
@@ -99,8 +103,8 @@ def _check_same_questions(store: ActivationStore, streams: Streams, rows: Sequen
 
 
 def _check_same_model(store: ActivationStore, streams: Streams) -> None:
-    identity = store.manifest.identity
-    changed = [name for name, value in streams.backbone.identity.items() if identity.get(name) != value]
+    identity, here = store.manifest.identity, streams.backbone.identity
+    changed = [name for name in {*here, *_MODEL} if identity.get(name) != here.get(name)]
     if changed:
         raise InvalidInputError(
             f"{store.label} was made with another model: {', '.join(sorted(changed))} differ from those of "

@@ -193,7 +193,7 @@ def _opened(folder: Path, changed_ns: int, layer: int, device: str, dtype: str) 
     from transformers import AutoConfig
 
     settings = json.loads((folder / "replay.json").read_text(encoding="utf-8"))
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if config.model_type.startswith(SHARES_STATE):
         raise UnsupportedError(
             f"blocks of {config.model_type} cannot be replayed from the cache: they share keys and values with others",

@@ -146,11 +146,13 @@ def _decode(store: ActivationStore) -> Decode | None:
     """Return what turns the recorded model's token ids into text, or None where the model is not at hand."""
     from transformers import AutoTokenizer
 
-    from relope.extract.model.card import locate, open_card, recorded_model
+    from relope.extract.model.card import open_card, recorded_model
+    from relope.extract.model.checkpoint import find_checkpoint
 
     try:
-        folder, _ = locate(open_card(recorded_model(store.manifest.recorded)), weights=False)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        files = find_checkpoint(open_card(recorded_model(store.manifest.recorded)), weights=False)
+        with files.processor_folder() as folder:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (RelopeError, OSError, ValueError, KeyError):
         return None
     return lambda ids: str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))

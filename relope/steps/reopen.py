@@ -76,7 +76,8 @@ def _ensure_block(store: "RowReader", layer: int) -> None:
         backbone = choice.open()
     except RelopeError as error:
         raise NotFoundError(f"{missing}, and its model cannot be opened: {error}", hint=error.hint) from error
-    if backbone.identity["model_files"] != store.manifest.identity.model_files:
+    kept = store.manifest.identity
+    if any(backbone.identity.get(name) != kept.get(name) for name in ("model_files", "adapter_files")):
         raise InvalidInputError(f"{missing}, and {choice.name!r} is no longer the checkpoint that it was made with")
     save_block(backbone, store.path, (layer - 1, layer))
 

@@ -3,9 +3,8 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,28 +12,16 @@ from torch import Tensor, nn
 
 from relope.errors import InvalidInputError, UnsupportedError
 from relope.extract.data import prompts
-from relope.extract.model.card import Card, locate, open_card
+from relope.extract.model.card import Card, open_card
 from relope.extract.model.chat import Chat
+from relope.extract.model.checkpoint import Checkpoint, find_checkpoint, known_adapters
 from relope.extract.model.interfaces import Decoder, Model, Processor, Tokenizer
 from relope.extract.model.load import Loading, check_quantize, load, pick_device, pick_dtype
 from relope.extract.model.traits import Traits, image_processor_name, tokenizer_of, traits_of
-from relope.provenance import folder_digest
 from relope.types import Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
-ADAPTER_FILES = ("adapter_config.json", "*.safetensors")
-PROCESSOR_FILES = (
-    "preprocessor_config.json",
-    "processor_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template*",
-)
 
 _decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "relope-decode")
 """Pillow decodes without the interpreter's lock; a batch's images are decoded side by side."""
@@ -233,34 +220,43 @@ def open_backbone(
     """
     card = open_card(name)
     target = pick_device(device)
-    how = Loading(target, pick_dtype(dtype, target), attention, spread, quantize or "", card.pixels, card.adapter)
-    check_quantize(how)  # before anything is fetched
-    folder, revision = locate(card)
-    model, processor = load(name, folder, how)
+    how = Loading(target, pick_dtype(dtype, target), attention, spread, quantize or "", card.pixels)
+    check_quantize(how, known_adapters(card))  # before anything is fetched
+    files = find_checkpoint(card)
+    how = replace(how, pixels=files.card.pixels)
+    model, processor = load(name, files, how)
     recorded = {
-        "model": name,
-        "source": card.source,
-        "revision": revision,
+        **_named(name, card, files),
         "class": type(model).__name__,
         "device": "all" if spread else str(target),
     }
-    identity = _identity(card, folder, how, processor)
-    return Backbone(name, model, processor, traits_of(model, processor), card, how.dtype_name, identity, recorded)
+    identity, traits = _identity(files, how, processor), traits_of(model, processor)
+    return Backbone(name, model, processor, traits, files.card, how.dtype_name, identity, recorded)
 
 
-def _identity(card: Card, folder: Path, how: Loading, processor: Processor) -> dict[str, Any]:
+def _named(name: str, card: Card, files: Checkpoint) -> dict[str, Any]:
+    """Return what a model was called and where it was found."""
+    return {
+        "model": name,
+        "source": card.source,
+        "revision": files.revision,
+        **({"base": files.base} if files.base else {}),
+    }
+
+
+def _identity(files: Checkpoint, how: Loading, processor: Processor) -> dict[str, Any]:
     """Return what of a model keys a recipe; what was not asked for is left out, so that a plain recipe keeps its id."""
     identity: dict[str, Any] = {
-        "model_files": folder_digest(folder, MODEL_FILES),
-        "processor_files": folder_digest(folder, PROCESSOR_FILES),
+        "model_files": files.model_files,
+        "processor_files": files.processor_files,
         "image_processor": image_processor_name(processor),
         "compute_dtype": how.dtype_name,
         "attention": how.attention,
     }
-    if card.adapter:
-        identity["adapter_files"] = folder_digest(folder / card.adapter, ADAPTER_FILES)
-    if card.pixels:
-        identity["pixels"] = list(card.pixels)
+    if files.adapters:
+        identity["adapter_files"] = files.adapter_files
+    if how.pixels:
+        identity["pixels"] = list(how.pixels)
     if how.quantize:
         identity["quantize"] = how.quantize
     return identity
@@ -274,8 +270,8 @@ def open_skeleton(name: str, device: str = "auto", dtype: str = "auto") -> Backb
     """
     card = open_card(name)
     target = pick_device(device)
-    folder, revision = locate(card, weights=False)
-    how = Loading(target, pick_dtype(dtype, target), pixels=card.pixels, weights=False)
-    model, processor = load(name, folder, how)
-    recorded = {"model": name, "source": card.source, "revision": revision}
-    return Backbone(name, model, processor, traits_of(model, processor), card, how.dtype_name, {}, recorded)
+    files = find_checkpoint(card, weights=False)
+    how = Loading(target, pick_dtype(dtype, target), pixels=files.card.pixels, weights=False)
+    model, processor = load(name, files, how)
+    traits, recorded = traits_of(model, processor), _named(name, card, files)
+    return Backbone(name, model, processor, traits, files.card, how.dtype_name, {}, recorded)

@@ -56,11 +56,12 @@ def open_card(name: str) -> Card:
         if not isinstance(card, Card):
             raise InvalidInputError(f"the plug-in of model {name!r} exports no CARD of type Card")
         return card
-    if (Path(name) / "config.json").is_file():
+    if any((Path(name) / file).is_file() for file in ("config.json", "adapter_config.json")):
         return Card(source=str(Path(name).resolve()))
     if Path(name).exists():
         raise NotFoundError(
-            f"{name} holds no config.json", hint="--model takes a checkpoint folder, a hub id or a name"
+            f"{name} holds no config.json and no adapter_config.json",
+            hint="--model takes a folder of a checkpoint or of a PEFT adapter, a hub id or a name",
         )
     if name.count("/") == 1 and not name.startswith((".", "/")):
         named = (registry.load("backbones", other).CARD for other in registry.names("backbones"))

@@ -1,7 +1,8 @@
 """Checkpoint folder → a frozen transformers model and its processor, or a refusal."""
 
 import importlib.util
-import warnings
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from relope.errors import InvalidInputError, NotFoundError, RelopeError, UnsupportedError, reason_of
+from relope.errors import InvalidInputError, RelopeError, UnsupportedError, reason_of
+from relope.extract.model.adapter import merged
+from relope.extract.model.checkpoint import Checkpoint
 from relope.extract.model.interfaces import Model, Processor
 from relope.extract.model.traits import tokenizer_of
+from relope.extract.model.weights import check_complete, reports_unprinted
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 REFUSED = dict.fromkeys(
@@ -35,7 +39,6 @@ class Loading:
         spread: let accelerate put the blocks on all devices.
         quantize: ``""``, ``4bit`` or ``8bit``.
         pixels: see ``Card``.
-        adapter: see ``Card``.
         weights: False builds a skeleton on the meta device.
     """
 
@@ -45,7 +48,6 @@ class Loading:
     spread: bool = False
     quantize: str = ""
     pixels: tuple[int, ...] = ()
-    adapter: str = ""
     weights: bool = True
 
     @property
@@ -54,7 +56,7 @@ class Loading:
         return str(self.dtype).removeprefix("torch.")
 
 
-def load(name: str, folder: Path, how: Loading) -> tuple[Model, Processor]:
+def load(name: str, files: Checkpoint, how: Loading) -> tuple[Model, Processor]:
     """Return the model, frozen and in eval mode, and its processor (a tokenizer for a text-only model).
 
     Raises:
@@ -62,9 +64,9 @@ def load(name: str, folder: Path, how: Loading) -> tuple[Model, Processor]:
         InvalidInputError: quantization without bitsandbytes or CUDA, or weights that do not fit into memory.
         NotFoundError: the checkpoint lacks the adapter that it needs.
     """
-    check_quantize(how)
+    check_quantize(how, files.adapters)
     try:
-        return _load(name, folder, how)
+        return _load(name, files, how)
     except torch.cuda.OutOfMemoryError as error:
         raise InvalidInputError(
             f"model {name} does not fit into the memory of {how.device}",
@@ -73,25 +75,48 @@ def load(name: str, folder: Path, how: Loading) -> tuple[Model, Processor]:
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         if isinstance(error, RelopeError):
             raise
-        raise UnsupportedError(f"cannot load model {name} from {folder}: {reason_of(error)}") from error
+        raise UnsupportedError(f"cannot load model {name} from {files.folder}: {reason_of(error)}") from error
 
 
-def _load(name: str, folder: Path, how: Loading) -> tuple[Model, Processor]:
+def _load(name: str, files: Checkpoint, how: Loading) -> tuple[Model, Processor]:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    config = transformers.AutoConfig.from_pretrained(folder)
+    _check_code(name, files.folder / "config.json")
+    config = transformers.AutoConfig.from_pretrained(files.folder, trust_remote_code=False)
     _check_config(name, config)
     multimodal = type(config) in transformers.AutoModelForMultimodalLM._model_mapping
-    model = _build(name, folder, config, how, multimodal)
-    processor = _processor(folder, how.pixels, multimodal)
+    if not multimodal and type(config) not in transformers.AutoModelForCausalLM._model_mapping:
+        raise UnsupportedError(f"model {name} ({type(config).__name__}) is refused: its class generates no text")
+    model = _build(name, files.folder, config, how, multimodal)
+    with files.processor_folder() as folder:
+        processor = _processor(folder, how.pixels, multimodal)
     _prepare(name, processor)
-    model = _merged(model, folder, how.adapter) if how.adapter and how.weights else model
+    for adapter in files.adapters if how.weights else ():
+        model = merged(model, adapter)
     _check_structure(name, model)
     _mend(model)
     if how.weights and not how.spread and not how.quantize:
         model = model.to(how.device)
     return model.eval().requires_grad_(False), processor
+
+
+def _check_code(name: str, path: Path) -> None:
+    """Refuse a class that comes as code beside the checkpoint: such code is never run.
+
+    Raises:
+        UnsupportedError: the configuration names code for a class that transformers does not have.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    named = config.get("auto_map") if isinstance(config, dict) else None
+    if named and config.get("model_type") not in CONFIG_MAPPING:
+        raise UnsupportedError(
+            f"model {name} is refused: its class {config.get('model_type')!r} is code beside the checkpoint "
+            f"(auto_map in {path.name}), which is never run",
+            hint="give a checkpoint whose class transformers has; the hub often holds one ending in -hf",
+        )
 
 
 def _build(name: str, folder: Path, config: Any, how: Loading, multimodal: bool) -> Model:
@@ -100,7 +125,9 @@ def _build(name: str, folder: Path, config: Any, how: Loading, multimodal: bool)
     factory: Any = transformers.AutoModelForMultimodalLM if multimodal else transformers.AutoModelForCausalLM
     if not how.weights:
         with torch.device("meta"):
-            return factory.from_config(config, dtype=how.dtype, attn_implementation=how.attention)
+            return factory.from_config(
+                config, dtype=how.dtype, attn_implementation=how.attention, trust_remote_code=False
+            )
     settings: dict[str, Any] = {}
     if how.quantize:
         four = how.quantize == "4bit"
@@ -110,33 +137,19 @@ def _build(name: str, folder: Path, config: Any, how: Loading, multimodal: bool)
         )
     if how.spread or how.quantize:
         settings["device_map"] = "auto" if how.spread else {"": how.device}
-    model, report = factory.from_pretrained(
-        folder,
-        dtype=how.dtype,
-        attn_implementation=how.attention,
-        use_safetensors=True,
-        output_loading_info=True,
-        **settings,
-    )
-    _check_complete(name, model, {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
-    return model
-
-
-def _check_complete(name: str, model: Model, missing: set[str]) -> None:
-    """Refuse a checkpoint without all of its decoder's weights: transformers fills such gaps with random numbers.
-
-    Elsewhere a gap may be meant (a vision tower's unused head), and transformers warns of it.
-
-    Raises:
-        UnsupportedError: weights are missing, or are of another shape.
-    """
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
-    own = {name for name, tensor in model.named_parameters() if any(tensor is other for other in decoder.parameters())}
-    if gaps := sorted(own & missing):
-        raise UnsupportedError(
-            f"the files of model {name} lack {len(gaps)} weights of its decoder, or have them in another shape "
-            f"(first: {gaps[0]}); get the whole checkpoint"
+    with reports_unprinted():
+        model, report = factory.from_pretrained(
+            folder,
+            dtype=how.dtype,
+            attn_implementation=how.attention,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are in the report, by which they are refused
+            trust_remote_code=False,
+            **settings,
         )
+    check_complete(name, model, report)
+    return model
 
 
 def _processor(folder: Path, pixels: tuple[int, ...], multimodal: bool) -> Processor:
@@ -144,7 +157,7 @@ def _processor(folder: Path, pixels: tuple[int, ...], multimodal: bool) -> Proce
 
     opener: Any = transformers.AutoProcessor if multimodal else transformers.AutoTokenizer
     budget = {"min_pixels": pixels[0], "max_pixels": pixels[1]} if pixels and multimodal else {}
-    processor: Processor = opener.from_pretrained(folder, **budget)
+    processor: Processor = opener.from_pretrained(folder, trust_remote_code=False, **budget)
     if multimodal and not processor.chat_template:
         processor.chat_template = tokenizer_of(processor).chat_template  # Phi-4's processor drops it
     return processor
@@ -167,8 +180,12 @@ def _prepare(name: str, processor: Processor) -> None:
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
 
 
-def check_quantize(how: Loading) -> None:
+def check_quantize(how: Loading, adapters: Sequence[Path]) -> None:
     """Refuse a quantization that cannot work here.
+
+    Args:
+        how: the model is loaded.
+        adapters: what would have to be merged.
 
     Raises:
         InvalidInputError: bitsandbytes or CUDA is missing, or a LoRA would have to be merged.
@@ -177,9 +194,9 @@ def check_quantize(how: Loading) -> None:
         return
     if how.quantize not in QUANTIZATIONS:
         raise InvalidInputError(f"unknown quantization {how.quantize!r} (there is: {', '.join(QUANTIZATIONS)})")
-    if how.adapter:
+    if adapters:
         raise InvalidInputError(
-            f"this model needs its {how.adapter} merged, which weights in {how.quantize} do not allow",
+            f"this model needs its {adapters[0].name} merged, which weights in {how.quantize} do not allow",
             hint="drop --quantize",
         )
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -226,25 +243,6 @@ def _mend(model: Model) -> None:
     for module in model.modules():
         if type(module).__name__ == "Phi4MultimodalVisionAttention":
             module.is_causal = False
-
-
-def _merged(model: Model, folder: Path, adapter: str) -> Model:
-    """Return the model with a LoRA of its own checkpoint merged into the weights.
-
-    Raises:
-        NotFoundError: the checkpoint has no such folder.
-        UnsupportedError: it does not fit the model.
-    """
-    if not (folder / adapter / "adapter_config.json").is_file():
-        raise NotFoundError(f"{folder} lacks {adapter}/adapter_config.json, the LoRA that this model sees images with")
-    from peft import PeftModel
-
-    try:
-        with warnings.catch_warnings():  # peft 0.21 uses a name that transformers 5.23 is about to drop
-            warnings.simplefilter("ignore", FutureWarning)
-            return PeftModel.from_pretrained(model, str(folder / adapter)).merge_and_unload()
-    except (RuntimeError, ValueError) as error:
-        raise UnsupportedError(f"the LoRA {folder / adapter} does not fit: {str(error).splitlines()[0]}") from error
 
 
 def pick_device(name: str) -> torch.device:

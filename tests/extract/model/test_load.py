@@ -82,7 +82,7 @@ def test_phi4_has_its_vision_lora_merged(hub, tmp_path):
 
     folder = make("phi4-multimodal", tmp_path / "phi")
     hub.folders["microsoft/Phi-4-multimodal-instruct"] = folder
-    with pytest.raises(NotFoundError, match="lacks vision-lora"):
+    with pytest.raises(NotFoundError, match=r"vision-lora lacks adapter_config\.json"):
         open_backbone("phi4-multimodal", "cpu")
     plain = open_backbone(str(folder), "cpu")
     before = plain.blocks[2].mlp.down_proj.weight.clone()
@@ -159,7 +159,7 @@ def test_incomplete_checkpoints_are_refused(tmp_path):
         folder / "model.safetensors",
         metadata={"format": "pt"},
     )
-    with pytest.raises(UnsupportedError, match=r"lack 1 weights of its decoder.*layers\.2\.mlp\.up_proj"):
+    with pytest.raises(UnsupportedError, match=r"lack 1 of its weights .*layers\.2\.mlp\.up_proj"):
         open_backbone(str(folder), "cpu")
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UnsupportedError, match="cannot load model"):
@@ -206,7 +206,7 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(UnsupportedError, match="encoder-decoder"):
         open_backbone(coder, "cpu")
     remote = config_only(tmp_path / "r", model_type="mystery", auto_map={"AutoModel": "evil.Model"})
-    with pytest.raises(UnsupportedError, match="cannot load model"):
+    with pytest.raises(UnsupportedError, match="never run"):
         open_backbone(remote, "cpu")
 
 
