@@ -14,9 +14,11 @@ def describe(backbone: Backbone, images: Sequence[LazyImage], prompt: str, max_n
     """Return one greedy caption an image, computed as one batch.
 
     Raises:
-        InvalidInputError: the batch does not fit into the device's memory.
+        InvalidInputError: the batch does not fit into the device's memory, or the prompt cannot be put to the model.
     """
     asked = [Sample(image.digest, "caption", "", prompt, (), images=(image,)) for image in images]
+    if fault := next(backbone.faults(asked[:1]), ""):
+        raise InvalidInputError(f"the prompt {prompt[:60]!r} cannot be used: {fault}", hint="give another --prompt")
     inputs = backbone.inputs(asked)
     try:
         said = backbone.model.generate(**backbone.to_device(inputs), max_new_tokens=max_new_tokens, do_sample=False)

@@ -28,15 +28,14 @@ def unreadable_prompts(backbone: Backbone, samples: Sequence[Sample], sizes: Siz
     if not samples:
         return []
     per_image = _most_image_tokens(backbone, samples, sizes, text_only)
-    reasons = ((sample, _reason(backbone, sample, sizes, per_image, text_only)) for sample in samples)
-    return [Flaw(sample.id, sample.split, reason) for sample, reason in reasons if reason]
+    reasons = zip(samples, backbone.faults(samples, text_only), strict=True)
+    told = ((sample, fault or _reason(backbone, sample, sizes, per_image, text_only)) for sample, fault in reasons)
+    return [Flaw(sample.id, sample.split, reason) for sample, reason in told if reason]
 
 
 def _reason(backbone: Backbone, sample: Sample, sizes: Sizes, per_image: int, text_only: bool) -> str:
     """Return why the model cannot take a sample's prompt, or ``""``."""
     text, images = prompt_text(sample, text_only), () if text_only else sample.images
-    if token := next((token for token in backbone.traits.media_tokens if token in text), ""):
-        return f"its text holds {token}, by which the model marks an image, video or sound"
     bound = len(text.encode()) + max(1, len(images)) * per_image * MARGIN
     is_odd = any(_is_odd(sizes[image.digest]) for image in images if image.digest in sizes)
     may_be_long = backbone.traits.context is not None and bound > backbone.traits.context

@@ -90,8 +90,8 @@ def check_adapter(folder: Path) -> None:
 
     config = read_config(folder)
     kind = str(config.get("peft_type") or "?")
-    known = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind)
-    unmerged = known is None or known(peft_type=kind).is_prompt_learning or kind in ("ADAPTION_PROMPT", "XLORA")
+    kinds: Any = PEFT_TYPE_TO_CONFIG_MAPPING
+    unmerged = kind not in kinds or kinds[kind]().is_prompt_learning or kind in ("ADAPTION_PROMPT", "XLORA")
     if unmerged or config.get("alora_invocation_tokens"):
         raise UnsupportedError(
             f"the adapter {folder} is of the kind {kind}, which cannot be merged into weights",

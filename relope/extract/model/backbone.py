@@ -1,7 +1,7 @@
 """An opened model with its processor: questions in, model inputs and modules out."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from relope.errors import InvalidInputError, UnsupportedError
 from relope.extract.data import prompts
 from relope.extract.model.card import Card, open_card
-from relope.extract.model.chat import Chat
+from relope.extract.model.chat import Chat, Turn
 from relope.extract.model.checkpoint import Checkpoint, find_checkpoint, known_adapters
+from relope.extract.model.control import Controls, controls_of, faults
 from relope.extract.model.interfaces import Decoder, Model, Processor, Tokenizer
 from relope.extract.model.load import Loading, check_quantize, load, pick_device, pick_dtype
 from relope.extract.model.traits import Traits, image_processor_name, tokenizer_of, traits_of
@@ -86,6 +87,11 @@ class Backbone:
         """Its chat template."""
         return Chat(self.name, self.processor, self.traits.sees_images, self.traits.image_token)
 
+    @cached_property
+    def controls(self) -> Controls:
+        """What no text of a sample may hold."""
+        return controls_of(self.tokenizer, self.chat, self.traits.media_tokens)
+
     @property
     def default_layer(self) -> int:
         """The block that probes read when none is named."""
@@ -101,13 +107,8 @@ class Backbone:
         """
         texts, decoding = [], []
         for sample in samples:
+            texts.append(self.chat.render(self.turns(sample, text_only)))
             n_images = 0 if text_only else len(sample.images)
-            if n_images and not self.traits.sees_images:
-                raise UnsupportedError(
-                    f"model {self.name} is text-only but the samples have images",
-                    hint="add --text-only to put captions in their place",
-                )
-            texts.append(self.chat.render([("user", self.chat.parts(prompt_text(sample, text_only), n_images))]))
             decoding.append([_decoders.submit(_open, sample, index) for index in range(n_images)])
         images = [[decoded.result() for decoded in row] for row in decoding]
         given = {"images": images} if any(images) else {}
@@ -122,6 +123,25 @@ class Backbone:
         if given:
             self._check_types(batch)
         return self._checked(dict(batch), samples)
+
+    def turns(self, sample: Sample, text_only: bool = False) -> list[Turn]:
+        """Return the conversation that a sample is put to the model as.
+
+        Raises:
+            UnsupportedError: the sample has images that the model cannot see.
+            InvalidInputError: it has no caption to stand in for them.
+        """
+        n_images = 0 if text_only else len(sample.images)
+        if n_images and not self.traits.sees_images:
+            raise UnsupportedError(
+                f"model {self.name} is text-only but the samples have images",
+                hint="add --text-only to put captions in their place",
+            )
+        return self.chat.turns([("user", prompt_text(sample, text_only))], n_images)
+
+    def faults(self, samples: Sequence[Sample], text_only: bool = False) -> Iterator[str]:
+        """Yield for each sample why its conversation cannot be put to the model, or ``""``."""
+        return faults(self.tokenizer, self.chat, self.controls, [self.turns(sample, text_only) for sample in samples])
 
     def to_device(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a batch's inputs on the model's device, images in its dtype."""

@@ -1,4 +1,4 @@
-"""A question in the words of a model's chat template, its images where the text mentions them."""
+"""A conversation in the words of a model's chat template, its images where the text mentions them."""
 
 import re
 from collections.abc import Sequence
@@ -8,11 +8,14 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from relope.errors import UnsupportedError
+from relope.errors import UnsupportedError, reason_of
 from relope.extract.model.interfaces import Processor
 
 Part = str | None
 """A piece of a turn: text, or None where an image stands."""
+
+Turn = tuple[str, Sequence[Part]]
+"""A role, and the pieces of what it says."""
 
 _DAY = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro -%}"
 """Put before a template that writes today's date (Llama 3's), so that prompts last. Choice: the template's default."""
@@ -21,24 +24,36 @@ _TAG = re.compile(r"<image (\d{1,3})>")
 _BEFORE, _AFTER = "0123456789", "9876543210"
 
 
-def split_at_images(text: str, n_images: int) -> list[Part]:
-    """Cut a turn where its images stand, in the order of the sample's images.
+def split_at_images(said: Sequence[tuple[str, str]], n_images: int) -> list[Turn]:
+    """Cut the user's turns where images stand, in the order of the sample's images.
 
     An image stands where ``<image 1>``, ``<image 2>``, … first mentions it; later mentions stay as
-    text. Images that are not all mentioned, in their order, come before the text as it is.
+    text. Images that are not all mentioned, in their order, come before the user's first text as it is.
+
+    Args:
+        said: role and text of each turn.
+        n_images: images of the sample.
     """
-    first: dict[int, re.Match[str]] = {}
-    for tag in _TAG.finditer(text):
-        if 1 <= int(tag[1]) <= n_images:
-            first.setdefault(int(tag[1]), tag)
+    first: dict[int, tuple[int, re.Match[str]]] = {}
+    for turn, (role, text) in enumerate(said):
+        for tag in _TAG.finditer(text) if role == "user" else ():
+            if 1 <= int(tag[1]) <= n_images:
+                first.setdefault(int(tag[1]), (turn, tag))
     if list(first) != list(range(1, n_images + 1)):
-        return [*[None] * n_images, text]
+        begins = next((turn for turn, (role, _) in enumerate(said) if role == "user"), 0)
+        return [(role, [*[None] * (n_images * (turn == begins)), text]) for turn, (role, text) in enumerate(said)]
+    return [
+        (role, _cut(text, [tag for at, tag in first.values() if at == turn])) for turn, (role, text) in enumerate(said)
+    ]
+
+
+def _cut(text: str, tags: Sequence[re.Match[str]]) -> list[Part]:
     parts: list[Part] = []
     end = 0
-    for tag in first.values():
+    for tag in tags:
         parts += [text[end : tag.start()], None]
         end = tag.end()
-    return [part for part in (*parts, text[end:]) if part != ""]
+    return [part for part in (*parts, text[end:]) if part != ""] or [""]
 
 
 @dataclass(frozen=True)
@@ -69,25 +84,27 @@ class Chat:
         probe = [{"role": "user", "content": _listed([_BEFORE, None, _AFTER])}]
         try:
             rendered = self._apply(probe)
-        except (TypeError, TemplateError):
+        except TypeError:  # also of a template that refuses it
             return "text"
         if "'type'" in rendered:  # the list itself, spelt out
             return "text"
         between = rendered.partition(_BEFORE)[2].partition(_AFTER)[0]
         return "parts" if between.strip() else "first"
 
-    def parts(self, text: str, n_images: int) -> list[Part]:
-        """Return a turn's pieces as this template can show them."""
-        return [*[None] * n_images, text] if self.style == "first" else split_at_images(text, n_images)
+    def turns(self, said: Sequence[tuple[str, str]], n_images: int) -> list[Turn]:
+        """Return a conversation's turns in pieces that this template can show."""
+        cut = split_at_images(said, n_images)
+        if self.style != "first":
+            return cut
+        counted = ((parts.count(None), turn) for (_, parts), turn in zip(cut, said, strict=True))
+        return [(role, [*[None] * images, text]) for images, (role, text) in counted]
 
-    def render(self, turns: Sequence[tuple[str, Sequence[Part]]]) -> str:
+    def render(self, turns: Sequence[Turn]) -> str:
         """Return the prompt of a conversation, the generation prompt included.
 
-        Args:
-            turns: role and pieces of each.
-
         Raises:
-            UnsupportedError: the template takes no images, and the processor names no token for them.
+            UnsupportedError: the template takes no images, and the processor names no token for them; or it
+                refuses the conversation, e.g. for a role that it does not know.
         """
         return self._apply([{"role": role, "content": self._content(parts)} for role, parts in turns])
 
@@ -101,9 +118,15 @@ class Chat:
     def _apply(self, messages: list[dict[str, Any]]) -> str:
         template = self.processor.chat_template
         dated = {"chat_template": _DAY + template} if isinstance(template, str) and "strftime_now" in template else {}
-        rendered: str = self.processor.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False, **dated
-        )
+        try:
+            rendered: str = self.processor.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False, **dated
+            )
+        except TemplateError as error:
+            roles = ", ".join(str(message["role"]) for message in messages)
+            raise UnsupportedError(
+                f"the chat template of {self.name} refuses a conversation of {roles}: {reason_of(error)}"
+            ) from error
         return rendered
 
 

@@ -44,7 +44,7 @@ ASKED = "Is <image 1> left of <image 2>, and <image 1> red?"
     ],
 )
 def test_images_stand_where_they_are_first_mentioned(text, n, parts):
-    assert split_at_images(text, n) == parts
+    assert split_at_images([("user", text)], n) == [("user", parts)]
 
 
 def chat(template, image_token=""):
@@ -68,15 +68,15 @@ def chat(template, image_token=""):
 def test_every_kind_of_template_shows_question_and_images(template, style, rendered):
     made = chat(template, image_token="<tok>")
     assert made.style == style
-    assert made.render([("user", made.parts(ASKED, 2))]) == rendered
-    assert made.render([("user", made.parts("Why?", 0))]) == "[user]Why?"
+    assert made.render(made.turns([("user", ASKED)], 2)) == rendered
+    assert made.render(made.turns([("user", "Why?")], 0)) == "[user]Why?"
 
 
 def test_a_template_that_takes_no_images_where_there_is_no_token_for_them():
     made = chat(TEXT_ALONE)
     assert made.render([("user", ["Why?"])]) == "[user]Why?"
     with pytest.raises(UnsupportedError, match="takes no images"):
-        made.render([("user", made.parts("Why?", 1))])
+        made.render(made.turns([("user", "Why?")], 1))
 
 
 def with_begin(folder):
