@@ -82,6 +82,16 @@ def at_most(values: float | Sequence[float], goal: float) -> Figure:
     return _judged(shown(values), goal, "<=", operator.le)
 
 
+def share_within(hits: int, runs: int, low: float, high: float) -> Figure:
+    """Return the share of runs that hit, its 95 % Wilson interval as the spread; it should lie between two goals."""
+    z2 = 1.96**2
+    share, half = hits / runs, 1.96 * math.sqrt(hits * (runs - hits) / runs + z2 / 4) / (runs + z2)
+    centre = (hits + z2 / 2) / (runs + z2)
+    ends = max(0.0, centre - half), min(1.0, centre + half)
+    inside, outside = low <= ends[0] and ends[1] <= high, ends[1] < low or ends[0] > high
+    return Figure(share, *ends, f"{low:g} to {high:g}", True if inside else False if outside else None)
+
+
 def _judged(figure: Figure, goal: float, sign: str, reaches: Callable[[float | None, float], bool]) -> Figure:
     ends = [figure.value] if figure.low is None else [figure.low, figure.high]
     reached = {reaches(end, goal) for end in ends}

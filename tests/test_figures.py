@@ -5,8 +5,8 @@ import sys
 
 import figures
 import pytest
-from figures import Figure, at_least, at_most, main, ratios, rounds, shown, spread
-from scipy.stats import binom
+from figures import Figure, at_least, at_most, main, ratios, rounds, share_within, shown, spread
+from scipy.stats import binom, binomtest
 
 
 @pytest.mark.parametrize("n", [5, 6, 8, 9, 15, 40])
@@ -35,6 +35,15 @@ def test_what_is_measured_once_has_no_spread():
     assert at_most(3.0, 3) == Figure(3.0, goal="<= 3", met=True)
     assert shown([2.0]) == shown(2.0) == Figure(2.0)
     assert at_least(2.9, 3) == Figure(2.9, goal=">= 3", met=False)
+
+
+def test_a_share_of_runs_is_judged_by_its_wilson_interval():
+    inside = share_within(950, 1000, 0.93, 0.97)
+    wilson = binomtest(950, 1000).proportion_ci(method="wilson")
+    assert (inside.value, inside.met, inside.goal) == (0.95, True, "0.93 to 0.97")
+    assert (inside.low, inside.high) == pytest.approx((wilson.low, wilson.high), abs=1e-4)
+    assert share_within(94, 100, 0.93, 0.97).met is None and share_within(800, 1000, 0.93, 0.97).met is False
+    assert share_within(0, 500, 0, 0.055).met is True and share_within(500, 500, 0.93, 0.97).met is False
 
 
 def test_contenders_take_turns():

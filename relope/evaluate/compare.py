@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError
-from relope.evaluate.numbers.bootstrap import ResampledAuc
 from relope.evaluate.numbers.draws import align_reports, resample_aucs
+from relope.evaluate.numbers.estimates import Estimate
 from relope.evaluate.numbers.metrics import auc_null_reason
 from relope.evaluate.numbers.persample import StoredReport, open_report
 from relope.evaluate.numbers.significance import Comparison, compared
 from relope.evaluate.pages.table import Record, Row, Table, columns, hundred, row, signed_hundred
 from relope.evaluate.pages.wording import DASH
+from relope.types import ResultWarning, worst_first
 
 UNCHANGED = "no change shown"
 """What the verdict is called where the difference is one between two runs."""
@@ -23,8 +24,8 @@ class Change:
     """A method's AUC in both reports, and the change from the first to the second; None where that is undefined."""
 
     method: str
-    first: ResampledAuc
-    second: ResampledAuc
+    first: Estimate
+    second: Estimate
     comparison: Comparison | None
 
     @property
@@ -74,6 +75,7 @@ class ReportComparison:
         null_reason: why an AUC is undefined.
         accuracy: of the small model in both.
         settings_changed: fields of the provenance in which they differ.
+        warnings: of both reports, worst first.
     """
 
     what: str
@@ -85,6 +87,7 @@ class ReportComparison:
     null_reason: str | None
     accuracy: tuple[float, float]
     settings_changed: Sequence[str]
+    warnings: Sequence[ResultWarning] = ()
 
     @property
     def table(self) -> Table:
@@ -132,10 +135,11 @@ def compare_reports(first: Path, second: Path, resamples: int, seed: int) -> Rep
         null_reason=auc_null_reason(before.correct) or auc_null_reason(after.correct),
         accuracy=(float(before.correct.mean()), float(after.correct.mean())),
         settings_changed=_settings(before, after),
+        warnings=worst_first((*before.warnings, *after.warnings)),
     )
 
 
-def _changes(first: Mapping[str, ResampledAuc], second: Mapping[str, ResampledAuc]) -> list[Change]:
+def _changes(first: Mapping[str, Estimate], second: Mapping[str, Estimate]) -> list[Change]:
     shared = [name for name in first if name in second]
     comparisons = compared({name: second[name].minus(first[name]).test() for name in shared})
     return [Change(name, first[name], second[name], comparisons.get(name)) for name in shared]

@@ -18,7 +18,8 @@ def run(spec: CompareSpec, watch: Watch) -> Outcome:
     from relope.evaluate.compare import compare_reports
 
     comparison = compare_reports(spec.first, spec.second, spec.bootstrap, spec.seed)
-    return Outcome(spec.second, False, comparison.what, comparison.to_json(), (comparison.table.text,))
+    tables, warned = (comparison.table.text,), comparison.warnings
+    return Outcome(spec.second, False, comparison.what, comparison.to_json(), tables, warnings=warned)
 
 
 STEP = Step(run, output, version=1)

@@ -43,14 +43,14 @@ def run(spec: FitSpec, watch: Watch) -> Fitted:
     if lesson.folds is not None:
         return score_out_of_fold(lesson, lesson.folds, out, watch)
     if is_fitted(out, lesson.fingerprint):
-        return Fitted(out, True, f"{lesson.method} up to date → {out}")
+        return Fitted(out, True, f"{lesson.method} up to date → {out}", warnings=lesson.warnings)
     record = _fit(lesson, out, watch)
     note, n_shared = note_of(lesson.probe), lesson.training.n_shared
     shared = f" ({n_shared} left out: their image is in another split)" if n_shared else ""
     text = f"{lesson.method} fitted on {record.n_samples} samples{shared} in {record.seconds_fit:.1f} s"
     text += f" ({note})" if note else ""
     facts = {"seconds": record.seconds_fit, "samples": record.n_samples, "note": note, "shared": n_shared}
-    return Fitted(out, False, f"{text} → {out}", facts)
+    return Fitted(out, False, f"{text} → {out}", facts, warnings=lesson.warnings)
 
 
 def _fit(lesson: Lesson, out: Path, watch: Watch) -> RouterRecord:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from relope import registry
 from relope.errors import InvalidInputError
+from relope.evaluate.numbers.scarcity import LEARNED, scarcity
 from relope.probes.examples import Examples
 from relope.probes.protocol import Probe, block_use, make, pick_layer
 from relope.provenance import digest
@@ -18,6 +20,7 @@ from relope.steps.reopen import device_here, open_block
 from relope.steps.samples import Selection, TrainingRows, training_rows
 from relope.store import open_store
 from relope.store.grades import correct_of
+from relope.types import ResultWarning
 
 VERSION = 1
 """Of a fit: raised when the same samples and settings give another router. A method has its own."""
@@ -67,6 +70,13 @@ class Lesson:
         large = None if self.large_correct is None else self.large_correct.tolist()
         labels = [list(self.splits), self.grades, training.correct.tolist(), large]
         return digest([asked, store.recipe_id, samples, labels])
+
+    @property
+    def warnings(self) -> tuple[ResultWarning, ...]:
+        """What must be said of what is learned: too few of a class."""
+        training = self.training
+        groups = training.store.samples[training.rows].select(pl.coalesce("group", "id"))["group"]
+        return scarcity(training.correct, np.asarray(groups.to_list(), dtype=np.str_), "training samples", LEARNED)
 
     def examples(self) -> Examples:
         """Open what the method runs block l with and return the samples as it takes them.

@@ -30,7 +30,7 @@ def score_out_of_fold(lesson: Lesson, asked: int, out: Path, watch: Watch) -> Fi
 
     fingerprint = digest([lesson.fingerprint, asked])
     if out.exists() and read_scores(out).meta.fingerprint == fingerprint:
-        return Fitted(out, True, f"out-of-fold scores of {lesson.method} up to date → {out}")
+        return Fitted(out, True, f"out-of-fold scores of {lesson.method} up to date → {out}", warnings=lesson.warnings)
     store, traits = lesson.training.store, lesson.probe.traits
     scores, seconds_fit = np.empty(len(lesson.training.rows), np.float32), 0.0
     examples = lesson.examples()
@@ -66,4 +66,5 @@ def score_out_of_fold(lesson: Lesson, asked: int, out: Path, watch: Watch) -> Fi
     )
     write_scores(out, lesson.training.ids, scores, meta)
     text = f"{len(scores)} samples scored out of fold by {n_folds} routers of {lesson.method} in {seconds_fit:.1f} s"
-    return Fitted(out, False, f"{text} → {out}", {"samples": len(scores), "seconds": seconds_fit, "folds": n_folds})
+    facts = {"samples": len(scores), "seconds": seconds_fit, "folds": n_folds}
+    return Fitted(out, False, f"{text} → {out}", facts, warnings=lesson.warnings)

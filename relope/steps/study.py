@@ -1,11 +1,12 @@
 """The step ``study``: a table or figure of the paper from several reports."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from relope.spec import StudySpec
 from relope.steps.outputs import RUNS
 from relope.steps.step import Step
-from relope.types import Outcome, TextTable, Watch
+from relope.types import Outcome, ResultWarning, TextTable, Watch
 
 
 def output(spec: StudySpec) -> Path:
@@ -25,7 +26,7 @@ def run(spec: StudySpec, watch: Watch) -> Outcome:
         result = make_study(request, out)
         progress(1, 1)
     text = f"{result.study.title}: {result.study.what} → {out / 'study.html'}"
-    return Outcome(out, False, text, result.to_json(), [result.table.text])
+    return Outcome(out, False, text, result.to_json(), [result.table.text], warnings=result.warnings)
 
 
 def tables(out: Path) -> list[TextTable]:
@@ -35,4 +36,11 @@ def tables(out: Path) -> list[TextTable]:
     return [read_table(out).text]
 
 
-STEP = Step(run, output, version=1, tables=tables)
+def warnings(out: Path) -> Sequence[ResultWarning]:
+    """Return the warnings of a finished study."""
+    from relope.evaluate.studies.make import read_warnings
+
+    return read_warnings(out)
+
+
+STEP = Step(run, output, version=1, tables=tables, warnings=warnings)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from relope.evaluate.numbers.scarcity import held_out_scarcity
 from relope.probes.examples import Examples
 from relope.probes.protocol import pick_layer
 from relope.spec import SweepSpec
@@ -63,7 +64,8 @@ def _told(spec: SweepSpec, settings: Sequence[Setting], n_runs: int, computed: i
         "fit": command,
     }
     text = f"{n_runs} runs, {computed} fitted now → {path}\nfit what was selected: {command}"
-    return Swept(path, not computed, text, facts, (_table(spec, settings, best),))
+    warned = held_out_scarcity(min(setting.n_minority for setting in settings), f"sweep of {spec.method}")
+    return Swept(path, not computed, text, facts, (_table(spec, settings, best),), warnings=warned)
 
 
 def _fit_command(spec: SweepSpec, best: Setting) -> str:

@@ -13,7 +13,7 @@ import polars as pl
 
 from relope import registry
 from relope.errors import InvalidInputError, StoreError
-from relope.evaluate.numbers.bootstrap import ResampledAuc, mean_auc
+from relope.evaluate.numbers.estimates import Estimate, mean_of
 from relope.evaluate.numbers.heldout import HELD, held_out, resample_runs
 from relope.probes.examples import Examples
 from relope.probes.protocol import KeepsHistory, Probe, fresh, make, method_class
@@ -183,6 +183,7 @@ class Setting:
         ci95: of that mean, from draws of image groups that all settings share; None where undefined.
         deviation: standard deviation over the seeds; None for one seed, which shows nothing.
         n_held: fewest and most samples that a run held out.
+        n_minority: image groups with the rarer class that a run held out, where they are fewest.
     """
 
     chosen: dict[str, Any]
@@ -190,6 +191,7 @@ class Setting:
     ci95: tuple[float, float] | None
     deviation: float | None
     n_held: tuple[int, int]
+    n_minority: int
     best_epoch: float | None
     seconds: float
 
@@ -201,19 +203,21 @@ def summarised(runs: Sequence[Run], table: pl.DataFrame) -> list[Setting]:
     return list(_settings(runs, numbers.to_dicts(), drawn))
 
 
-def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]], drawn: Sequence[ResampledAuc]) -> Iterator[Setting]:
+def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]], drawn: Sequence[Estimate]) -> Iterator[Setting]:
     parts = zip(runs, rows, drawn, strict=True)
     for _, group in itertools.groupby(parts, key=lambda part: repr(part[0].chosen)):
         members = list(group)
         aucs = np.array([row["inner_auc"] for _, row, _ in members])
         epochs = [row["best_epoch"] for _, row, _ in members if row["best_epoch"] is not None]
         n_held = [row["n_held"] for _, row, _ in members]
+        mean = mean_of([resampled for _, _, resampled in members])
         yield Setting(
             chosen=members[0][0].chosen,
             inner_auc=float(aucs.mean()),
-            ci95=mean_auc([resampled for _, _, resampled in members]).ci95,
+            ci95=mean.ci95,
             deviation=float(aucs.std(ddof=1)) if len(aucs) > 1 else None,
             n_held=(min(n_held), max(n_held)),
+            n_minority=mean.n_minority,
             best_epoch=float(np.median(epochs)) if epochs else None,
             seconds=float(sum(row["seconds"] for _, row, _ in members)),
         )

@@ -4,49 +4,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from relope.evaluate.numbers.bootstrap import Difference, Interval, difference, percentile_interval, resample_weights
 from relope.evaluate.numbers.calibration import cross_calibrated
 from relope.evaluate.numbers.inputs import BASELINE, MethodScores, ReportInputs
 from relope.evaluate.numbers.metrics import Floats
+from relope.evaluate.numbers.resampled import Resampled, resample
 from relope.evaluate.numbers.routing import RoutingCurve, mean_curve, number, routing_curve
 from relope.evaluate.numbers.significance import Comparison, compared, delong
 from relope.evaluate.numbers.slices import Slice, slices
-from relope.evaluate.numbers.statistics import Labels, SortedScores, names, statistics
-
-
-@dataclass(frozen=True)
-class Resampled:
-    """Statistics of M methods, averaged over the seeds of each.
-
-    Attributes:
-        value: statistic → ``[M]`` on all samples; NaN where undefined.
-        drawn: statistic → ``[M, R]`` on the resamples, the same for every method and seed.
-        by_seed: per method, the AUC of each seed.
-        small: ``[R]`` accuracy of the small model.
-        large: ``[R]`` accuracy of the large model, None when unknown.
-    """
-
-    value: dict[str, Floats]
-    drawn: dict[str, Floats]
-    by_seed: tuple[tuple[float, ...], ...]
-    small: Floats
-    large: Floats | None
-
-    def interval(self, index: int, name: str) -> Interval | None:
-        """Return a statistic's 95 % interval, None where it is undefined."""
-        if not np.isfinite(self.value[name][index]):
-            return None
-        return percentile_interval(self.drawn[name][index])
-
-    def difference(self, first: int, second: int, name: str = "auc") -> Difference | None:
-        """Return a paired difference between two methods, None where undefined."""
-        value, drawn = self.value[name], self.drawn[name]
-        return difference(value[first], value[second], drawn[first], drawn[second])
-
-    @property
-    def n_dropped(self) -> int:
-        """Return how many resamples have no AUC, since one class was absent."""
-        return int((~np.isfinite(self.drawn["auc"]).all(axis=0)).sum())
+from relope.evaluate.numbers.statistics import Labels, SortedScores
 
 
 @dataclass(frozen=True)
@@ -86,7 +51,7 @@ def analyse(inputs: ReportInputs) -> Analysis:
     """Compute everything that a report shows."""
     labels = Labels(inputs.correct, inputs.large_correct, inputs.seed)
     methods = [_sorted(inputs, method, labels) for method in inputs.methods]
-    resampled = resample(inputs, labels, methods)
+    resampled = resample(inputs.groups, labels, methods, inputs.resamples)
     ranked = _ranked(inputs, resampled)
     listed = [method.name for method in inputs.methods]
     baseline = listed.index(BASELINE) if BASELINE in listed else None
@@ -102,32 +67,6 @@ def analyse(inputs: ReportInputs) -> Analysis:
         ranked=ranked,
         n_groups=len(np.unique(inputs.groups)),
     )
-
-
-def resample(inputs: ReportInputs, labels: Labels, methods: list[list[SortedScores]]) -> Resampled:
-    """Return all statistics on all samples and on every resample; each method has one entry a seed."""
-    whole = np.ones((len(labels.correct), 1))
-    value, by_seed = _measure(labels, methods, whole)
-    chunks, small, large = [], [], []
-    for weights in resample_weights(inputs.groups, inputs.resamples, inputs.seed):
-        chunks.append(_measure(labels, methods, weights)[0])
-        n = weights.sum(axis=0)
-        small.append(labels.correct @ weights / n)
-        if labels.large is not None:
-            large.append(labels.large @ weights / n)
-    drawn = {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in names()}
-    seeds = tuple(tuple(float(auc) for auc in aucs[:, 0]) for aucs in by_seed)
-    point = {name: values[:, 0] for name, values in value.items()}
-    return Resampled(point, drawn, seeds, np.concatenate(small), np.concatenate(large) if large else None)
-
-
-def _measure(
-    labels: Labels, methods: list[list[SortedScores]], weights: Floats
-) -> tuple[dict[str, Floats], list[Floats]]:
-    """Return statistic → ``[M, r]`` means over seeds, and each method's ``[S, r]`` AUCs."""
-    values = [[statistics(labels, seed, weights) for seed in seeds] for seeds in methods]
-    means = {name: np.stack([np.mean([seed[name] for seed in seeds], axis=0) for seeds in values]) for name in names()}
-    return means, [np.stack([seed["auc"] for seed in seeds]) for seeds in values]
 
 
 def _sorted(inputs: ReportInputs, method: MethodScores, labels: Labels) -> list[SortedScores]:
@@ -149,9 +88,10 @@ def _comparisons(inputs: ReportInputs, resampled: Resampled, baseline: int | Non
     comparisons = compared({index: resampled.difference(index, baseline) for index in indices if index != baseline})
     if len(np.unique(inputs.groups)) == len(inputs.groups):
         other = inputs.scores[baseline]
-        comparisons = {
+        comparisons |= {
             index: replace(comparison, p_delong=delong(inputs.correct, inputs.scores[index], other))
             for index, comparison in comparisons.items()
+            if comparison.verdict != "too few to tell"
         }
     return tuple(comparisons.get(index) for index in indices)
 

@@ -6,93 +6,26 @@ sorted once and a resample's AUC is one cumulative sum. Intervals are 95 % perce
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from relope.errors import InvalidInputError
-from relope.evaluate.numbers.metrics import Bools, Floats
+from relope.evaluate.numbers.estimates import Estimate, Population, auc_term, mean_of
+from relope.evaluate.numbers.metrics import Bools, Floats, Groups
 from relope.evaluate.numbers.ranking import Ranking, rank, weighted_auc
 
 CHUNK_BYTES = 8 * 2**20
 """Size of one weight matrix; about five of them live at once."""
 
-Interval = tuple[float, float]
-"""Lower and upper bound."""
+MANY = 20_000
+"""Samples above which AUCs and their differences get their variance in closed form, and the rest fewer resamples."""
+
+LEAST_DRAWS = 200
+"""Resamples below which a standard deviation would be off by more than 5 %."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A paired difference: its value, 95 % interval and two-sided p-value."""
-
-    value: float
-    ci95: Interval
-    p: float
-
-
-@dataclass(frozen=True)
-class ResampledAuc:
-    """One AUC, a mean of AUCs, or a difference: its value and ``[R]`` resamples; NaN where undefined."""
-
-    value: float
-    resampled: Floats
-
-    @property
-    def known(self) -> float | None:
-        """Return the value, None where it is undefined."""
-        return self.value if np.isfinite(self.value) else None
-
-    @property
-    def ci95(self) -> Interval | None:
-        """Return the 95 % interval, None where the value or all resamples are undefined."""
-        return percentile_interval(self.resampled) if self.known is not None else None
-
-    def minus(self, other: "ResampledAuc") -> "ResampledAuc":
-        """Return the difference, resample by resample."""
-        return ResampledAuc(self.value - other.value, self.resampled - other.resampled)
-
-    def test(self) -> Difference | None:
-        """Return the value with its interval and p-value against 0."""
-        return difference(self.value, 0.0, self.resampled, np.zeros_like(self.resampled))
-
-
-UNKNOWN = ResampledAuc(float("nan"), np.full(1, np.nan))
-"""What was not run; its one resample goes with any number of others."""
-
-
-def mean_auc(aucs: Sequence[ResampledAuc]) -> ResampledAuc:
-    """Return the mean of several AUCs; undefined when one of them is."""
-    if not aucs:
-        return UNKNOWN
-    value = float(np.mean([auc.value for auc in aucs]))
-    return ResampledAuc(value, np.mean(np.broadcast_arrays(*(auc.resampled for auc in aucs)), axis=0))
-
-
-def difference(first: float, second: float, drawn_first: Floats, drawn_second: Floats) -> Difference | None:
-    """Return first - second with what the same resamples say about it; None where undefined.
-
-    Choice: p = 2·min(P(d ≤ 0), P(d ≥ 0)) with one added to count and total, so it is never 0.
-    """
-    drawn = drawn_first - drawn_second
-    drawn = drawn[np.isfinite(drawn)]
-    bounds = percentile_interval(drawn)
-    if not np.isfinite(first - second) or bounds is None:
-        return None
-    tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    return Difference(float(first - second), bounds, min(1.0, 2.0 * (tail + 1) / (len(drawn) + 1)))
-
-
-def percentile_interval(values: Floats) -> Interval | None:
-    """Return the 2.5 % and 97.5 % percentiles of the finite values, None when there are none."""
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return None
-    low, high = np.percentile(finite, (2.5, 97.5))
-    return float(low), float(high)
-
-
-def resample_weights(groups: npt.NDArray[np.str_], resamples: int, seed: int) -> Iterator[Floats]:
+def resample_weights(groups: Groups, resamples: int, seed: int) -> Iterator[Floats]:
     """Yield ``[N, r]`` matrices of how often each sample is drawn, ``resamples`` columns in all.
 
     The same groups and seed always give the same columns, so every statistic that is made from
@@ -109,9 +42,14 @@ def resample_weights(groups: npt.NDArray[np.str_], resamples: int, seed: int) ->
         yield np.ascontiguousarray(counts.T.astype(np.float64))[inverse]
 
 
+def draws_for(n: int, asked: int) -> int:
+    """Return the resamples that N samples take: as many as asked for up to ``MANY`` samples, then ever fewer."""
+    return asked if n <= MANY else min(asked, max(LEAST_DRAWS, 2000 * MANY // n))
+
+
 def bootstrap_auc(
-    correct: Bools, scores: Floats, groups: npt.NDArray[np.str_], resamples: int = 2000, seed: int = 0
-) -> list[ResampledAuc]:
+    correct: Bools, scores: Floats, groups: Groups, resamples: int = 2000, seed: int = 0
+) -> list[Estimate]:
     """Return the AUC of every method with the resamples that intervals and differences come from.
 
     Args:
@@ -135,13 +73,28 @@ def bootstrap_auc(
 
 
 def bootstrap_rankings(
-    methods: Sequence[Sequence[Ranking]], groups: npt.NDArray[np.str_], resamples: int, seed: int
-) -> list[ResampledAuc]:
-    """Return each method's AUC, the mean over its rankings (one a seed); all share the resamples."""
-    whole = np.ones((len(groups), 1))
-    values = [float(np.mean([weighted_auc(ranking, whole)[0] for ranking in seeds])) for seeds in methods]
+    methods: Sequence[Sequence[Ranking]], groups: Groups, resamples: int, seed: int
+) -> list[Estimate]:
+    """Return each method's AUC, the mean over its rankings (one a seed); all share the resamples.
+
+    Of more than ``MANY`` samples none are drawn: the variance is taken in closed form.
+    """
+    population = Population.of(groups, seed)
+    singles = [[ranking_estimate(ranking, population) for ranking in seeds] for seeds in methods]
+    if len(groups) > MANY:
+        return [mean_of(seeds) for seeds in singles]
     drawn = [
         [np.mean([weighted_auc(ranking, weights) for ranking in seeds], axis=0) for seeds in methods]
         for weights in resample_weights(groups, resamples, seed)
     ]
-    return [ResampledAuc(value, np.concatenate(chunks)) for value, *chunks in zip(values, *drawn, strict=True)]
+    return [
+        replace(mean_of(seeds), resampled=np.concatenate(chunks))
+        for seeds, *chunks in zip(singles, *drawn, strict=True)
+    ]
+
+
+def ranking_estimate(ranking: Ranking, population: Population) -> Estimate:
+    """Return the AUC of a ranking without resamples; undefined when one class is absent."""
+    value = float(weighted_auc(ranking, np.ones((len(population.number), 1)))[0])
+    terms = ((1.0, auc_term(ranking, population)),) if np.isfinite(value) else ()
+    return Estimate(value, terms, None)

@@ -1,9 +1,8 @@
 """Scores turned into probabilities by isotonic regression, never on the samples they are judged on."""
 
 import numpy as np
-import numpy.typing as npt
 
-from relope.evaluate.numbers.metrics import Bools, Floats, Ints
+from relope.evaluate.numbers.metrics import Bools, Floats, Groups, Ints
 
 FOLDS = 5
 
@@ -22,14 +21,14 @@ def isotonic(score: Floats, correct: Bools, at: Floats) -> Floats:
     return np.asarray(np.interp(at, levels, fitted))
 
 
-def fold_of_groups(groups: npt.NDArray[np.str_], folds: int, seed: int) -> Ints:
+def fold_of_groups(groups: Groups, folds: int, seed: int) -> Ints:
     """Return ``[N]`` fold numbers; a group is never cut, and folds have as many groups as can be."""
     names, inverse = np.unique(groups, return_inverse=True)
     numbers = np.arange(len(names)) % max(1, min(folds, len(names)))
     return np.asarray(np.random.default_rng(seed).permutation(numbers)[inverse], dtype=np.int64)
 
 
-def cross_calibrated(score: Floats, correct: Bools, groups: npt.NDArray[np.str_], seed: int) -> Floats:
+def cross_calibrated(score: Floats, correct: Bools, groups: Groups, seed: int) -> Floats:
     """Return ``[N]`` calibrated scores, each from a fit on the other folds; one group stays in one fold.
 
     Choice: with fewer than two groups nothing can be held out, so the scores stay as they are.

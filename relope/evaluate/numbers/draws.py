@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
-from relope.evaluate.numbers.bootstrap import ResampledAuc, bootstrap_rankings
+from relope.evaluate.numbers.bootstrap import bootstrap_rankings
+from relope.evaluate.numbers.estimates import Estimate
 from relope.evaluate.numbers.persample import StoredReport
 from relope.evaluate.numbers.ranking import rank
 
 
-def resample_aucs(report: StoredReport, resamples: int, seed: int) -> dict[str, ResampledAuc]:
+def resample_aucs(report: StoredReport, resamples: int, seed: int) -> dict[str, Estimate]:
     """Return method → AUC, averaged over its seeds; all methods share the resamples."""
     rankings = [[rank(report.correct, row) for row in rows] for rows in report.scores.values()]
     aucs = bootstrap_rankings(rankings, report.groups, resamples, seed)

@@ -1,12 +1,14 @@
 """What the runs of a sweep held out: AUCs of all of them from the same draws of image groups."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from relope.evaluate.numbers.bootstrap import ResampledAuc, resample_weights
+from relope.evaluate.numbers.bootstrap import MANY, ranking_estimate, resample_weights
+from relope.evaluate.numbers.estimates import Estimate, Population
 from relope.evaluate.numbers.metrics import Bools
 from relope.evaluate.numbers.ranking import rank, weighted_auc
 
@@ -39,21 +41,23 @@ def keeps_held(table: pl.DataFrame) -> bool:
     return all(name in table.columns and not table[name].null_count() for name in HELD)
 
 
-def resample_runs(table: pl.DataFrame, resamples: int = 2000, seed: int = 0) -> list[ResampledAuc]:
+def resample_runs(table: pl.DataFrame, resamples: int = 2000, seed: int = 0) -> list[Estimate]:
     """Return each run's AUC on what it held out, with its resamples; the table has the columns ``HELD``.
 
     A group is drawn equally often for every run that held it out, so that means over runs and
-    differences between settings are paired.
+    differences between settings are paired. Of very many groups none are drawn.
     """
-    groups, correct, scores = ([column.to_numpy() for column in table[name]] for name in HELD)
-    names = np.unique(np.concatenate(groups))
-    indices = [np.searchsorted(names, held) for held in groups]
+    held, correct, scores = ([column.to_numpy() for column in table[name]] for name in HELD)
+    names = np.unique(np.concatenate(held)).astype(np.str_)
+    order = np.unique(np.concatenate(held))
+    indices = [np.searchsorted(order, groups) for groups in held]
     rankings = [rank(right, score) for right, score in zip(correct, scores, strict=True)]
-    runs = list(zip(indices, rankings, strict=True))
+    everyone = Population.of(names, seed)
+    aucs = [ranking_estimate(one, everyone.at(index)) for one, index in zip(rankings, indices, strict=True)]
+    if len(names) > MANY:
+        return aucs
     drawn = [
-        np.stack([weighted_auc(ranking, weights[index]) for index, ranking in runs])
-        for weights in resample_weights(names.astype(np.str_), resamples, seed)
+        np.stack([weighted_auc(ranking, weights[index]) for index, ranking in zip(indices, rankings, strict=True)])
+        for weights in resample_weights(names, resamples, seed)
     ]
-    resampled = np.concatenate(drawn, axis=1)
-    values = [float(weighted_auc(ranking, np.ones((len(index), 1)))[0]) for index, ranking in runs]
-    return [ResampledAuc(value, row) for value, row in zip(values, resampled, strict=True)]
+    return [replace(auc, resampled=row) for auc, row in zip(aucs, np.concatenate(drawn, axis=1), strict=True)]

@@ -1,5 +1,6 @@
 """What a report is made of, checked."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import polars as pl
 
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.costs import Costs
-from relope.evaluate.numbers.metrics import Bools, Floats
+from relope.evaluate.numbers.metrics import Bools, Floats, Ints
 from relope.types import ResultWarning
 
 if TYPE_CHECKING:
@@ -144,18 +145,22 @@ class ReportInputs:
             if not ((values >= 0) & (values <= 1)).all():
                 raise InvalidInputError(f"{method.name} has scores outside [0, 1] or NaN; a score is P(correct)")
 
-    @property
+    @functools.cached_property
     def correct(self) -> Bools:
-        """Return ``[N]`` labels of the small model."""
+        """``[N]`` labels of the small model."""
         return self.labels["correct"].cast(pl.Boolean).to_numpy()
 
     @property
-    def groups(self) -> npt.NDArray[np.str_]:
-        """Return ``[N]`` groups; a sample without one stands for itself."""
-        filled = self.labels.select(pl.coalesce("group", "id"))["group"]
-        return np.asarray(filled.to_list(), dtype=np.str_)
+    def group_names(self) -> pl.Series:
+        """``[N]`` groups by name; a sample without one stands for itself."""
+        return self.labels.select(pl.coalesce("group", "id").alias("group"))["group"]
 
-    @property
+    @functools.cached_property
+    def groups(self) -> Ints:
+        """``[N]`` groups by number, in the order of their names."""
+        return self.group_names.rank("dense").to_numpy().astype(np.int64)
+
+    @functools.cached_property
     def scores(self) -> Floats:
-        """Return ``[M, N]``: of each method's first seed."""
+        """``[M, N]``: of each method's first seed."""
         return np.stack([method.by_seed[0] for method in self.methods])

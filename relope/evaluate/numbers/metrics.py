@@ -8,6 +8,8 @@ import numpy.typing as npt
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Groups = npt.NDArray[np.str_] | Ints
+"""``[N]`` what samples share an image, by name or by number."""
 
 BINS = 15
 """Choice: 15 bins, the usual number for ECE; equal mass, so that no bin is empty or tiny."""

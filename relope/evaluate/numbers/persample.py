@@ -14,6 +14,8 @@ from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.numbers.inputs import ReportInputs
 from relope.evaluate.numbers.metrics import Bools, Floats
 from relope.evaluate.numbers.records import Report
+from relope.evaluate.numbers.scarcity import scarcity
+from relope.types import ResultWarning, worst_first
 
 REPORT, SCORES = "report.json", "scores.parquet"
 KEPT = ("id", "group", "dataset", "split", "correct")
@@ -27,7 +29,7 @@ def per_sample(inputs: ReportInputs) -> pl.DataFrame:
     """Return one row a sample: labels, and the scores of every method and seed."""
     labels = inputs.labels
     frame = labels.select(name for name in KEPT if name in labels.columns).with_columns(
-        pl.Series("group", inputs.groups.tolist()), pl.Series("correct", inputs.correct)
+        inputs.group_names, pl.Series("correct", inputs.correct)
     )
     if inputs.large_correct is not None:
         frame = frame.with_columns(pl.Series("large_correct", inputs.large_correct))
@@ -104,6 +106,12 @@ class StoredReport:
     def out_of_fold(self) -> bool:
         """Whether a method's samples were scored by routers that did not see their group."""
         return bool(self.report.provenance.get("out_of_fold"))
+
+    @property
+    def warnings(self) -> tuple[ResultWarning, ...]:
+        """What must be said of its numbers, each with the report's folder; worst first."""
+        warned = (*self.report.warnings, *scarcity(self.correct, self.groups))
+        return tuple(replace(each, text=f"{self.path}: {each.text}") for each in worst_first(warned))
 
     def take(self, ids: Sequence[str]) -> "StoredReport":
         """Return the same report on some of its samples, in that order."""

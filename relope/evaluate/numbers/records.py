@@ -8,9 +8,9 @@ from typing import Any, Literal, Self
 from pydantic import TypeAdapter, ValidationError
 
 from relope.errors import InvalidInputError
-from relope.evaluate.numbers.bootstrap import Interval
 from relope.evaluate.numbers.budget import Realised
 from relope.evaluate.numbers.costs import Axis
+from relope.evaluate.numbers.intervals import Interval
 from relope.evaluate.numbers.routing import Kind
 from relope.evaluate.numbers.significance import Comparison, JudgedDifference
 from relope.evaluate.numbers.slices import Slice
@@ -19,10 +19,12 @@ from relope.types import ResultWarning
 FORMAT_VERSION = 3
 """Format 1 knew fewer numbers of a method, and no correction for several comparisons; format 2 no warnings."""
 
+AucInterval = Literal["bootstrap", "closed form, few of a class", "closed form, many samples"]
+
 
 @dataclass(frozen=True)
 class Metric:
-    """A statistic of a method, with the reason where it is undefined."""
+    """A statistic of a method, with the reason where it or its interval is undefined."""
 
     value: float | None
     ci95: Interval | None
@@ -98,6 +100,9 @@ class Report:
 
     Attributes:
         warnings: what must be said before any number is read, worst first; shown first everywhere.
+        n_minority: image groups with the rarer of right and wrong answers; None before format 3.
+        auc_interval: how intervals of AUCs, and of differences between them, were made.
+        resamples: that were drawn, which of very many samples are fewer than was asked for.
         resamples_dropped: resamples without an AUC, since one class was absent.
         best: the method with the highest AUC, controls aside.
         accuracy_at_is: ``system`` with the large model's answers, ``kept`` where they are unknown.
@@ -119,6 +124,8 @@ class Report:
     n: int
     n_groups: int
     n_correct: int
+    n_minority: int | None = None
+    auc_interval: AucInterval = "bootstrap"
     resamples: int
     resamples_dropped: int
     seed: int

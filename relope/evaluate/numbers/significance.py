@@ -6,13 +6,13 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from relope.evaluate.numbers.bootstrap import Difference
+from relope.evaluate.numbers.estimates import FEWEST, Difference
 from relope.evaluate.numbers.metrics import Bools, Floats
 
 ALPHA = 0.05
 """A difference is called one where its corrected p-value stays below this."""
 
-Verdict = Literal["higher", "lower", "no difference shown"]
+Verdict = Literal["higher", "lower", "no difference shown", "too few to tell"]
 K = TypeVar("K")
 
 
@@ -39,8 +39,11 @@ class Comparison(JudgedDifference):
 def verdict(difference: Difference, p_holm: float) -> Verdict:
     """Say whether a difference is shown, and which way it goes.
 
-    Where p is below α the interval cannot hold 0: both come from the same resamples.
+    Where p is below α the interval cannot hold 0: both come from the same resamples or the same formula. Where fewer
+    than ``FEWEST`` image groups hold the rarer class neither is sure enough to name a direction.
     """
+    if difference.n_minority is not None and difference.n_minority < FEWEST:
+        return "too few to tell"
     if p_holm >= ALPHA:
         return "no difference shown"
     return "higher" if difference.value > 0 else "lower"
@@ -50,7 +53,8 @@ def judged(difference: Difference | None) -> JudgedDifference | None:
     """Return a difference that stands alone with its verdict; its p needs no correction."""
     if difference is None:
         return None
-    return JudgedDifference(difference.value, difference.ci95, difference.p, verdict(difference, difference.p))
+    said = verdict(difference, difference.p)
+    return JudgedDifference(difference.value, difference.ci95, difference.p, said, n_minority=difference.n_minority)
 
 
 def compared(differences: Mapping[K, Difference | None]) -> dict[K, Comparison]:
@@ -58,7 +62,7 @@ def compared(differences: Mapping[K, Difference | None]) -> dict[K, Comparison]:
     known = {key: gap for key, gap in differences.items() if gap is not None}
     corrected = holm([gap.p for gap in known.values()])
     return {
-        key: Comparison(gap.value, gap.ci95, gap.p, verdict(gap, p_holm), p_holm)
+        key: Comparison(gap.value, gap.ci95, gap.p, verdict(gap, p_holm), p_holm, n_minority=gap.n_minority)
         for (key, gap), p_holm in zip(known.items(), corrected, strict=True)
     }
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from relope.evaluate.numbers.bootstrap import Interval, bootstrap_auc
+from relope.evaluate.numbers.bootstrap import MANY, bootstrap_auc, ranking_estimate
+from relope.evaluate.numbers.estimates import Population
 from relope.evaluate.numbers.inputs import ReportInputs
+from relope.evaluate.numbers.intervals import Interval
 from relope.evaluate.numbers.metrics import Bools, Floats, auc_null_reason
+from relope.evaluate.numbers.ranking import rank
 from relope.evaluate.numbers.routing import escalation_order, n_escalated
 
 COLUMNS = ("dataset", "kind", "subject", "subfield", "topic", "category", "question_type", "images")
@@ -80,7 +83,10 @@ def _parts(values: pl.Series) -> Iterator[tuple[str, Bools]]:
 def _slice(inputs: ReportInputs, score: Floats, escalated: Bools, inside: Bools, column: str, value: str) -> Slice:
     correct, groups, gone = inputs.correct[inside], inputs.groups[inside], escalated[inside]
     large = None if inputs.large_correct is None else inputs.large_correct[inside]
-    (auc,) = bootstrap_auc(correct, score[None, inside], groups, inputs.resamples, inputs.seed)
+    if len(score) > MANY:
+        auc = ranking_estimate(rank(correct, score[inside]), Population.of(groups, inputs.seed))
+    else:
+        (auc,) = bootstrap_auc(correct, score[None, inside], groups, inputs.resamples, inputs.seed)
     return Slice(
         column=column,
         value=value,

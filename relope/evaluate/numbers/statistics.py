@@ -5,12 +5,16 @@ each sample, so a value and its interval can never come from two formulas.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from relope.evaluate.numbers.metrics import Bools, Floats, Ints, mass_bins
 from relope.evaluate.numbers.ranking import Ranking, area_and_tpr, rank
 from relope.evaluate.numbers.routing import MARKS, delta, escalation_order, mark_key
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 FALSE_POSITIVES = (1, 5)
 """Percent of wrong answers kept at which the share of right answers kept is quoted."""
@@ -39,14 +43,14 @@ class SortedScores:
         order: ``[N]`` indices, lowest score first.
         ranking: right answers among the wrong ones.
         squares: ``[2, N]`` squared errors of the scores and of the calibrated ones.
-        excess: of each of the two, ``[bins, N]`` score minus outcome, in the row of the sample's bin.
+        excess: of each of the two, sparse ``[bins, N]`` score minus outcome, in the row of the sample's bin.
     """
 
     calibrated: Floats
     order: Ints
     ranking: Ranking
     squares: Floats
-    excess: tuple[Floats, Floats]
+    excess: "tuple[csr_array, csr_array]"
 
     @classmethod
     def of(cls, score: Floats, calibrated: Floats, labels: Labels) -> "SortedScores":
@@ -95,15 +99,15 @@ def statistics(labels: Labels, method: SortedScores, weights: Floats) -> Values:
     return values
 
 
-def _binned(correct: Bools, score: Floats) -> Floats:
-    """Return ``[bins, N]`` score minus outcome in the row of each sample's bin, 0 elsewhere.
+def _binned(correct: Bools, score: Floats) -> "csr_array":
+    """Return ``[bins, N]`` score minus outcome in the row of each sample's bin.
 
     A resample keeps the bins of the samples that it is drawn from.
     """
+    from scipy.sparse import csr_array
+
     number = mass_bins(score)
-    inside = np.zeros((int(number.max()) + 1, len(score)))
-    inside[number, np.arange(len(score))] = score - correct
-    return inside
+    return csr_array((score - correct, (number, np.arange(len(score)))), shape=(int(number.max()) + 1, len(score)))
 
 
 def _along_the_queue(labels: Labels, method: SortedScores, weights: Floats) -> Values:

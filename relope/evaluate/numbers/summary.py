@@ -3,18 +3,21 @@
 import numpy as np
 
 from relope.evaluate.numbers.analysis import Analysis
-from relope.evaluate.numbers.bootstrap import percentile_interval
 from relope.evaluate.numbers.budget import Realised, realised_budgets
 from relope.evaluate.numbers.costs import Axis
+from relope.evaluate.numbers.estimates import FEWEST, RESAMPLED_FROM
 from relope.evaluate.numbers.metrics import auc_null_reason
-from relope.evaluate.numbers.records import Hybrid, MethodRow, Metric, Report
+from relope.evaluate.numbers.records import AucInterval, Hybrid, MethodRow, Metric, Report
+from relope.evaluate.numbers.resampled import Resampled
 from relope.evaluate.numbers.routing import MARKS, escalation_order, mark_key, n_escalated, number
+from relope.evaluate.numbers.scarcity import scarcity
 from relope.evaluate.numbers.significance import judged
 from relope.evaluate.numbers.statistics import names
 from relope.provenance import versions
 from relope.types import worst_first
 
 NO_LARGE = "the large model was not run on these samples, so its accuracy is not guessed"
+TOO_FEW = f"no interval: fewer than {FEWEST} image groups hold the rarer of right and wrong answers"
 GAP = ("pgr", "apgr", "cpt", "qnc")
 """Statistics that only make sense where the large model is right more often."""
 
@@ -31,11 +34,13 @@ def summarise(analysis: Analysis) -> Report:
         large_name=inputs.large_name,
         dataset=inputs.dataset,
         caveat=inputs.caveat,
-        warnings=worst_first(inputs.warnings),
+        warnings=worst_first((*inputs.warnings, *scarcity(inputs.correct, inputs.groups))),
         n=inputs.labels.height,
         n_groups=analysis.n_groups,
         n_correct=int(inputs.correct.sum()),
-        resamples=inputs.resamples,
+        n_minority=analysis.resampled.n_minority,
+        auc_interval=_auc_interval(analysis.resampled),
+        resamples=analysis.resampled.n_draws,
         resamples_dropped=analysis.resampled.n_dropped,
         seed=inputs.seed,
         best=analysis.name_of_best,
@@ -52,6 +57,12 @@ def summarise(analysis: Analysis) -> Report:
         provenance=dict(inputs.provenance),
         versions=versions(),
     )
+
+
+def _auc_interval(resampled: Resampled) -> AucInterval:
+    if resampled.n_minority < RESAMPLED_FROM:
+        return "closed form, few of a class"
+    return "closed form, many samples" if resampled.normal else "bootstrap"
 
 
 def _method(analysis: Analysis, index: int) -> MethodRow:
@@ -91,9 +102,9 @@ def _method(analysis: Analysis, index: int) -> MethodRow:
 
 
 def _metric(analysis: Analysis, index: int, name: str) -> Metric:
-    value = analysis.value(index, name)
-    reason = None if value is not None else null_reason(analysis, name)
-    return Metric(value, analysis.resampled.interval(index, name), reason)
+    value, interval = analysis.value(index, name), analysis.resampled.interval(index, name)
+    reason = null_reason(analysis, name) if value is None else None if interval is not None else TOO_FEW
+    return Metric(value, interval, reason)
 
 
 def null_reason(analysis: Analysis, name: str) -> str:
@@ -141,9 +152,9 @@ def _hybrid(analysis: Analysis) -> Hybrid:
     curve, resampled = analysis.curves[analysis.best], analysis.resampled
     return Hybrid(
         small_accuracy=curve.small_accuracy,
-        small_accuracy_ci95=percentile_interval(resampled.small),
+        small_accuracy_ci95=resampled.small.ci95,
         large_accuracy=curve.large_accuracy,
-        large_accuracy_ci95=None if resampled.large is None else percentile_interval(resampled.large),
+        large_accuracy_ci95=None if resampled.large is None else resampled.large.ci95,
         large_accuracy_null_reason=NO_LARGE if curve.large_accuracy is None else None,
         best=analysis.name_of_best,
         best_accuracy_at=curve.accuracy_at,

@@ -31,7 +31,9 @@ def _comparison(report: Report, best: MethodRow) -> str:
         more = [name for name in higher if name != best.method]
         also = f" Also higher than {BASELINE}: {listed(more)}." if more else ""
         return f"{lead}): {signed(gap.value)} over {BASELINE}, paired 95 % interval {between_signed(gap.ci95)}.{also}"
-    if any(gap.verdict != "no difference shown" for gap in gaps.values()):
+    if any(gap.verdict == "too few to tell" for gap in gaps.values()):
+        tail = f"too few answers of one class to tell any method from {BASELINE}."
+    elif any(gap.verdict != "no difference shown" for gap in gaps.values()):
         tail = f"no method is shown to be better than {BASELINE}; some are shown to be worse."
     else:
         tail = f"no difference to {BASELINE} is shown (paired, corrected for the number of methods)."
@@ -55,4 +57,6 @@ def _controls(report: Report, best: MethodRow) -> list[str]:
     lead = f"{best.method} differs from it by {signed(gap.value)} (paired 95 % interval {bounds})"
     if gap.verdict == "higher":
         return [f"{reach}; {lead}."]
+    if gap.verdict == "too few to tell":
+        return [f"{reach}; {lead}, which too few answers of one class can tell."]
     return [f"{reach}; {lead}, so the hidden states are not shown to add anything here."]

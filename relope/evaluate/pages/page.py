@@ -117,12 +117,10 @@ def _caveat(report: Report) -> str:
 
 
 def _how(report: Report) -> list[tuple[str, str]]:
-    dropped = report.resamples_dropped
-    left_out = f", {dropped:,} left out since one class was absent" if dropped else ""
     rows: list[tuple[str, Any]] = [
         ("data", f"{report.dataset}: {report.n:,} test samples in {report.n_groups:,} image groups"),
-        ("intervals", f"95 % percentiles of {report.resamples:,} bootstrap resamples of whole groups{left_out}"),
-        ("differences", "paired: both AUCs from the same resamples; two-sided p from the same, Holm's correction"),
+        ("intervals", wording.intervals(report)),
+        ("differences", "paired: on the same samples and groups; two-sided p, Holm's correction"),
         ("calibrated", "isotonic regression, each fifth of the groups calibrated by the other four"),
         ("routing", "k = ⌈r·n⌉ lowest scores are escalated, equal scores in the order of a seeded permutation"),
         ("bars of the calibration", "Wilson intervals, samples taken as independent"),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from relope.evaluate.numbers.inputs import BASELINE
-from relope.evaluate.numbers.records import MethodRow
+from relope.evaluate.numbers.records import MethodRow, Report
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EM DASH}"
@@ -107,3 +107,21 @@ def standing(method: MethodRow) -> str:
     if method.method == BASELINE:
         return "baseline"
     return DASH if method.difference_to_probe is None else method.difference_to_probe.verdict
+
+
+def intervals(report: Report) -> str:
+    """Say how the intervals of a report were made."""
+    dropped = report.resamples_dropped
+    left_out = f", {dropped:,} left out since one class was absent" if dropped else ""
+    if report.auc_interval == "bootstrap":
+        return f"95 % percentiles of {report.resamples:,} bootstrap resamples of whole groups{left_out}"
+    if report.auc_interval == "closed form, many samples":
+        return (
+            "95 %; AUCs and their differences by score intervals in closed form, their variances summed over groups; "
+            f"the rest from the standard deviation over {report.resamples:,} bootstrap resamples of whole groups"
+        )
+    return (
+        f"95 %; AUCs, accuracies and their differences by score intervals in closed form, since the bootstrap is too "
+        f"narrow at {report.n_minority:,} groups with the rarer class; the rest percentiles of {report.resamples:,} "
+        f"bootstrap resamples of whole groups{left_out}"
+    )

@@ -10,14 +10,17 @@ import polars as pl
 from markupsafe import Markup
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.evaluate.numbers.bootstrap import Interval, ResampledAuc, mean_auc
+from relope.evaluate.numbers.estimates import Estimate, mean_of
 from relope.evaluate.numbers.heldout import HELD, keeps_held, resample_runs
+from relope.evaluate.numbers.intervals import Interval
+from relope.evaluate.numbers.scarcity import held_out_scarcity
 from relope.evaluate.pages.panels import panels as draw_panels
 from relope.evaluate.pages.svg import SERIES
 from relope.evaluate.pages.table import Record, Row, Table, columns, hundred, row, signed_hundred
 from relope.evaluate.pages.wording import DASH
 from relope.evaluate.studies.cells import PAIRED, TINY
 from relope.evaluate.studies.inputs import Study, StudyInputs
+from relope.types import ResultWarning
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,8 +52,8 @@ class Point:
     data: str | None
     sweep: str
     auc: float
-    mean: ResampledAuc | None
-    gap: ResampledAuc | None
+    mean: Estimate | None
+    gap: Estimate | None
     runs: int
     seeds: int
     sd_over_seeds: float | None
@@ -131,7 +134,17 @@ def figure3(inputs: StudyInputs) -> Study:
     known = any(point.ci95 for panel in panels for point in panel.points)
     caption = f"Means over the runs of a value{'; bars: 95 % intervals' * known}. A ring marks the highest mean."
     figures = [(_drawn(panels), caption)]
-    return Study("Figure 3: ablation", _what(panels), _shows(panels), [_table(panels)], figures)
+    return Study("Figure 3: ablation", _what(panels), _shows(panels), [_table(panels)], figures, _warnings(panels))
+
+
+def _warnings(panels: Sequence[Panel]) -> list[ResultWarning]:
+    """Say where the runs of a sweep held out too few of a class."""
+    fewest: dict[str, int] = {}
+    for panel in panels:
+        name = f"{panel.method} by {panel.setting}"
+        for mean in (point.mean for point in panel.points if point.mean is not None):
+            fewest[name] = min(fewest.get(name, mean.n_minority), mean.n_minority)
+    return [warning for name, n_minority in fewest.items() for warning in held_out_scarcity(n_minority, name)]
 
 
 def _between(fewest: int, most: int) -> str:
@@ -211,11 +224,11 @@ def _varied(table: pl.DataFrame) -> list[str]:
     ]
 
 
-def _points(table: pl.DataFrame, setting: str, runs: Sequence[ResampledAuc] | None, path: str) -> list[Point]:
+def _points(table: pl.DataFrame, setting: str, runs: Sequence[Estimate] | None, path: str) -> list[Point]:
     """Return what each value of a setting reaches, smallest first; means over all runs that have it."""
     table = table.with_row_index("run")
     parts = [table.filter(pl.col(setting) == value) for value in table[setting].drop_nulls().unique().sort()]
-    means = [None if runs is None else mean_auc([runs[run] for run in part["run"]]) for part in parts]
+    means = [None if runs is None else mean_of([runs[run] for run in part["run"]]) for part in parts]
     aucs = [float(part["inner_auc"].to_numpy().mean()) for part in parts]
     best = means[aucs.index(max(aucs))]
     return [

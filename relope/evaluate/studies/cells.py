@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from relope.evaluate.numbers.bootstrap import ResampledAuc
+from relope.evaluate.numbers.estimates import Estimate
 from relope.evaluate.numbers.metrics import auc_null_reason
 from relope.evaluate.numbers.persample import StoredReport
 from relope.evaluate.pages.table import Cell, Record, Table, columns, hundred, row
@@ -12,7 +12,7 @@ from relope.evaluate.pages.wording import DASH
 from relope.evaluate.studies import published
 from relope.evaluate.studies.inputs import StudyInputs
 
-PAIRED = "Intervals are 95 % bootstrap intervals over image groups; differences use the same resamples."
+PAIRED = "Intervals are 95 % intervals over image groups; differences between the same samples are paired."
 SEEDS = "AUCs are means over the seeds of a method; intervals cover the sampling of questions, not of seeds."
 CANNOT = (
     "The numbers hold for these models, data and splits. An interval says how far the AUC may move with other "
@@ -29,7 +29,7 @@ def shows(inputs: StudyInputs, text: str) -> str:
     return f"{text} {CANNOT}{TINY if tiny else ''}"
 
 
-def record(report: StoredReport, method: str, auc: ResampledAuc, paper: float | None = None, **more: object) -> Record:
+def record(report: StoredReport, method: str, auc: Estimate, paper: float | None = None, **more: object) -> Record:
     """Return a number with everything that says what it is of."""
     low, high = auc.ci95 or (None, None)
     known = method in report.scores
@@ -64,7 +64,7 @@ def unknown_notes(records: Sequence[Record]) -> list[str]:
     return [f"{DASH} ({', '.join(sorted(names))}): {reason}." for reason, names in data.items()]
 
 
-def cell(auc: ResampledAuc, paper: float | None) -> Cell:
+def cell(auc: Estimate, paper: float | None) -> Cell:
     """Write an AUC × 100 with its interval and the published number."""
     ours = hundred(auc.known, auc.ci95)
     return ours if paper is None or not ours.under else Cell(ours.text, (*ours.under, f"paper {100 * paper:.1f}"))

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from relope.errors import InvalidInputError
-from relope.evaluate.numbers.bootstrap import UNKNOWN, ResampledAuc
 from relope.evaluate.numbers.draws import align_reports, resample_aucs
+from relope.evaluate.numbers.estimates import UNKNOWN, Estimate
 from relope.evaluate.numbers.persample import StoredReport
 from relope.evaluate.pages.table import Cell, Column, Record, Table, columns, row, signed_hundred
 from relope.evaluate.studies import published
@@ -52,7 +52,7 @@ def table1(inputs: StudyInputs) -> Study:
     return Study("Table 1: text only against multimodal", inputs.described(), shows(inputs, about), tables)
 
 
-def _entry(pair: Pair, aucs: Sequence[Mapping[str, ResampledAuc]], method: str, condition: str) -> tuple[Cell, Record]:
+def _entry(pair: Pair, aucs: Sequence[Mapping[str, Estimate]], method: str, condition: str) -> tuple[Cell, Record]:
     """Return the cell and the record of a method in one condition."""
     images, text = (by_method.get(method, UNKNOWN) for by_method in aucs)
     if condition == "difference":
@@ -80,7 +80,7 @@ def _pairs(images: Sequence[StoredReport], text: Sequence[StoredReport]) -> list
     return pairs
 
 
-def _resampled(inputs: StudyInputs, pair: Pair, number: int) -> tuple[list[dict[str, ResampledAuc]], bool]:
+def _resampled(inputs: StudyInputs, pair: Pair, number: int) -> tuple[list[dict[str, Estimate]], bool]:
     """Return the AUCs of two reports, from the same resamples where they have the same samples."""
     aligned, same = align_reports(pair[0], [pair[1]])
     seed = inputs.request.seed + 2 * number

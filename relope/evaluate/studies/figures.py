@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from relope.evaluate.numbers.bootstrap import ResampledAuc
+from relope.evaluate.numbers.estimates import Estimate
 from relope.evaluate.numbers.metrics import Floats
 from relope.evaluate.numbers.persample import StoredReport
 from relope.evaluate.pages.panels import LABEL_ROOM, end_labels, panels
@@ -16,7 +16,7 @@ from relope.evaluate.studies.inputs import StudyInputs
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Line = dict[int, ResampledAuc]
+Line = dict[int, Estimate]
 """Labelled samples → AUC."""
 
 

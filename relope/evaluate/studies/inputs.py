@@ -1,7 +1,7 @@
 """What a study is asked for, what it is made of, and what it says."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from markupsafe import Markup
@@ -9,8 +9,10 @@ from markupsafe import Markup
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.persample import StoredReport
 from relope.evaluate.pages.table import Table
+from relope.types import ResultWarning
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Format 1 had no warnings."""
 StudyName = Literal["table1", "table2", "table3", "table4", "figure2", "figure3", "data-efficiency"]
 
 
@@ -45,6 +47,7 @@ class Study:
         shows: what the numbers can and cannot show.
         tables: the first is the main one.
         figures: SVG elements with a caption each.
+        warnings: that only the study itself can know of.
     """
 
     title: str
@@ -52,6 +55,7 @@ class Study:
     shows: str
     tables: list[Table]
     figures: list[tuple[Markup, str]] = field(default_factory=list)
+    warnings: Sequence[ResultWarning] = ()
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,14 @@ class StudyResult:
 
     Attributes:
         reports: folder and fingerprint of each report that it is made of.
+        warnings: of those reports and of what sweeps held out, worst first.
     """
 
     request: StudyRequest
     study: Study
     reports: Sequence[Mapping[str, str | None]]
     versions: Mapping[str, str]
+    warnings: Sequence[ResultWarning] = ()
 
     @property
     def table(self) -> Table:
@@ -80,6 +86,7 @@ class StudyResult:
             "title": self.study.title,
             "what": self.study.what,
             "shows": self.study.shows,
+            "warnings": [asdict(warning) for warning in self.warnings],
             "tables": [table.to_json() for table in self.study.tables],
             "resamples": self.request.bootstrap,
             "seed": self.request.seed,

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relope.errors import InvalidInputError
+from relope.evaluate.numbers.bootstrap import MANY
+from relope.evaluate.numbers.estimates import RESAMPLED_FROM
 from relope.evaluate.numbers.persample import find_reports
 from relope.evaluate.pages.export import write_tables
 from relope.evaluate.pages.render import render
@@ -13,8 +15,13 @@ from relope.evaluate.pages.wording import plain
 from relope.evaluate.studies import ablation, conditions, curves, robustness, tables
 from relope.evaluate.studies.inputs import Study, StudyInputs, StudyName, StudyRequest, StudyResult
 from relope.provenance import versions, write_bytes, write_json
+from relope.types import ResultWarning, worst_first
 
 STUDY = "study.json"
+INTERVALS = (
+    "95 % percentiles of {resamples:,} bootstrap resamples of whole image groups; score intervals in closed form "
+    f"below {RESAMPLED_FROM} groups with the rarer of right and wrong answers and above {MANY:,} samples"
+)
 
 
 def make_study(request: StudyRequest, out: Path) -> StudyResult:
@@ -30,7 +37,8 @@ def make_study(request: StudyRequest, out: Path) -> StudyResult:
         {"folder": str(report.path), "fingerprint": report.report.provenance.get("fingerprint")}
         for report in inputs.reports
     ]
-    result = StudyResult(request, study, reports, versions())
+    warned = worst_first((*study.warnings, *(each for report in inputs.reports for each in report.warnings)))
+    result = StudyResult(request, study, reports, versions(), warned)
     write_tables(out, study.tables)
     write_bytes(out / "study.html", render_study(result).encode())
     write_json(out / STUDY, result.to_json())
@@ -46,6 +54,19 @@ def read_table(folder: Path) -> Table:
     try:
         return Table.from_json(json.loads((folder / STUDY).read_text(encoding="utf-8"))["tables"][0])
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise InvalidInputError(f"{folder / STUDY} cannot be read ({error})", hint="make the study again") from error
+
+
+def read_warnings(folder: Path) -> tuple[ResultWarning, ...]:
+    """Return the warnings of the study in a folder; those of format 1 have none.
+
+    Raises:
+        InvalidInputError: it holds none, or one that is damaged.
+    """
+    try:
+        given = json.loads((folder / STUDY).read_text(encoding="utf-8")).get("warnings", ())
+        return tuple(ResultWarning(**warning) for warning in given)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InvalidInputError(f"{folder / STUDY} cannot be read ({error})", hint="make the study again") from error
 
 
@@ -70,12 +91,12 @@ def render_study(result: StudyResult) -> str:
     request, study = result.request, result.study
     folders = [report["folder"] for report in result.reports]
     how = [
-        ("intervals", f"95 % percentiles of {request.bootstrap:,} bootstrap resamples of whole image groups"),
+        ("intervals", INTERVALS.format(resamples=request.bootstrap)),
         ("seed", str(request.seed)),
         ("sweeps" if request.sweeps else "reports", plain(list(request.sweeps) or folders)),
         ("versions", plain(result.versions)),
     ]
-    return render("study.html.j2", title=study.title, study=study, how=how)
+    return render("study.html.j2", title=study.title, study=study, warnings=result.warnings, how=how)
 
 
 MAKERS: dict[StudyName, Callable[[StudyInputs], Study]] = {

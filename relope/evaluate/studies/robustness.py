@@ -1,8 +1,8 @@
 """Table 3: routers fitted on clean images, asked about perturbed ones."""
 
 from relope.errors import InvalidInputError
-from relope.evaluate.numbers.bootstrap import UNKNOWN, mean_auc
 from relope.evaluate.numbers.draws import align_reports, resample_aucs
+from relope.evaluate.numbers.estimates import UNKNOWN, mean_of
 from relope.evaluate.numbers.persample import StoredReport
 from relope.evaluate.pages.table import Table, columns, row, signed_hundred
 from relope.evaluate.studies import published
@@ -56,7 +56,7 @@ def _robustness(inputs: StudyInputs, clean: StoredReport, perturbed: list[Stored
             paper = None if frozen else published.value("table3", report.model, method, name)
             cells.append(cell(auc, paper))
             records.append(record(report, method, auc, paper, images=name, labels=labels))
-        lost = aucs[0].minus(mean_auc(aucs[1:]))
+        lost = aucs[0].minus(mean_of(aucs[1:]))
         records.append(record(clean, method, lost, images="clean − mean", labels=labels))
         rows.append(row(method, *cells, signed_hundred(lost.known, lost.ci95)))
     right = ", ".join(f"{name} {100 * rep.correct.mean():.1f} %" for rep, name in zip(aligned, names, strict=True))

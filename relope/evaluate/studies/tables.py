@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from relope.errors import InvalidInputError
-from relope.evaluate.numbers.bootstrap import UNKNOWN, ResampledAuc, mean_auc
 from relope.evaluate.numbers.draws import resample_aucs
+from relope.evaluate.numbers.estimates import UNKNOWN, Estimate, mean_of
 from relope.evaluate.numbers.inputs import BASELINE
 from relope.evaluate.numbers.persample import StoredReport
 from relope.evaluate.numbers.significance import compared
@@ -14,7 +14,7 @@ from relope.evaluate.studies import published
 from relope.evaluate.studies.cells import PAIRED, SEEDS, cell, published_table, record, shows, unknown_notes
 from relope.evaluate.studies.inputs import Study, StudyInputs
 
-Aucs = Mapping[tuple[str, str], Mapping[str, ResampledAuc]]
+Aucs = Mapping[tuple[str, str], Mapping[str, Estimate]]
 """(model, data set) → method → AUC."""
 
 
@@ -78,7 +78,7 @@ def _grid(inputs: StudyInputs, reports: Sequence[StoredReport], name: str, title
                 paper = published.value(name, model, method, report.dataset)
                 cells[report.dataset] = cell(auc, paper)
                 records.append(record(report, method, auc, paper))
-            average = mean_auc([aucs[model, report.dataset].get(method, UNKNOWN) for report in mine])
+            average = mean_of([aucs[model, report.dataset].get(method, UNKNOWN) for report in mine])
             rows.append(row(model, method, *cells.values(), hundred(average.known, average.ci95)))
     named = [
         *columns(["model", "method"], [], grouped=True),
@@ -103,7 +103,7 @@ def _against_baseline(aucs: Aucs, models: Sequence[str], methods: Sequence[str],
             continue
         gaps = compared(
             {
-                method: mean_auc([by_method[method].minus(by_method[BASELINE]) for by_method in mine]).test()
+                method: mean_of([by_method[method].minus(by_method[BASELINE]) for by_method in mine]).test()
                 for method in full
                 if method != BASELINE
             }

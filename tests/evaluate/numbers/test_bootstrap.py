@@ -5,8 +5,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from relope.errors import InvalidInputError
-from relope.evaluate.numbers import bootstrap
-from relope.evaluate.numbers.bootstrap import bootstrap_auc, difference, percentile_interval, resample_weights
+from relope.evaluate.numbers import bootstrap, estimates
+from relope.evaluate.numbers.bootstrap import bootstrap_auc, draws_for, resample_weights
+from relope.evaluate.numbers.estimates import difference, drawn_interval
 from relope.evaluate.numbers.significance import judged
 
 
@@ -43,7 +44,8 @@ def test_chunks_do_not_change_the_draws(monkeypatch):
         np.testing.assert_array_equal(one.resampled, other.resampled)
 
 
-def test_resamples_with_one_class_are_undefined_and_left_out_of_the_interval():
+def test_resamples_with_one_class_are_undefined_and_left_out_of_the_interval(monkeypatch):
+    monkeypatch.setattr(estimates, "RESAMPLED_FROM", 1)  # as if so few were enough
     correct = np.array([True, False, False])
     groups = np.array(["a", "b", "c"])
     (auc,) = bootstrap_auc(correct, np.array([[0.1, 0.2, 0.05]]), groups, resamples=400, seed=0)
@@ -105,10 +107,19 @@ def test_intervals_cover_at_about_the_stated_rate_when_samples_share_images():
     assert naive_hits / 120 < 0.8
 
 
-def test_interval_equals_numpy_percentiles_of_the_finite_values():
-    values = np.array([np.nan, *np.linspace(0, 1, 101)])
-    assert percentile_interval(values) == pytest.approx((0.025, 0.975))
-    assert percentile_interval(np.array([np.nan])) is None
+def test_interval_equals_numpy_percentiles():
+    assert drawn_interval(0.5, np.linspace(0, 1, 101), normal=False) == pytest.approx((0.025, 0.975))
+
+
+def test_few_resamples_give_the_interval_of_their_deviation():
+    drawn = np.random.default_rng(0).normal(0.7, 0.05, 300)
+    low, high = drawn_interval(0.71, drawn, normal=True)
+    assert (low + high) / 2 == pytest.approx(0.71) and (high - low) / 2 == pytest.approx(1.959964 * drawn.std(ddof=1))
+
+
+def test_very_many_samples_take_fewer_resamples_and_never_more_than_asked_for():
+    assert [draws_for(n, 2000) for n in (300, 20_000, 40_000, 200_000, 10**7)] == [2000, 2000, 1000, 200, 200]
+    assert draws_for(10**6, 50) == 50 and draws_for(3000, 20_000) == 20_000
 
 
 @pytest.mark.parametrize(("rows", "resamples"), [(4, 10), (3, 0)])

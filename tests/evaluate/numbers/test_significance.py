@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from relope.evaluate.numbers.bootstrap import Difference, difference
-from relope.evaluate.numbers.significance import compared, delong, holm, verdict
+from relope.evaluate.numbers.estimates import Difference, difference
+from relope.evaluate.numbers.significance import compared, delong, holm, judged, verdict
 
 
 def definition(correct, first, second):
@@ -56,6 +56,13 @@ def test_holm():
 )
 def test_a_verdict_follows_the_corrected_p_value_alone(value, p, expected):
     assert verdict(Difference(value, (value, value), 0.001), p) == expected
+
+
+@pytest.mark.parametrize(("n_minority", "expected"), [(9, "too few to tell"), (10, "higher"), (None, "higher")])
+def test_below_ten_groups_of_the_rarer_class_there_is_no_verdict(n_minority, expected):
+    gap = Difference(0.3, (0.2, 0.4), 0.001, n_minority=n_minority)
+    assert verdict(gap, 0.001) == judged(gap).verdict == compared({"a": gap})["a"].verdict == expected
+    assert judged(gap).n_minority == compared({"a": gap})["a"].n_minority == n_minority
 
 
 def test_comparisons_are_corrected_together_and_undefined_ones_left_out():

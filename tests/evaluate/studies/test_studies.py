@@ -10,6 +10,7 @@ from made_reports import N, make_report
 from sklearn.metrics import roc_auc_score
 
 from relope.errors import InvalidInputError, NotFoundError
+from relope.evaluate.numbers import estimates
 from relope.evaluate.numbers.bootstrap import resample_weights
 from relope.evaluate.numbers.heldout import HELD
 from relope.evaluate.studies import published
@@ -249,8 +250,9 @@ def made_sweep(path, sizes=(40, 44)):
     return rows
 
 
-def test_figure3_draws_groups_once_for_all_runs(tmp_path):
+def test_figure3_draws_groups_once_for_all_runs(tmp_path, monkeypatch):
     """Against scikit-learn on samples that are really repeated."""
+    monkeypatch.setattr(estimates, "RESAMPLED_FROM", 1)  # as if so few were enough
     rows = made_sweep(tmp_path / "rank.parquet")
     result, page = study(tmp_path, "figure3", sweeps=(str(tmp_path / "rank.parquet"),))
     first, second = records(result, setting="lora_rank")
