@@ -1,5 +1,6 @@
 """Every number of a report, computed once."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from relope.evaluate.numbers.calibration import cross_calibrated
 from relope.evaluate.numbers.inputs import BASELINE, MethodScores, ReportInputs
 from relope.evaluate.numbers.metrics import Floats
-from relope.evaluate.numbers.resampled import Resampled, resample
+from relope.evaluate.numbers.resampled import Resampled, n_threads, resample
 from relope.evaluate.numbers.routing import RoutingCurve, mean_curve, number, routing_curve
 from relope.evaluate.numbers.significance import Comparison, compared, delong
 from relope.evaluate.numbers.slices import Slice, slices
@@ -50,7 +51,8 @@ class Analysis:
 def analyse(inputs: ReportInputs) -> Analysis:
     """Compute everything that a report shows."""
     labels = Labels(inputs.correct, inputs.large_correct, inputs.seed)
-    methods = [_sorted(inputs, method, labels) for method in inputs.methods]
+    with ThreadPoolExecutor(n_threads()) as pool:
+        methods = list(pool.map(lambda method: _sorted(inputs, method, labels), inputs.methods))
     resampled = resample(inputs.groups, labels, methods, inputs.resamples)
     ranked = _ranked(inputs, resampled)
     listed = [method.name for method in inputs.methods]

@@ -151,7 +151,8 @@ def _accuracies(labels: Labels, escalated: Floats, gained: Floats, worth: Floats
     values: Values = {}
     for mark in MARKS:
         k = np.ceil(mark * n / 100)
-        last = np.minimum((escalated < k).sum(axis=0), len(escalated) - 1)
+        reached = [np.searchsorted(column, goal) for column, goal in zip(escalated.T, k, strict=True)]
+        last = np.minimum(np.array(reached, dtype=np.int64), len(escalated) - 1)
         # Of the sample that the cut falls into, only the copies before the cut are escalated.
         right = small + gained[last, columns] - worth[last, 0] * (escalated[last, columns] - k)
         counted = n if labels.large is not None else n - k
