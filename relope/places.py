@@ -105,8 +105,3 @@ def store_ref(value: object) -> object:
     if not isinstance(value, (str, Path)) or not str(value):
         return value
     return parse_uri(str(value)).uri if is_uri(value) else str(Path(value))
-
-
-def outputs_beside(ref: Path | str) -> str:
-    """Return what the default outputs of a store are named after: its path; for a URI, ``runs/<name>``."""
-    return str(Path("runs") / parse_uri(str(ref)).name) if is_uri(ref) else str(ref)

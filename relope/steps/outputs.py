@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from relope.places import outputs_beside
+from relope.places import is_uri, parse_uri
 from relope.provenance import digest
+from relope.store.share.snapshot import remote_ids
 
 RUNS = Path("runs")
 
@@ -17,6 +18,21 @@ def store_path(dataset: str) -> Path:
 def captions_path(dataset: str) -> Path:
     """Return the default file of a data set's captions."""
     return RUNS / f"{dataset}.captions.jsonl"
+
+
+def outputs_beside(ref: Path | str) -> str:
+    """Return what the default outputs of a store are named after: its path.
+
+    Those of a URI lie in ``runs``, named after the store there, its recipe and its content: another store of the
+    same name, here or elsewhere, has outputs of its own.
+
+    Raises:
+        NotFoundError: there is no store at the URI, or it cannot be reached.
+    """
+    if not is_uri(ref):
+        return str(ref)
+    recipe_id, content_id = remote_ids(str(ref))
+    return str(RUNS / f"{parse_uri(str(ref)).name}-{recipe_id[:8]}-{content_id[:8]}")
 
 
 def router_name(method: str, seed: int) -> str:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from relope.cli import app
+from relope.steps.outputs import outputs_beside
 from relope.store import ActivationStore, open_store, verify
 from relope.store.share.push import push
 from relope.store.share.remote_objects import ObjectRemote
@@ -59,22 +60,21 @@ def test_fit_and_evaluate_in_place_read_only_last_tokens(local, s3, read, tmp_pa
     every = sum(path.stat().st_size for path in local.glob("parts/*/*/*/c/0/0"))
     assert 0 < fitted <= last < every / 10
     assert {name.split("/", 2)[2] for name, _ in read} == {"last/4/c/0/0"}
-    folders = (Path("runs/tiny.zarr.routers/probe"), Path(f"{local}.routers/probe"))
+    beside = outputs_beside(uri)
+    folders = (Path(f"{beside}.routers/probe"), Path(f"{local}.routers/probe"))
     found = [sorted(folder.glob("*.safetensors")) for folder in folders]
     assert found[0] and all(a.read_bytes() == b.read_bytes() for a, b in zip(*found, strict=True))
 
-    ok("predict", "--router", "runs/tiny.zarr.routers/probe", "--store", uri)
+    ok("predict", "--router", f"{beside}.routers/probe", "--store", uri)
     ok("predict", "--router", "logprob", "--store", uri)
     ok("predict", "--router", f"{local}.routers/probe", "--store", local)
     ok("predict", "--router", "logprob", "--store", local)
-    assert pl.read_parquet("runs/tiny.zarr.scores/probe.parquet").equals(
-        pl.read_parquet(f"{local}.scores/probe.parquet")
-    )
+    assert pl.read_parquet(f"{beside}.scores/probe.parquet").equals(pl.read_parquet(f"{local}.scores/probe.parquet"))
     read.clear()
     there = json.loads(ok("evaluate", "--store", uri, "--bootstrap", "100", "--json").stdout)
     here = json.loads(ok("evaluate", "--store", local, "--bootstrap", "100", "--json").stdout)
     assert [m["auc"] for m in there["methods"]] == [m["auc"] for m in here["methods"]]
-    assert there["path"] == "runs/tiny.zarr.report" and read == []
+    assert there["path"] == f"{beside}.report" and read == []
     asked = ("--dataset", "tiny", "--split", "test", "--limit", "80", "--tokens", "lean", "--device", "cpu")
     ok("extract", "--model", "tiny-vl-large", *asked, "--out", "tiny-large.zarr")
     ok("store", "push", "tiny-large.zarr", f"{s3}/large.zarr")

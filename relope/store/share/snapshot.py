@@ -15,7 +15,8 @@ from pathlib import Path
 import polars as pl
 
 from relope.errors import NotFoundError, RelopeError, StoreError
-from relope.places import Location
+from relope.places import Location, parse_uri
+from relope.provenance import digest
 from relope.store.format.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.format.commit import Commit, FileRecord, read_commit
 from relope.store.format.layout import COMMIT, META, SAMPLES, part_folder, writing
@@ -86,18 +87,24 @@ class RemoteSnapshot:
             self.fetch_samples(self.catalog.parts)
             self._check_content()
 
-    def _refresh(self) -> None:
+    def newest_catalog(self) -> Catalog | None:
+        """Fetch the newest catalog; None where there is none."""
         numbers = [int(match[1]) for file in self.remote.files("catalog") if (match := _CATALOG.fullmatch(file.name))]
-        self.files = {}
+        if not numbers:
+            return None
+        self._fetch(f"catalog/{max(numbers)}.json")
+        with self.named():
+            return newest_catalog(self.folder)
+
+    def _refresh(self) -> None:
+        newest, self.files = self.newest_catalog(), {}
         for file in self.remote.files("parts"):
             if match := _PART.fullmatch(file.name):
                 self.files.setdefault(match[1], {})[match[2]] = file
-        if not numbers:
+        if newest is None:
             self.catalog = Catalog(0, tuple(self.sealed()), "")
             return
-        self._fetch(f"catalog/{max(numbers)}.json")
-        with self.named():
-            self.catalog = newest_catalog(self.folder)
+        self.catalog = newest
         for part in self.catalog.parts:
             if part not in self.sealed():
                 raise StoreError(
@@ -188,6 +195,21 @@ def snapshot_of(remote: Remote) -> Iterator[RemoteSnapshot]:
         yield RemoteSnapshot(remote, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remote_ids(uri: str) -> tuple[str, str]:
+    """Return recipe and content of the store at a URI; only its manifest and its newest catalog are fetched.
+
+    Raises:
+        NotFoundError: there is no store.
+        StoreError: what is there is damaged.
+    """
+    with snapshot_of(open_remote(parse_uri(uri))) as snapshot:
+        recipe_id, catalog = snapshot.manifest.recipe_id, snapshot.newest_catalog()
+        if catalog is None:  # nothing is published yet
+            snapshot.refresh()
+            return recipe_id, digest(list(snapshot.catalog.parts))
+        return recipe_id, catalog.content_id
 
 
 def stores_below(remote: Remote) -> list[Location]:
