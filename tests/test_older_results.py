@@ -73,7 +73,10 @@ def test_the_report_is_read_whole():
     for row in read["methods"]:
         for gap in filter(None, (row["difference_to_probe"], row["best_over_control"])):
             assert gap.pop("n_minority") is None
-    added = {"warnings": [], "n_minority": None, "auc_interval": "bootstrap"}
+    unknown = {"n_train": None, "layer": None, "settings": {}, "grader": ""}
+    unknown |= {"learned_from": [], "commands": [], "dates": []}
+    rows = [{**row, **unknown} for row in then["methods"]]
+    added = {"warnings": [], "n_minority": None, "auc_interval": "bootstrap", "methods": rows}
     assert read == {**then, **added}
     assert report.best_row.auc == then["methods"][0]["auc"] and report.slices[0].n == then["slices"][0]["n"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError
-from relope.evaluate.numbers.draws import align_reports, resample_aucs
+from relope.evaluate.numbers.draws import align_reports, asked_otherwise, resample_aucs
 from relope.evaluate.numbers.estimates import Estimate
 from relope.evaluate.numbers.metrics import auc_null_reason
 from relope.evaluate.numbers.persample import StoredReport, open_report
@@ -157,6 +157,8 @@ def _aligned(first: StoredReport, second: StoredReport) -> tuple[list[StoredRepo
 def _what(before: StoredReport, after: StoredReport, paired: bool, only: tuple[list[str], list[str]]) -> str:
     sizes = len(before.correct), len(after.correct)
     how = f"other samples ({sizes[0]:,} and {sizes[1]:,}), so changes are not paired"
+    if differs := asked_otherwise(before, after):
+        how += f"; {differs.n:,} have one id and are other questions: {differs} differ"
     if paired:
         how = f"the same {sizes[0]:,} samples, so changes are paired"
         if flipped := int((before.correct != after.correct).sum()):
@@ -175,7 +177,7 @@ def _what(before: StoredReport, after: StoredReport, paired: bool, only: tuple[l
 def _settings(before: StoredReport, after: StoredReport) -> list[str]:
     """Return the fields of the provenance in which two reports differ."""
     first, second = before.report.provenance, after.report.provenance
-    skipped = ("fingerprint", "versions", "scores")
+    skipped = ("fingerprint", "versions", "scores", "command", "date")
     keys = [key for key in sorted({*first, *second}) if key not in skipped and first.get(key) != second.get(key)]
     versions = {*first.get("versions", {}).items()} ^ {*second.get("versions", {}).items()}
     return keys + sorted({name for name, _ in versions})

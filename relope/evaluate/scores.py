@@ -1,6 +1,7 @@
 """A scores file: one method's P(correct) for every sample it was asked about, as Parquet."""
 
 import dataclasses
+import functools
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic import TypeAdapter, ValidationError
 
+from relope.asked import ASKED
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.numbers.metrics import Floats
-from relope.provenance import canonical, write_frame
+from relope.provenance import canonical, write_frame, write_json
 
 METADATA_KEY = "relope"
 COLUMNS = {"id": pl.String, "score": pl.Float32}
@@ -27,7 +30,7 @@ class ScoresMeta:
     Attributes:
         method: CLI name.
         seconds_fit: time of the training, None when there was none.
-        seconds_predict: time to score all samples.
+        seconds_predict: time to score all samples; now kept beside the file, in its `RunNote`.
         recipe_id: of the store whose hidden states were read.
         content_id: of the same store.
         router: fingerprint of the fitted router, None for methods without training.
@@ -42,11 +45,22 @@ class ScoresMeta:
         identity: of the store that was scored; ``{}`` when it is not known.
         folds: routers, each of which scored what the others learned from; None for one router.
         learned: splits of the scored store that the router learned from.
+        grader: ``grader@version`` that judged what the router learned from; ``""`` where it is not known.
+        grades_read: grader that read the answers which were scored; ``""`` where the method reads none.
+        n_train: samples that the router learned from.
+        layer: the block l that is read; None where the method reads no states.
+        settings: of the method, defaults included.
+        model: whose answers are scored, by name.
+        dataset: that was scored, by name.
+        splits: of it that were scored.
+        fit_splits: that the router learned from, of whichever store.
+        fit_command: the command line that fitted the router.
+        fit_date: when, in UTC.
     """
 
     method: str
     seconds_fit: float | None
-    seconds_predict: float
+    seconds_predict: float | None
     recipe_id: str
     content_id: str
     router: str | None
@@ -61,6 +75,34 @@ class ScoresMeta:
     identity: dict[str, Any] = dataclasses.field(default_factory=dict)
     folds: int | None = None
     learned: list[str] = dataclasses.field(default_factory=list)
+    grader: str = ""
+    grades_read: str = ""
+    n_train: int | None = None
+    layer: int | None = None
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    model: str = ""
+    dataset: str = ""
+    splits: list[str] = dataclasses.field(default_factory=list)
+    fit_splits: list[str] = dataclasses.field(default_factory=list)
+    fit_command: str = ""
+    fit_date: str = ""
+
+
+@dataclass(frozen=True)
+class RunNote:
+    """What is told of the run that made a scores file, beside it: equal scores are equal bytes whenever they are made.
+
+    Attributes:
+        command: the command line, without anybody's folders.
+        date: when, in UTC.
+        seconds_predict: time to score all samples.
+        router: the router's folder, from the folder of the scores; ``""`` for a method that trains nothing.
+    """
+
+    command: str = ""
+    date: str = ""
+    seconds_predict: float | None = None
+    router: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,16 +114,40 @@ class Scores:
         ids: N sample ids, each once.
         scores: ``[N] float32`` in [0, 1].
         meta: where they come from.
+        asked: ``id`` and ``asked`` digest of each sample; None where an older relope wrote them.
+        run: how the file was made, as far as that is known.
     """
 
     path: Path
     ids: tuple[str, ...]
     scores: npt.NDArray[np.float32]
     meta: ScoresMeta
+    asked: pl.DataFrame | None = None
+    run: RunNote = RunNote()
+
+    @property
+    def seconds_predict(self) -> float | None:
+        """Time to score all samples; None where it is not known."""
+        return self.run.seconds_predict if self.run.seconds_predict is not None else self.meta.seconds_predict
 
 
-def write_scores(path: Path, ids: list[str], scores: npt.NDArray[Any], meta: ScoresMeta) -> None:
-    """Write a scores file atomically.
+def write_scores(
+    path: Path,
+    ids: list[str],
+    scores: npt.NDArray[Any],
+    meta: ScoresMeta,
+    asked: pl.Series | None = None,
+    run: RunNote | None = None,
+) -> None:
+    """Write a scores file atomically; equal scores of equal samples give equal bytes.
+
+    Args:
+        path: the file.
+        ids: ``[N]`` of the samples.
+        scores: ``[N]``.
+        meta: where they come from.
+        asked: ``[N]`` digests of what was asked, which every reader holds against the store's.
+        run: how they are made; goes into a file beside them.
 
     Raises:
         InvalidInputError: a score is not a probability, an id comes twice, or lengths disagree.
@@ -90,6 +156,10 @@ def write_scores(path: Path, ids: list[str], scores: npt.NDArray[Any], meta: Sco
     values = np.asarray(scores, dtype=np.float32)
     _check(path, ids, values)
     frame = pl.DataFrame({"id": ids, "score": values}, schema=COLUMNS)
+    if asked is not None:
+        frame = frame.with_columns(asked.alias(ASKED))
+    if run is not None:
+        write_json(_note_path(path), dataclasses.asdict(run))
     write_frame(path, frame, {METADATA_KEY: canonical(dataclasses.asdict(meta)).decode()})
 
 
@@ -106,7 +176,28 @@ def read_scores(path: Path) -> Scores:
     ids = frame["id"].to_list()
     values = frame["score"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
     _check(path, ids, values)
-    return Scores(path, tuple(ids), values, meta)
+    asked = frame.select("id", ASKED) if ASKED in frame.columns else None
+    return Scores(path, tuple(ids), values, meta, asked, _read_note(path))
+
+
+def _note_path(path: Path) -> Path:
+    return path.with_suffix(".run.json")
+
+
+def _read_note(path: Path) -> RunNote:
+    """Return what is told of the run; nothing where the note is gone, since no number hangs on it."""
+    note = _note_path(path)
+    try:
+        return _notes().validate_json(note.read_bytes()) if note.is_file() else RunNote()
+    except (ValidationError, OSError) as error:
+        raise InvalidInputError(
+            f"{note} is damaged: {str(error).splitlines()[0]}", hint=f"delete it, or {PREDICT}"
+        ) from error
+
+
+@functools.cache
+def _notes() -> TypeAdapter[RunNote]:
+    return TypeAdapter(RunNote)
 
 
 def align(labels: pl.DataFrame, scores: Scores) -> Floats:
@@ -140,6 +231,8 @@ def _read_frame(path: Path) -> pl.DataFrame:
             f"{path} lacks the columns {', '.join(lacking)} (it has {', '.join(frame.columns) or 'none'}); "
             "a scores file has id and score"
         )
+    if ASKED in frame.columns and (frame[ASKED].dtype != pl.String or frame[ASKED].null_count()):
+        raise InvalidInputError(f"{path} has {ASKED} as {frame[ASKED].dtype}, or nulls in it; it must be text")
     if frame["id"].dtype != pl.String or not frame["score"].dtype.is_numeric():
         raise InvalidInputError(
             f"{path} has id as {frame['id'].dtype} and score as {frame['score'].dtype}; they must be String and Float32"

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
+from relope.asked import ASKED, asked_digest
 from relope.extract.batches import Batches, Inputs
 from relope.extract.data.flaws import input_digest
 from relope.extract.model.backbone import Backbone
@@ -84,6 +85,7 @@ class _Write:
 
 def sample_row(sample: Sample, generation: Generation) -> dict[str, Any]:
     """Return one row of ``samples.parquet``: the question, and what the model said."""
+    images = [image.digest for image in sample.images]
     return {
         "id": sample.id,
         "dataset": sample.dataset,
@@ -93,7 +95,8 @@ def sample_row(sample: Sample, generation: Generation) -> dict[str, Any]:
         "choices": list(sample.choices),
         "answers": list(sample.answers),
         "input": input_digest(sample),
-        "image_digests": [image.digest for image in sample.images],
+        ASKED: asked_digest(sample.question, sample.choices, sample.hint, images),
+        "image_digests": images,
         "kind": str(sample.meta.get("kind", "")),
         "family": str(sample.meta.get("family", sample.dataset)),
         "response": generation.text,

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from relope.provenance import write_bytes
+from relope.provenance import write_bytes, write_json
+from relope.types import Progress
 
 log = logging.getLogger(__name__)
 _SHARE = 0.05
@@ -95,12 +97,53 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def state_file(out: Path, fingerprint: str) -> Path:
     """Return where the fit of a router keeps its state; another fit's state is removed."""
-    folder = out / ".unfinished"
-    mine = folder / f"{fingerprint[:32]}.safetensors"
+    folder, stem = out / ".unfinished", fingerprint[:32]
     for other in folder.glob("*") if folder.is_dir() else ():
-        if other != mine:
+        if not other.name.startswith(stem):
             other.unlink(missing_ok=True)
-    return mine
+    return folder / f"{stem}.safetensors"
+
+
+class Spent:
+    """What a fit has cost so far, beside its state: of one that was killed the earlier legs count too.
+
+    Args:
+        state: the state's file.
+        bytes_read: by the store until now.
+    """
+
+    def __init__(self, state: Path, bytes_read: int) -> None:
+        self._state, self._path = state, state.with_suffix(".spent.json")
+        self._seconds, self._bytes = _read_spent(self._path)
+        self._begun, self._first_byte, self._next = time.perf_counter(), bytes_read, 0.0
+
+    def until(self, bytes_read: int) -> tuple[float, int]:
+        """Return seconds and bytes read of all legs, given the bytes that the store has read until now."""
+        return self._seconds + time.perf_counter() - self._begun, self._bytes + bytes_read - self._first_byte
+
+    def noting(self, progress: Progress, bytes_read: Callable[[], int]) -> Progress:
+        """Return a progress callback that also writes down what was spent, unless that would slow the fit down."""
+
+        def told(done: int, total: int) -> None:
+            begun = time.perf_counter()
+            if begun >= self._next and done < total and self._state.is_file():  # else nothing is gone on from
+                write_json(self._path, list(self.until(bytes_read())))
+                ended = time.perf_counter()
+                self._next = ended + (ended - begun) / _SHARE
+            progress(done, total)
+
+        return told
+
+
+def _read_spent(path: Path) -> tuple[float, int]:
+    try:
+        seconds, n_bytes = json.loads(path.read_bytes())
+        return float(seconds), int(n_bytes)
+    except FileNotFoundError:
+        return 0.0, 0
+    except (ValueError, TypeError, OSError) as error:
+        log.warning("%s cannot be read (%s): what was spent before is not counted", path, error)
+        return 0.0, 0
 
 
 def remove_state(state: Path) -> None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +17,7 @@ from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, StoreError, unknown
 from relope.probes.examples import Examples, Streams
 from relope.probes.protocol import Probe, make, method_class, pick_layer
-from relope.provenance import versions, write_json
+from relope.provenance import cannot_write, sync_folder, versions, write_json
 from relope.store import FREE, ActivationStore, open_store
 from relope.store.grades import parsed_answers, rows_of
 
@@ -39,6 +41,10 @@ class RouterRecord:
         bytes_read: of states, read from the store by the fit.
         identity: of the store it was fitted on.
         splits: of that store, that it learned from.
+        grader: ``grader@version`` that judged what it learned from; several are joined by " + ".
+        dataset: what it learned from, by name.
+        command: the command line that fitted it, without anybody's folders.
+        date: when, in UTC.
     """
 
     method: str
@@ -52,6 +58,15 @@ class RouterRecord:
     bytes_read: int = 0
     identity: dict[str, Any] = field(default_factory=dict)
     splits: list[str] = field(default_factory=list)
+    grader: str = ""
+    dataset: str = ""
+    command: str = ""
+    date: str = ""
+
+
+RECORD = "router.json"
+LATER = ("grader", "dataset", "command", "date")
+"""Fields that older routers lack."""
 
 
 class Router:
@@ -84,7 +99,8 @@ class Router:
         Args:
             store: opened, or its folder or URI.
             split: names of splits.
-            grades: ``grader@version`` that read the answers, for methods on sampled traces; None = the newest.
+            grades: ``grader@version`` that read the answers, for methods on sampled traces; None = those that
+                count.
             transfer: allow a router that was fitted on other data or images of the same model.
             device: where heads and a block of the backbone are run.
 
@@ -192,12 +208,13 @@ def load_router(name: Path | str) -> Router:
 
 def read_record(folder: Path) -> RouterRecord | None:
     """Return the record of a router, or None when there is none (or an unfinished one)."""
-    path = folder / "router.json"
+    path = folder / RECORD
     if not path.is_file():
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return RouterRecord(**{name: record[name] for name in RouterRecord.__dataclass_fields__})
+        fields = [name for name in RouterRecord.__dataclass_fields__ if name in record or name not in LATER]
+        return RouterRecord(**{name: record[name] for name in fields})
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is no router record ({error})", hint="fit the router again") from error
 
@@ -208,13 +225,55 @@ def is_fitted(folder: Path, fingerprint: str) -> bool:
     return record is not None and record.fingerprint == fingerprint
 
 
-def write_router(folder: Path, record: RouterRecord, probe: Probe) -> None:
-    """Write a router: weights first, the record that makes them count last.
+def write_router(folder: Path, record: RouterRecord, probe: Probe) -> Path | None:
+    """Write a router beside its folder and put it there whole; return where another one that was there is kept.
 
     What another run has written meanwhile, fitted on the same, stays.
     """
     if is_fitted(folder, record.fingerprint):
+        return None
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        probe.save(partial)
+        write_json(partial / RECORD, {**dataclasses.asdict(record), "versions": versions()})
+        kept = _keep(folder)
+        _put(partial, folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return kept
+
+
+def _keep(folder: Path) -> Path | None:
+    """Move a router out of its folder, to one that is named by its fingerprint as well."""
+    earlier = read_record(folder)
+    if earlier is None:
+        return None
+    kept = folder.with_name(f"{folder.name}.{earlier.fingerprint[:12]}")
+    if (kept / RECORD).is_file():  # the same fit, kept before
+        shutil.rmtree(kept)
+    folder.rename(kept)
+    return kept
+
+
+def _put(partial: Path, folder: Path) -> None:
+    """Move a router's files into its folder, which may hold other things; the record that makes it count last."""
+    if not folder.exists():
+        partial.rename(folder)
         return
-    (folder / "router.json").unlink(missing_ok=True)
-    probe.save(folder)
-    write_json(folder / "router.json", {**dataclasses.asdict(record), "versions": versions()})
+    names = sorted((path.name for path in partial.iterdir()), key=lambda name: name == RECORD)
+    for name in names:
+        (partial / name).replace(folder / name)
+    sync_folder(folder)
+
+
+def changes(old: RouterRecord, new: RouterRecord) -> str:
+    """Return in words in what two fits differ."""
+    names = ("method", "layer", "seed", "settings", "splits", "dataset", "grader", "n_samples")
+    pairs = [(name, getattr(old, name), getattr(new, name)) for name in names]
+    told = [
+        f"{name.replace('n_samples', 'samples')} {one} → {two}" for name, one, two in pairs if one != two and one != ""
+    ]
+    return ", ".join(told) or "other samples or grades"

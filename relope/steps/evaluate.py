@@ -38,7 +38,7 @@ def run(spec: EvaluateSpec, watch: Watch) -> Evaluated:
             progress(0, 1)
             report = build_report(inputs, out)
             progress(1, 1)
-    state = "up to date" if reused else f"on {report.n} samples"
+    state = f"{'up to date ' if reused else ''}on {report.n} samples judged by {inputs.provenance['grader']}"
     text = f"{len(report.methods)} methods {state} → {out / 'report.html'}"
     return Evaluated(out, reused, text, report.to_json(), tables(out), warnings=report.warnings)
 

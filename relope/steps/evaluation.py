@@ -1,5 +1,6 @@
 """What is evaluated, resolved once: stores opened, samples labelled, scores read and held against their store."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from relope.asked import asked_column, first_difference
+from relope.command_line import command_line
 from relope.errors import InvalidInputError, NotFoundError, unknown
 from relope.evaluate.numbers.costs import PriceList, read_prices
 from relope.evaluate.scores import Scores, read_scores
+from relope.probes.router import read_record
 from relope.spec import EvaluateSpec
-from relope.steps.outputs import scores_path, split_name
+from relope.steps.joins import free_parts, large_correct
+from relope.steps.outputs import router_folder, scores_path, split_name
 from relope.store import ActivationStore, open_store
-from relope.store.grades import correct_of, labelled
+from relope.store.grades import correct_of, labelled, read_grades, rows_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,8 @@ class Evaluation:
         store: of the small model.
         large: of the large model; None when it was not run.
         splits: that are evaluated on.
-        labels: one row a sample, with whether the small model is right (``correct``).
+        grader: ``grader@version`` that judged all answers.
+        labels: one row a sample, with whether the small model is right (``correct``) and what was ``asked``.
         large_correct: ``[N]`` whether the large model is; None without it.
         held: the validation samples, which budgets may be set on; empty when they are evaluated on.
         scored: method → its scores, one a seed.
@@ -34,11 +40,13 @@ class Evaluation:
         prices: what the models cost; None when nobody said so.
         resamples: of the intervals.
         seed: of the resamples and of ties.
+        command: the command line.
     """
 
     store: ActivationStore
     large: ActivationStore | None
     splits: Sequence[str]
+    grader: str
     labels: pl.DataFrame
     large_correct: npt.NDArray[np.bool_] | None
     held: pl.DataFrame
@@ -47,6 +55,7 @@ class Evaluation:
     prices: PriceList | None
     resamples: int
     seed: int
+    command: str
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
@@ -73,31 +82,42 @@ def evaluation_of(spec: EvaluateSpec) -> Evaluation:
         InvalidInputError: scores of another store, or a large store of other samples.
     """
     store = open_store(spec.store)
-    labels = _labels(store, spec)
+    frozen = _of_same_model(store, open_store(spec.labels_store)) if spec.labels_store else None
+    judged = frozen or store
+    grader = read_grades(judged, spec.grades).name
+    labels = _labels(store, frozen, spec.split, grader)
     large = _of_another_model(store, open_store(spec.large_store)) if spec.large_store else None
+    identity = store.manifest.identity
     return Evaluation(
         store=store,
         large=large,
         splits=spec.split,
+        grader=grader,
         labels=labels,
-        large_correct=None if large is None else correct_of(large, labels["id"].to_list()),
+        large_correct=None if large is None else large_correct(large, grader, judged.label, identity, labels),
         held=store.samples.filter((pl.col("split") == "validation") & ~pl.col("split").is_in(list(spec.split))),
-        scored={name: [_checked(store, seed) for seed in seeds] for name, seeds in _read_all(spec).items()},
-        labels_frozen=spec.labels_store is not None,
+        scored={
+            name: [_fresh(spec, _checked(store, labels, seed)) for seed in seeds]
+            for name, seeds in _read_all(spec).items()
+        },
+        labels_frozen=frozen is not None,
         prices=None if spec.costs is None else read_prices(spec.costs),
         resamples=spec.bootstrap,
         seed=spec.seed,
+        command=command_line(spec),
     )
 
 
-def _labels(store: ActivationStore, spec: EvaluateSpec) -> pl.DataFrame:
+def _labels(store: ActivationStore, frozen: ActivationStore | None, splits: Sequence[str], grader: str) -> pl.DataFrame:
     """Return the samples of the splits with whether each answer was right, there or on other images."""
-    rows, correct = labelled(store, spec.split, spec.grades if spec.labels_store is None else None)
+    if frozen is None:
+        rows, correct = labelled(store, splits, grader)
+    else:
+        rows = rows_of(store, splits)
+        free = free_parts(store.manifest.identity, frozen.manifest.identity)
+        correct = correct_of(frozen, store.samples[rows], grader, "labels", free)
     samples = store.samples[rows]
-    if spec.labels_store is not None:
-        frozen = _of_same_model(store, open_store(spec.labels_store))
-        correct = correct_of(frozen, samples["id"].to_list(), spec.grades, "labels")
-    return samples.with_columns(pl.Series("correct", correct))
+    return samples.with_columns(pl.Series("correct", correct), asked_column(samples))
 
 
 def _of_same_model(store: ActivationStore, labels: ActivationStore) -> ActivationStore:
@@ -151,7 +171,7 @@ def _read_all(spec: EvaluateSpec) -> dict[str, list[Scores]]:
     return {name: [read_scores(path) for _, path in sorted(files[name].items())] for name in spec.methods or files}
 
 
-def _checked(store: ActivationStore, scores: Scores) -> Scores:
+def _checked(store: ActivationStore, labels: pl.DataFrame, scores: Scores) -> Scores:
     """Return the scores.
 
     Raises:
@@ -164,6 +184,30 @@ def _checked(store: ActivationStore, scores: Scores) -> Scores:
             f"{scores.path} was made from another recipe ({scores.meta.recipe_id[:12]}) than {store.label} "
             f"({store.recipe_id[:12]}); they differ in {', '.join(differing)}",
             hint="run `relope predict` on this store again",
+        )
+    if scores.asked is not None and (differs := first_difference(labels, scores.asked)):
+        raise InvalidInputError(
+            f"{scores.path} is about other samples than {store.label} under {differs.n} of {len(labels)} ids: "
+            f"{differs} differ",
+            hint="run `relope predict` on this store again",
+        )
+    return scores
+
+
+def _fresh(spec: EvaluateSpec, scores: Scores) -> Scores:
+    """Return the scores.
+
+    Raises:
+        InvalidInputError: the router that made them was fitted anew since.
+    """
+    folder = scores.path.parent / scores.run.router if scores.run.router else None
+    if folder is None or not (folder / "router.json").is_file():
+        folder = router_folder(spec.store, scores.path.stem)
+    record = read_record(folder) if scores.meta.router else None
+    if record is not None and record.fingerprint != scores.meta.router:
+        raise InvalidInputError(
+            f"{scores.path} was made by a router that is no longer the one in {os.path.relpath(folder)}",
+            hint=f"score it anew: relope predict --router {os.path.relpath(folder)} --store {spec.store}",
         )
     return scores
 

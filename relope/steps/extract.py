@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relope.command_line import command_line, now
 from relope.errors import InvalidInputError
 from relope.extract.data.open import dataset_name
 from relope.spec import ExtractSpec
@@ -14,6 +15,7 @@ from relope.steps.outcomes import Extracted
 from relope.steps.outputs import store_path
 from relope.steps.step import Step
 from relope.store import StoreWriter, create_or_open, open_store, plan_path
+from relope.store.made import MadeBy, note_made
 from relope.types import Sample, Watch
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ def run(spec: ExtractSpec, watch: Watch) -> Extracted:
     committed = writer.committed()
     intake = _take_in(extraction, backbone, samples, writer, committed, is_new, watch)
     facts, text = _compute(extraction, backbone, intake, writer, committed, watch)
+    if facts["computed"] or n_reused:
+        note_made(out, [MadeBy(now(), command_line(spec))])
     if extraction.max_new_tokens:
         graded = grade_extracted(open_store(out), extraction.grader).facts
         facts |= {"accuracy": graded["accuracy"], "grader": graded["grader"]}

@@ -1,12 +1,12 @@
 """The step ``fit``: a router from a store, and the record that makes it count; with folds, scores out of fold."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
+from relope.command_line import now
 from relope.errors import InvalidInputError
 from relope.probes.protocol import make, note_of
-from relope.probes.router import RouterRecord, is_fitted, write_router
+from relope.probes.router import RouterRecord, changes, is_fitted, read_record, write_router
 from relope.spec import FitSpec
 from relope.steps.lesson import VERSION, Lesson, lesson_of
 from relope.steps.out_of_fold import score_out_of_fold
@@ -43,26 +43,37 @@ def run(spec: FitSpec, watch: Watch) -> Fitted:
     if lesson.folds is not None:
         return score_out_of_fold(lesson, lesson.folds, out, watch)
     if is_fitted(out, lesson.fingerprint):
-        return Fitted(out, True, f"{lesson.method} up to date → {out}", warnings=lesson.warnings)
-    record = _fit(lesson, out, watch)
+        text = f"{lesson.method} up to date, fitted on grades by {lesson.grader} → {out}"
+        return Fitted(out, True, text, {"grader": lesson.grader}, warnings=lesson.warnings)
+    earlier = read_record(out)
+    record, kept = _fit(lesson, out, watch)
     note, n_shared = note_of(lesson.probe), lesson.training.n_shared
     shared = f" ({n_shared} left out: their image is in another split)" if n_shared else ""
-    text = f"{lesson.method} fitted on {record.n_samples} samples{shared} in {record.seconds_fit:.1f} s"
+    text = f"{lesson.method} fitted on {record.n_samples} samples{shared} judged by {lesson.grader}"
+    text += f" in {record.seconds_fit:.1f} s"
     text += f" ({note})" if note else ""
+    if earlier is not None and kept is not None:
+        text += f"; another router was there ({changes(earlier, record)}), now kept in {kept}"
     facts = {"seconds": record.seconds_fit, "samples": record.n_samples, "note": note, "shared": n_shared}
+    facts |= {"grader": lesson.grader, "kept": None if kept is None else str(kept)}
     return Fitted(out, False, f"{text} → {out}", facts, warnings=lesson.warnings)
 
 
-def _fit(lesson: Lesson, out: Path, watch: Watch) -> RouterRecord:
-    """Fit and write; under ``torchrun`` every process fits and the first one writes. Return the record."""
+def _fit(lesson: Lesson, out: Path, watch: Watch) -> tuple[RouterRecord, Path | None]:
+    """Fit and write; under ``torchrun`` every process fits and the first one writes.
+
+    Returns:
+        The record, and where a router that was there is kept.
+    """
     from relope.probes.parallel import process_group
-    from relope.probes.resume import remove_state, state_file
+    from relope.probes.resume import Spent, remove_state, state_file
 
     examples, state, store = lesson.examples(), state_file(out, lesson.fingerprint), lesson.training.store
     with process_group(examples.device, shared=lesson.streamed) as world, watch(f"fit {lesson.method}") as progress:
-        begun, bytes_before = time.perf_counter(), store.bytes_read
-        told = progress if world.rank == 0 else no_progress
+        spent = Spent(state, store.bytes_read)
+        told = spent.noting(progress, lambda: store.bytes_read) if world.rank == 0 else no_progress
         lesson.probe.fit(replace(examples, state=state), seed=lesson.seed, progress=told)
+        seconds, n_bytes = spent.until(store.bytes_read)
         record = RouterRecord(
             method=lesson.method,
             layer=lesson.layer,
@@ -70,16 +81,23 @@ def _fit(lesson: Lesson, out: Path, watch: Watch) -> RouterRecord:
             fingerprint=lesson.fingerprint,
             recipe_id=store.recipe_id,
             n_samples=len(examples),
-            seconds_fit=time.perf_counter() - begun,
+            seconds_fit=seconds,
             settings=lesson.settings,
-            bytes_read=store.bytes_read - bytes_before,
+            bytes_read=n_bytes,
             identity=dict(store.manifest.identity),
             splits=list(lesson.splits),
+            grader=lesson.grader,
+            dataset=lesson.dataset,
+            command=lesson.command,
+            date=now(),
         )
+        kept = None
         if world.rank == 0:
-            write_router(out, record, lesson.probe)
+            kept = write_router(out, record, lesson.probe)
             remove_state(state)
-    return record
+            if kept is not None:
+                remove_state(state_file(kept, lesson.fingerprint))
+    return record, kept
 
 
 STEP = Step(run, output, version=VERSION, check=check)

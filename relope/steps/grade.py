@@ -5,15 +5,18 @@ from pathlib import Path
 import polars as pl
 
 from relope import registry
+from relope.command_line import command_line, now
 from relope.errors import InvalidInputError
 from relope.extract.grading.grader import Grader, open_grader
 from relope.extract.responses import grade_file
+from relope.places import local_folder
 from relope.spec import GradeSpec
 from relope.steps.outcomes import Graded
 from relope.steps.step import Step
 from relope.store import ActivationStore, open_store
 from relope.store.grade_files import bare_grader, orders
 from relope.store.grades import counting, write_grades
+from relope.store.made import MadeBy, note_made
 from relope.types import Watch
 
 FOLDER = "grades"
@@ -33,7 +36,10 @@ def run(spec: GradeSpec, watch: Watch) -> Graded:
             "grade takes a store or a file of responses, one of them",
             hint="give either --store STORE or --responses FILE.jsonl",
         )
-    return grade_store(open_store(spec.store), spec.grader)
+    graded = grade_store(open_store(spec.store), spec.grader)
+    if not graded.reused and (folder := local_folder(spec.store)) is not None:
+        note_made(folder, [MadeBy(now(), command_line(spec))])
+    return graded
 
 
 def grade_store(store: ActivationStore, grader: str | None, *, count: bool = True) -> Graded:

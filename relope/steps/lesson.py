@@ -10,16 +10,17 @@ import numpy.typing as npt
 import polars as pl
 
 from relope import registry
+from relope.command_line import command_line
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.scarcity import LEARNED, scarcity
 from relope.probes.examples import Examples
 from relope.probes.protocol import Probe, block_use, make, pick_layer
 from relope.provenance import digest
 from relope.spec import FitSpec
+from relope.steps.joins import large_correct
 from relope.steps.reopen import device_here, open_block
 from relope.steps.samples import Selection, TrainingRows, training_rows
-from relope.store import open_store
-from relope.store.grades import correct_of
+from relope.store import ActivationStore, open_store
 from relope.types import ResultWarning
 
 VERSION = 1
@@ -36,12 +37,12 @@ class Lesson:
         probe: the method with its settings, unfitted.
         seed: decides initial weights, batches and the inner split.
         splits: that are learned from.
-        grades: grader@version that was asked for; None = the newest.
         training: the samples, with the grades of the small model's answers.
         large_correct: ``[N]`` whether the large model is right; None when it was not asked for.
         layer: the block l that is read.
         device: that was asked for, where heads are trained and a block of the backbone is run.
         folds: score the samples out of fold, with so many; None keeps one router.
+        command: the command line.
     """
 
     method: str
@@ -49,12 +50,22 @@ class Lesson:
     probe: Probe
     seed: int
     splits: Sequence[str]
-    grades: str | None
     training: TrainingRows
     large_correct: npt.NDArray[np.bool_] | None
     layer: int
     device: str
     folds: int | None
+    command: str
+
+    @property
+    def grader(self) -> str:
+        """``grader@version`` that judged what is learned from; of several stores each, joined by " + "."""
+        return " + ".join(self.training.graders)
+
+    @property
+    def dataset(self) -> str:
+        """What is learned from, by name."""
+        return " + ".join(self.training.store.samples[self.training.rows]["dataset"].unique().sort())
 
     @property
     def streamed(self) -> bool:
@@ -68,7 +79,7 @@ class Lesson:
         asked = [VERSION, self.method, registry.version("methods", self.method), self.settings, self.seed, self.layer]
         samples = store.samples[training.rows].select("id", "content").rows()
         large = None if self.large_correct is None else self.large_correct.tolist()
-        labels = [list(self.splits), self.grades, training.correct.tolist(), large]
+        labels = [list(self.splits), training.graders, training.correct.tolist(), large]
         return digest([asked, store.recipe_id, samples, labels])
 
     @property
@@ -97,6 +108,21 @@ class Lesson:
         )
 
 
+def _large_correct(large: ActivationStore, training: TrainingRows) -> npt.NDArray[np.bool_]:
+    """Return ``[N]`` whether the large model is right.
+
+    Raises:
+        InvalidInputError: its answers are judged otherwise than the small one's, or it was asked something else.
+    """
+    store, graders = training.store, training.graders
+    if len(graders) > 1:
+        raise InvalidInputError(
+            f"{store.label} are judged by {' and '.join(graders)}; beside a large store one grader must judge all",
+            hint="`relope grade` them by one grader, or drop --also",
+        )
+    return large_correct(large, graders[0], store.label, store.manifest.identity, store.samples[training.rows])
+
+
 def lesson_of(spec: FitSpec) -> Lesson:
     """Read which samples a fit learns from, and what is known about them.
 
@@ -112,17 +138,17 @@ def lesson_of(spec: FitSpec) -> Lesson:
     training = training_rows(
         Selection((spec.store, *spec.also), spec.split, spec.grades, spec.leave_out, spec.cap, spec.seed)
     )
-    large = None if spec.large_store is None else correct_of(open_store(spec.large_store), training.ids)
+    large = None if spec.large_store is None else _large_correct(open_store(spec.large_store), training)
     return Lesson(
         method=spec.method,
         settings=spec.set,
         probe=probe,
         seed=spec.seed,
         splits=spec.split,
-        grades=spec.grades,
         training=training,
         large_correct=large,
         layer=pick_layer(training.store, probe, spec.layer),
         device=spec.device,
         folds=spec.folds,
+        command=command_line(spec),
     )

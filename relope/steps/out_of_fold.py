@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from relope.asked import asked_column
+from relope.command_line import now
 from relope.evaluate.numbers.calibration import fold_of_groups
-from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
+from relope.evaluate.scores import RunNote, ScoresMeta, read_scores, write_scores
 from relope.probes.protocol import fresh
 from relope.provenance import digest
 from relope.steps.lesson import Lesson
@@ -47,10 +49,11 @@ def score_out_of_fold(lesson: Lesson, asked: int, out: Path, watch: Watch) -> Fi
             bytes_fit += store.bytes_read - bytes_then
             scores[held] = probe.predict_proba(examples.take(held))
         progress(n_folds, n_folds)
+    seconds_predict = time.perf_counter() - begun - seconds_fit
     meta = ScoresMeta(
         method=lesson.method,
         seconds_fit=seconds_fit,
-        seconds_predict=time.perf_counter() - begun - seconds_fit,
+        seconds_predict=None,
         recipe_id=store.recipe_id,
         content_id=store.content_id if isinstance(store, ActivationStore) else "",
         router=None,
@@ -63,8 +66,21 @@ def score_out_of_fold(lesson: Lesson, asked: int, out: Path, watch: Watch) -> Fi
         bytes_read=store.bytes_read - bytes_before - bytes_fit,
         identity=dict(store.manifest.identity),
         folds=n_folds,
+        grader=lesson.grader,
+        grades_read=lesson.grader if traits.reads_grades else "",
+        n_train=len(scores) - len(scores) // n_folds,
+        layer=lesson.layer if lesson.probe.layers(lesson.layer) else None,
+        settings=lesson.probe.params.model_dump(),
+        model=str(store.manifest.recorded.get("model", "")),
+        dataset=lesson.dataset,
+        splits=list(lesson.splits),
+        fit_splits=list(lesson.splits),
     )
-    write_scores(out, lesson.training.ids, scores, meta)
-    text = f"{len(scores)} samples scored out of fold by {n_folds} routers of {lesson.method} in {seconds_fit:.1f} s"
-    facts = {"samples": len(scores), "seconds": seconds_fit, "folds": n_folds}
+    digests, note = asked_column(store.samples[lesson.training.rows]), RunNote(lesson.command, now(), seconds_predict)
+    write_scores(out, lesson.training.ids, scores, meta, digests, note)
+    text = (
+        f"{len(scores)} samples, judged by {lesson.grader}, scored out of fold by {n_folds} routers of {lesson.method} "
+        f"in {seconds_fit:.1f} s"
+    )
+    facts = {"samples": len(scores), "seconds": seconds_fit, "folds": n_folds, "grader": lesson.grader}
     return Fitted(out, False, f"{text} → {out}", facts, warnings=lesson.warnings)

@@ -1,14 +1,17 @@
 """The step ``predict``: a router asked about a store's samples."""
 
+import os
 import time
 from pathlib import Path
 
 import polars as pl
 
 from relope import registry
-from relope.evaluate.scores import ScoresMeta, read_scores, write_scores
+from relope.asked import asked_column
+from relope.command_line import command_line, now
+from relope.evaluate.scores import RunNote, ScoresMeta, read_scores, write_scores
 from relope.probes.protocol import note_of
-from relope.probes.router import Router, load_router
+from relope.probes.router import Router, RouterRecord, load_router
 from relope.provenance import digest
 from relope.spec import PredictSpec
 from relope.steps.outcomes import Scored
@@ -16,10 +19,11 @@ from relope.steps.outputs import scores_path
 from relope.steps.reopen import device_here, open_block
 from relope.steps.step import Step
 from relope.store import ActivationStore, open_store
-from relope.store.grades import parsed_answers, rows_of
+from relope.store.grades import counting, parsed_answers, rows_of
 from relope.types import Watch
 
-VERSION = 1
+VERSION = 2
+"""Of the scores; 2 keeps what was asked."""
 
 
 def output(spec: PredictSpec) -> Path:
@@ -31,20 +35,23 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
     """Score a store's samples with a router, or with a method that trains nothing."""
     out, store, router = output(spec), open_store(spec.store), load_router(spec.router)
     method, rows = router.record.method, rows_of(store, spec.split)
-    samples, grades = store.samples[rows], parsed_answers(store, rows, spec.grades)
+    samples, reads = store.samples[rows], router.probe.traits.reads_grades
+    grader = (spec.grades or counting(store) or "") if reads else ""
+    grades = parsed_answers(store, rows, grader or None) if reads else None
     fingerprint = _fingerprint(router, store, samples, grades)
     if out.exists() and read_scores(out).meta.fingerprint == fingerprint:
-        return Scored(out, True, f"scores of {method} up to date → {out}")
+        return Scored(out, True, f"scores of {method} up to date{_by(router.record, grader)} → {out}")
     note, device = router.check_recipe(store, spec.transfer), device_here(spec.device)
     streams = open_block(store, [(router.probe, router.layer_in(store))], device)
     begun, bytes_before = time.perf_counter(), store.bytes_read
     with watch(f"predict {method}"):
         scores = router.score(store, rows, grades, device=device, streams=streams)
+    seconds = time.perf_counter() - begun
     record, traits = router.record, router.probe.traits
     meta = ScoresMeta(
         method=method,
         seconds_fit=record.seconds_fit if traits.trains else None,
-        seconds_predict=time.perf_counter() - begun,
+        seconds_predict=None,
         recipe_id=store.recipe_id,
         content_id=store.content_id,
         router=record.fingerprint or None,
@@ -58,9 +65,33 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
         fitted_on=record.recipe_id or None,
         identity=dict(store.manifest.identity),
         learned=record.splits if record.recipe_id == store.recipe_id else [],
+        grader=record.grader,
+        grades_read=grader,
+        n_train=record.n_samples if traits.trains else None,
+        layer=router.layer_in(store) if router.probe.layers(router.layer_in(store)) else None,
+        settings=router.get_params(),
+        model=str(store.manifest.recorded.get("model", "")),
+        dataset=str(store.manifest.recorded.get("dataset", "")),
+        splits=list(spec.split),
+        fit_splits=record.splits,
+        fit_command=record.command,
+        fit_date=record.date,
     )
-    write_scores(out, samples["id"].to_list(), scores, meta)
-    return Scored(out, False, f"{len(samples)} samples scored by {method} → {out}", {"samples": len(samples)})
+    write_scores(out, samples["id"].to_list(), scores, meta, asked_column(samples), _note(spec, out, record, seconds))
+    facts = {"samples": len(samples), "grader": record.grader or None, "grades_read": grader or None}
+    return Scored(out, False, f"{len(samples)} samples scored by {method}{_by(record, grader)} → {out}", facts)
+
+
+def _by(record: RouterRecord, grader: str) -> str:
+    """Say which graders the scores hang on."""
+    fitted = f", fitted on grades by {record.grader}" if record.grader else ""
+    return fitted + (f", answers read by {grader}" if grader else "")
+
+
+def _note(spec: PredictSpec, out: Path, record: RouterRecord, seconds: float) -> RunNote:
+    """Return what is told of a run beside its scores: with it `evaluate` finds a router that was fitted anew."""
+    router = os.path.relpath(spec.router, out.parent) if record.fingerprint else ""
+    return RunNote(command_line(spec), now(), seconds, router)
 
 
 def _fingerprint(router: Router, store: ActivationStore, samples: pl.DataFrame, grades: pl.DataFrame | None) -> str:

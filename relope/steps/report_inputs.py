@@ -1,7 +1,7 @@
 """From what is evaluated to what a report is made of: methods, costs, images and where all of it comes from."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,15 +9,17 @@ import numpy.typing as npt
 import polars as pl
 
 from relope import registry
+from relope.command_line import now
 from relope.evaluate.numbers.costs import Costs, PriceList, cost_of
-from relope.evaluate.numbers.inputs import MethodScores, ReportInputs
-from relope.evaluate.numbers.persample import perturbation_name
-from relope.evaluate.scores import align
+from relope.evaluate.numbers.inputs import MethodScores, Origin, ReportInputs
+from relope.evaluate.scores import Scores, align
 from relope.probes.protocol import method_class
 from relope.provenance import digest, versions
 from relope.steps.evaluation import Evaluation
+from relope.steps.joins import free_parts, view_of
 from relope.steps.reopen import recorded_dataset
 from relope.store import ActivationStore
+from relope.types import ResultWarning
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,18 +58,35 @@ def report_inputs(evaluation: Evaluation) -> ReportInputs:
         images=_images(evaluation.store, evaluation.splits),
         resamples=evaluation.resamples,
         seed=evaluation.seed,
+        warnings=[warning for name in evaluation.scored for warning in _warnings(evaluation, name)],
     )
+
+
+def _warnings(evaluation: Evaluation, name: str) -> Iterator[ResultWarning]:
+    """Yield what must be said of a method's scores before its numbers are read."""
+    for seed in evaluation.scored[name]:
+        meta, judge = seed.meta, evaluation.grader
+        if meta.grader and judge not in meta.grader.split(" + "):
+            text = f"{name} learned from grades by {meta.grader} and is evaluated on grades by {judge}"
+            yield ResultWarning("wrong", f"{text}: what it predicts is not what is counted.")
+        if meta.grades_read and meta.grades_read != judge:
+            text = f"{name} scored answers as {meta.grades_read} read them and is evaluated on grades by {judge}."
+            yield ResultWarning("wrong", text)
+        if seed.asked is None:
+            text = (
+                f"the scores of {name} are an older relope's, which did not keep what was asked: they join by id alone."
+            )
+            yield ResultWarning("unsure", text)
+        if meta.needs_training and not meta.grader:
+            text = f"{name} was fitted or scored by an older relope, which did not keep what judged its labels."
+            yield ResultWarning("note", text)
 
 
 def _dataset_name(evaluation: Evaluation) -> str:
     """Return the data set with what was done to it."""
     manifest = evaluation.store.manifest
-    identity, name = manifest.identity, str(manifest.recorded["dataset"])
-    done = ["text only"] if identity.get("text_only") else []
-    if identity.get("perturbation"):
-        done.append(f"images with {perturbation_name(identity['perturbation'])}")
-    if evaluation.labels_frozen:
-        done.append("labels frozen")
+    done = [text for text in (view_of(manifest.identity), "labels frozen" if evaluation.labels_frozen else "") if text]
+    name = str(manifest.recorded["dataset"])
     return f"{name} ({', '.join(done)})" if done else name
 
 
@@ -91,9 +110,28 @@ def _method(evaluation: Evaluation, name: str) -> MethodScores:
         is_control=meta.is_control,
         seeds=tuple(scores.meta.seed for scores in seeds),
         held=align(held, first) if scored else None,
-        seconds_predict_each=meta.seconds_predict / n,
+        seconds_predict_each=None if first.seconds_predict is None else first.seconds_predict / n,
         bytes_read_fit=meta.bytes_read_fit,
         bytes_read_each=None if meta.bytes_read is None else meta.bytes_read / n,
+        origin=_origin(seeds),
+    )
+
+
+def _origin(seeds: Sequence[Scores]) -> Origin:
+    """Return where a method's scores come from, of its first seed; the command lines are those of every seed."""
+    meta = seeds[0].meta
+    made = [(seed.meta.fit_command, seed.meta.fit_date) for seed in seeds] + [
+        (seed.run.command, seed.run.date) for seed in seeds
+    ]
+    told = list(dict.fromkeys((command, date) for command, date in made if command))
+    return Origin(
+        n_train=meta.n_train,
+        layer=meta.layer,
+        settings=meta.settings,
+        grader=meta.grader,
+        splits=tuple(meta.fit_splits),
+        commands=tuple(command for command, _ in told),
+        dates=tuple(date for _, date in told),
     )
 
 
@@ -128,11 +166,19 @@ def _tokens(samples: pl.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[n
 
 def _what(evaluation: Evaluation, dataset: str) -> str:
     large, n = evaluation.large, len(evaluation.labels)
-    hybrid = f", with {large.manifest.recorded['model']} as the large model" if large else ""
+    hybrid = f", with {large.manifest.recorded['model']}{_other_view(evaluation)} as the large model" if large else ""
     small, splits = evaluation.store.manifest.recorded["model"], ", ".join(evaluation.splits)
-    text = f"{small} answered {n:,} questions of {dataset} ({splits} split){hybrid}."
+    text = f"{small} answered {n:,} questions of {dataset} ({splits} split){hybrid}, judged by {evaluation.grader}."
     folded = evaluation.out_of_fold
     return f"{text} Scored out of fold: {', '.join(folded)}." if folded else text
+
+
+def _other_view(evaluation: Evaluation) -> str:
+    """Say how the large model was shown the samples, where that is otherwise than the small one."""
+    if evaluation.large is None:
+        return ""
+    identities = evaluation.store.manifest.identity, evaluation.large.manifest.identity
+    return f" ({view_of(identities[1]) or 'images as they are'})" if free_parts(*identities) else ""
 
 
 def _provenance(evaluation: Evaluation) -> dict[str, Any]:
@@ -143,6 +189,7 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
         "large_recipe_id": large.recipe_id if large else None,
         "model": store.manifest.recorded["model"],
         "dataset": store.manifest.recorded["dataset"],
+        "grader": evaluation.grader,
         "text_only": bool(identity.get("text_only")),
         "perturbation": identity.get("perturbation"),
         "labels_frozen": evaluation.labels_frozen,
@@ -155,7 +202,13 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
         "seed": evaluation.seed,
     }
     labels = [evaluation.correct.tolist(), None if large_correct is None else large_correct.tolist()]
-    return {**parts, "fingerprint": digest([parts, labels, VERSION]), "versions": versions()}
+    return {
+        **parts,
+        "fingerprint": digest([parts, labels, VERSION]),
+        "command": evaluation.command,
+        "date": now(),
+        "versions": versions(),
+    }
 
 
 def _images(store: ActivationStore, splits: Sequence[str]) -> "Callable[[str], Image | None]":

@@ -9,8 +9,10 @@ import polars as pl
 
 from relope.errors import InvalidInputError, unknown
 from relope.places import store_ref
+from relope.provenance import digest
 from relope.store import ActivationStore, RowReader, StoreUnion, open_store
-from relope.store.grades import apart, labelled, parsed_answers
+from relope.store.grade_files import bare_grader
+from relope.store.grades import apart, labelled, parsed_answers, read_grades
 
 Rows = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.bool_]
@@ -25,7 +27,7 @@ class Selection:
     Attributes:
         stores: folders or URIs; a store that comes twice counts once.
         splits: splits to learn from.
-        grades: grader@version of the grades; None = the newest.
+        grades: grader@version of the grades; None = those that count.
         leave_out: data sets whose samples are not learned from.
         cap: at most so many samples of each data set, whole groups.
         seed: decides which groups a cap keeps.
@@ -51,6 +53,7 @@ class TrainingRows:
         correct: ``[N]`` whether the small model is right.
         parsed: what the grader read in each answer, one row a sample.
         n_shared: samples left out since their image is in another split.
+        graders: ``grader@version`` that judged each store, named once each; data sets may have their own.
     """
 
     store: RowReader
@@ -58,6 +61,7 @@ class TrainingRows:
     correct: Marks
     parsed: pl.DataFrame
     n_shared: int
+    graders: tuple[str, ...]
 
     @property
     def ids(self) -> list[str]:
@@ -75,20 +79,42 @@ def training_rows(asked: Selection) -> TrainingRows:
     refs = dict.fromkeys(str(store_ref(ref)) for ref in asked.stores)
     stores = [open_store(ref, keep_rows=asked.keep_rows) for ref in refs]
     store: RowReader = stores[0] if len(stores) == 1 else StoreUnion(stores)
-    graded = pl.concat([_graded(part, asked) for part in stores], how="diagonal_relaxed")[_order(store)]
+    graders = [read_grades(part, asked.grades).name for part in stores]
+    _check_graders(stores, graders)
+    tables = [_graded(part, asked.splits, name) for part, name in zip(stores, graders, strict=True)]
+    graded = pl.concat(tables, how="diagonal_relaxed")[_order(store)]
     rows = np.flatnonzero(graded[ASKED])
     graded, table = graded[rows], store.samples[rows]
     kept = graded[ALONE].to_numpy() & _not_left_out(table, asked.leave_out)
     if asked.cap is not None:
         kept &= capped(table, kept, asked.cap, asked.seed)
     correct, n_shared = graded[CORRECT].to_numpy()[kept], int((~graded[ALONE]).sum())
-    return TrainingRows(store, rows[kept], correct, graded[np.flatnonzero(kept)].drop(MARKS), n_shared)
+    parsed = graded[np.flatnonzero(kept)].drop(MARKS)
+    return TrainingRows(store, rows[kept], correct, parsed, n_shared, tuple(dict.fromkeys(graders)))
 
 
-def _graded(store: ActivationStore, asked: Selection) -> pl.DataFrame:
+def _check_graders(stores: Sequence[ActivationStore], graders: Sequence[str]) -> None:
+    """Refuse labels of one data set by two graders, or of one grader in two versions.
+
+    Raises:
+        InvalidInputError: labels that mean two things; the stores are named.
+    """
+    seen: dict[str, int] = {}
+    for number, (store, name) in enumerate(zip(stores, graders, strict=True)):
+        for key in (digest(store.manifest.identity.dataset), bare_grader(name)):
+            earlier = seen.setdefault(key, number)
+            if graders[earlier] != name:
+                raise InvalidInputError(
+                    f"{stores[earlier].label} is judged by {graders[earlier]}, {store.label} by {name}: "
+                    f"labels of two kinds",
+                    hint="`relope grade` both by one grader, or name one that both have with --grades",
+                )
+
+
+def _graded(store: ActivationStore, splits: Sequence[str], grader: str) -> pl.DataFrame:
     """Return what the grader read in each answer of a store, one row a sample in its order, with `MARKS`."""
-    parsed = parsed_answers(store, np.arange(len(store)), asked.grades)
-    rows, correct = labelled(store, asked.splits, asked.grades)
+    parsed = parsed_answers(store, np.arange(len(store)), grader)
+    rows, correct = labelled(store, splits, grader)
     assert parsed is not None  # a store without grades has no labelled rows
     marks = np.zeros((len(MARKS), len(store)), bool)
     marks[:, rows] = np.ones(len(rows), bool), correct, apart(store, rows)

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from relope.command_line import command_line, now
 from relope.spec import StoreConvertSpec
 from relope.steps.step import Step
 from relope.steps.store_verbs import folder_of, layer_numbers
 from relope.store import convert, human_bytes, info, open_store
+from relope.store.made import MadeBy, note_made
 from relope.types import Outcome, Watch
 
 
@@ -22,6 +24,7 @@ def run(spec: StoreConvertSpec, watch: Watch) -> Outcome:
         convert(
             source, spec.out, codec=spec.codec, tokens=spec.tokens, layers=layers, bfloat16=native, progress=progress
         )
+    note_made(spec.out, [MadeBy(now(), command_line(spec))])
     old, new = info(open_store(source)), info(open_store(spec.out))
     facts = {key: new[key] for key in ("recipe_id", "content_id", "codecs", "n_samples", "bytes")}
     same_content = old["content_id"] == new["content_id"]

@@ -5,13 +5,14 @@ from typing import Any
 
 import polars as pl
 
-from relope.errors import NotFoundError
 from relope.extract.data.flaws import read_skipped
 from relope.spec import StoreInfoSpec
 from relope.steps.step import Step
 from relope.steps.store_verbs import folder_of
 from relope.store import ActivationStore, info, info_rows, open_store
-from relope.store.grades import read_grades
+from relope.store.grade_files import Grades, orders
+from relope.store.grades import counting, read_grades
+from relope.store.made import made_json
 from relope.types import Outcome, TextTable, Watch
 
 
@@ -30,12 +31,17 @@ def run(spec: StoreInfoSpec, watch: Watch) -> Outcome:
 def _facts(store: ActivationStore) -> dict[str, Any]:
     """Return the store's numbers, and its accuracy by split."""
     facts = {**info(store), "skipped": len(read_skipped(store.path))}
-    try:
-        graded = read_grades(store, None)
-    except NotFoundError:
-        return {**facts, "accuracy": None}
-    means = graded.table.group_by("split").agg(pl.col("correct").mean()).sort("split")
-    return {**facts, "accuracy": dict(zip(means["split"], means["correct"], strict=True))}
+    counted = counting(store)
+    grades = [_judged(read_grades(store, name), name == counted) for name in orders(store.path)]
+    accuracy = next((entry["accuracy"] for entry in grades if entry["counts"]), None)
+    return {**facts, "accuracy": accuracy, "grades": grades, "made": made_json(store.path)}
+
+
+def _judged(grades: Grades, counts: bool) -> dict[str, Any]:
+    """Return what a grader says of a store, and whether its grades are those that count."""
+    means = grades.table.group_by("split").agg(pl.col("correct").mean()).sort("split")
+    accuracy = dict(zip(means["split"], means["correct"], strict=True))
+    return {"name": grades.name, "counts": counts, "n": len(grades.table), "accuracy": accuracy}
 
 
 STEP = Step(run, output, version=1)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from relope.command_line import command_line
 from relope.evaluate.numbers.scarcity import held_out_scarcity
 from relope.probes.examples import Examples
 from relope.probes.protocol import pick_layer
@@ -11,7 +12,7 @@ from relope.spec import SweepSpec
 from relope.steps.outcomes import Swept
 from relope.steps.outputs import sweep_path
 from relope.steps.reopen import device_here, open_block
-from relope.steps.samples import Selection, training_rows
+from relope.steps.samples import Selection, TrainingRows, training_rows
 from relope.steps.step import Step
 from relope.steps.sweep_runs import LAYER, Grid, Setting, data_digest, fit_runs, planned, summarised
 from relope.types import TextTable, Watch
@@ -43,19 +44,22 @@ def run(spec: SweepSpec, watch: Watch) -> Swept:
         streams = open_block(store, blocks, device)
         examples = [Examples(store, rows, correct, layer, streams, device, training.parsed) for _, layer in blocks]
         data = data_digest(VERSION, spec.method, store, rows, correct)
-        table, computed = fit_runs(spec.method, runs, examples, path, data, progress)
-    return _told(spec, summarised(runs, table), len(runs), computed, path)
+        told = {"grader": training.graders[0], "command": command_line(spec)}
+        table, computed = fit_runs(spec.method, runs, examples, path, data, told, progress)
+    return _told(spec, summarised(runs, table), training, computed, path)
 
 
 def _grid(spec: SweepSpec) -> Grid:
     return Grid(spec.method, spec.grid, spec.set, spec.seeds, spec.seed)
 
 
-def _told(spec: SweepSpec, settings: Sequence[Setting], n_runs: int, computed: int, path: Path) -> Swept:
+def _told(spec: SweepSpec, settings: Sequence[Setting], training: TrainingRows, computed: int, path: Path) -> Swept:
     """Return what is told of a sweep: the selected combination, and a table of all of them."""
     best = max(settings, key=lambda setting: setting.inner_auc)
-    command = _fit_command(spec, best)
+    command, n_runs, grader = _fit_command(spec, best), len(settings) * spec.seeds, training.graders[0]
     facts = {
+        "grader": grader,
+        "samples": len(training.rows),
         "runs": n_runs,
         "computed": computed,
         "selected": best.chosen,
@@ -63,7 +67,8 @@ def _told(spec: SweepSpec, settings: Sequence[Setting], n_runs: int, computed: i
         "settings": [dataclasses.asdict(setting) for setting in settings],
         "fit": command,
     }
-    text = f"{n_runs} runs, {computed} fitted now → {path}\nfit what was selected: {command}"
+    on = f"on {len(training.rows)} samples judged by {grader}"
+    text = f"{n_runs} runs {on}, {computed} fitted now → {path}\nfit what was selected: {command}"
     warned = held_out_scarcity(min(setting.n_minority for setting in settings), f"sweep of {spec.method}")
     return Swept(path, not computed, text, facts, (_table(spec, settings, best),), warnings=warned)
 
@@ -72,6 +77,8 @@ def _fit_command(spec: SweepSpec, best: Setting) -> str:
     layer = best.chosen.get(LAYER, spec.layer)
     chosen = {key: value for key, value in best.chosen.items() if key != LAYER}
     flags = [f"--layer {layer}"] if layer else []
+    flags += [f"--grades {spec.grades}"] if spec.grades else []
+    flags += [f"--split {','.join(spec.split)}"] if spec.split != ("train",) else []
     flags += [f"--set {key}={value}" for key, value in {**spec.set, **chosen}.items()]
     return " ".join([f"relope fit {spec.method} --store {spec.store}", *flags])
 

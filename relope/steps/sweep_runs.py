@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from relope import registry
+from relope.command_line import now
 from relope.errors import InvalidInputError, StoreError
 from relope.evaluate.numbers.estimates import Estimate, mean_of
 from relope.evaluate.numbers.heldout import HELD, held_out, resample_runs
@@ -99,7 +100,13 @@ def planned(grid: Grid, layer: int) -> list[Run]:
 
 
 def fit_runs(
-    method: str, runs: Sequence[Run], examples: Sequence[Examples], path: Path, data: str, progress: Progress
+    method: str,
+    runs: Sequence[Run],
+    examples: Sequence[Examples],
+    path: Path,
+    data: str,
+    told: Mapping[str, str],
+    progress: Progress,
 ) -> tuple[pl.DataFrame, int]:
     """Fit what the file does not have yet; it is rewritten after every fit.
 
@@ -109,6 +116,7 @@ def fit_runs(
         examples: labelled training samples, one object a run.
         path: the Parquet file with one row a run.
         data: from ``data_digest``; rows of other data are dropped from the file.
+        told: column → text that each run is recorded with: the grader, the command line.
         progress: told the runs done and asked for.
 
     Returns:
@@ -120,7 +128,8 @@ def fit_runs(
     for number, (run, labelled) in enumerate(zip(runs, examples, strict=True)):
         progress(number, len(runs))
         if run.key(method, data) not in done:
-            fitted = {**_fit(method, run, labelled), "key": run.key(method, data), "data": data}
+            facts = {**told, "date": now(), "n_train": len(labelled), "key": run.key(method, data), "data": data}
+            fitted = {**_fit(method, run, labelled), **facts}
             row = pl.DataFrame([fitted], schema_overrides=HELD)
             table = pl.concat([table, row], how="diagonal_relaxed") if len(table) else row
             write_frame(path, table)

@@ -14,6 +14,7 @@ from relope.store.format.manifest import StoreManifest, no_layer
 from relope.store.format.samples import read_samples
 from relope.store.format.shard import Encoding
 from relope.store.grade_files import add_grades, orders, read_grades_file
+from relope.store.made import note_made, read_made
 from relope.store.reader import ActivationStore
 from relope.store.subset import packed_as, write_subset
 from relope.store.writer import create_or_open
@@ -116,6 +117,7 @@ def _copy_sidecars(source: Path, target: Path, manifest: StoreManifest) -> None:
         file = f"{grades_folder(target).name}/{name}.parquet"
         grades = read_grades_file(source, source / file)
         add_grades(target, file, grades, grades.table["id"].to_list())
+    note_made(target, read_made(source))
     for layer in manifest.layers:
         folder = block_folder(target, layer)
         if layer - 1 in manifest.layers and block_folder(source, layer).is_dir() and not folder.exists():

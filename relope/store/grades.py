@@ -1,13 +1,15 @@
 """Grades beside a store's sealed parts, and the labelled rows that they give."""
 
+import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from relope.asked import AskedOtherwise, asked_column, first_difference
 from relope.errors import InvalidInputError, NotFoundError, unknown
 from relope.store.format.layout import grades_path
 from relope.store.grade_files import Grades, bare_grader, highest, orders, read_grades_file, write_grades_file
@@ -84,11 +86,13 @@ def counting(store: ActivationStore) -> str | None:
         return next(iter(known), None)
     name = highest(known, store.manifest.grader)
     if not known[name]:
-        log.warning(
-            "%s: the grades %s were written by an older relope, which kept no order; %s count",
-            store.label, ", ".join(sorted(known)), name,
-        )  # fmt: skip
+        _warn_of_no_order(store.label, ", ".join(sorted(known)), name)
     return name
+
+
+@functools.cache  # once a process and store
+def _warn_of_no_order(label: str, names: str, name: str) -> None:
+    log.warning("%s: the grades %s were written by an older relope, which kept no order; %s count", label, names, name)
 
 
 def _parsed_traces(table: pl.DataFrame, column: str, judge: Judge) -> list[list[str]]:
@@ -183,27 +187,50 @@ def parsed_answers(store: ActivationStore, rows: npt.NDArray[np.int64], asked: s
 
 
 def correct_of(
-    other: ActivationStore, ids: Sequence[str], grades: str | None = None, what: str = "large"
+    other: ActivationStore,
+    samples: pl.DataFrame,
+    grades: str | None = None,
+    what: str = "large",
+    free: Collection[str] = (),
 ) -> npt.NDArray[np.bool_]:
-    """Return ``[len(ids)]`` whether the model of another store is correct on the samples of these ids.
+    """Return ``[N]`` whether the model of another store is correct on some samples.
 
     Args:
         other: a store that has them too.
-        ids: samples.
-        grades: ``grader@version`` of its grades; None = those that count.
+        samples: ``[N]`` rows of the first store.
+        grades: ``grader@version`` of the other's grades; None = those that count.
         what: what a message calls that store.
+        free: parts of what was asked that may differ.
 
     Raises:
-        InvalidInputError: that store lacks some of them.
+        InvalidInputError: that store lacks some of them, or was asked something else under their ids.
     """
-    asked = pl.DataFrame({"id": list(ids)}, schema={"id": pl.String})
-    joined = _joined(asked, read_grades(other, grades).table.select("id", "correct"))
+    joined = _joined(samples.select("id"), read_grades(other, grades).table.select("id", "correct"))
     if absent := joined.filter(pl.col("correct").is_null())["id"].to_list():
         raise InvalidInputError(
             f"the {what} store {other.label} lacks {len(absent)} of {len(joined)} samples (first: {absent[0]})",
             hint="extract the same data set, split and limit into it",
         )
+    if differs := first_difference(_asked(samples), _asked(other.samples), free) or _other_gold(samples, other.samples):
+        raise InvalidInputError(
+            f"the {what} store {other.label} holds other samples under {differs.n} of {len(joined)} ids: {differs} "
+            "differ",
+            hint="extract the same data set into it",
+        )
     return joined["correct"].to_numpy()
+
+
+def _asked(samples: pl.DataFrame) -> pl.DataFrame:
+    return samples.select("id", asked_column(samples))
+
+
+def _other_gold(ours: pl.DataFrame, theirs: pl.DataFrame) -> AskedOtherwise | None:
+    """Return the first sample whose gold answers are others: grades by them are no grades of one thing."""
+    if "answers" not in ours.columns or "answers" not in theirs.columns:
+        return None
+    both = ours.select("id", "answers").join(theirs.select("id", other="answers"), on="id", maintain_order="left")
+    unequal = both.filter(pl.col("answers") != pl.col("other"))["id"]
+    return AskedOtherwise(unequal[0], ("gold answers",), len(unequal)) if len(unequal) else None
 
 
 def _joined(ids: pl.DataFrame, grades: pl.DataFrame) -> pl.DataFrame:

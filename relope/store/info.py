@@ -99,6 +99,7 @@ def info_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if "subset_of" in recorded:
         rows.append(("subset of", json.dumps(recorded["subset_of"])))
+    rows += _provenance_rows(facts)
     rows += [(f"samples, {split}", _samples(n, accuracy.get(split))) for split, n in facts["samples"].items()]
     rows.append(("samples", f"{facts['n_samples']:,}"))
     rows.append(("tokens", _counted(facts["tokens"])))
@@ -109,6 +110,15 @@ def info_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if excluded := facts["excluded"]:
         rows.append(("excluded", f"{len(excluded):,} copies of samples that an earlier part has: {_some(excluded)}"))
     return rows
+
+
+def _provenance_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return which grades count, and which command lines made the store."""
+    names = [entry["name"] for entry in facts.get("grades", ()) if entry["counts"]]
+    others = [entry["name"] for entry in facts.get("grades", ()) if not entry["counts"]]
+    also = f" (also there: {', '.join(others)}; `--grades` takes them)" if others else ""
+    rows = [("graded by", f"{names[0]}{also}")] if names else []
+    return rows + [(f"made {entry['date']}", entry["command"]) for entry in facts.get("made", ())]
 
 
 def human_bytes(size: int) -> str:

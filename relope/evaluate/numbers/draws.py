@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from relope.asked import ASKED, AskedOtherwise, first_difference
 from relope.evaluate.numbers.bootstrap import bootstrap_rankings
 from relope.evaluate.numbers.estimates import Estimate
 from relope.evaluate.numbers.persample import StoredReport
@@ -15,12 +16,23 @@ def resample_aucs(report: StoredReport, resamples: int, seed: int) -> dict[str, 
     return dict(zip(report.scores, aucs, strict=True))
 
 
+def asked_otherwise(first: StoredReport, second: StoredReport) -> AskedOtherwise | None:
+    """Return the first sample that two reports share by its id alone; images may differ where they are shown otherwise.
+
+    Reports of an older relope do not tell what was asked: of them ids are all there is.
+    """
+    if any(ASKED not in report.samples.columns for report in (first, second)):
+        return None
+    views = [(report.text_only, report.perturbation) for report in (first, second)]
+    return first_difference(first.samples, second.samples, () if views[0] == views[1] else ("images",))
+
+
 def align_reports(first: StoredReport, others: list[StoredReport]) -> tuple[list[StoredReport], bool]:
     """Return reports with their samples in the same order, and whether they are the same samples.
 
     Only then are differences between them paired; the groups are those of the first report.
     """
-    if any(set(other.ids) != set(first.ids) for other in others):
+    if any(set(other.ids) != set(first.ids) or asked_otherwise(first, other) for other in others):
         return [first, *others], False
     taken = [other.take(first.ids) for other in others]
     group = first.samples["group"]

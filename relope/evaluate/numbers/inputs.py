@@ -31,6 +31,29 @@ def no_image(sample_id: str) -> "Image | None":
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a method's scores come from: what anybody needs to make them again.
+
+    Attributes:
+        n_train: samples that it learned from; None where it learns nothing, or an older relope did not say.
+        layer: the block l that it reads; None where it reads no states.
+        settings: of the method, defaults included.
+        grader: ``grader@version`` that judged what it learned from; ``""`` as ``n_train``.
+        splits: that it learned from.
+        commands: the command lines, fit before predict.
+        dates: of these, in UTC.
+    """
+
+    n_train: int | None = None
+    layer: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    grader: str = ""
+    splits: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    dates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class MethodScores:
     """One method's scores on the test samples, in the order of the labels.
 
@@ -47,6 +70,7 @@ class MethodScores:
         seconds_predict_each: time to score one sample from the store.
         bytes_read_fit: what the training read from the store.
         bytes_read_each: what scoring one sample reads from the store.
+        origin: where the scores come from.
     """
 
     name: str
@@ -60,6 +84,7 @@ class MethodScores:
     seconds_predict_each: float | None = None
     bytes_read_fit: int | None = None
     bytes_read_each: float | None = None
+    origin: Origin = Origin()
 
     @property
     def by_seed(self) -> Floats:

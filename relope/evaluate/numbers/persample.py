@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from relope.asked import ASKED
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.numbers.inputs import ReportInputs
 from relope.evaluate.numbers.metrics import Bools, Floats
@@ -18,7 +19,7 @@ from relope.evaluate.numbers.scarcity import scarcity
 from relope.types import ResultWarning, worst_first
 
 REPORT, SCORES = "report.json", "scores.parquet"
-KEPT = ("id", "group", "dataset", "split", "correct")
+KEPT = ("id", "group", "dataset", "split", ASKED, "correct")
 PREFIX = "score "
 """Before the name of each column of scores: ``score probe@seed0``, ``score probe@seed1``."""
 
@@ -81,6 +82,11 @@ class StoredReport:
     def dataset(self) -> str:
         """CLI name of the data set, without what was done to it."""
         return str(self.report.provenance.get("dataset", self.report.dataset))
+
+    @property
+    def grader(self) -> str:
+        """``grader@version`` that judged the answers; ``""`` where an older relope did not say."""
+        return str(self.report.provenance.get("grader") or "")
 
     @property
     def text_only(self) -> bool:

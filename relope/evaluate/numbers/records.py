@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
@@ -44,6 +44,13 @@ class MethodRow:
         budgets_set_on: split that the thresholds of ``budgets`` come from.
         costs: axis → share escalated → mean cost of a query; None without prices, or where one is unknown.
         not_counted: what the small model does beside answering that no cost counts.
+        n_train: samples that it learned from; None where it learns nothing, or an older relope did not say.
+        layer: the block l that it reads; None where it reads no states.
+        settings: of the method, defaults included.
+        grader: ``grader@version`` that judged what it learned from; ``""`` as ``n_train``.
+        learned_from: splits that it learned from.
+        commands: the command lines that made its scores, fit before predict.
+        dates: when they ran, in UTC.
     """
 
     method: str
@@ -75,6 +82,13 @@ class MethodRow:
     costs: Mapping[Axis, Mapping[str, float] | None] | None = None
     decides_before_answer: bool | None = None
     not_counted: str | None = None
+    n_train: int | None = None
+    layer: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    grader: str = ""
+    learned_from: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    dates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +110,7 @@ class Hybrid:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The content of ``report.json``: no clock in it, timings only under keys that start with ``seconds_``.
+    """The content of ``report.json``: a clock only under ``dates`` and ``date``, timings only under ``seconds_…``.
 
     Attributes:
         warnings: what must be said before any number is read, worst first; shown first everywhere.

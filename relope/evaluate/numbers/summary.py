@@ -98,6 +98,13 @@ def _method(analysis: Analysis, index: int) -> MethodRow:
         costs=_costs(analysis, index),
         decides_before_answer=None if costs is None else method.name in costs.before_answer,
         not_counted=None if costs is None else costs.needs.get(method.name),
+        n_train=method.origin.n_train,
+        layer=method.origin.layer,
+        settings=method.origin.settings,
+        grader=method.origin.grader,
+        learned_from=method.origin.splits,
+        commands=method.origin.commands,
+        dates=method.origin.dates,
     )
 
 

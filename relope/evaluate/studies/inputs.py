@@ -129,6 +129,9 @@ class StudyInputs:
         size = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
         plural = "s" if len(sizes) > 1 else ""
         said = f"{', '.join(models)} on {', '.join(datasets)}: {len(sizes)} report{plural} of {size} test samples."
+        graders = list(dict.fromkeys(name for report in self.reports if (name := report.grader)))
+        if graders:
+            said += f" Judged by {' and '.join(graders)}."
         folded = dict.fromkeys(report.dataset for report in self.reports if report.out_of_fold)
         if not folded:
             return said

@@ -12,7 +12,7 @@ from relope.store.format.layout import META, part_id
 from relope.store.format.manifest import StoreManifest, array_specs, recipe_changes
 from relope.store.share.remote import Remote
 from relope.store.share.schemes import open_remote
-from relope.store.share.sidecars import pull_blocks, pull_grades, pull_plan
+from relope.store.share.sidecars import pull_blocks, pull_grades, pull_made, pull_plan
 from relope.store.share.snapshot import RemoteSnapshot, snapshot_of, stores_below
 from relope.store.share.transfer import Meter, download, files_of, seal_whole, staging
 from relope.store.subset import subset_manifest, write_subset
@@ -99,6 +99,7 @@ def pull(
         pulled.content_id = writer.publish([*pulled.kept, *pulled.parts]).content_id
         pulled.besides = pull_grades(snapshot, out, writer.committed())
         pulled.besides += pull_blocks(snapshot, out, writer.manifest.layers)
+        pulled.besides += pull_made(snapshot, out)
         pulled.besides += [] if layers or splits else pull_plan(snapshot, out)
         return pulled
 

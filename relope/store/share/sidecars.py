@@ -18,6 +18,7 @@ from relope.store.grade_files import (
     parse_grades,
     read_grades_file,
 )
+from relope.store.made import MADE, made_bytes, note_made, parse_made, read_made
 from relope.store.share.remote import rewrite
 from relope.store.share.snapshot import RemoteSnapshot
 from relope.store.share.transfer import fetch_to
@@ -37,6 +38,8 @@ def push_sidecars(store: Path, snapshot: RemoteSnapshot) -> list[str]:
     plan = plan_path(store)
     if plan.is_file() and snapshot.remote.swap(plan.name, guard(store, plan).read_bytes(), None):
         written.append(plan.name)
+    if _push_made(store, snapshot):
+        written.append(MADE)
     for folder in sorted(store.glob("block_*")):
         if _BLOCK.fullmatch(folder.name) and (folder / _BLOCK_FILES[-1]).is_file():
             written += _push_block(store, folder, snapshot)
@@ -62,6 +65,25 @@ def _push_grades(store: Path, name: str, snapshot: RemoteSnapshot) -> bool:
         return None if shared is not None and same else grades_bytes(both)
 
     return rewrite(snapshot.remote, name, added)
+
+
+def _push_made(store: Path, snapshot: RemoteSnapshot) -> bool:
+    """Add the runs that made our store to those that made the shared one."""
+    ours = read_made(store)
+
+    def added(shared: bytes | None) -> bytes | None:
+        theirs = [] if shared is None else parse_made(shared, f"{MADE} at {snapshot.uri}")
+        return None if set(ours) <= set(theirs) else made_bytes([*theirs, *ours])
+
+    return rewrite(snapshot.remote, MADE, added)
+
+
+def pull_made(snapshot: RemoteSnapshot, out: Path) -> list[str]:
+    """Add the runs that made the shared store to those that made the local one."""
+    shared = snapshot.remote.read(MADE)
+    if shared is None or not note_made(out, parse_made(shared.content, f"{MADE} at {snapshot.uri}")):
+        return []
+    return [MADE]
 
 
 def _push_block(store: Path, folder: Path, snapshot: RemoteSnapshot) -> list[str]:

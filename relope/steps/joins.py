@@ -1,0 +1,68 @@
+"""What joins one store to another: the same samples, asked the same, judged by the same grader."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from relope.errors import InvalidInputError
+from relope.evaluate.numbers.persample import perturbation_name
+from relope.store import ActivationStore, Identity
+from relope.store.grade_files import bare_grader, orders
+from relope.store.grades import correct_of
+
+VIEW = ("text_only", "captions", "perturbation")
+"""Fields of an identity that say how a sample's images are shown to the model."""
+
+
+def view_of(identity: Mapping[str, Any]) -> str:
+    """Return how a store's samples were shown, where that is not as they are: ``text only``, ``images with noise``."""
+    shown = ["text only"] if identity.get("text_only") else []
+    if identity.get("perturbation"):
+        shown.append(f"images with {perturbation_name(identity['perturbation'])}")
+    return ", ".join(shown)
+
+
+def free_parts(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what may differ between the samples of two stores: images, where the recipes show them otherwise."""
+    return ("images",) if any((first.get(name) or None) != (second.get(name) or None) for name in VIEW) else ()
+
+
+def require_grades(other: ActivationStore, grader: str, label: str) -> None:
+    """Refuse a store that is not judged as another one is.
+
+    Args:
+        other: the store that is joined.
+        grader: ``grader@version`` of the grades of the other store.
+        label: of that store.
+
+    Raises:
+        InvalidInputError: it has no such grades: rights and wrongs of two graders say nothing about two models.
+    """
+    if grader not in (known := orders(other.path)):
+        has = f"has grades by {', '.join(known)}" if known else "has no grades"
+        raise InvalidInputError(
+            f"{label} is judged by {grader}, but {other.label} {has}; both must be judged by one grader and version",
+            hint=f"`relope grade --grader {bare_grader(grader)} --store …`, on both stores if versions differ",
+        )
+
+
+def large_correct(
+    large: ActivationStore, grader: str, label: str, identity: Identity, samples: pl.DataFrame
+) -> npt.NDArray[np.bool_]:
+    """Return ``[N]`` whether the large model is right on the samples of a small model's store.
+
+    Args:
+        large: the large model's store.
+        grader: ``grader@version`` that judged the small model's answers.
+        label: of the small model's store.
+        identity: of that store.
+        samples: ``[N]`` rows of it.
+
+    Raises:
+        InvalidInputError: another grader judged its answers, it lacks samples, or one was asked something else.
+    """
+    require_grades(large, grader, label)
+    return correct_of(large, samples, grader, free=free_parts(identity, large.manifest.identity))
