@@ -67,6 +67,11 @@ class Off:
 
 
 @dataclass(frozen=True)
+class Verbatim:
+    """The field's texts are taken as they are: commas and spaces belong to them, each is given by itself."""
+
+
+@dataclass(frozen=True)
 class Panel:
     """The field opens a panel of ``--help``; it and those after it stand there, up to the next that opens one."""
 
@@ -143,9 +148,13 @@ def build(
     for key in values:
         if key not in model.model_fields:
             raise unknown(f"key of {prefix}{step}", key, model.model_fields)
-    split = {key: _listed(value) if _is_list(model, key) else value for key, value in values.items()}
+    whole = marked(model, Verbatim)
+    split = {
+        key: _texts(value) if key in whole else _listed(value) if _is_list(model, key) else value
+        for key, value in values.items()
+    }
     for key, value in values.items():
-        if isinstance(value, str) and not (split[key] if _is_list(model, key) else value.strip()):
+        if isinstance(value, str) and key not in whole and not (split[key] if _is_list(model, key) else value.strip()):
             raise InvalidInputError(f"{prefix}{_given(spelt(key), value)} is empty", hint=_EMPTY)
     try:
         return model(**split)
@@ -197,6 +206,10 @@ _MUST = {
 
 def _is_list(model: type[Spec], key: str) -> bool:
     return model.model_fields[key].annotation == Words
+
+
+def _texts(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 def _listed(value: Any) -> Any:

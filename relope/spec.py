@@ -21,6 +21,7 @@ from relope.fields import (
     Reads,
     Spec,
     StoreRef,
+    Verbatim,
     Words,
     build,
 )
@@ -34,10 +35,17 @@ class ExtractSpec(Spec, step="extract"):
     """Run a model once over a data set and keep its answers and hidden states."""
 
     model: Annotated[str, Names("backbones", or_path=True), Panel("Model")] = Field(
-        description="name, hub id or checkpoint folder; `relope list models`"
+        description="name, hub id, or folder of a checkpoint or a PEFT adapter; `relope list models`"
+    )
+    chat_template: Annotated[str | None, Metavar("FILE|plain")] = Field(
+        None, description="in place of the model's own; plain: the texts alone, for a base model"
     )
     dataset: Annotated[str, Names("datasets", or_path=True), Panel("Data")] = Field(
         "aokvqa", description="name (`relope list datasets`), or your own file or folder"
+    )
+    prompt: Annotated[Path | None, Metavar("FILE"), Reads()] = Field(
+        None,
+        description="a template of the words around a question: {{ question }}, {{ options }}, {{ hint }} …",
     )
     name: str | None = Field(None, description="what your own file or folder is called; default: its file's name")
     split: Words = Field((), description="splits to extract; default: all labelled ones")
@@ -60,6 +68,9 @@ class ExtractSpec(Spec, step="extract"):
     codec: Literal["none", "zstd"] = Field("none", description="zstd: a third smaller on disk, slower to read")
     max_new_tokens: Annotated[int | None, Panel("Answers")] = Field(
         None, ge=0, description="longest answer; 0: states only; default: the data set's"
+    )
+    stop: Annotated[Words, Verbatim(), Metavar("TEXT")] = Field(
+        (), description=r"text that ends an answer, e.g. \n or Question:"
     )
     grader: Annotated[str | None, Names("graders")] = Field(
         None, description="how answers are judged; default: the data set's own"

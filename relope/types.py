@@ -46,6 +46,7 @@ class Sample:
         hint: text put before the question.
         instruction: how to answer, put behind the question.
         caption: what stands in for the images with ``--text-only``.
+        prompt: the text of the user's turn, where a prompt template has written it; else it is made of the above.
         group: samples of one group share an image and are never split or resampled apart.
         meta: further columns (question kind, subject, …): JSON values only.
     """
@@ -60,6 +61,7 @@ class Sample:
     hint: str = ""
     instruction: str = ""
     caption: str = ""
+    prompt: str = ""
     group: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 from relope import registry
 from relope.commands.examples import EXAMPLES
 from relope.errors import InvalidInputError
-from relope.fields import KeyValues, Metavar, Names, Off, Positional, Spec, StoreRef, Words, panels
+from relope.fields import KeyValues, Metavar, Names, Off, Positional, Spec, StoreRef, Verbatim, Words, panels
 from relope.spec import SPECS, build
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -92,7 +92,7 @@ def _function(kind: type[Spec], run: Run) -> Callable[..., None]:
         for name, value in values.items():
             if mark := _mark(fields[name], KeyValues):
                 values[name] = _key_values(name, mark, value)
-            elif fields[name].annotation == Words and not _mark(fields[name], Positional):
+            elif _is_joined(fields[name]):
                 values[name] = ",".join(value)
         run(build(kind.step, values, spelt=lambda name: spelt(kind, name)), as_json, quiet)
 
@@ -103,6 +103,11 @@ def _function(kind: type[Spec], run: Run) -> Callable[..., None]:
     command.__signature__ = inspect.Signature([*parameters, *_common(last)])  # type: ignore[attr-defined]
     command.__doc__ = kind.__doc__
     return command
+
+
+def _is_joined(info: FieldInfo) -> bool:
+    """Return whether a flag takes several words at once, with commas between them."""
+    return info.annotation == Words and not _mark(info, Positional) and not _mark(info, Verbatim)
 
 
 Mark = TypeVar("Mark")
@@ -175,8 +180,10 @@ def _help(info: FieldInfo) -> str:
     if not info.is_required() and not _mark(info, KeyValues) and info.default and "default" not in text:
         default = ",".join(info.default) if isinstance(info.default, tuple) else info.default
         told.append(f"default: {default}")
-    if info.annotation == Words and not _mark(info, Positional):
+    if _is_joined(info):
         told.append("comma-separated or repeated")
+    elif _mark(info, Verbatim):
+        told.append("repeatable")
     text = f"{text} ({'; '.join(told)})" if told else text
     return text.replace("[", "\\[")  # which rich would read as markup, and leave out
 

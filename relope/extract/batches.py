@@ -30,6 +30,7 @@ class Batches:
         extras: what else is asked of a prompt.
         text_only: captions stand in for images.
         halved: told the ids of a batch that did not fit into memory.
+        stops: texts that end an answer.
         largest: samples that are known to fit; None until memory ran out.
     """
 
@@ -40,6 +41,7 @@ class Batches:
     extras: Extras = field(default_factory=Extras)
     text_only: bool = False
     halved: Callable[[Sequence[str]], None] = lambda ids: None
+    stops: tuple[str, ...] = ()
     largest: int | None = None
 
     def prepare(self, samples: Sequence[Sample]) -> Inputs:
@@ -69,7 +71,9 @@ class Batches:
         """Return None when the device ran out of memory; by then everything it held is free again."""
         ids = [sample.id for sample in samples]
         try:
-            return answer_batch(self.backbone, inputs, self.layers, self.max_new_tokens, self.stored, self.extras, ids)
+            return answer_batch(
+                self.backbone, inputs, self.layers, self.max_new_tokens, self.stored, self.extras, ids, self.stops
+            )
         except torch.cuda.OutOfMemoryError:
             return None
 

@@ -9,6 +9,7 @@ from relope.extract.batches import Batches
 from relope.extract.data.dataset import DataSet
 from relope.extract.model.backbone import Backbone, open_backbone, open_skeleton
 from relope.extract.model.continuation import Extras
+from relope.extract.model.stops import read_stops
 from relope.extract.view import View
 
 
@@ -22,16 +23,23 @@ class ModelChoice:
     attention: str = "sdpa"
     spread: bool = False
     quantize: str | None = None
+    chat_template: str = ""
 
     def open(self) -> Backbone:
         """Load the model."""
         return open_backbone(
-            self.name, self.device, self.dtype, self.attention, spread=self.spread, quantize=self.quantize
+            self.name,
+            self.device,
+            self.dtype,
+            self.attention,
+            spread=self.spread,
+            quantize=self.quantize,
+            chat_template=self.chat_template,
         )
 
     def skeleton(self) -> Backbone:
         """Return it without weights: enough to tell what an extraction will cost."""
-        return open_skeleton(self.name, self.device, self.dtype)
+        return open_skeleton(self.name, self.device, self.dtype, self.chat_template)
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class Extraction:
         asked_layers: block numbers or depth fractions; empty = the model's usual layer and the one before.
         tokens: ``all`` or ``lean``, which keeps every token of the shallower layers only.
         max_new_tokens: longest answer; 0 = states only.
+        stops: texts that end an answer.
         extras: what is asked besides the greedy answer.
         asked_dtype: stored dtype; ``auto`` = the one that is computed in.
         asked_batch_size: samples in one prefill; None = the model's own.
@@ -62,6 +71,7 @@ class Extraction:
     asked_layers: tuple[str, ...]
     tokens: Literal["all", "lean"]
     max_new_tokens: int
+    stops: tuple[str, ...]
     extras: Extras
     asked_dtype: str
     asked_batch_size: int | None
@@ -84,7 +94,14 @@ class Extraction:
         """Return what answers batches of samples as this extraction asks; ``halved`` as in `Batches`."""
         stored = self.stored_dtype(backbone)
         return Batches(
-            backbone, self.layers(backbone), self.max_new_tokens, stored, self.extras, self.view.text_only, halved
+            backbone,
+            self.layers(backbone),
+            self.max_new_tokens,
+            stored,
+            self.extras,
+            self.view.text_only,
+            halved,
+            stops=self.stops,
         )
 
 
@@ -101,6 +118,19 @@ def answer_tokens(dataset: DataSet, asked: int | None, extras: Extras) -> int:
             hint="drop --max-new-tokens 0, or --samples and --p-true",
         )
     return n_tokens
+
+
+def stop_texts(asked: Sequence[str], n_tokens: int) -> tuple[str, ...]:
+    """Return the texts that end an answer of at most so many tokens.
+
+    Raises:
+        InvalidInputError: there are no answers to end, or a text is none that could be looked for.
+    """
+    if asked and not n_tokens:
+        raise InvalidInputError(
+            "without answers (0 new tokens) there is nothing to stop", hint="drop --max-new-tokens 0, or --stop"
+        )
+    return read_stops(asked)
 
 
 def parse_layers(asked: Sequence[str], n_blocks: int, default: int) -> tuple[int, ...]:

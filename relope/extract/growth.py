@@ -71,7 +71,7 @@ def _rows(frame: pl.DataFrame) -> list[tuple[str, str, str]]:
 def _check_holds(out: Path, stored: Mapping[str, tuple[str, str]], extraction: Extraction) -> None:
     """Make sure that a data set still holds everything that a store has of it."""
     dataset = extraction.dataset
-    shown = extraction.view.captioned(sample for split in dataset.splits for sample in dataset.load(split, None))
+    shown = extraction.view.worded(sample for split in dataset.splits for sample in dataset.load(split, None))
     held: dict[str, Sample] = {sample.id: sample for sample in shown}
     gone = [name for name in stored if name not in held]
     lacking = f"{len(gone)} of the {len(stored)} samples in {out} are not in data set {dataset.name!r}"

@@ -52,7 +52,7 @@ def take_in(
         InvalidInputError: a sample is flawed and ``strict`` is set, none is left, or a sample in the
             store asks something else now.
     """
-    ready = view.captioned(samples)
+    ready = view.worded(samples)
     check_unchanged({name: asked for name, (asked, _) in stored_inputs(writer.path).items()}, ready)
     fresh = [sample for sample in ready if sample.id not in committed]
     flaws, sizes = find_flaws(fresh, view.text_only, progress)

@@ -71,16 +71,12 @@ class _Write:
         self.backbone, self.part, self.batch, self.answered, self.layers = backbone, part, batch, answered, layers
 
     def __call__(self) -> None:
-        said = generations(self.answered, self._decode)
-        more = extra_columns(self.answered, self._decode)
+        decode = self.backbone.decode
+        said, more = generations(self.answered, decode), extra_columns(self.answered, decode)
         rows = [
             sample_row(sample, answer) | extra for sample, answer, extra in zip(self.batch, said, more, strict=True)
         ]
         self.part.append(rows, captures(self.answered, self.layers))
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self.backbone.tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text.strip()
 
 
 def sample_row(sample: Sample, generation: Generation) -> dict[str, Any]:

@@ -25,12 +25,12 @@ def unreadable_prompts(backbone: Backbone, samples: Sequence[Sample], sizes: Siz
         sizes: of the images, from `relope.extract.data.flaws`.
         text_only: captions stand in for images.
     """
-    if not samples:
-        return []
-    per_image = _most_image_tokens(backbone, samples, sizes, text_only)
-    reasons = zip(samples, backbone.faults(samples, text_only), strict=True)
-    told = ((sample, fault or _reason(backbone, sample, sizes, per_image, text_only)) for sample, fault in reasons)
-    return [Flaw(sample.id, sample.split, reason) for sample, reason in told if reason]
+    faults = dict(zip((sample.id for sample in samples), backbone.faults(samples, text_only), strict=True))
+    sound = [sample for sample in samples if not faults[sample.id]]
+    if sound:
+        per_image = _most_image_tokens(backbone, sound, sizes, text_only)
+        faults |= {sample.id: _reason(backbone, sample, sizes, per_image, text_only) for sample in sound}
+    return [Flaw(sample.id, sample.split, faults[sample.id]) for sample in samples if faults[sample.id]]
 
 
 def _reason(backbone: Backbone, sample: Sample, sizes: Sizes, per_image: int, text_only: bool) -> str:

@@ -62,6 +62,8 @@ def _generation(extraction: Extraction) -> dict[str, Any]:
     """Return how answers are made; what was not asked for is left out, so that a plain recipe keeps its id."""
     extras = extraction.extras
     settings: dict[str, Any] = {"greedy": True, "max_new_tokens": extraction.max_new_tokens}
+    if extraction.stops:
+        settings["stop"] = list(extraction.stops)
     if extras.samples:
         settings |= {
             "samples": extras.samples,

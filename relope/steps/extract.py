@@ -142,4 +142,9 @@ def grader_of(spec: ExtractSpec) -> list[tuple[str, str]]:
     return [("graders", counted_grader(output(spec)))]
 
 
-STEP = Step(run, output, version=1, alone=True, grows=True, plugins=grader_of)
+def files_of(spec: ExtractSpec) -> list[Path]:
+    """Return the file of a chat template, whose field may say plain as well."""
+    return [Path(spec.chat_template)] if spec.chat_template and spec.chat_template != "plain" else []
+
+
+STEP = Step(run, output, version=1, alone=True, grows=True, reads=files_of, plugins=grader_of)

@@ -2,7 +2,8 @@
 
 from relope.extract.data.dataset import check_splits, load_samples
 from relope.extract.data.open import open_dataset
-from relope.extract.extraction import Extraction, ModelChoice, answer_tokens, parse_layers
+from relope.extract.data.templates import chat_template, open_prompt
+from relope.extract.extraction import Extraction, ModelChoice, answer_tokens, parse_layers, stop_texts
 from relope.extract.grading.grader import open_grader
 from relope.extract.model.card import open_card
 from relope.extract.model.continuation import Extras
@@ -22,19 +23,21 @@ def extraction_of(spec: ExtractSpec) -> Extraction:
         parse_layers(spec.layers, card.n_blocks, card.layer)
     if spec.grader:
         open_grader(spec.grader)
-    view = open_view(spec.text_only, spec.captions, spec.perturb)
+    view = open_view(spec.text_only, spec.captions, spec.perturb, open_prompt(spec.prompt) if spec.prompt else None)
+    frame = chat_template(spec.chat_template) if spec.chat_template else ""
     dataset = open_dataset(spec.dataset, spec.name)
     extras = Extras(spec.samples, spec.temperature, spec.trace_tokens, spec.p_true, spec.seed)
-    spread = spec.device_map == "auto"
+    spread, n_tokens = spec.device_map == "auto", answer_tokens(dataset, spec.max_new_tokens, extras)
     return Extraction(
-        model=ModelChoice(spec.model, spec.device, spec.dtype, spec.attn, spread, spec.quantize),
+        model=ModelChoice(spec.model, spec.device, spec.dtype, spec.attn, spread, spec.quantize, frame),
         dataset=dataset,
         splits=check_splits(dataset, spec.split),
         limit=spec.limit,
         view=view,
         asked_layers=spec.layers,
         tokens=spec.tokens,
-        max_new_tokens=answer_tokens(dataset, spec.max_new_tokens, extras),
+        max_new_tokens=n_tokens,
+        stops=stop_texts(spec.stop, n_tokens),
         extras=extras,
         asked_dtype=spec.store_dtype,
         asked_batch_size=spec.batch_size,

@@ -16,7 +16,7 @@ def run(spec: PlanSpec, watch: Watch) -> Outcome:
     from relope.steps.extraction import extraction_of, samples_of
 
     extraction, out = extraction_of(spec), output(spec)
-    samples = samples_of(extraction, watch)
+    samples = extraction.view.worded(samples_of(extraction, watch))
     extraction = continued(extraction, out)
     backbone = extraction.model.open() if spec.measure else extraction.model.skeleton()
     batches = extraction.batches(backbone)

@@ -104,6 +104,7 @@ def recorded_choice(store: "RowReader", device: str) -> "ModelChoice":
         identity.attention,
         spread=recorded.get("device") == "all",
         quantize=identity.quantize or None,
+        chat_template=str(recorded.get("chat_template") or ""),
     )
 
 
@@ -113,7 +114,7 @@ def recorded_samples(store: "RowReader", splits: Sequence[str]) -> list[Sample]:
 
     manifest, dataset = store.manifest, recorded_dataset(store)
     view = recorded_view(manifest.recorded, manifest.identity.text_only)
-    return view.perturbed(view.captioned(sample for split in splits for sample in dataset.load(split, None)))
+    return view.perturbed(view.worded(sample for split in splits for sample in dataset.load(split, None)))
 
 
 def recorded_dataset(store: "RowReader") -> "DataSet":

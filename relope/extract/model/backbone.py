@@ -19,6 +19,7 @@ from relope.extract.model.control import Controls, controls_of, faults
 from relope.extract.model.interfaces import Decoder, Model, Processor, Tokenizer
 from relope.extract.model.load import Loading, check_quantize, load, pick_device, pick_dtype
 from relope.extract.model.traits import Traits, image_processor_name, tokenizer_of, traits_of
+from relope.provenance import digest
 from relope.types import Sample
 
 if TYPE_CHECKING:
@@ -157,6 +158,10 @@ class Backbone:
         """Return the token ids of a piece of a prompt."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, control tokens left out."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
     def follow_up(self, question: str) -> str:
         """Return the text between the model's own answer and its next one, when it is asked a question.
 
@@ -196,7 +201,7 @@ def prompt_text(sample: Sample, text_only: bool) -> str:
     Raises:
         InvalidInputError: there is no caption to stand in for the sample's images.
     """
-    asked = prompts.build(sample.question, sample.choices, sample.hint, sample.instruction)
+    asked = sample.prompt or prompts.build(sample.question, sample.choices, sample.hint, sample.instruction)
     if not (text_only and (sample.images or sample.caption)):
         return asked
     if not sample.caption:
@@ -204,7 +209,7 @@ def prompt_text(sample: Sample, text_only: bool) -> str:
             f"sample {sample.id!r} has no caption to stand in for its image",
             hint="`relope caption` makes captions for --captions; or drop --text-only",
         )
-    return f"{sample.caption}\n{asked}"
+    return asked if sample.prompt else f"{sample.caption}\n{asked}"
 
 
 def _open(sample: Sample, index: int) -> "Image":
@@ -222,6 +227,7 @@ def open_backbone(
     *,
     spread: bool = False,
     quantize: str | None = None,
+    chat_template: str = "",
 ) -> Backbone:
     """Load a model by CLI name, folder or hub id; remote code is never run.
 
@@ -232,6 +238,7 @@ def open_backbone(
         attention: attention implementation.
         spread: put the blocks on all devices there are.
         quantize: ``4bit`` or ``8bit`` weights.
+        chat_template: text of the one that takes the place of the model's own; ``""`` = that.
 
     Raises:
         NotFoundError: unknown name, or the hub cannot be reached.
@@ -240,13 +247,14 @@ def open_backbone(
     """
     card = open_card(name)
     target = pick_device(device)
-    how = Loading(target, pick_dtype(dtype, target), attention, spread, quantize or "", card.pixels)
+    how = Loading(target, pick_dtype(dtype, target), attention, spread, quantize or "", chat_template=chat_template)
     check_quantize(how, known_adapters(card))  # before anything is fetched
     files = find_checkpoint(card)
     how = replace(how, pixels=files.card.pixels)
     model, processor = load(name, files, how)
     recorded = {
         **_named(name, card, files),
+        **({"chat_template": chat_template} if chat_template else {}),
         "class": type(model).__name__,
         "device": "all" if spread else str(target),
     }
@@ -279,10 +287,12 @@ def _identity(files: Checkpoint, how: Loading, processor: Processor) -> dict[str
         identity["pixels"] = list(how.pixels)
     if how.quantize:
         identity["quantize"] = how.quantize
+    if how.chat_template:
+        identity["chat_template"] = digest(how.chat_template)
     return identity
 
 
-def open_skeleton(name: str, device: str = "auto", dtype: str = "auto") -> Backbone:
+def open_skeleton(name: str, device: str = "auto", dtype: str = "auto", chat_template: str = "") -> Backbone:
     """Return a model without weights: it makes inputs and knows its size, but cannot answer.
 
     Raises:
@@ -291,7 +301,9 @@ def open_skeleton(name: str, device: str = "auto", dtype: str = "auto") -> Backb
     card = open_card(name)
     target = pick_device(device)
     files = find_checkpoint(card, weights=False)
-    how = Loading(target, pick_dtype(dtype, target), pixels=files.card.pixels, weights=False)
+    how = Loading(
+        target, pick_dtype(dtype, target), pixels=files.card.pixels, chat_template=chat_template, weights=False
+    )
     model, processor = load(name, files, how)
     traits, recorded = traits_of(model, processor), _named(name, card, files)
     return Backbone(name, model, processor, traits, files.card, how.dtype_name, {}, recorded)

@@ -19,6 +19,7 @@ from relope.errors import UnsupportedError
 from relope.extract.model.cache import cache_name, share
 from relope.extract.model.continuation import Prefix
 from relope.extract.model.interfaces import Model
+from relope.extract.model.stops import Stops
 
 
 class Stop(Exception):
@@ -40,11 +41,19 @@ class Tap(StoppingCriteria):
             where it derives them from the mask.
         token_ids, logprobs, entropies, kept: one ``[B]`` tensor a step; ``kept`` is False from
             the end token on. Log-probs and entropies are of the raw logits, in nats.
+        stopped: row → its answer, where a stop text has ended it.
         cache: the prompt's keys and values, when they are to be kept.
     """
 
     def __init__(
-        self, model: Model, layers: Sequence[int], end_ids: Sequence[int], *, stop: bool = False, keep: bool = False
+        self,
+        model: Model,
+        layers: Sequence[int],
+        end_ids: Sequence[int],
+        *,
+        stop: bool = False,
+        keep: bool = False,
+        stops: Stops | None = None,
     ) -> None:
         """Prepare to watch a model.
 
@@ -54,8 +63,9 @@ class Tap(StoppingCriteria):
             end_ids: tokens that end an answer.
             stop: raise ``Stop`` once the deepest of them has run.
             keep: keep the prompt's cache.
+            stops: texts that end a row's answer.
         """
-        self.model, self.layers, self.stop, self.keep = model, sorted(layers), stop, keep
+        self.model, self.layers, self.stop, self.keep, self.stops = model, sorted(layers), stop, keep, stops
         self.cache: Cache | None = None
         self.end_ids = torch.tensor(list(end_ids), device=model.device)
         self.hidden: dict[int, Tensor] = {}
@@ -64,6 +74,8 @@ class Tap(StoppingCriteria):
         self.logprobs: list[Tensor] = []
         self.entropies: list[Tensor] = []
         self.kept: list[Tensor] = []
+        self.stopped: dict[int, str] = {}
+        self._finals: list[Tensor] = []
         self._stack = ExitStack()
         self._prefilled = False
 
@@ -118,10 +130,12 @@ class Tap(StoppingCriteria):
         self._prefilled = True
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
-        """Note the token that was just chosen; never ask to stop."""
+        """Note the token that was just chosen; ask to stop the rows that a stop text has ended."""
         chosen = input_ids[:, -1]
         logprobs = self._logits.log_softmax(-1)
-        alive = self.kept[-1] if self.kept else torch.ones_like(chosen, dtype=torch.bool)
+        if not self.kept:
+            self._ended = torch.zeros_like(chosen, dtype=torch.bool)
+        alive = ~self._ended & (self.kept[-1] if self.kept else ~self._ended)
         kept = alive & ~torch.isin(chosen, self.end_ids)
         if not self.token_ids:
             self._sum = torch.zeros_like(self._final, dtype=torch.float32)
@@ -130,7 +144,24 @@ class Tap(StoppingCriteria):
         self.logprobs.append(logprobs.gather(1, chosen[:, None])[:, 0])
         self.entropies.append(-(logprobs.exp() * logprobs).nan_to_num().sum(-1))
         self.kept.append(kept)
-        return torch.zeros_like(chosen, dtype=torch.bool)
+        if self.stops is not None:
+            self._finals.append(self._final.float())
+            self._look_for(self.stops, alive)
+        return self._ended.clone()
+
+    def _look_for(self, stops: Stops, alive: Tensor) -> None:
+        """End the rows whose answer holds a stop text now, and take its tokens and states off the answer."""
+        said = torch.stack(self.token_ids, 1).tolist()
+        for row in torch.nonzero(alive & self.kept[-1])[:, 0].tolist():
+            found = stops.ended(said[row])
+            if found is None:
+                continue
+            belongs, self.stopped[row] = found
+            self._ended[row] = True
+            for kept in self.kept[belongs:]:
+                kept[row] = False
+            states = self._finals[:belongs] or [torch.zeros_like(self._finals[0])]
+            self._sum[row] = torch.stack([final[row] for final in states]).sum(0)
 
     def prefix(self, mask: Tensor) -> Prefix:
         """Return the prompt as the model has read it, where its cache was kept; ``mask`` is the batch's ``[B, T]``."""

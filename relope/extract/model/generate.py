@@ -16,6 +16,7 @@ from relope.extract.model.cache import cache_name, roomy_cache
 from relope.extract.model.capture import Stop, Tap
 from relope.extract.model.continuation import Extras, ask_whether_true, draws, sample_traces, truth_ids
 from relope.extract.model.overlap import HostCopy
+from relope.extract.model.stops import Stops, cut_at
 from relope.types import Capture, Generation
 
 STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -38,6 +39,8 @@ class Answered:
         generations: copy of the per-step token ids, log-probs, entropies and kept flags.
         traces: style → copies of ``[B·k, A]`` token ids and kept flags of k traces a sample.
         p_true: copy of ``[B]``, or None.
+        stops: texts that end an answer.
+        stopped: row → its answer, where one of them has ended it.
     """
 
     lengths: list[int]
@@ -47,6 +50,8 @@ class Answered:
     generations: list[HostCopy]
     traces: dict[str, tuple[HostCopy, HostCopy]] = field(default_factory=dict)
     p_true: HostCopy | None = None
+    stops: tuple[str, ...] = ()
+    stopped: dict[int, str] = field(default_factory=dict)
 
 
 def token_columns(backbone: Backbone) -> tuple[str, ...]:
@@ -63,6 +68,7 @@ def answer_batch(
     stored: str,
     extras: Extras | None = None,
     ids: Sequence[str] = (),
+    stops: tuple[str, ...] = (),
 ) -> Answered:
     """Answer a batch greedily and start copying what its prefill left behind to the host.
 
@@ -75,11 +81,13 @@ def answer_batch(
         stored: dtype in which states leave the device.
         extras: what else is asked, from the cache of the same prefill.
         ids: the samples' ids, which decide what is drawn.
+        stops: texts that end an answer.
     """
     extras = extras or Extras()
     on_device = backbone.to_device(inputs)
-    silent = max_new_tokens == 0
-    with Tap(backbone.model, layers, backbone.traits.end_ids, stop=silent, keep=extras.any) as tap, suppress(Stop):
+    silent, watched = max_new_tokens == 0, Stops(stops, backbone.decode) if stops else None
+    tap = Tap(backbone.model, layers, backbone.traits.end_ids, stop=silent, keep=extras.any, stops=watched)
+    with tap, suppress(Stop):
         backbone.model.generate(
             **on_device,
             max_new_tokens=max(max_new_tokens, 1),
@@ -98,6 +106,8 @@ def answer_batch(
         generations=[
             HostCopy(_stacked(steps, len(mask))) for steps in (tap.token_ids, tap.logprobs, tap.entropies, tap.kept)
         ],
+        stops=stops,
+        stopped=tap.stopped,
     )
     if extras.any:
         _ask_more(backbone, tap, on_device["attention_mask"], max_new_tokens, extras, ids, answered)
@@ -170,13 +180,14 @@ def generations(answered: Answered, decode: Decode) -> list[Generation]:
     for row in range(ids.shape[1]):
         used = kept[:, row]
         token_ids = tuple(int(token) for token in ids[used, row])
+        ended = row in answered.stopped or not used.all()
         made.append(
             Generation(
-                text=decode(token_ids),
+                text=answered.stopped.get(row, decode(token_ids)).strip(),
                 token_ids=token_ids,
                 logprobs=tuple(float(value) for value in logprobs[used, row]),
                 entropies=tuple(float(value) for value in entropies[used, row]),
-                finish_reason="none" if not len(used) else "length" if used.all() else "stop",
+                finish_reason="none" if not len(used) else "stop" if ended else "length",
             )
         )
     return made
@@ -187,7 +198,8 @@ def extra_columns(answered: Answered, decode: Decode) -> list[dict[str, Any]]:
     rows = len(answered.lengths)
     extra: list[dict[str, Any]] = [{} for _ in range(rows)]
     for style, (tokens, kept) in answered.traces.items():
-        texts = [decode(ids[used].tolist()) for ids, used in zip(tokens.numpy(), kept.numpy(), strict=True)]
+        said = (decode(ids[used].tolist()) for ids, used in zip(tokens.numpy(), kept.numpy(), strict=True))
+        texts = [cut_at(text, answered.stops).strip() for text in said]
         times = len(texts) // rows
         for row, columns in enumerate(extra):
             columns[f"traces_{style}"] = texts[row * times : (row + 1) * times]

@@ -39,6 +39,7 @@ class Loading:
         spread: let accelerate put the blocks on all devices.
         quantize: ``""``, ``4bit`` or ``8bit``.
         pixels: see ``Card``.
+        chat_template: text of the one that takes the place of the checkpoint's, ``""`` = that.
         weights: False builds a skeleton on the meta device.
     """
 
@@ -48,6 +49,7 @@ class Loading:
     spread: bool = False
     quantize: str = ""
     pixels: tuple[int, ...] = ()
+    chat_template: str = ""
     weights: bool = True
 
     @property
@@ -91,7 +93,7 @@ def _load(name: str, files: Checkpoint, how: Loading) -> tuple[Model, Processor]
     model = _build(name, files.folder, config, how, multimodal)
     with files.processor_folder() as folder:
         processor = _processor(folder, how.pixels, multimodal)
-    _prepare(name, processor)
+    _prepare(name, processor, how.chat_template)
     for adapter in files.adapters if how.weights else ():
         model = merged(model, adapter)
     _check_structure(name, model)
@@ -163,16 +165,19 @@ def _processor(folder: Path, pixels: tuple[int, ...], multimodal: bool) -> Proce
     return processor
 
 
-def _prepare(name: str, processor: Processor) -> None:
+def _prepare(name: str, processor: Processor, chat_template: str) -> None:
     """Make a tokenizer fit for batches of conversations.
 
     Raises:
         UnsupportedError: the checkpoint has no chat template.
     """
     tokenizer: Any = tokenizer_of(processor)
+    if chat_template:
+        processor.chat_template = chat_template
     if not processor.chat_template:
         raise UnsupportedError(
-            f"model {name} has no chat template, so it was not taught to answer; give its instruction-tuned version"
+            f"model {name} has no chat template, so it was not taught to answer; give its instruction-tuned version",
+            hint="or say how it is asked: --chat-template plain, or a file of your own, and --stop where answers end",
         )
     if tokenizer.pad_token is None:  # as in Llama's checkpoints; padding is masked, so any token will do
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)

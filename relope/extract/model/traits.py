@@ -50,7 +50,7 @@ def traits_of(model: Model, processor: Processor) -> Traits:
     taken = inspect.signature(model.forward).parameters
     return Traits(
         sees_images=sees_images,
-        image_token=getattr(processor, "image_token", None) or "",
+        image_token=_in_text(processor),
         image_token_id=image_token_id,
         media_tokens=_media_tokens(processor, image_token_id) if sees_images else (),
         type_inputs=tuple(name for name in ("mm_token_type_ids", "token_type_ids") if name in taken),
@@ -62,6 +62,12 @@ def traits_of(model: Model, processor: Processor) -> Traits:
         quantized=bool(getattr(model, "is_quantized", False)),
         end_ids=_end_ids(model),
     )
+
+
+def _in_text(processor: Processor) -> str:
+    """Return what stands for an image in a text, or ``""``; Gemma's processor looks for the token that begins one."""
+    name = "boi_token" if type(processor).__name__.startswith("Gemma3") else "image_token"
+    return getattr(processor, name, None) or ""
 
 
 def tokenizer_of(processor: Any) -> Tokenizer:
