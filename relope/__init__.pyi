@@ -17,7 +17,9 @@ __version__: str
 def extract(
     *,
     model: str | PathLike[str],
+    chat_template: str | None = ...,
     dataset: str | PathLike[str] = ...,
+    prompt: str | PathLike[str] | None = ...,
     name: str | None = ...,
     split: str | Sequence[str] = ...,
     limit: int | None = ...,
@@ -30,6 +32,7 @@ def extract(
     store_dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
     codec: Literal['none', 'zstd'] = ...,
     max_new_tokens: int | None = ...,
+    stop: str | Sequence[str] = ...,
     grader: str | None = ...,
     samples: int = ...,
     temperature: float = ...,
@@ -49,8 +52,10 @@ def extract(
     """Run a model once over a data set and keep its answers and hidden states.
 
     Args:
-        model: name, hub id or checkpoint folder; `relope list models`
+        model: name, hub id, or folder of a checkpoint or a PEFT adapter; `relope list models`
+        chat_template: in place of the model's own; plain: the texts alone, for a base model
         dataset: name (`relope list datasets`), or your own file or folder
+        prompt: a template of the words around a question: {{ question }}, {{ options }}, {{ hint }} …
         name: what your own file or folder is called; default: its file's name
         split: splits to extract; default: all labelled ones
         limit: at most so many samples of each split
@@ -63,6 +68,7 @@ def extract(
         store_dtype: stored dtype; auto = compute
         codec: zstd: a third smaller on disk, slower to read
         max_new_tokens: longest answer; 0: states only; default: the data set's
+        stop: text that ends an answer, e.g. \n or Question:
         grader: how answers are judged; default: the data set's own
         samples: also sample so many further answers in each of two styles, for the method mot
         temperature: of the sampled answers
@@ -85,7 +91,9 @@ def extract(
 def plan(
     *,
     model: str | PathLike[str],
+    chat_template: str | None = ...,
     dataset: str | PathLike[str] = ...,
+    prompt: str | PathLike[str] | None = ...,
     name: str | None = ...,
     split: str | Sequence[str] = ...,
     limit: int | None = ...,
@@ -98,6 +106,7 @@ def plan(
     store_dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
     codec: Literal['none', 'zstd'] = ...,
     max_new_tokens: int | None = ...,
+    stop: str | Sequence[str] = ...,
     grader: str | None = ...,
     samples: int = ...,
     temperature: float = ...,
@@ -118,8 +127,10 @@ def plan(
     """Say what an extraction will cost on disk and in time, before it runs; the flags are those of extract.
 
     Args:
-        model: name, hub id or checkpoint folder; `relope list models`
+        model: name, hub id, or folder of a checkpoint or a PEFT adapter; `relope list models`
+        chat_template: in place of the model's own; plain: the texts alone, for a base model
         dataset: name (`relope list datasets`), or your own file or folder
+        prompt: a template of the words around a question: {{ question }}, {{ options }}, {{ hint }} …
         name: what your own file or folder is called; default: its file's name
         split: splits to extract; default: all labelled ones
         limit: at most so many samples of each split
@@ -132,6 +143,7 @@ def plan(
         store_dtype: stored dtype; auto = compute
         codec: zstd: a third smaller on disk, slower to read
         max_new_tokens: longest answer; 0: states only; default: the data set's
+        stop: text that ends an answer, e.g. \n or Question:
         grader: how answers are judged; default: the data set's own
         samples: also sample so many further answers in each of two styles, for the method mot
         temperature: of the sampled answers
