@@ -43,7 +43,7 @@ def _grade(row: Row, grader: Grader) -> GradedRow:
         raise InvalidInputError(
             f"column 'gold' in {row.where} is empty; it must be the right answer, or a list of them"
         )
-    grade = grader.grade(response or "", answers, choices)
+    grade = grader.grade(response or "", answers, choices, str(row.cells.get("finish_reason") or ""))
     return {"correct": grade.correct, "parsed": grade.parsed, "parse_status": grade.parse_status}
 
 

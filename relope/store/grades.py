@@ -24,8 +24,8 @@ TRACES = ("traces_direct", "traces_chain")
 PARSED_COLUMNS = ("id", "parsed", "parse_status", "parsed_direct", "parsed_chain")
 """Columns of a table of grades that hold what the grader read in the answers."""
 
-Judge = Callable[[str, Sequence[str], Sequence[str]], Grade]
-"""Grades a response, given the gold answers and the choices."""
+Judge = Callable[[str, Sequence[str], Sequence[str], str], Grade]
+"""Grades a response, given the gold answers, the choices and why the model stopped (`Generation.finish_reason`)."""
 
 
 def write_grades(
@@ -44,9 +44,12 @@ def write_grades(
             or only those of another version of the grader.
     """
     table = store.samples
+    stops = table["finish_reason"] if "finish_reason" in table.columns else [""] * len(table)
     grades = [
-        judge(response, answers, choices)
-        for response, answers, choices in table.select("response", "answers", "choices").iter_rows()
+        judge(response, answers, choices, stop or "")
+        for (response, answers, choices), stop in zip(
+            table.select("response", "answers", "choices").iter_rows(), stops, strict=True
+        )
     ]
     graded = table.select("id", "split").with_columns(
         pl.Series("correct", [grade.correct for grade in grades], pl.Boolean),
@@ -98,7 +101,7 @@ def _warn_of_no_order(label: str, names: str, name: str) -> None:
 def _parsed_traces(table: pl.DataFrame, column: str, judge: Judge) -> list[list[str]]:
     """Return what the grader parses from each sampled trace; "" where it parses nothing."""
     return [
-        [judge(trace, answers, choices).parsed for trace in traces or ()]
+        [judge(trace, answers, choices, "").parsed for trace in traces or ()]
         for traces, answers, choices in table.select(column, "answers", "choices").iter_rows()
     ]
 

@@ -8,7 +8,7 @@ from relope.types import Grade
 VERSION = f"{exact.VERSION}.{multiple_choice.VERSION}"
 
 
-def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) -> Grade:
+def grade(response: str, answers: Sequence[str], choices: Sequence[str] = (), finish_reason: str = "") -> Grade:
     """Judge an answer by the rule that its question calls for."""
     judge = multiple_choice.grade if choices else exact.grade
-    return judge(response, answers, choices)
+    return judge(response, answers, choices, finish_reason)

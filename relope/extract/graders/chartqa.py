@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from relope.extract.graders.exact import fold
 from relope.extract.grading import answer_text
-from relope.extract.grading.grader import bounded
+from relope.extract.grading.grader import answer, bounded, is_chain
 from relope.types import Grade
 
-VERSION = "2"
+VERSION = "3"
 TOLERANCE = 0.05
 YEARS = range(1500, 2101)
 
@@ -49,11 +49,13 @@ class Number:
     year: bool = False
 
 
-def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) -> Grade:
+def grade(response: str, answers: Sequence[str], choices: Sequence[str] = (), finish_reason: str = "") -> Grade:
     """Judge an answer; several gold answers are a list, of which every member must be named."""
-    whole, tail = normalised(response), normalised(answer_text.stated(bounded(response)))
+    text = answer(response, finish_reason)
+    whole, tail = normalised(text), normalised(answer_text.stated(text))
     said = tail or whole
     right = any(_right(candidate, answers) for candidate in {whole, said})
+    said = said if tail or right or answer_text.boxed(text) or not is_chain(text, finish_reason) else ""
     return Grade(right, said, "parsed" if said else "unparsed")
 
 

@@ -1,26 +1,40 @@
-"""Equality after folding case, outer punctuation, Unicode forms and white space.
+"""Equality after folding case, outer punctuation, Unicode forms and white space; 7.0 is 7.
 
-The whole response is compared, then what its last "the answer is" or "answer:" is followed by.
+The whole response is compared, then what it declares: its last ``\\boxed{…}``, or what its last "the answer is" or
+"answer:" is followed by. A long or broken-off text that declares nothing is no answer.
 """
 
+import re
 from collections.abc import Sequence
+from decimal import Decimal
 
 from relope.extract.grading import answer_text
-from relope.extract.grading.grader import bounded
+from relope.extract.grading.grader import answer, is_chain
 from relope.types import Grade
 
-VERSION = "3"
+VERSION = "4"
+
+_WHOLE_NUMBER = re.compile(r"[-+]?\d{1,30}\.0+|[-+]?\d{1,20}(?:\.\d{1,20})?e[-+]?\d{1,2}")
 
 
-def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) -> Grade:
+def grade(response: str, answers: Sequence[str], choices: Sequence[str] = (), finish_reason: str = "") -> Grade:
     """Judge an answer that must equal one of the gold answers; choices are not looked at."""
-    text = bounded(response)
-    whole, tail, parsed = fold(text), fold(answer_text.tail(text)), fold(answer_text.stated(text)) or fold(text)
-    said = {whole, tail, parsed} - {""}
-    return Grade(any(fold(answer) in said for answer in answers), parsed, "parsed" if parsed else "unparsed")
+    text = answer(response, finish_reason)
+    whole, declared = fold(text), fold(answer_text.plain(answer_text.final(text)))
+    said = {whole, declared, fold(answer_text.tail(text))} - {""}
+    right = any(fold(gold) in said for gold in answers)
+    parsed = declared or (whole if right or not is_chain(text, finish_reason) else "")
+    return Grade(right, parsed, "parsed" if parsed else "unparsed")
 
 
 def fold(text: str) -> str:
     """Return text in the form in which answers are compared."""
     words = " ".join(answer_text.unified(text).casefold().split())
-    return words.strip(" .,;:!?\"'`*()[]“”‘’") or words
+    bare = words.strip(" .,;:!?\"'`*()[]“”‘’") or words
+    return _plain_number(bare) if _WHOLE_NUMBER.fullmatch(bare) else bare
+
+
+def _plain_number(text: str) -> str:
+    """Return a whole number without the point that a table of floats gave it; other numbers as they are."""
+    number = Decimal(text)
+    return f"{number:.0f}" if number == number.to_integral_value() else text

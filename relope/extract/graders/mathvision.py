@@ -8,43 +8,41 @@ from collections.abc import Sequence
 
 from relope.extract.graders import multiple_choice
 from relope.extract.grading import answer_text
-from relope.extract.grading.grader import bounded
+from relope.extract.grading.grader import answer, is_cut
 from relope.extract.grading.values import canonical, same
 from relope.types import LETTERS, Grade
 
-VERSION = "2"
+VERSION = "3"
 
 
-def grade(response: str, answers: Sequence[str], choices: Sequence[str] = ()) -> Grade:
+def grade(response: str, answers: Sequence[str], choices: Sequence[str] = (), finish_reason: str = "") -> Grade:
     """Judge an answer; with choices the gold answers are letters, and the option's text counts too."""
     if choices:
-        return _chosen(response, answers, choices)
-    said = final(response)
+        return _chosen(response, answers, choices, finish_reason)
+    said = final(response, finish_reason)
     if not said:
         return Grade(False, "", "unparsed")
-    right = any(same(text, _unboxed(answer)) for answer in answers for text in (said, response))
+    right = any(same(text, _unboxed(gold)) for gold in answers for text in (said, answer(response, finish_reason)))
     return Grade(right, canonical(said), "parsed")
 
 
-def _chosen(response: str, answers: Sequence[str], choices: Sequence[str]) -> Grade:
+def _chosen(response: str, answers: Sequence[str], choices: Sequence[str], finish_reason: str) -> Grade:
     """Judge an answer to a question with options; only without a box is the whole text searched for a letter."""
-    text, said = answer_text.untagged(bounded(response)), final(response)
+    text, said = answer(response, finish_reason), final(response, finish_reason)
     equal = [LETTERS[index] for index, choice in enumerate(choices) if said and same(said, choice)]
     letter = multiple_choice.parse(said, choices)
     if not letter and not answer_text.boxed(text):
-        letter = multiple_choice.parse(response, choices)
+        letter = multiple_choice.parse(response, choices, finish_reason)
     right = (bool(letter) and letter in answers) or any(named in answers for named in equal)
     stated = said if answer_text.boxed(text) or answer_text.stated(text) else ""
     parsed = letter or next(iter(equal), "") or canonical(stated)
     return Grade(right, parsed, "parsed" if parsed else "unparsed")
 
 
-def final(response: str) -> str:
+def final(response: str, finish_reason: str = "") -> str:
     """Return the final answer of a response as it was written, or ``""``."""
-    text = answer_text.untagged(bounded(response))
-    if boxes := answer_text.boxed(text):
-        return boxes[0]
-    said = answer_text.stated(text) or answer_text.concluded(text)
+    text = answer(response, finish_reason)
+    said = answer_text.final(text) or ("" if is_cut(text, finish_reason) else answer_text.concluded(text))
     return said if answer_text.plain(said) else ""
 
 

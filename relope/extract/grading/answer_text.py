@@ -4,6 +4,11 @@ import functools
 import re
 import unicodedata
 
+from relope.extract.grading.declared import declaration, imagined
+
+LINE_CHARACTERS = 400
+"""So much is read behind a declaration of an option."""
+
 BOXES = 5
 """So many boxes are looked at, from the last one back."""
 
@@ -12,26 +17,24 @@ _COMMANDS = re.compile(
 )
 _MARKS = re.compile(r"\\(?:f?boxed|fbox)(?![A-Za-z])|\\[()\[\]]|[*`$]|(?<![^\W_])_+|_+(?![^\W_])")
 _TAGS = re.compile(
-    r"</?(?:answer|think|thinking|final|final_answer|b|i|u|em|strong|p|br|s|bos|eos|end_of_turn) ?/?>"
-    r"|<\|[a-z_]{1,20}\|>"
+    r"</?(?:(?i:answer|final|final_?answer|conclusion|response)|b|i|u|em|strong|p|br|s|bos|eos|end_of_turn) ?/?>"
+    r"|<\|[A-Za-z_]{1,20}\|>"
 )
 _SIGNS = {"\N{MINUS SIGN}": "-", "‘": "'", "’": "'", "“": '"', "”": '"'}
 _FOREIGN = re.compile(r"[^\x00-\x7f]")
 _PIECE = re.compile(r"\S{1,100}")
 """Accents are joined to their letters piece by piece: sorting a long run of accents takes quadratic time."""
 
-_STATED = re.compile(
-    r"\b(?:answers?|results?|ans)\b(?: (?!not\b|never\b|isn)[A-Za-z']{1,20}){0,6}? ?"
-    r"(?::|=|\b(?:is|are|was|be|equals)\b(?! not\b|n't))",
-    re.IGNORECASE,
-)
 _CONCLUDED = re.compile(
     r"\b(?:(?:it|that)['’]s|is|are|was|be|equals|equal to|gives|giving|yields|get|approximately|about)\b:? ?"
     r"|(?<=[A-Za-z]{3}): |^[#> ]*(?:(?:so|thus|hence|therefore|then|finally)\b,? ?)?",
     re.IGNORECASE,
 )
-_REASON = re.compile(r",? (?:since|because|as|which|where|so|given)\b|, not\b", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"(?<=[^\s.])(?<!\b(?:St|Dr|Mt|Mr|Ms))(?<!\bMrs)[.!?](?= [A-Z(\\]|$)")
+_REASON = re.compile(
+    r",? (?:since|because|as|which|where|so|given)\b|, (?:not|although|though|but|even|while|whereas|unless|if|despite)\b",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"(?<=[^\s.])(?<!\b(?:St|Dr|Mt|Mr|Ms))(?<!\bMrs)[.!?](?= [A-Z(\\]|$)|。")
 
 
 def unified(text: str) -> str:
@@ -53,19 +56,28 @@ def _plain_form(character: str) -> str:
 
 
 def untagged(text: str) -> str:
-    """Return text without what stands before the end of a ``<think>`` block, and without tags."""
-    text = text.rpartition("</think>")[2].strip() or text
+    """Return text without the tags of answers, marks and turns."""
     return _TAGS.sub("", text).strip() or text
 
 
+def final(text: str) -> str:
+    r"""Return the answer that a text declares: its last ``\boxed{…}``, else what "the answer is", else ``""``."""
+    boxes = boxed(text)
+    return boxes[0] if boxes else stated(text)
+
+
 def boxed(text: str) -> list[str]:
-    r"""Return what the last few ``\boxed{…}`` hold, the last one first; braces may nest."""
+    r"""Return what the last few ``\boxed{…}`` hold, the last one first; braces may nest.
+
+    One that is said of another case ("if it had wings, it would be …") holds no answer.
+    """
     contents, end = [], len(text)
     for _ in range(BOXES):
         start = max(text.rfind(r"\boxed", 0, end), text.rfind(r"\fbox", 0, end))
         if start < 0:
             break
-        if content := _group(text[start:end].split("x", 1)[1].removeprefix("ed").lstrip()):
+        content = _group(text[start:end].split("x", 1)[1].removeprefix("ed").lstrip())
+        if content and not imagined(text, start):
             contents.append(content)
         end = start
     return contents
@@ -89,15 +101,28 @@ def plain(text: str) -> str:
 
 
 def stated(text: str) -> str:
-    """Return what the last "answer is" says, without further sentences and reasons, or ``""``."""
-    return _REASON.split(_sentence(tail(text)), maxsplit=1)[0]
+    """Return what "the answer is" says where it counts, without further sentences and reasons, or ``""``."""
+    return _without_reason(tail(text))
 
 
 def tail(text: str) -> str:
-    """Return the rest of the line after the last "answer is" (or the next line), or ``""``."""
-    ends = [match.end() for match in _STATED.finditer(text)]
-    lines = text[ends[-1] :].lstrip(" :*_\n").splitlines() if ends else []
-    return next((line.strip(" :") for line in lines if plain(line)), "")
+    """Return the rest of the line after the "answer is" that counts (or the next line), or ``""``."""
+    last = declaration(text)
+    return _line_at(text, last.end) if last else ""
+
+
+def said_at(text: str, end: int) -> str:
+    """Return what stands behind a declaration, without further sentences and reasons."""
+    return _without_reason(_line_at(text[: end + LINE_CHARACTERS], end))
+
+
+def _line_at(text: str, end: int) -> str:
+    lines = text[end:].lstrip(" :*_\n").split("\n", 20)
+    return next((line.strip(" :") for line in lines[:20] if plain(line)), "")
+
+
+def _without_reason(line: str) -> str:
+    return _REASON.split(_sentence(line), maxsplit=1)[0]
 
 
 def concluded(text: str) -> str:

@@ -1,14 +1,24 @@
 """Graders: one file each, a ``grade`` function and a ``VERSION``; no model, no guessing."""
 
-from collections.abc import Sequence
-from typing import Protocol, cast
+import functools
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from relope import registry
-from relope.extract.grading.answer_text import unified
+from relope.extract.grading.answer_text import unified, untagged
+from relope.extract.grading.thoughts import LENGTH, spoken
 from relope.types import Grade
+
+BRIEF_CHARACTERS, CHAIN_CHARACTERS = 80, 200
+"""A longer answer that broke off, and any longer one that declares nothing, is a chain of thought."""
 
 HEAD_CHARACTERS, TAIL_CHARACTERS = 4_000, 16_000
 """Of a longer answer only its beginning and its end are parsed, so that every parse is bounded."""
+
+_SENTENCES = re.compile(r"[.!?:] |[\n。]")
 
 
 class Grader(Protocol):
@@ -16,8 +26,17 @@ class Grader(Protocol):
 
     VERSION: str
 
-    def grade(self, response: str, answers: Sequence[str], choices: Sequence[str]) -> Grade:
-        """Judge one answer against every gold answer."""
+    def grade(
+        self, response: str, answers: Sequence[str], choices: Sequence[str] = (), finish_reason: str = ""
+    ) -> Grade:
+        """Judge one answer against every gold answer.
+
+        Args:
+            response: what the model wrote.
+            answers: every gold answer; letters where there are choices.
+            choices: the options, in their order.
+            finish_reason: ``stop``, ``length`` (cut at the limit of tokens), or ``""`` where nobody knows.
+        """
 
 
 def open_grader(name: str) -> Grader:
@@ -26,7 +45,51 @@ def open_grader(name: str) -> Grader:
     Raises:
         NotFoundError: there is none of that name.
     """
-    return cast(Grader, registry.load("graders", name))
+    module = registry.load("graders", name)
+    return Judge(name, str(module.VERSION), module.grade)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A grader that is open: what judges, and what its verdicts are kept under.
+
+    Attributes:
+        name: CLI name.
+        VERSION: raised when verdicts change.
+        function: ``(response, answers, choices)``, and ``finish_reason`` if it takes it, → `Grade`.
+    """
+
+    name: str
+    VERSION: str
+    function: Callable[..., Grade]
+
+    @functools.cached_property
+    def _told_why(self) -> bool:
+        """Whether the function asks why the model stopped; a plug-in need not."""
+        return "finish_reason" in inspect.signature(self.function).parameters
+
+    def grade(
+        self, response: str, answers: Sequence[str], choices: Sequence[str] = (), finish_reason: str = ""
+    ) -> Grade:
+        """Judge one answer; see `Grader`."""
+        if self._told_why:
+            return self.function(response, answers, choices, finish_reason=finish_reason)
+        return self.function(response, answers, choices)
+
+
+def answer(response: str, finish_reason: str = "") -> str:
+    """Return what is parsed of a response: what it says outside its thoughts, bounded, tidied and without tags."""
+    return untagged(bounded(spoken(response, finish_reason)))
+
+
+def is_cut(text: str, finish_reason: str) -> bool:
+    """Return whether an answer broke off in the midst of reasoning: what it names then is not yet its answer."""
+    return finish_reason == LENGTH and (len(text) > BRIEF_CHARACTERS or bool(_SENTENCES.search(text)))
+
+
+def is_chain(text: str, finish_reason: str) -> bool:
+    """Return whether a text that declares no answer is too long to be one, or broke off."""
+    return len(text) > CHAIN_CHARACTERS or is_cut(text, finish_reason)
 
 
 def bounded(response: str) -> str:

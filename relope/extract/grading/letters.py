@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
+from relope.extract.grading.declared import imagined
 from relope.types import LETTERS
 
 MENTIONS = 500
@@ -26,7 +27,10 @@ _DENIED_BEFORE = re.compile(
     r")(?: (?:be|is|it|it['’]s|that|that['’]s|the|correct|right|option|choice|answer|think|believe|sure|if|pick|choose"
     r"|select|say|go|with)){0,6}"
     r"(?: [(\[]?[A-Z][)\]]? (?:or|nor))? ?[(\[\"']?$"
-    r"|\b(?:none|neither|all|each) of\b[^.;:\n]{0,44}$",
+    r"|\b(?:none|neither|all|each) of\b[^.;:\n]{0,44}$"
+    r"|\b(?:no es|no son|não é|non è|n['’]est pas|(?:ist|is|är|er) (?:nicht|niet|inte|ikke)|to nie|jest nie|не|bukan"
+    r"|không phải(?: là)?)(?: (?:la|el|le|die|de|a|option|opción|buchstabe|буква|вариант)){0,2} ?[(\[\"'«]?$"
+    r"|(?:不是|并非|不选|않고|아니라) ?[(]?$",
     re.IGNORECASE,
 )
 _BEING = r"(?:,? (?:is|are|was|seems|would be|can be|must be)|(?:,? ?(?:and|or|,|&) ?[(\[]?[A-Z][)\]]?){1,9} are)"
@@ -49,6 +53,39 @@ _NO_NOUN = re.compile(
 
 _NO_VERB = re.compile(r"is|and|or|but|because|since|as|which|due|given|based|matches|shows", re.IGNORECASE)
 """Words that cannot follow the pronoun "I"."""
+
+_ALIKE = dict(zip("АВСЕНІКМОРТХаΑΒΕΖΗΙΚΜΝΟΡΤΧ", "ABCEHIKMOPTXaABEZHIKMNOPTX", strict=True))
+"""Cyrillic and Greek letters that look like the label of an option."""
+
+_ALIKE_ALONE = re.compile(
+    rf"(?<![\w'’-])[{''.join(_ALIKE)}](?![\w'’])"
+    r"(?=[\s\"'”’»)\]>.,:;!?*]*$|[\"'”’»)\]>.,:;!?*]+(?:\s|$)| ?[)\]]| [-–—(]|\n| (?:потому|так как|поскольку|ибо|т\. ?к"
+    r"|является|верн|правильн|и|или|та|αφού|επειδή|διότι|είναι|ή|και)\b)",
+    re.MULTILINE,
+)
+"""One that stands alone and is no word: "В картинке" begins with "in", "ответ: В" names an option."""
+
+_OTHER_ALPHABET = re.compile(r"(?<!\w)[БГДЖбгд](?=[).:]|\s*$)", re.MULTILINE)
+"""A label that no Latin letter looks like: the options are counted А Б В Г, where В is the third."""
+
+_WITHDRAWN = re.compile(
+    r"\b(?:wait|hold on|hmm+|scratch that|on second thoughts?|let me (?:re-?check|re-?think|re-?consider|double[- ]check)"
+    r"|i made an? (?:mistake|error)|correction|i was wrong|sorry|oops|actually|no,? that(?:['’]s| is))\b|等等|不对|잠깐|待って",
+    re.IGNORECASE,
+)
+_INSTEAD = re.compile(
+    r"\b(?:(?:it|that|this|answer)(?:['’]s| is| must be| has to be| should be)|should be|make that|choose|go with|is)"
+    r"(?: actually| really| in fact| clearly| rather)? (?:the )?(?:option |letter )?[(\[\"']?([A-Z])(?![\w'’?-])",
+    re.IGNORECASE,
+)
+_NOT_RIGHT = re.compile(
+    r"\b(?:that|this|it|which)(?:(?: is| was|['’]s) (?:wrong|incorrect|not (?:right|correct|it)|a mistake|mistaken)"
+    r"|(?: isn['’]t| cannot be| can['’]t be) (?:right|correct|it))\b"
+    r"|\bi (?:was|am) wrong\b|\bi made an? (?:mistake|error)\b|scratch that|不对",
+    re.IGNORECASE,
+)
+_ASKED = re.compile(r"[)\]\"'”’]{0,2} ?\?\s*\S")
+"""A question that more follows: "A? B? No, C"."""
 
 _NEXT_WORD = re.compile(r" ([A-Za-z][A-Za-z'’-]*)")
 
@@ -87,6 +124,8 @@ def named(text: str, pattern: re.Pattern[str], choices: Sequence[str]) -> str:
     letters = set()
     for match in itertools.islice(pattern.finditer(text), MENTIONS):
         letter, bare = _known(match[1], choices), len(match[0]) == 1
+        if _ASKED.match(text, match.end()) or imagined(text, match.start()):
+            continue
         if letter and not _denied(text, match) and not (bare and word(text, match[0], match.end(), choices)):
             letters.add(letter)
     return letters.pop() if len(letters) == 1 else ""
@@ -103,6 +142,33 @@ def word(text: str, letter: str, end: int, choices: Sequence[str]) -> bool:
         return False
     first = choices[0].casefold() if choices else ""
     return not first or not text[end:].strip().casefold().startswith(first)
+
+
+def latin(text: str) -> str:
+    """Return text with the Latin letter for a Cyrillic or Greek one that names an option and looks like it."""
+    if text.isascii() or _OTHER_ALPHABET.search(text):
+        return text
+    return _ALIKE_ALONE.sub(lambda match: _ALIKE[match[0]], text)
+
+
+def corrected(text: str, end: int, letter: str, choices: Sequence[str]) -> str:
+    """Return the letter that was declared last, or the one that is put in its place: "wait, it is C".
+
+    ``""`` where it is withdrawn and nothing takes its place. Letters that are only named change nothing.
+    """
+    match = _WITHDRAWN.search(text, end)
+    if match is None:
+        return letter
+    rest = text[match.start() :]
+    instead = [
+        other[1]
+        for other in itertools.islice(_INSTEAD.finditer(rest), MENTIONS)
+        if other[1].isupper() and _known(other[1], choices) and not _denied(rest, other)
+        and not word(rest, other[1], other.end(1), choices)
+    ]  # fmt: skip
+    if instead:
+        return instead[-1]
+    return "" if _NOT_RIGHT.search(rest) else letter
 
 
 def doubted(text: str, start: int) -> bool:
