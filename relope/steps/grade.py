@@ -57,7 +57,7 @@ def grade_store(store: ActivationStore, grader: str | None, *, count: bool = Tru
         )
     name = grader or store.manifest.grader
     judge: Grader = open_grader(name)
-    path, table, changed = write_grades(store, name, judge.VERSION, judge.grade, count=count)
+    path, table, changed = write_grades(store, name, judge.version, judge.grade, count=count)
     if changed:
         store.save(f"{FOLDER}/{path.name}")
     means = table.group_by("split").agg(pl.col("correct").mean()).sort("split")

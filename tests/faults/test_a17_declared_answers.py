@@ -101,14 +101,14 @@ def test_a17_finish_reason_reaches_the_grader(response, when_stopped, when_cut):
 def test_a17_finish_reason_reaches_the_grader_from_a_store(store, monkeypatch, tmp_path):
     from relope.store import grades
 
-    monkeypatch.setattr(grades, "write_frame", lambda path, frame, *more: None)
+    monkeypatch.setattr(grades, "_file", lambda *given: False)
     judge, told = open_grader("auto"), []
 
     def noting(response, answers, choices, finish_reason):
         told.append(finish_reason)
         return judge.grade(response, answers, choices, finish_reason)
 
-    grades.write_grades(store, "auto", judge.VERSION, noting)
+    grades.write_grades(store, "auto", judge.version, noting)
     assert told == store.samples["finish_reason"].to_list()
 
 

@@ -1,6 +1,6 @@
-"""Equality after folding case, outer punctuation, Unicode forms and white space; 7.0 is 7.
+r"""Equality after folding case, outer punctuation, Unicode forms and white space; 7.0 is 7.
 
-The whole response is compared, then what it declares: its last ``\\boxed{…}``, or what its last "the answer is" or
+The whole response is compared, then what it declares: its last ``\boxed{…}``, or what its last "the answer is" or
 "answer:" is followed by. A long or broken-off text that declares nothing is no answer.
 """
 

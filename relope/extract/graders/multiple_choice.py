@@ -43,7 +43,8 @@ _EXPLICIT = re.compile(
     re.IGNORECASE,
 )
 _AFTER_HEAD = re.compile(
-    r"[\s:]{0,3}(?:(?:the |la |el |le |l['’]|die |der |de |a |o |option |opción |choice |letter |буква |вариант ){1,2})?"
+    r"[\s:]{0,3}(?:(?:the |la |el |le |l['’]|die |der |de |a |o |option |opción |choice |letter "
+    r"|буква |вариант ){1,2})?"
     r"[\"'“‘«(\[<]{0,3}([A-Za-z])(?![A-Za-z0-9_\u0400-\u04ff+#-]|['’](?!d[ıiuü]r))",
     re.IGNORECASE,
 )
@@ -51,7 +52,8 @@ _AFTER_HEAD = re.compile(
 
 _LABELLED = re.compile(r"[\"'“‘(\[]{0,2}([A-Z]) ?[.):\]]{1,3}\s?(\S.{0,300}?)[\s.]{0,3}")
 _IS_CORRECT = re.compile(
-    r"(?<![A-Za-z])([A-Z])(?:(?:项|選項|选项)?(?:是)?(?:正确|正確|对的)|が(?:正解|正しい|答え)|번?(?:이|가) ?(?:정답|맞))"
+    r"(?<![A-Za-z])([A-Z])(?:(?:项|選項|选项)?(?:是)?(?:正确|正確|对的)|が(?:正解|正しい|答え)"
+    r"|번?(?:이|가) ?(?:정답|맞))"
 )
 _ANOTHER = re.compile(
     r"[)\]\"'”’]{0,2}(?:,? ?(?:or|and|/|&) ?[(\[]?[A-Z](?![\w'’-])|, ?[(\[]?[A-Z][)\]]?(?=$|[,.;\n]| and | or ))"

@@ -13,7 +13,8 @@ BOXES = 5
 """So many boxes are looked at, from the last one back."""
 
 _COMMANDS = re.compile(
-    r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|bb|sf|cal)|operatorname|boldsymbol|displaystyle|rm|bf)(?![A-Za-z]) ?"
+    r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|bb|sf|cal)|operatorname|boldsymbol|displaystyle"
+    r"|rm|bf)(?![A-Za-z]) ?"
 )
 _MARKS = re.compile(r"\\(?:f?boxed|fbox)(?![A-Za-z])|\\[()\[\]]|[*`$]|(?<![^\W_])_+|_+(?![^\W_])")
 _TAGS = re.compile(
@@ -31,7 +32,8 @@ _CONCLUDED = re.compile(
     re.IGNORECASE,
 )
 _REASON = re.compile(
-    r",? (?:since|because|as|which|where|so|given)\b|, (?:not|although|though|but|even|while|whereas|unless|if|despite)\b",
+    r",? (?:since|because|as|which|where|so|given)\b"
+    r"|, (?:not|although|though|but|even|while|whereas|unless|if|despite)\b",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?<=[^\s.])(?<!\b(?:St|Dr|Mt|Mr|Ms))(?<!\bMrs)[.!?](?= [A-Z(\\]|$)|。")

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-_WORD = r"(?: (?!(?:not|never|no|non|não|nicht|kein\w*|niet|nie|не|inte|ikke|ei|bukan|không)\b|isn)[^\s:=.,;!?()\d]{1,20})"
+_WORD = (
+    r"(?: (?!(?:not|never|no|non|não|nicht|kein\w*|niet|nie|не|inte|ikke|ei|bukan|không)\b"
+    r"|isn)[^\s:=.,;!?()\d]{1,20})"
+)
 _NEXT = r"(?= ?[\"'“«(\[]{0,2}[A-Z](?![\w'’]))"
 """An option's letter comes next."""
 
@@ -23,7 +26,8 @@ _HEADS = (
     rf"\b(?:antwort|lösung|antwoord|svaret?|vastaus){_WORD}{{0,5}}? ?"
     r"(?::|=|\b(?:ist|lautet|is|är|er|on)\b(?! (?:nicht|niet|inte|ikke|ei)\b))",
     rf"\b(?:odpowied[źz]|odpowiedzią|odpověď){_WORD}{{0,4}}? ?(?::|=|\b(?:to|jest|je)\b(?! nie\b)|{_NEXT})",
-    rf"\b(?:ответ|відповідь|отговор)\w{{0,3}}{_WORD}{{0,3}}? ?(?::|=|[-–—]|\b(?:это|є|е)\b(?! не\b)|(?=[\"«(]?[А-ЯA-Z](?!\w)))",
+    rf"\b(?:ответ|відповідь|отговор)\w{{0,3}}{_WORD}{{0,3}}? ?(?::|=|[-–—]|\b(?:это|є|е)\b(?! не\b)"
+    r"|(?=[\"«(]?[А-ЯA-Z](?!\w)))",
     rf"\b(?:cevap|cevabı|yanıt)\w{{0,4}}{_WORD}{{0,2}}? ?(?::|=|(?=[\"'(]?[A-Z](?!\w)))",
     rf"\bjawaban\w{{0,4}}{_WORD}{{0,4}}? ?(?::|=|\b(?:adalah|ialah|yaitu)\b(?! bukan))",
     rf"(?:đáp án|câu trả lời){_WORD}{{0,4}}? ?(?::|=|\blà\b(?! không))",
@@ -48,32 +52,40 @@ _ASKING = re.compile(
     r"[\s\"'(]*(?:is|are|was|could|would|might|can|may|does|do|should|why|what|how|whether|or)\b", re.IGNORECASE
 )
 _IF = re.compile(
-    r"\b(?:if|unless|suppos(?:e|ed|ing)|assum(?:e|ing)|imagine|provided|whether|otherwise|hypothetically|had (?:it|the|this"
-    r"|that|there|we|they)|were (?:it|the|this|that|there|we|they)|wenn|falls|si|sino|se|als|indien|jeśli|jeżeli|gdyby"
+    r"\b(?:if|unless|suppos(?:e|ed|ing)|assum(?:e|ing)|imagine|provided|whether|otherwise"
+    r"|hypothetically|had (?:it|the|this"
+    r"|that|there|we|they)|were (?:it|the|this|that|there|we|they)|wenn|falls|si|sino|se|als|indien"
+    r"|jeśli|jeżeli|gdyby"
     r"|если|якщо|nếu|jika|kalau|eğer|αν)\b|如果|若|假如|倘若|要是|もし|なら|만약|만일|यदि|अगर|ถ้า|หาก|إذا|لو|אם",
     re.IGNORECASE,
 )
 _FOR = (
-    r"(?:(?:only|just|mainly|solely) (?:for|if|in|when|where|with)\b|\b(?:for|in case|when|whenever|with|without|under|among)"
-    r"\b(?! (?:this|these|that|our|your|me\b|example|instance|the (?:given|above|following|question|image|picture|photo"
+    r"(?:(?:only|just|mainly|solely) (?:for|if|in|when|where|with)\b|\b(?:for|in case|when|whenever"
+    r"|with|without|under|among)"
+    r"\b(?! (?:this|these|that|our|your|me\b|example|instance|the (?:given|above|following|question"
+    r"|image|picture|photo"
     r"|problem|reason|same|diagram|figure|chart|graph|first|second|last|next|sake))))"
 )
 _FOR_A_CASE = re.compile(_FOR, re.IGNORECASE)
 _NOUN_AFTER = re.compile(r"^[ )\]\"',]{0,4}(?:answer|option|choice|one)?,? ?", re.IGNORECASE)
 _CASE_BEFORE = re.compile(rf"(?:^|[:;(,])\s*{_FOR}", re.IGNORECASE)
 _OF_OTHERS = re.compile(
-    r"\b(?:people|students?|pupils|some|many|most|others?|someone|somebody|anyone|one|you|users?|beginners|they|he|she)\b"
-    r"[^.;:,]{0,24}\b(?:sa(?:y|ys|id)|think|thinks|thought|believed?s?|assumed?s?|guess(?:es|ed)?|argued?s?|claim(?:s|ed)?"
+    r"\b(?:people|students?|pupils|some|many|most|others?|someone|somebody|anyone|one|you|users?"
+    r"|beginners|they|he|she)\b"
+    r"[^.;:,]{0,24}\b(?:sa(?:y|ys|id)|think|thinks|thought|believed?s?|assumed?s?|guess(?:es|ed)?"
+    r"|argued?s?|claim(?:s|ed)?"
     r"|conclude[sd]?|answer(?:s|ed)?)\b[^.;:]{0,16}$",
     re.IGNORECASE,
 )
 _OTHER_NOUN = re.compile(
-    r"\b(?:common|popular|frequent|tempting|other|another|alternative|possible|plausible|second|next|previous|earlier|first"
+    r"\b(?:common|popular|frequent|tempting|other|another|alternative|possible|plausible|second|next"
+    r"|previous|earlier|first"
     r"|initial|original|their|his|her|likely(?= wrong))[\w -]{0,20}$",
     re.IGNORECASE,
 )
 _WRONG_NOUN = re.compile(
-    r"\b(?:wrong|incorrect|false|mistaken|erroneous|falsche?|mauvaise|incorrecta|errada|sbagliata|неправильный|неверный)\b"
+    r"\b(?:wrong|incorrect|false|mistaken|erroneous|falsche?|mauvaise|incorrecta|errada|sbagliata"
+    r"|неправильный|неверный)\b"
     r"(?: (?!(?:and|so|but|then|hence|thus|therefore|because|since|the|while)\b)[\w'-]+){0,3} ?$"
     r"|\b(?:mistake|mistakenly|wrongly|incorrectly|erroneously|tempting|distractor|trap)\b[^.;:]{0,30}$"
     r"|错误(?:的|答案)*$|不正确的?$|오답$|틀린 ?$",

@@ -5,7 +5,6 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from relope import registry
 from relope.extract.grading.answer_text import unified, untagged
@@ -21,10 +20,24 @@ HEAD_CHARACTERS, TAIL_CHARACTERS = 4_000, 16_000
 _SENTENCES = re.compile(r"[.!?:] |[\n。]")
 
 
-class Grader(Protocol):
-    """What a grader file exports."""
+@dataclass(frozen=True)
+class Grader:
+    """A grader that is open: what judges, and what its verdicts are kept under.
 
-    VERSION: str
+    Attributes:
+        name: CLI name.
+        version: raised when verdicts change.
+        function: ``(response, answers, choices)``, and ``finish_reason`` if it takes it, → `Grade`.
+    """
+
+    name: str
+    version: str
+    function: Callable[..., Grade]
+
+    @functools.cached_property
+    def _told_why(self) -> bool:
+        """Whether the function asks why the model stopped; a plug-in need not."""
+        return "finish_reason" in inspect.signature(self.function).parameters
 
     def grade(
         self, response: str, answers: Sequence[str], choices: Sequence[str] = (), finish_reason: str = ""
@@ -37,6 +50,9 @@ class Grader(Protocol):
             choices: the options, in their order.
             finish_reason: ``stop``, ``length`` (cut at the limit of tokens), or ``""`` where nobody knows.
         """
+        if self._told_why:
+            return self.function(response, answers, choices, finish_reason=finish_reason)
+        return self.function(response, answers, choices)
 
 
 def open_grader(name: str) -> Grader:
@@ -46,35 +62,7 @@ def open_grader(name: str) -> Grader:
         NotFoundError: there is none of that name.
     """
     module = registry.load("graders", name)
-    return Judge(name, str(module.VERSION), module.grade)
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A grader that is open: what judges, and what its verdicts are kept under.
-
-    Attributes:
-        name: CLI name.
-        VERSION: raised when verdicts change.
-        function: ``(response, answers, choices)``, and ``finish_reason`` if it takes it, → `Grade`.
-    """
-
-    name: str
-    VERSION: str
-    function: Callable[..., Grade]
-
-    @functools.cached_property
-    def _told_why(self) -> bool:
-        """Whether the function asks why the model stopped; a plug-in need not."""
-        return "finish_reason" in inspect.signature(self.function).parameters
-
-    def grade(
-        self, response: str, answers: Sequence[str], choices: Sequence[str] = (), finish_reason: str = ""
-    ) -> Grade:
-        """Judge one answer; see `Grader`."""
-        if self._told_why:
-            return self.function(response, answers, choices, finish_reason=finish_reason)
-        return self.function(response, answers, choices)
+    return Grader(name, str(module.VERSION), module.grade)
 
 
 def answer(response: str, finish_reason: str = "") -> str:

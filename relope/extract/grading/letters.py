@@ -16,7 +16,8 @@ _WHOLE = re.compile(
     re.IGNORECASE,
 )
 _LEADING = re.compile(
-    r"[\"'“‘]?(?:[(\[]([A-Za-z])[)\]]|([A-Z]) ?[.):\]](?![A-Za-z]\.)|([a-z])[.)](?=\s|$))(?!\s*[\"'(\[]?[A-Z][)\].]?$)"
+    r"[\"'“‘]?(?:[(\[]([A-Za-z])[)\]]|([A-Z]) ?[.):\]](?![A-Za-z]\.)|([a-z])[.)](?=\s"
+    r"|$))(?!\s*[\"'(\[]?[A-Z][)\].]?$)"
 )
 _LISTED = re.compile(r"[^\n]*\n[-*• ]{0,3}[(\[]?[Bb] ?[.):\]]")
 """What follows option A's label in a list of all the options."""
@@ -24,7 +25,8 @@ _LISTED = re.compile(r"[^\n]*\n[-*• ]{0,3}[(\[]?[Bb] ?[.):\]]")
 _DENIED_BEFORE = re.compile(
     r"(?:\bnot|n['’]t|\bneither|\bnor|\brather than|\binstead of|\bunlike|\bexcept|\bexclud\w{1,5}|\beliminat\w{1,5}"
     r"|\bcannot|\brul\w{1,3} out|\b(?:all|everything|anything|any) but"
-    r")(?: (?:be|is|it|it['’]s|that|that['’]s|the|correct|right|option|choice|answer|think|believe|sure|if|pick|choose"
+    r")(?: (?:be|is|it|it['’]s|that|that['’]s|the|correct|right|option|choice|answer|think|believe"
+    r"|sure|if|pick|choose"
     r"|select|say|go|with)){0,6}"
     r"(?: [(\[]?[A-Z][)\]]? (?:or|nor))? ?[(\[\"']?$"
     r"|\b(?:none|neither|all|each) of\b[^.;:\n]{0,44}$"
@@ -59,7 +61,8 @@ _ALIKE = dict(zip("АВСЕНІКМОРТХаΑΒΕΖΗΙΚΜΝΟΡΤΧ", "ABCEH
 
 _ALIKE_ALONE = re.compile(
     rf"(?<![\w'’-])[{''.join(_ALIKE)}](?![\w'’])"
-    r"(?=[\s\"'”’»)\]>.,:;!?*]*$|[\"'”’»)\]>.,:;!?*]+(?:\s|$)| ?[)\]]| [-–—(]|\n| (?:потому|так как|поскольку|ибо|т\. ?к"
+    r"(?=[\s\"'”’»)\]>.,:;!?*]*$|[\"'”’»)\]>.,:;!?*]+(?:\s|$)| ?[)\]]| [-–—(]|\n| (?:потому|так как"
+    r"|поскольку|ибо|т\. ?к"
     r"|является|верн|правильн|и|или|та|αφού|επειδή|διότι|είναι|ή|και)\b)",
     re.MULTILINE,
 )
@@ -69,8 +72,10 @@ _OTHER_ALPHABET = re.compile(r"(?<!\w)[БГДЖбгд](?=[).:]|\s*$)", re.MULTIL
 """A label that no Latin letter looks like: the options are counted А Б В Г, where В is the third."""
 
 _WITHDRAWN = re.compile(
-    r"\b(?:wait|hold on|hmm+|scratch that|on second thoughts?|let me (?:re-?check|re-?think|re-?consider|double[- ]check)"
-    r"|i made an? (?:mistake|error)|correction|i was wrong|sorry|oops|actually|no,? that(?:['’]s| is))\b|等等|不对|잠깐|待って",
+    r"\b(?:wait|hold on|hmm+|scratch that|on second thoughts?|let me (?:re-?check|re-?think"
+    r"|re-?consider|double[- ]check)"
+    r"|i made an? (?:mistake|error)|correction|i was wrong|sorry|oops|actually|no,? that(?:['’]s| is))\b"
+    r"|等等|不对|잠깐|待って",
     re.IGNORECASE,
 )
 _INSTEAD = re.compile(
