@@ -212,7 +212,7 @@ def grade(
     Args:
         store: a store; its grades are kept in it
         responses: a JSON Lines file of response, gold and maybe choices
-        grader: `relope list graders`; default: the store's own, or auto
+        grader: `relope list graders`, or your own FILE.py:function or module:function; default: the store's own, or auto
 
     Raises:
         RelopeError: what the user can mend.

@@ -72,7 +72,7 @@ class ExtractSpec(Spec, step="extract"):
     stop: Annotated[Words, Verbatim(), Metavar("TEXT")] = Field(
         (), description=r"text that ends an answer, e.g. \n or Question:"
     )
-    grader: Annotated[str | None, Names("graders")] = Field(
+    grader: Annotated[str | None, Names("graders", or_path=True)] = Field(
         None, description="how answers are judged; default: the data set's own"
     )
     samples: int = Field(
@@ -134,8 +134,10 @@ class GradeSpec(Spec, step="grade"):
     responses: Annotated[Path | None, Reads()] = Field(
         None, description="a JSON Lines file of response, gold and maybe choices"
     )
-    grader: Annotated[str | None, Names("graders")] = Field(
-        None, description="`relope list graders`; default: the store's own, or auto"
+    grader: Annotated[str | None, Names("graders", or_path=True)] = Field(
+        None,
+        description="`relope list graders`, or your own FILE.py:function or module:function; default: the store's own, "
+        "or auto",
     )
 
 

@@ -89,7 +89,8 @@ class Generation:
 class Grade:
     """A verdict on one answer; an answer that cannot be parsed is wrong, never guessed."""
 
-    correct: bool
+    correct: bool | None
+    """None where there is nothing to judge by: no gold answer."""
     parsed: str
     parse_status: str
     """``parsed`` or ``unparsed``."""

@@ -9,6 +9,7 @@ from safetensors.torch import save as save_tensors
 
 from relope.extract.data import prompts
 from relope.extract.extraction import Extraction
+from relope.extract.grading.own_grader import is_own
 from relope.extract.model.backbone import Backbone
 from relope.extract.model.generate import token_columns
 from relope.extract.model.streams import block_tensors
@@ -54,7 +55,7 @@ def make_manifest(backbone: Backbone, extraction: Extraction) -> StoreManifest:
         tokens=extraction.tokens,
         token_layers=layers if extraction.tokens == "all" else layers[:-1] or layers,
         recorded=recorded,
-        grader=extraction.grader or dataset.grader,
+        grader=dataset.grader if extraction.grader is None or is_own(extraction.grader) else extraction.grader,
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.extract.data.gold import gold_answers
+from relope.extract.data.gold import gold_answers, number_text
 from relope.extract.data.rows import Row, read_rows
 from relope.extract.grading.grader import Grader
 from relope.types import LETTERS
@@ -59,4 +59,4 @@ def _choices(row: Row) -> tuple[str, ...]:
             f"column 'choices' in {row.where} must hold at most {len(LETTERS)} texts or numbers, "
             f"not {str(choices)[:60]}"
         )
-    return tuple(str(choice) for choice in choices)
+    return tuple(number_text(choice) for choice in choices)

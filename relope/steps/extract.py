@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from relope.command_line import command_line, now
 from relope.errors import InvalidInputError
+from relope.extract.data.labels import LABEL
 from relope.extract.data.open import dataset_name
 from relope.spec import ExtractSpec
-from relope.steps.grade import counted_grader, grade_extracted
+from relope.steps.grade import accuracy_text, counted_grader, grade_extracted, label_store, own_source
 from relope.steps.outcomes import Extracted
 from relope.steps.outputs import store_path
 from relope.steps.step import Step
@@ -54,9 +55,11 @@ def run(spec: ExtractSpec, watch: Watch) -> Extracted:
     if facts["computed"] or n_reused:
         note_made(out, [MadeBy(now(), command_line(spec))])
     if extraction.max_new_tokens:
-        graded = grade_extracted(open_store(out), extraction.grader).facts
-        facts |= {"accuracy": graded["accuracy"], "grader": graded["grader"]}
-        text += f", accuracy {facts['accuracy']:.3f} by {facts['grader']}"
+        graded = grade_extracted(open_store(out), extraction.grader)
+        if labels := {sample.id: sample.meta[LABEL] for sample in samples if LABEL in sample.meta}:
+            graded = label_store(open_store(out), labels, graded)
+        facts |= {key: graded.facts[key] for key in ("accuracy", "grader", "unlabelled")}
+        text += f", {accuracy_text(graded.facts)} by {facts['grader']}"
     if facts["halved"]:
         text += f"; memory ran out {len(facts['halved'])} times and batches were halved (plan.json names them)"
     if spec.reuse:
@@ -143,8 +146,9 @@ def grader_of(spec: ExtractSpec) -> list[tuple[str, str]]:
 
 
 def files_of(spec: ExtractSpec) -> list[Path]:
-    """Return the file of a chat template, whose field may say plain as well."""
-    return [Path(spec.chat_template)] if spec.chat_template and spec.chat_template != "plain" else []
+    """Return the file of a chat template, whose field may say plain as well, and that of the user's own grader."""
+    template = [Path(spec.chat_template)] if spec.chat_template and spec.chat_template != "plain" else []
+    return [*template, *own_source(spec)]
 
 
 STEP = Step(run, output, version=1, alone=True, grows=True, reads=files_of, plugins=grader_of)

@@ -1,21 +1,27 @@
 """The step ``grade``: every answer of a store, or of a file, judged without a model."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from relope import registry
 from relope.command_line import command_line, now
-from relope.errors import InvalidInputError
-from relope.extract.grading.grader import Grader, open_grader
+from relope.errors import InvalidInputError, NotFoundError
+from relope.extract.grading.grader import open_grader
+from relope.extract.grading.own_grader import source_of
 from relope.extract.responses import grade_file
 from relope.places import local_folder
-from relope.spec import GradeSpec
+from relope.spec import ExtractSpec, GradeSpec
 from relope.steps.outcomes import Graded
 from relope.steps.step import Step
 from relope.store import ActivationStore, open_store
+from relope.store.format.layout import grades_path
 from relope.store.grade_files import bare_grader, orders
-from relope.store.grades import counting, write_grades
+from relope.store.grades import counting, keep_grades, read_grades, write_grades
+from relope.store.labels import HUMAN, LABELS, has_labels, write_labels
+from relope.store.labels import VERSION as LABELS_VERSION
 from relope.store.made import MadeBy, note_made
 from relope.types import Watch
 
@@ -56,8 +62,31 @@ def grade_store(store: ActivationStore, grader: str | None, *, count: bool = Tru
             hint="extract with answers (--max-new-tokens above 0) into a new --out",
         )
     name = grader or store.manifest.grader
-    judge: Grader = open_grader(name)
-    path, table, changed = write_grades(store, name, judge.version, judge.grade, count=count)
+    if name == HUMAN:
+        return _told(store, *_labels_again(store))
+    judge = open_grader(name)
+    kept = write_grades(store, judge.name, judge.version, judge.grade, count=count)
+    return _told(store, *kept, "by your own code in this process, " if judge.is_own else "")
+
+
+def _labels_again(store: ActivationStore) -> tuple[Path, pl.DataFrame, bool]:
+    """Let the labels that people gave count again."""
+    if not has_labels(store):
+        raise NotFoundError(
+            f"{store.label} has no labels of people",
+            hint="give the data a column correct (true or false) and run the same extract again",
+        )
+    path, table = grades_path(store.path, HUMAN, LABELS_VERSION), read_grades(store, LABELS).table
+    return path, table, keep_grades(store, path, table, count=True)
+
+
+def label_store(store: ActivationStore, labels: Mapping[str, bool | None], read: Graded) -> Graded:
+    """Keep what people say of a store's answers as its grades ``human@1``, beside what a grader read in them."""
+    return _told(store, *write_labels(store, labels, read.grades))
+
+
+def _told(store: ActivationStore, path: Path, table: pl.DataFrame, changed: bool, how: str = "") -> Graded:
+    """Return what is told of grades that were written."""
     if changed:
         store.save(f"{FOLDER}/{path.name}")
     means = table.group_by("split").agg(pl.col("correct").mean()).sort("split")
@@ -67,11 +96,21 @@ def grade_store(store: ActivationStore, grader: str | None, *, count: bool = Tru
         "grader": path.stem,
         "accuracy": accuracy,
         "unparsed": int((table["parse_status"] == "unparsed").sum()),
+        "unlabelled": table["correct"].null_count(),
         "by_split": dict(zip(means["split"], means["correct"], strict=True)),
     }
-    text = f"{len(table)} answers judged by {path.stem}: accuracy {accuracy:.3f}, {facts['unparsed']} unparsed"
+    text = f"{len(table)} answers judged by {path.stem}: {how}{accuracy_text(facts)}, {facts['unparsed']} unparsed"
     where = f"{store.label}/{FOLDER}/{path.name}"
     return Graded(path, not changed, f"{text} → {where}", facts, location=where)
+
+
+def accuracy_text(facts: Mapping[str, Any]) -> str:
+    """Return the accuracy of graded answers in words; without gold answers there is none."""
+    n, unlabelled = facts["samples"], facts["unlabelled"]
+    if facts["accuracy"] is None:
+        return "nothing to judge them by: no gold answers"
+    text = f"accuracy {facts['accuracy']:.3f}"
+    return f"{text} of {n - unlabelled} ({unlabelled} have no gold answer)" if unlabelled else text
 
 
 def grade_extracted(store: ActivationStore, asked: str | None) -> Graded:
@@ -86,7 +125,8 @@ def grade_extracted(store: ActivationStore, asked: str | None) -> Graded:
     own = bare_grader(counted) if counted else store.manifest.grader
     if own not in registry.names("graders"):
         own = asked or store.manifest.grader
-    is_new = all(bare_grader(name) != asked for name in orders(store.path))
+    named = open_grader(asked).name if asked else None
+    is_new = all(bare_grader(name) != named for name in orders(store.path))
     graded = grade_store(store, own, count=False)
     if asked in (None, own):
         return graded
@@ -96,7 +136,7 @@ def grade_extracted(store: ActivationStore, asked: str | None) -> Graded:
 
 def _grade_responses(path: Path, name: str) -> Graded:
     grades = grade_file(path, open_grader(name))
-    right = sum(grade["correct"] for grade in grades)
+    right = sum(bool(grade["correct"]) for grade in grades)
     text = f"{len(grades)} answers of {path} judged by {name}: {right} right"
     return Graded(path, False, text, {"samples": len(grades), "right": right}, payload=grades)
 
@@ -115,4 +155,10 @@ def counted_grader(ref: Path | str) -> str:
     return bare_grader(counted) if counted else store.manifest.grader
 
 
-STEP = Step(run, output, version=1, plugins=grader_of)
+def own_source(spec: GradeSpec | ExtractSpec) -> list[Path]:
+    """Return the file of the user's own grader, so that another content judges anew."""
+    source = source_of(spec.grader) if spec.grader else None
+    return [source] if source else []
+
+
+STEP = Step(run, output, version=1, plugins=grader_of, reads=own_source)

@@ -12,7 +12,7 @@ from relope.places import store_ref
 from relope.provenance import digest
 from relope.store import ActivationStore, RowReader, StoreUnion, open_store
 from relope.store.grade_files import bare_grader
-from relope.store.grades import apart, labelled, parsed_answers, read_grades
+from relope.store.grades import apart, labelled, parsed_answers, read_grades, rows_of
 
 Rows = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.bool_]
@@ -117,7 +117,7 @@ def _graded(store: ActivationStore, splits: Sequence[str], grader: str) -> pl.Da
     rows, correct = labelled(store, splits, grader)
     assert parsed is not None  # a store without grades has no labelled rows
     marks = np.zeros((len(MARKS), len(store)), bool)
-    marks[:, rows] = np.ones(len(rows), bool), correct, apart(store, rows)
+    marks[:, rows] = np.ones(len(rows), bool), correct, apart(store, rows, rows_of(store, splits))
     return parsed.with_columns(pl.Series(name, column) for name, column in zip(MARKS, marks, strict=True))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relope.command_line import command_line
+from relope.errors import NotFoundError
 from relope.evaluate.numbers.scarcity import held_out_scarcity
 from relope.probes.examples import Examples
 from relope.probes.protocol import pick_layer
@@ -14,7 +15,8 @@ from relope.steps.outputs import sweep_path
 from relope.steps.reopen import device_here, open_block
 from relope.steps.samples import Selection, TrainingRows, training_rows
 from relope.steps.step import Step
-from relope.steps.sweep_runs import LAYER, Grid, Setting, data_digest, fit_runs, planned, summarised
+from relope.steps.sweep_runs import LAYER, Grid, Run, Setting, data_digest, fit_runs, planned, summarised
+from relope.store import RowReader
 from relope.types import TextTable, Watch
 
 VERSION = 1
@@ -39,6 +41,7 @@ def run(spec: SweepSpec, watch: Watch) -> Swept:
     training = training_rows(Selection((spec.store,), spec.split, spec.grades, keep_rows=True))
     store, rows, correct = training.store, training.rows, training.correct
     runs = planned(_grid(spec), spec.layer or max(store.layers))
+    _check_layers(store, runs)
     blocks = [(planned_run.probe, pick_layer(store, planned_run.probe, planned_run.layer)) for planned_run in runs]
     with process_group(device, shared=False), watch(f"sweep {spec.method}") as progress:
         streams = open_block(store, blocks, device)
@@ -47,6 +50,21 @@ def run(spec: SweepSpec, watch: Watch) -> Swept:
         told = {"grader": training.graders[0], "command": command_line(spec)}
         table, computed = fit_runs(spec.method, runs, examples, path, data, told, progress)
     return _told(spec, summarised(runs, table), training, computed, path)
+
+
+def _check_layers(store: RowReader, runs: Sequence[Run]) -> None:
+    """Make sure that the store holds every layer of a grid, before anything is fitted.
+
+    Raises:
+        NotFoundError: it lacks some; all of them are named.
+    """
+    needed = sorted({layer for run in runs for layer in run.probe.layers(run.layer)})
+    if missing := [layer for layer in needed if layer not in store.layers]:
+        lacks, has = (", ".join(map(str, layers)) for layers in (missing, store.layers))
+        raise NotFoundError(
+            f"the grid reads layers that {store.label} lacks: {lacks} (it has {has})",
+            hint=f"sweep layers that it holds, or extract with --layers {','.join(map(str, needed))} into a new --out",
+        )
 
 
 def _grid(spec: SweepSpec) -> Grid:

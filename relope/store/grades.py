@@ -62,11 +62,18 @@ def write_grades(
                 pl.Series(f"parsed_{column.removeprefix('traces_')}", _parsed_traces(table, column, judge))
             )
     path = grades_path(store.path, grader, version)
-    return path, graded, _file(store, path, graded, count)
+    return path, graded, keep_grades(store, path, graded, count)
 
 
-def _file(store: ActivationStore, path: Path, graded: pl.DataFrame, count: bool) -> bool:
-    """Write a table of grades and its place in the order, unless that changes nothing; return whether it did."""
+def keep_grades(store: ActivationStore, path: Path, graded: pl.DataFrame, count: bool) -> bool:
+    """Write a table of grades and its place in the order, unless that changes nothing; return whether it did.
+
+    Args:
+        store: the opened store.
+        path: of its file.
+        graded: one row a sample.
+        count: as `write_grades`.
+    """
     known, name, top = orders(store.path), path.stem, counting(store)
     order = known.get(name, 0)
     count |= top is None or (name not in known and bare_grader(top) == bare_grader(name))
@@ -125,13 +132,15 @@ def read_grades(store: ActivationStore, asked: str | None) -> Grades:
     return read_grades_file(store.path, grades_path(store.path, *name.split("@", 1)))
 
 
-def apart(store: ActivationStore, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return which rows share no image with a row that was not asked for.
+def apart(
+    store: ActivationStore, rows: npt.NDArray[np.int64], asked: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.bool_]:
+    """Return which rows share no image with a row that was not asked for, labelled or not.
 
     An image that is in the training and in another split would let a probe learn what it is tested on.
     """
     groups = store.samples["group"].to_numpy()
-    others = np.delete(groups, rows)
+    others = np.delete(groups, rows if asked is None else asked)
     return ~np.isin(groups[rows], others)
 
 
@@ -162,18 +171,46 @@ def labelled(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Return ``[N]`` rows of some splits, and ``[N]`` whether each answer is correct.
 
+    Samples that were graded but of which nobody knows the right answer are left out, and their number is told.
+
     Raises:
-        InvalidInputError: some samples have no grade.
+        InvalidInputError: some samples have no grade, or all are without a gold answer.
     """
     rows, graded = rows_of(store, splits), read_grades(store, asked)
-    joined = _joined(store.samples[rows].select("id"), graded.table.select("id", "correct"))
-    if ungraded := joined.filter(pl.col("correct").is_null())["id"].to_list():
+    table = graded.table.select("id", "correct").with_columns(graded=pl.lit(True))
+    joined = _joined(store.samples[rows].select("id"), table)
+    if ungraded := joined.filter(pl.col("graded").is_null())["id"].to_list():
         raise InvalidInputError(
             f"{len(ungraded)} of {len(joined)} samples of {store.label} have no grade by {graded.name} "
             f"(first: {ungraded[0]})",
-            hint=f"`relope grade --store {store.label} --grader {bare_grader(graded.name)}` grades them",
+            hint=_grade_them(store, graded.name),
         )
-    return rows, joined["correct"].to_numpy()
+    known = joined["correct"].is_not_null().to_numpy()
+    if not known.any():
+        raise InvalidInputError(
+            f"none of the {len(joined)} samples of {store.label} ({', '.join(splits)}) is labelled: {graded.name} had "
+            "no gold answers, and fit and evaluate need to know which answers are right",
+            hint="add a column correct (true or false) to the data and run the same extract again, or `relope grade "
+            f"--store {store.label} --grader FILE.py:function`; `relope predict` needs no labels",
+        )
+    if not known.all():
+        _warn_of_unlabelled(store.label, int((~known).sum()), len(known), ", ".join(splits))
+    return rows[known], joined["correct"].to_numpy()[known].astype(bool)
+
+
+@functools.cache  # once a process, store and splits
+def _warn_of_unlabelled(label: str, n: int, of: int, splits: str) -> None:
+    log.warning("%s: %d of %d samples (%s) have no label and are left out", label, n, of, splits)
+
+
+def _grade_them(store: ActivationStore, name: str) -> str:
+    """Return how the samples that lack a grade get one."""
+    grader = bare_grader(name)
+    if grader == "human":
+        return "label them in the data's column correct and run the same extract again"
+    if "." in grader:  # a function of the user's: file and function
+        return f"`relope grade --store {store.label} --grader FILE.py:function`, the function of {grader}, grades them"
+    return f"`relope grade --store {store.label} --grader {grader}` grades them"
 
 
 def parsed_answers(store: ActivationStore, rows: npt.NDArray[np.int64], asked: str | None) -> pl.DataFrame | None:

@@ -101,7 +101,7 @@ def test_a17_finish_reason_reaches_the_grader(response, when_stopped, when_cut):
 def test_a17_finish_reason_reaches_the_grader_from_a_store(store, monkeypatch, tmp_path):
     from relope.store import grades
 
-    monkeypatch.setattr(grades, "_file", lambda *given: False)
+    monkeypatch.setattr(grades, "keep_grades", lambda *given: False)
     judge, told = open_grader("auto"), []
 
     def noting(response, answers, choices, finish_reason):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError
+from relope.extract.data.labels import UNLABELLED
 from relope.provenance import digest, write_json
 from relope.types import LETTERS, LazyImage, Progress, Sample, no_progress
 
@@ -68,7 +69,7 @@ def _flaw_of(sample: Sample, text_only: bool) -> str:
         return "the question is empty"
     if sample.meta.get("flaw"):
         return str(sample.meta["flaw"])
-    if not any(answer.strip() for answer in sample.answers):
+    if not any(answer.strip() for answer in sample.answers) and UNLABELLED not in sample.meta:
         return "it has no answer"
     if sample.choices and not set(sample.answers) <= set(LETTERS[: len(sample.choices)]):
         return f"the answer {', '.join(sample.answers)} is none of the {len(sample.choices)} choices"

@@ -2,11 +2,15 @@
 
 import ast
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from relope.errors import InvalidInputError
 from relope.types import LETTERS
+
+_POINT = re.compile(r"(?<=\d)\.0+\Z")
+"""What a column of floats adds to a whole number."""
 
 
 def gold_answers(gold: Any, choices: Sequence[str] = ()) -> tuple[str, ...]:
@@ -56,7 +60,12 @@ def _as_text(item: Any) -> str:
         raise InvalidInputError(f"answer {item!r} is {type(item).__name__}; give text, a number or a list of them")
     if isinstance(item, float) and not math.isfinite(item):
         raise InvalidInputError(f"answer {item!r} is no number that an answer could equal")
-    return str(item)
+    return number_text(item)
+
+
+def number_text(item: str | int | float) -> str:
+    """Return a number as text, a whole one without the point that a column of floats gave it: 7.0 is 7."""
+    return str(int(item)) if isinstance(item, float) and item.is_integer() else str(item)
 
 
 def _letter(item: Any, choices: Sequence[str]) -> str:
@@ -64,7 +73,8 @@ def _letter(item: Any, choices: Sequence[str]) -> str:
     if isinstance(item, int) and not isinstance(item, bool) and 0 <= item < len(letters):
         return letters[item]
     text = _as_text(item).strip()
-    meant = {index for index, choice in enumerate(choices) if choice.strip() == text}
+    spelt = {text, str(item).strip(), _POINT.sub("", text)}
+    meant = {index for index, choice in enumerate(choices) if {choice.strip(), _POINT.sub("", choice.strip())} & spelt}
     if len(text) == 1 and text.upper() in letters and not (text.islower() and meant):
         meant |= {letters.index(text.upper())}
     if len(meant) == 1:

@@ -19,11 +19,12 @@ from relope.extract.data.flaws import input_digest
 from relope.extract.data.gold import gold_or_flaw
 from relope.extract.data.groups import connected, in_shares
 from relope.extract.data.images import lazy_image
+from relope.extract.data.labels import ALLOWED, LABEL, answered_splits, label_in, unlabelled
 from relope.extract.data.rows import SUFFIXES, Row, read_rows
 from relope.provenance import digest
 from relope.types import LETTERS, LazyImage, Sample
 
-COLUMNS = ("question", "answer", "choices", "image", "images", "id", "split", "hint", "caption", "kind")
+COLUMNS = ("question", "answer", "choices", "image", "images", "id", "split", "hint", "caption", "kind", "correct")
 SPLITS = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
 """Names of splits that are taken to mean another."""
 
@@ -72,6 +73,7 @@ def _samples(rows: Iterable[Row], name: str) -> tuple[list[Sample], bool]:
     """Return the samples of rows, in groups by image, and whether their splits are shares that we cut."""
     first: dict[str, str] = {}
     samples: list[Sample] = []
+    lacking: dict[str, Row] = {}
     for row in rows:
         sample = _sample(row, name)
         if sample.id in first:
@@ -79,6 +81,11 @@ def _samples(rows: Iterable[Row], name: str) -> tuple[list[Sample], bool]:
             raise InvalidInputError(f"{first[sample.id]} and {row.where} {what} (column 'id'); ids must differ")
         first[sample.id] = row.where
         samples.append(sample)
+        if "answer" not in row.cells and LABEL not in row.cells:
+            lacking.setdefault(sample.split, row)
+    for split in answered_splits(samples) & set(lacking):
+        raise _missing(lacking[split], "answer")
+    samples = unlabelled(samples)
     unsplit = [first[sample.id] for sample in samples if not sample.split]
     if unsplit and len(unsplit) < len(samples):
         raise InvalidInputError(f"{unsplit[0]} has no split (column 'split') but others have; give it to all or none")
@@ -89,6 +96,10 @@ def _sample(row: Row, name: str) -> Sample:
     row = replace(row, cells={column: _unpanda(cell) for column, cell in row.cells.items()})
     question, choices = _question(row), _choices(row)
     answers, flaw = gold_or_flaw(_answer(row), choices) if _answer(row) is not None else ((), {})
+    try:
+        label = label_in(row.cells)
+    except ValueError as error:
+        raise _wrong(row, LABEL, ALLOWED) from error
     images, hint, caption = _images(row), _text(row, "hint"), _text(row, "caption")
     split = _text(row, "split") or row.split
     given = row.cells.get("id")
@@ -103,7 +114,7 @@ def _sample(row: Row, name: str) -> Sample:
         choices=choices,
         images=images,
         hint=hint,
-        meta={**flaw, "kind": _text(row, "kind")},
+        meta={**flaw, **label, "kind": _text(row, "kind")},
     )
     return replace(made, id=made.id or input_digest(made)[:16], caption=caption)
 
@@ -139,9 +150,7 @@ def _missing(row: Row, column: str) -> NotFoundError:
 
 
 def _answer(row: Row) -> Any:
-    if "answer" not in row.cells:
-        raise _missing(row, "answer")
-    answer = row.cells["answer"]
+    answer = row.cells.get("answer")
     held = answer if isinstance(answer, (list, tuple)) else [answer]
     for item in held:
         if item is not None and (isinstance(item, bool) or not isinstance(item, (str, int, float))):

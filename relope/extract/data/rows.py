@@ -83,9 +83,12 @@ def _read(path: Path, split: str) -> Iterator[Row]:
 
 def _table_rows(path: Path, split: str) -> Iterator[Row]:
     table = _saved(path) if path.is_dir() else tables.parquet_table((str(path),))
+    names = tables.label_names(table)
     for number in range(len(table)):
         again = _cell_reader(table, number)
-        yield Row(f"row {number + 1} of {path.name}", table[number], split, path.parent, again)
+        yield Row(
+            f"row {number + 1} of {path.name}", tables.with_names(table[number], names), split, path.parent, again
+        )
 
 
 def _saved(folder: Path) -> tables.Table:

@@ -109,6 +109,27 @@ def undecoded(table: Table) -> Table:
     return table
 
 
+def label_names(table: Table) -> dict[str, list[str]]:
+    """Return column → the names of its classes, of the columns that hold a class's number, or a list of such."""
+    import datasets
+
+    features = {column: getattr(feature, "feature", None) or feature for column, feature in table.features.items()}
+    return {column: item.names for column, item in features.items() if isinstance(item, datasets.ClassLabel)}
+
+
+def with_names(cells: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> Mapping[str, Any]:
+    """Return the cells of a row with the name of a class in place of its number; below 0 there is none."""
+    return {**cells, **{column: _named(cells[column], names[column]) for column in names}}
+
+
+def _named(cell: Any, names: Sequence[str]) -> Any:
+    if isinstance(cell, list):
+        return [_named(item, names) for item in cell]
+    if cell is None or not 0 <= cell < len(names):
+        return None
+    return cell if names[cell] == str(cell) else names[cell]  # classes without names of their own
+
+
 def _cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__

@@ -4,10 +4,11 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relope import registry
 from relope.extract.grading.answer_text import unified, untagged
+from relope.extract.grading.own_grader import is_own, open_own
 from relope.extract.grading.thoughts import LENGTH, spoken
 from relope.types import Grade
 
@@ -28,11 +29,13 @@ class Grader:
         name: CLI name.
         version: raised when verdicts change.
         function: ``(response, answers, choices)``, and ``finish_reason`` if it takes it, → `Grade`.
+        is_own: whether it is a function of the user's, which may judge without a gold answer.
     """
 
     name: str
     version: str
     function: Callable[..., Grade]
+    is_own: bool = False
 
     @functools.cached_property
     def _told_why(self) -> bool:
@@ -46,21 +49,24 @@ class Grader:
 
         Args:
             response: what the model wrote.
-            answers: every gold answer; letters where there are choices.
+            answers: every gold answer; letters where there are choices; none where nobody knows it.
             choices: the options, in their order.
             finish_reason: ``stop``, ``length`` (cut at the limit of tokens), or ``""`` where nobody knows.
         """
-        if self._told_why:
-            return self.function(response, answers, choices, finish_reason=finish_reason)
-        return self.function(response, answers, choices)
+        more = {"finish_reason": finish_reason} if self._told_why else {}
+        grade = self.function(response, answers, choices, **more)
+        return grade if answers or self.is_own else replace(grade, correct=None)
 
 
 def open_grader(name: str) -> Grader:
-    """Return a grader by its CLI name.
+    """Return a grader by its CLI name, or a function of the user's by ``FILE.py:function`` or ``module:function``.
 
     Raises:
-        NotFoundError: there is none of that name.
+        NotFoundError: there is none of that name, or no such file, module or function.
+        InvalidInputError: the user's code cannot be imported, or the function takes other arguments.
     """
+    if is_own(name):
+        return Grader(*open_own(name), is_own=True)
     module = registry.load("graders", name)
     return Grader(name, str(module.VERSION), module.grade)
 
