@@ -17,11 +17,9 @@ from relope.spec import ExtractSpec, GradeSpec
 from relope.steps.outcomes import Graded
 from relope.steps.step import Step
 from relope.store import ActivationStore, open_store
-from relope.store.format.layout import grades_path
 from relope.store.grade_files import bare_grader, orders
-from relope.store.grades import counting, keep_grades, read_grades, write_grades
-from relope.store.labels import HUMAN, LABELS, has_labels, write_labels
-from relope.store.labels import VERSION as LABELS_VERSION
+from relope.store.grades import counting, write_grades
+from relope.store.labels import HUMAN, count_labels, has_labels, write_labels
 from relope.store.made import MadeBy, note_made
 from relope.types import Watch
 
@@ -76,8 +74,7 @@ def _labels_again(store: ActivationStore) -> tuple[Path, pl.DataFrame, bool]:
             f"{store.label} has no labels of people",
             hint="give the data a column correct (true or false) and run the same extract again",
         )
-    path, table = grades_path(store.path, HUMAN, LABELS_VERSION), read_grades(store, LABELS).table
-    return path, table, keep_grades(store, path, table, count=True)
+    return count_labels(store)
 
 
 def label_store(store: ActivationStore, labels: Mapping[str, bool | None], read: Graded) -> Graded:

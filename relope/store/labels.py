@@ -37,3 +37,9 @@ def write_labels(
     said = pl.Series("correct", [merged.get(name) for name in read["id"]], pl.Boolean)
     table, path = read.with_columns(said), grades_path(store.path, HUMAN, VERSION)
     return path, table, keep_grades(store, path, table, count=not has_labels(store))
+
+
+def count_labels(store: ActivationStore) -> tuple[Path, pl.DataFrame, bool]:
+    """Let the labels of a store count, whatever counted before; return as `write_labels`."""
+    path, table = grades_path(store.path, HUMAN, VERSION), read_grades(store, LABELS).table
+    return path, table, keep_grades(store, path, table, count=True)
