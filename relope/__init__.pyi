@@ -334,6 +334,8 @@ def predict(
     store: str | PathLike[str],
     out: str | PathLike[str] | None = ...,
     split: str | Sequence[str] = ...,
+    budget: float | None = ...,
+    threshold: float | None = ...,
     transfer: bool = ...,
     grades: str | None = ...,
     device: str = ...,
@@ -344,8 +346,10 @@ def predict(
     Args:
         router: a router folder, or the name of a method that trains nothing
         store: a store: its folder, or a URI
-        out: the scores; default <store>.scores/<router's folder>.parquet
+        out: the scores, .parquet, .csv or .jsonl; default <store>.scores/<router's folder>.parquet
         split: splits to score
+        budget: also decide: escalate this share, e.g. 0.2; the threshold is set on validation
+        threshold: also decide: escalate scores below this
         transfer: allow a router fitted on other data or images of the same model
         grades: grader@version that read the answers; default: the newest
         device: auto, cpu, cuda or cuda:0
@@ -360,6 +364,7 @@ def evaluate(
     scores: str | PathLike[str] | None = ...,
     large_store: str | PathLike[str] | None = ...,
     methods: str | Sequence[str] = ...,
+    fit: str | Sequence[str] = ...,
     split: str | Sequence[str] = ...,
     grades: str | None = ...,
     labels_store: str | PathLike[str] | None = ...,
@@ -376,6 +381,7 @@ def evaluate(
         scores: folder of the scores; default <store>.scores
         large_store: the large model's store, for the hybrid system
         methods: methods to compare; default: all that have scores
+        fit: methods to fit on train and to score first, as far as that is not done, e.g. probe,fusion
         split: splits to evaluate on
         grades: grader@version of the grades; default: the newest
         labels_store: take grades from this store: labels frozen on other images

@@ -213,8 +213,15 @@ class PredictSpec(Spec, step="predict"):
         description="a router folder, or the name of a method that trains nothing"
     )
     store: Annotated[StoreRef, Reads()] = Field(description="a store: its folder, or a URI")
-    out: Path | None = Field(None, description="the scores; default <store>.scores/<router's folder>.parquet")
+    out: Path | None = Field(
+        None,
+        description="the scores, .parquet, .csv or .jsonl; default <store>.scores/<router's folder>.parquet",
+    )
     split: Words = Field(("test",), description="splits to score")
+    budget: float | None = Field(
+        None, gt=0, lt=1, description="also decide: escalate this share, e.g. 0.2; the threshold is set on validation"
+    )
+    threshold: float | None = Field(None, ge=0, le=1, description="also decide: escalate scores below this")
     transfer: bool = Field(False, description="allow a router fitted on other data or images of the same model")
     grades: str | None = Field(None, description="grader@version that read the answers; default: the newest")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
@@ -229,6 +236,9 @@ class EvaluateSpec(Spec, step="evaluate"):
         None, description="the large model's store, for the hybrid system"
     )
     methods: Words = Field((), description="methods to compare; default: all that have scores")
+    fit: Words = Field(
+        (), description="methods to fit on train and to score first, as far as that is not done, e.g. probe,fusion"
+    )
     split: Words = Field(("test",), description="splits to evaluate on")
     grades: str | None = Field(None, description="grader@version of the grades; default: the newest")
     labels_store: Annotated[StoreRef | None, Reads()] = Field(

@@ -1,4 +1,7 @@
-"""A scores file: one method's P(correct) for every sample it was asked about, as Parquet."""
+"""A scores file: one method's P(correct) for every sample it was asked about.
+
+What relope reads again is Parquet; CSV and JSON Lines are for other tools.
+"""
 
 import dataclasses
 import functools
@@ -16,10 +19,14 @@ from pydantic import TypeAdapter, ValidationError
 from relope.asked import ASKED
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.numbers.metrics import Floats
-from relope.provenance import canonical, write_frame, write_json
+from relope.provenance import canonical, write_bytes, write_frame, write_json
 
 METADATA_KEY = "relope"
 COLUMNS = {"id": pl.String, "score": pl.Float32}
+ESCALATE = "escalate"
+"""Column of whether a sample goes to the large model, where that was decided."""
+
+ENDINGS = (".parquet", ".csv", ".jsonl")
 PREDICT = "make it with `relope predict`"
 
 
@@ -97,12 +104,14 @@ class RunNote:
         date: when, in UTC.
         seconds_predict: time to score all samples.
         router: the router's folder, from the folder of the scores; ``""`` for a method that trains nothing.
+        fingerprint: of scores that are no Parquet, which keep none themselves.
     """
 
     command: str = ""
     date: str = ""
     seconds_predict: float | None = None
     router: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,7 @@ def write_scores(
     meta: ScoresMeta,
     asked: pl.Series | None = None,
     run: RunNote | None = None,
+    escalate: npt.NDArray[np.bool_] | None = None,
 ) -> None:
     """Write a scores file atomically; equal scores of equal samples give equal bytes.
 
@@ -148,19 +158,50 @@ def write_scores(
         meta: where they come from.
         asked: ``[N]`` digests of what was asked, which every reader holds against the store's.
         run: how they are made; goes into a file beside them.
+        escalate: ``[N]`` whether each sample goes to the large model, where that was decided.
 
     Raises:
-        InvalidInputError: a score is not a probability, an id comes twice, or lengths disagree.
+        InvalidInputError: the file's ending is none of ``ENDINGS``, a score is not a probability, an id comes
+            twice, or lengths disagree.
         OutputError: the file cannot be written.
     """
+    check_ending(path)
     values = np.asarray(scores, dtype=np.float32)
     _check(path, ids, values)
     frame = pl.DataFrame({"id": ids, "score": values}, schema=COLUMNS)
-    if asked is not None:
-        frame = frame.with_columns(asked.alias(ASKED))
+    if escalate is not None:
+        frame = frame.with_columns(pl.Series(ESCALATE, escalate))
     if run is not None:
-        write_json(_note_path(path), dataclasses.asdict(run))
-    write_frame(path, frame, {METADATA_KEY: canonical(dataclasses.asdict(meta)).decode()})
+        marked = run if path.suffix == ".parquet" else dataclasses.replace(run, fingerprint=meta.fingerprint)
+        write_json(_note_path(path), dataclasses.asdict(marked))
+    if path.suffix == ".csv":
+        write_bytes(path, frame.write_csv().encode())
+    elif path.suffix == ".jsonl":
+        write_bytes(path, frame.write_ndjson().encode())
+    else:
+        frame = frame if asked is None else frame.with_columns(asked.alias(ASKED))
+        write_frame(path, frame, {METADATA_KEY: canonical(dataclasses.asdict(meta)).decode()})
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a file whose name does not say how scores are written into it.
+
+    Raises:
+        InvalidInputError: another ending than ``ENDINGS``.
+    """
+    if path.suffix not in ENDINGS:
+        raise InvalidInputError(f"{path} must end in one of {', '.join(ENDINGS)}", hint=f"e.g. --out {path}.csv")
+
+
+def fingerprint_of(path: Path) -> str | None:
+    """Return the fingerprint of the scores in a file; None where there is no such file.
+
+    Raises:
+        InvalidInputError: it holds what is no scores file.
+    """
+    if not path.exists():
+        return None
+    return read_scores(path).meta.fingerprint if path.suffix == ".parquet" else _read_note(path).fingerprint
 
 
 def read_scores(path: Path) -> Scores:

@@ -153,6 +153,8 @@ class Router:
         if not record.recipe_id or record.recipe_id == store.recipe_id:
             return ""
         differing = store.manifest.identity.differing(record.identity)
+        if self._answers_alone(differing):
+            return ""
         fixed = [key for key in differing if key not in FREE]
         message = f"{self.name} was fitted on another recipe ({record.recipe_id[:12]}) than {store.label}"
         message += f" ({store.recipe_id[:12]})"
@@ -167,6 +169,19 @@ class Router:
                 f"{message}; they differ in {what}", hint="if that is what you want to study, add --transfer"
             )
         return f"fitted on other data (differs in {what})"
+
+    def learned_in(self, store: ActivationStore) -> list[str]:
+        """Return the splits of a store that it learned from, there or in a store of the same samples and states."""
+        differing = store.manifest.identity.differing(self.record.identity)
+        same = self.record.recipe_id == store.recipe_id or self._answers_alone(differing)
+        return self.record.splits if same else []
+
+    def _answers_alone(self, differing: Sequence[str]) -> bool:
+        """Return whether two recipes differ in nothing but answers, and the method scores before there is one.
+
+        The states of the prompt are the same then, e.g. in a store of states only.
+        """
+        return list(differing) == ["generation"] and not self.probe.traits.reads_answer
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the method's settings, those that were not given with their defaults."""

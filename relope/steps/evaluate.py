@@ -5,9 +5,9 @@ from pathlib import Path
 
 from relope import registry
 from relope.evaluate.report import build_report, finished_report, read_report, terminal_table
-from relope.probes.protocol import method_class
-from relope.spec import EvaluateSpec, PredictSpec
-from relope.steps import predict
+from relope.probes.protocol import make, method_class
+from relope.spec import EvaluateSpec, FitSpec, PredictSpec
+from relope.steps import fit, predict
 from relope.steps.evaluation import evaluation_of
 from relope.steps.outcomes import Evaluated
 from relope.steps.outputs import report_folder, scores_path
@@ -29,7 +29,8 @@ def reads(spec: EvaluateSpec) -> list[Path]:
 def run(spec: EvaluateSpec, watch: Watch) -> Evaluated:
     """Compare every scored method of a store and write the report."""
     out = output(spec)
-    _score_untrained(spec, watch)
+    check(spec)
+    _make_ready(spec, watch)
     inputs = report_inputs(evaluation_of(spec))
     report = finished_report(out, inputs.provenance["fingerprint"])
     reused = report is not None
@@ -53,21 +54,33 @@ def warnings(out: Path) -> Sequence[ResultWarning]:
     return read_report(out).warnings
 
 
-def _score_untrained(spec: EvaluateSpec, watch: Watch) -> None:
-    """Score the methods that are asked for by name, train nothing and have no scores yet."""
-    for name in spec.methods:
-        known = name in registry.names("methods") and not method_class(name).traits.trains
-        if known and not scores_path(spec.store, name).exists():
-            asked = PredictSpec(
-                router=name,
-                store=spec.store,
-                out=None,
-                split=spec.split,
-                grades=spec.grades,
-                device="cpu",
-                transfer=False,
-            )
+def check(spec: EvaluateSpec) -> None:
+    """Refuse methods to fit that there are none of."""
+    for name in spec.fit:
+        make(name, {})
+
+
+def _make_ready(spec: EvaluateSpec, watch: Watch) -> None:
+    """Fit and score what is to be fitted, and score what is asked for by name and trains nothing, unless it is done."""
+    untrained = [name for name in spec.methods if name in registry.names("methods") and not _trains(name)]
+    for name in dict.fromkeys((*spec.fit, *untrained)):
+        router = name
+        if _trains(name):
+            large = spec.large_store if method_class(name).traits.reads_large else None
+            fitted = FitSpec(method=name, store=spec.store, grades=spec.grades, large_store=large)
+            router = str(fit.STEP.run(fitted, watch).path)
+        out = None if spec.scores is None else spec.scores / f"{name}.parquet"
+        if name in spec.fit or not (out or scores_path(spec.store, name)).exists():
+            asked = PredictSpec(router=router, store=spec.store, out=out, split=spec.split, grades=spec.grades)
             predict.STEP.run(asked, watch)
 
 
-STEP = Step(run, output, version=VERSION, reads=reads, tables=tables, warnings=warnings)
+def _trains(name: str) -> bool:
+    return method_class(name).traits.trains
+
+
+def _plugins(spec: EvaluateSpec) -> list[tuple[str, str]]:
+    return [("methods", name) for name in spec.fit]
+
+
+STEP = Step(run, output, version=VERSION, check=check, reads=reads, tables=tables, warnings=warnings, plugins=_plugins)

@@ -9,11 +9,13 @@ import polars as pl
 from relope import registry
 from relope.asked import asked_column
 from relope.command_line import command_line, now
-from relope.evaluate.scores import RunNote, ScoresMeta, read_scores, write_scores
+from relope.evaluate.scores import RunNote, ScoresMeta, check_ending, fingerprint_of, write_scores
 from relope.probes.protocol import note_of
 from relope.probes.router import Router, RouterRecord, load_router
 from relope.provenance import digest
 from relope.spec import PredictSpec
+from relope.steps.decide import Rows, check_decision, decision, held_out
+from relope.steps.decide import Scores as Values
 from relope.steps.outcomes import Scored
 from relope.steps.outputs import scores_path
 from relope.steps.reopen import device_here, open_block
@@ -31,21 +33,35 @@ def output(spec: PredictSpec) -> Path:
     return spec.out or scores_path(spec.store, Path(spec.router).name)
 
 
+def check(spec: PredictSpec) -> None:
+    """Refuse two ways of deciding, and a file of another kind."""
+    check_decision(spec.budget, spec.threshold)
+    check_ending(output(spec))
+
+
 def run(spec: PredictSpec, watch: Watch) -> Scored:
-    """Score a store's samples with a router, or with a method that trains nothing."""
+    """Score a store's samples with a router, or with a method that trains nothing; decide on them if asked."""
+    check(spec)
     out, store, router = output(spec), open_store(spec.store), load_router(spec.router)
     method, rows = router.record.method, rows_of(store, spec.split)
     samples, reads = store.samples[rows], router.probe.traits.reads_grades
     grader = (spec.grades or counting(store) or "") if reads else ""
     grades = parsed_answers(store, rows, grader or None) if reads else None
-    fingerprint = _fingerprint(router, store, samples, grades)
-    if out.exists() and read_scores(out).meta.fingerprint == fingerprint:
+    held = held_out(router, store, spec.split) if spec.budget is not None else None
+    fingerprint = _fingerprint(spec, router, store, samples, grades, held)
+    if fingerprint_of(out) == fingerprint:
         return Scored(out, True, f"scores of {method} up to date{_by(router.record, grader)} → {out}")
     note, device = router.check_recipe(store, spec.transfer), device_here(spec.device)
     streams = open_block(store, [(router.probe, router.layer_in(store))], device)
     begun, bytes_before = time.perf_counter(), store.bytes_read
+
+    def score(of: Rows) -> Values:
+        read = parsed_answers(store, of, grader or None) if reads else None
+        return router.score(store, of, read, device=device, streams=streams)
+
     with watch(f"predict {method}"):
-        scores = router.score(store, rows, grades, device=device, streams=streams)
+        scores = score(rows)
+        decided = decision(spec.budget, spec.threshold, scores, held, score)
     seconds = time.perf_counter() - begun
     record, traits = router.record, router.probe.traits
     meta = ScoresMeta(
@@ -64,7 +80,7 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
         bytes_read=store.bytes_read - bytes_before,
         fitted_on=record.recipe_id or None,
         identity=dict(store.manifest.identity),
-        learned=record.splits if record.recipe_id == store.recipe_id else [],
+        learned=router.learned_in(store),
         grader=record.grader,
         grades_read=grader,
         n_train=record.n_samples if traits.trains else None,
@@ -77,9 +93,15 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
         fit_command=record.command,
         fit_date=record.date,
     )
-    write_scores(out, samples["id"].to_list(), scores, meta, asked_column(samples), _note(spec, out, record, seconds))
+    escalate = None if decided is None else decided.escalates(scores)
+    note_beside = _note(spec, out, record, seconds)
+    write_scores(out, samples["id"].to_list(), scores, meta, asked_column(samples), note_beside, escalate)
     facts = {"samples": len(samples), "grader": record.grader or None, "grades_read": grader or None}
-    return Scored(out, False, f"{len(samples)} samples scored by {method}{_by(record, grader)} → {out}", facts)
+    text = f"{len(samples)} samples scored by {method}{_by(record, grader)} → {out}"
+    if decided is not None and escalate is not None:
+        facts |= {"threshold": decided.threshold, "escalated": int(escalate.sum())}
+        text += f"\n{decided.told(scores)}"
+    return Scored(out, False, text, facts)
 
 
 def _by(record: RouterRecord, grader: str) -> str:
@@ -94,12 +116,23 @@ def _note(spec: PredictSpec, out: Path, record: RouterRecord, seconds: float) ->
     return RunNote(command_line(spec), now(), seconds, router)
 
 
-def _fingerprint(router: Router, store: ActivationStore, samples: pl.DataFrame, grades: pl.DataFrame | None) -> str:
-    """Return a digest of everything that decides the scores."""
+def _fingerprint(
+    spec: PredictSpec,
+    router: Router,
+    store: ActivationStore,
+    samples: pl.DataFrame,
+    grades: pl.DataFrame | None,
+    held: Rows | None,
+) -> str:
+    """Return a digest of everything that decides the scores, and what is decided by them."""
     record = router.record
     read = grades.rows() if grades is not None and router.probe.traits.reads_grades else None
     asked = [VERSION, record.method, registry.version("methods", record.method), record.fingerprint, store.recipe_id]
-    return digest([asked, samples.select("id", "content").rows(), read])
+    scored = [asked, samples.select("id", "content").rows(), read]
+    if spec.budget is None and spec.threshold is None:
+        return digest(scored)
+    set_on = None if held is None else store.samples[held].select("id", "content").rows()
+    return digest([*scored, spec.budget, spec.threshold, set_on])
 
 
-STEP = Step(run, output, version=VERSION)
+STEP = Step(run, output, version=VERSION, check=check)
