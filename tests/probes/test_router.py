@@ -79,7 +79,7 @@ def test_methods_on_traces_read_the_grades(traced_path):
 def test_mistakes_are_said(folder, store_path, store, tmp_path):
     with pytest.raises(NotFoundError, match="probe must be fitted first"):
         load_router("probe")
-    with pytest.raises(NotFoundError, match="router folder .* is not there"):
+    with pytest.raises(NotFoundError, match=r"router folder .* is not there"):
         load_router(tmp_path / "nothing")
     with pytest.raises(NotFoundError, match="unknown split"):
         load_router(folder).predict_proba(store, "validation")
