@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from relope import registry
 from relope.evaluate.report import build_report, finished_report, read_report, terminal_table
 from relope.probes.protocol import make, method_class
-from relope.spec import EvaluateSpec, FitSpec, PredictSpec
-from relope.steps import fit, predict
+from relope.spec import EvaluateSpec, build
 from relope.steps.evaluation import evaluation_of
 from relope.steps.outcomes import Evaluated
 from relope.steps.outputs import report_folder, scores_path
 from relope.steps.report_inputs import VERSION, report_inputs
 from relope.steps.step import Step
+from relope.steps.step import run as run_step
 from relope.types import ResultWarning, TextTable, Watch
 
 
@@ -64,15 +65,14 @@ def _make_ready(spec: EvaluateSpec, watch: Watch) -> None:
     """Fit and score what is to be fitted, and score what is asked for by name and trains nothing, unless it is done."""
     untrained = [name for name in spec.methods if name in registry.names("methods") and not _trains(name)]
     for name in dict.fromkeys((*spec.fit, *untrained)):
+        asked: dict[str, Any] = {"store": spec.store, "grades": spec.grades}
         router = name
         if _trains(name):
-            large = spec.large_store if method_class(name).traits.reads_large else None
-            fitted = FitSpec(method=name, store=spec.store, grades=spec.grades, large_store=large)
-            router = str(fit.STEP.run(fitted, watch).path)
+            large = {"large_store": spec.large_store} if method_class(name).traits.reads_large else {}
+            router = str(run_step(build("fit", {**asked, **large, "method": name}), watch).path)
         out = None if spec.scores is None else spec.scores / f"{name}.parquet"
         if name in spec.fit or not (out or scores_path(spec.store, name)).exists():
-            asked = PredictSpec(router=router, store=spec.store, out=out, split=spec.split, grades=spec.grades)
-            predict.STEP.run(asked, watch)
+            run_step(build("predict", {**asked, "router": router, "out": out, "split": spec.split}), watch)
 
 
 def _trains(name: str) -> bool:

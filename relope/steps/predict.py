@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -96,7 +97,7 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
     escalate = None if decided is None else decided.escalates(scores)
     note_beside = _note(spec, out, record, seconds)
     write_scores(out, samples["id"].to_list(), scores, meta, asked_column(samples), note_beside, escalate)
-    facts = {"samples": len(samples), "grader": record.grader or None, "grades_read": grader or None}
+    facts: dict[str, Any] = {"samples": len(samples), "grader": record.grader or None, "grades_read": grader or None}
     text = f"{len(samples)} samples scored by {method}{_by(record, grader)} → {out}"
     if decided is not None and escalate is not None:
         facts |= {"threshold": decided.threshold, "escalated": int(escalate.sum())}
