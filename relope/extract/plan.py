@@ -4,13 +4,12 @@ The plan is saved before the run, so that a resumed or sharded run computes the 
 same batches and seals byte-identical parts.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relope.provenance import write_json
+from relope.store import read_object, write_object
 from relope.types import Sample
 
 PART_SAMPLES = 1024
@@ -63,7 +62,7 @@ def make_plan(
     if fresh:
         units = [*earlier, *fresh]
         written = [{"batch_size": unit.batch_size, "ids": list(unit.ids)} for unit in units]
-        write_json(path, {**_document(path), "units": written})
+        write_object(path.parent, path, {**_document(path), "units": written})
     return [*kept, *fresh]
 
 
@@ -71,7 +70,7 @@ def note_halving(path: Path, ids: Sequence[str]) -> None:
     """Record in a plan that the batch of these samples did not fit into memory and was halved."""
     document = _document(path)
     halved = [*document.get("halved", []), {"first": ids[0], "samples": len(ids)}]
-    write_json(path, {**document, "halved": halved})
+    write_object(path.parent, path, {**document, "halved": halved})
 
 
 def halvings(path: Path) -> list[dict[str, Any]]:
@@ -80,7 +79,7 @@ def halvings(path: Path) -> list[dict[str, Any]]:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    return read_object(path.parent, path)
 
 
 def by_length(sample: Sample) -> tuple[int, int, str]:

@@ -13,8 +13,8 @@ from relope.extract.grading.own_grader import is_own
 from relope.extract.model.backbone import Backbone
 from relope.extract.model.generate import token_columns
 from relope.extract.model.streams import block_tensors
-from relope.provenance import versions, write_bytes, write_json
-from relope.store import Identity, StoreManifest, block_folder
+from relope.provenance import pretty, versions
+from relope.store import Identity, StoreManifest, block_folder, has_block, is_sealed_block, write_block
 
 
 def make_manifest(backbone: Backbone, extraction: Extraction) -> StoreManifest:
@@ -78,21 +78,19 @@ def _generation(extraction: Extraction) -> dict[str, Any]:
 def save_block(backbone: Backbone, store: Path, layers: Sequence[int]) -> None:
     """Keep block l's weights in the store, so that ReLope needs no checkpoint.
 
-    Nothing is written when layer l-1 is not stored, when the block is there already, when its weights
-    are quantized, or when accelerate keeps them on the disk or the host for want of device memory.
+    Nothing is written when layer l-1 is not stored, when the block is there already under its digests, when its
+    weights are quantized, or when accelerate keeps them on the disk or the host for want of device memory.
     """
     layer = max(layers)
-    folder = block_folder(store, layer)
-    if layer - 1 not in layers or (folder / "replay.json").exists():
+    if layer - 1 not in layers or (has_block(store, layer) and is_sealed_block(block_folder(store, layer))):
         return
     if backbone.traits.quantized or any(parameter.is_meta for parameter in backbone.blocks[layer - 1].parameters()):
         return
-    write_bytes(folder / "block.safetensors", save_tensors(block_tensors(backbone, layer)))
     config = json.loads(backbone.model.config.to_json_string(use_diff=False))
-    write_json(folder / "config.json", config)
     settings = {
         "class": type(backbone.model).__name__,
         "attention": backbone.identity["attention"],
         "layer": layer,
     }
-    write_json(folder / "replay.json", settings)
+    files = {"block.safetensors": save_tensors(block_tensors(backbone, layer)), "config.json": pretty(config)}
+    write_block(store, layer, {**files, "replay.json": pretty(settings)})

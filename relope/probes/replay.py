@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from relope.errors import NotFoundError, UnsupportedError
 from relope.probes.heads import to_device
 from relope.rope import longrope_bound
-from relope.store import RaggedBatch, RowReader
+from relope.store import BLOCK_FILES, RaggedBatch, RowReader, check_block, has_block
 
 SHARES_STATE = ("gemma4", "gemma3n")
 """Model types whose blocks take more than hidden states: refused until proved equal."""
@@ -121,12 +121,13 @@ class BlockReplay:
             UnsupportedError: a model type whose blocks cannot be replayed.
         """
         folder = store.block_folder(layer)
-        if not (folder / "replay.json").is_file():
+        if not has_block(folder.parent, layer):
             raise NotFoundError(
                 f"{store.label} keeps no weights of block {layer}",
                 hint=f"extract with --layers {layer - 1},{layer} into a new --out, or fit with --set mode=full",
             )
-        return _opened(folder, (folder / "replay.json").stat().st_mtime_ns, layer, device, dtype)
+        changed = max((folder / name).lstat().st_mtime_ns for name in BLOCK_FILES if (folder / name).exists())
+        return _opened(folder, changed, layer, device, dtype)
 
     def arguments(self, batch: PaddedBatch) -> dict[str, Any]:
         """Return what block l is called with besides its hidden states."""
@@ -192,6 +193,7 @@ def _opened(folder: Path, changed_ns: int, layer: int, device: str, dtype: str) 
     import transformers
     from transformers import AutoConfig
 
+    check_block(folder.parent, folder.name)
     settings = json.loads((folder / "replay.json").read_text(encoding="utf-8"))
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if config.model_type.startswith(SHARES_STATE):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
 from relope.probes.protocol import Probe, block_use
-from relope.store import ActivationStore
+from relope.store import ActivationStore, has_block
 from relope.types import Sample
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _ensure_block(store: "RowReader", layer: int) -> None:
         NotFoundError: the checkpoint cannot be opened either.
         InvalidInputError: it is another one than the store was made with.
     """
-    if (store.block_folder(layer) / "replay.json").is_file():
+    if has_block(store.block_folder(layer).parent, layer):
         return
     # The fit says what is missing, and what to do, where quantized blocks are not kept or a store is not ours to write.
     if store.manifest.identity.quantize or store.is_remote:

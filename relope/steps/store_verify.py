@@ -6,7 +6,7 @@ from relope.spec import StoreVerifySpec
 from relope.steps.reopen import open_streams
 from relope.steps.step import Step
 from relope.steps.store_verbs import folder_of
-from relope.store import Problem, open_store, verify
+from relope.store import Problem, open_store, undigested, verify
 from relope.types import Outcome, TextTable, Watch
 
 
@@ -28,6 +28,8 @@ def run(spec: StoreVerifySpec, watch: Watch) -> Outcome:
         table = TextTable(f"{spec.store}: {len(problems)} problems", ("part", "file", "what"), rows)
         return Outcome(path, False, "\n".join(told), {}, (table,), payload=payload, failed=True)
     told.append(f"{spec.store}: every file is what was written")
+    if unknown := undigested(path):
+        told.append(f"not under a digest, in a store of format 1: {', '.join(unknown)}")
     if excluded := open_store(path).excluded:
         told.append(f"{len(excluded)} samples are in an earlier part too and do not count again: {excluded}")
     return Outcome(path, False, "\n".join(told), {}, payload=payload)

@@ -5,6 +5,7 @@
 
 from relope.store.convert import convert
 from relope.store.format.batches import RaggedBatch
+from relope.store.format.block import BLOCK_FILES, check_block, has_block, is_sealed_block, write_block
 from relope.store.format.catalog import Catalog
 from relope.store.format.codec import CODECS
 from relope.store.format.content import content_id, sample_content
@@ -18,7 +19,9 @@ from relope.store.format.layout import (
     part_folder,
     part_id,
     plan_path,
+    read_object,
     sealed_parts,
+    write_object,
 )
 from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, read_manifest
 from relope.store.format.part import PartWriter
@@ -28,10 +31,11 @@ from relope.store.open import open_store
 from relope.store.reader import ActivationStore
 from relope.store.rows import RowReader
 from relope.store.union import FREE, StoreUnion
-from relope.store.verify import Problem, verify
+from relope.store.verify import Problem, undigested, verify
 from relope.store.writer import StoreWriter, create_or_open
 
 __all__ = [
+    "BLOCK_FILES",
     "CODECS",
     "FORMAT_VERSION",
     "FREE",
@@ -48,23 +52,30 @@ __all__ = [
     "StoreWriter",
     "block_folder",
     "catalog_folder",
+    "check_block",
     "content_id",
     "convert",
     "create_or_open",
     "from_float32",
     "grades_path",
+    "has_block",
     "human_bytes",
     "info",
     "info_rows",
+    "is_sealed_block",
     "open_store",
     "part_folder",
     "part_id",
     "plan_path",
     "read_manifest",
+    "read_object",
     "read_samples",
     "sample_content",
     "sealed_parts",
     "stored_dtype",
     "to_float32",
+    "undigested",
     "verify",
+    "write_block",
+    "write_object",
 ]

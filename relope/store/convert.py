@@ -1,15 +1,14 @@
 """Write a store anew: with another codec, fewer layers, or fewer tokens."""
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from relope.errors import InvalidInputError, NotFoundError, StoreError
-from relope.provenance import write_bytes
+from relope.store.format.block import copy_block, has_block
 from relope.store.format.catalog import Catalog
-from relope.store.format.layout import block_folder, grades_folder, plan_path, temporary_beside, writing
+from relope.store.format.layout import grades_folder, plan_path, read_object, write_object
 from relope.store.format.manifest import StoreManifest, no_layer
 from relope.store.format.samples import read_samples
 from relope.store.format.shard import Encoding
@@ -58,6 +57,7 @@ def convert(
             raise InvalidInputError(f"{target} is the store that is read", hint="choose another --out")
         if bfloat16 and manifest.dtype != "bfloat16":
             raise InvalidInputError(f"{source} holds {manifest.dtype}, which bfloat16 metadata cannot name")
+        total = sum(store.index.part_samples)  # refuses samples that are not their part's before anything is written
         writer = create_or_open(target, manifest, codec=codec or "none", bfloat16=bfloat16)
         writer.sweep()
         sealed, done, order = set(writer.sealed()), 0, []
@@ -68,7 +68,7 @@ def convert(
                 encoding = Encoding(codec or packed_as(store.path, part, store.manifest), bfloat16)
                 write_subset(store.path, part, target, writer.manifest, ids, encoding)
             done += len(ids)
-            progress(done, sum(store.index.part_samples))
+            progress(done, total)
         catalog = writer.publish(order)
         if manifest.recipe_id == store.recipe_id and set(catalog.parts) == set(store.parts):
             _check_root(store, catalog, target)
@@ -111,17 +111,13 @@ def _check_root(store: ActivationStore, catalog: Catalog, target: Path) -> None:
 
 def _copy_sidecars(source: Path, target: Path, manifest: StoreManifest) -> None:
     """Copy grades, the plan and the saved block, as far as the target's layers go."""
-    if (plan := plan_path(source)).is_file() and not plan_path(target).exists():
-        write_bytes(plan_path(target), plan.read_bytes())
+    if (plan := read_object(source, plan_path(source))) and not plan_path(target).exists():
+        write_object(target, plan_path(target), plan)
     for name in orders(source):
         file = f"{grades_folder(target).name}/{name}.parquet"
         grades = read_grades_file(source, source / file)
         add_grades(target, file, grades, grades.table["id"].to_list())
     note_made(target, read_made(source))
     for layer in manifest.layers:
-        folder = block_folder(target, layer)
-        if layer - 1 in manifest.layers and block_folder(source, layer).is_dir() and not folder.exists():
-            partial = temporary_beside(folder)
-            with writing(folder):
-                shutil.copytree(block_folder(source, layer), partial)
-                partial.rename(folder)
+        if layer - 1 in manifest.layers and has_block(source, layer) and not has_block(target, layer):
+            copy_block(source, target, layer)

@@ -14,14 +14,21 @@ from pathlib import Path
 import polars as pl
 
 from relope.errors import StoreError
-from relope.provenance import canonical, frame_bytes, write_bytes
-from relope.store.format.layout import grades_folder, guard
+from relope.provenance import canonical, write_bytes
+from relope.seals import check_frame, check_rows, opened_frame, sealed_frame
+from relope.store.format.layout import check_way, grades_folder, is_grades_name, read_small
 
 METADATA_KEY = "relope"
 REMAKE = "delete the file and run `relope grade`: no model is needed"
-_NAME = re.compile(r"\w[\w.+-]*@\w[\w.+-]*")
 _MAX_ORDER = 1 << 53
-_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+REQUIRED = ("id", "correct")
+_COLUMNS = {
+    "id": (pl.String, "text"),
+    "correct": (pl.Boolean, "true or false"),
+    "split": (pl.String, "text"),
+    "parsed": (pl.String, "text"),
+    "parse_status": (pl.String, "text"),
+}
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,6 @@ def bare_grader(name: str) -> str:
     return name.partition("@")[0]
 
 
-def is_grades_file(name: str) -> bool:
-    """Return whether a file of this name holds grades: ``grader@version.parquet``."""
-    return name.endswith(".parquet") and _NAME.fullmatch(name.removesuffix(".parquet")) is not None
-
-
 def parse_grades(name: str, content: bytes, where: str) -> Grades:
     """Return the grades that the bytes of a file hold. Every reader of grades, here or far, comes through here.
 
@@ -73,21 +75,17 @@ def parse_grades(name: str, content: bytes, where: str) -> Grades:
     Raises:
         StoreError: it is no table of grades, an id is repeated or null, or a grade is neither true nor false.
     """
-    try:
-        table = pl.read_parquet(io.BytesIO(content))
-        metadata = pl.read_parquet_metadata(io.BytesIO(content))
-    except _UNREADABLE as error:
-        raise StoreError(f"{where} is damaged: {error}", hint=REMAKE) from error
-    if table.schema.get("id") != pl.String or table.schema.get("correct") != pl.Boolean:
-        raise StoreError(
-            f"{where} is damaged: it must have the columns id (text) and correct (true or false)", hint=REMAKE
-        )
+    table = opened_frame(content, where, REMAKE)
+    for column, (dtype, what) in _COLUMNS.items():
+        if table.schema.get(column) != dtype and (column in REQUIRED or column in table.columns):
+            has = table.schema.get(column, "absent")
+            raise StoreError(f"{where} is damaged: column {column} is {has}, it must be {what}", hint=REMAKE)
     repeated = table.filter(pl.col("id").is_duplicated() | pl.col("id").is_null())["id"]
     if len(repeated):
         raise StoreError(
             f"{where} is damaged: {len(repeated)} ids are repeated or null (first: {repeated[0]})", hint=REMAKE
         )
-    return Grades(name, table, _order(metadata, name, where))
+    return Grades(name, table, _order(pl.read_parquet_metadata(io.BytesIO(content)), name, where))
 
 
 def _order(metadata: Mapping[str, str], name: str, where: str) -> int:
@@ -108,11 +106,16 @@ def _order(metadata: Mapping[str, str], name: str, where: str) -> int:
 def grades_bytes(grades: Grades) -> bytes:
     """Return the content of a file of grades; the same grades give the same bytes."""
     facts = {"grader": grades.name, "order": grades.order}
-    return frame_bytes(grades.table, {METADATA_KEY: canonical(facts).decode()} if grades.order else None)
+    return sealed_frame(grades.table, {METADATA_KEY: canonical(facts).decode()} if grades.order else None)
 
 
-def write_grades_file(path: Path, grades: Grades) -> None:
-    """Write a file of grades atomically."""
+def write_grades_file(store: Path, path: Path, grades: Grades) -> None:
+    """Write a file of grades of a store atomically.
+
+    Raises:
+        StoreError: a symbolic link would lead the file out of the store.
+    """
+    check_way(store, path)
     write_bytes(path, grades_bytes(grades))
 
 
@@ -122,7 +125,7 @@ def read_grades_file(store: Path, path: Path) -> Grades:
     Raises:
         StoreError: as `parse_grades`, or it is missing or lies behind a symbolic link.
     """
-    return parse_grades(path.stem, guard(store, path).read_bytes(), _where(store, path))
+    return parse_grades(path.stem, read_small(store, path), _where(store, path))
 
 
 def orders(store: Path) -> dict[str, int]:
@@ -131,16 +134,15 @@ def orders(store: Path) -> dict[str, int]:
     Raises:
         StoreError: a file is damaged, or lies behind a symbolic link.
     """
-    paths = sorted(path for path in grades_folder(store).glob("*.parquet") if is_grades_file(path.name))
+    paths = sorted(path for path in grades_folder(store).glob("*.parquet") if is_grades_name(path.name))
     return {path.stem: _order_of(store, path) for path in paths}
 
 
 def _order_of(store: Path, path: Path) -> int:
-    try:
-        metadata = pl.read_parquet_metadata(guard(store, path))
-    except _UNREADABLE as error:
-        raise StoreError(f"{_where(store, path)} is damaged: {error}", hint=REMAKE) from error
-    return _order(metadata, path.stem, _where(store, path))
+    content, where = read_small(store, path), _where(store, path)
+    check_frame(content, where, REMAKE)
+    check_rows(content, where, REMAKE)
+    return _order(pl.read_parquet_metadata(io.BytesIO(content)), path.stem, where)
 
 
 def _where(store: Path, path: Path) -> str:
@@ -180,5 +182,5 @@ def add_grades(store: Path, name: str, theirs: Grades, ids: Collection[str]) -> 
     both = ours.joined(theirs, ids)
     if len(both.table) == len(ours.table) and (is_new or both.order == ours.order):
         return False
-    write_grades_file(path, both)
+    write_grades_file(store, path, both)
     return True

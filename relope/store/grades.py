@@ -81,7 +81,7 @@ def keep_grades(store: ActivationStore, path: Path, graded: pl.DataFrame, count:
         order = max(known.values(), default=0) + 1
     if known.get(name) == order and read_grades_file(store.path, path).same_rows(graded):
         return False
-    write_grades_file(path, Grades(name, graded, order))
+    write_grades_file(store.path, path, Grades(name, graded, order))
     return True
 
 

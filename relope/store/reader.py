@@ -106,7 +106,7 @@ class ActivationStore(RowReader):
     @functools.cached_property
     def index(self) -> SampleIndex:
         """Which samples there are and where their rows lie; read on first use."""
-        return build_index(self.path, self.parts)
+        return build_index(self.path, self.parts, self.recipe_id)
 
     def block_folder(self, layer: int) -> Path:
         """Return where the weights of block ``layer`` are, if the store has them."""

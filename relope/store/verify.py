@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from relope.errors import StoreError
-from relope.provenance import digest, file_digest
+from relope.provenance import digest, file_digest, pretty
+from relope.store.beside import group_fault, look_beside
 from relope.store.format.arrays import ArrayReader, open_array, read_sample
 from relope.store.format.catalog import catalog_numbers, parts_content_id, read_catalog
 from relope.store.format.content import sample_content
@@ -26,8 +27,9 @@ from relope.store.format.layout import (
     part_id,
     parts_folder,
     read_json,
+    read_small,
 )
-from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, array_specs, read_manifest
+from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, array_specs, parse_manifest, read_manifest
 from relope.store.format.samples import read_samples
 
 _COMMIT_KEYS = {"format_version", "part", "n_samples", "n_tokens", "samples", "files"}
@@ -60,20 +62,44 @@ def verify(path: Path | str, deep: bool = False) -> list[Problem]:
     """
     path = Path(path)
     try:
-        manifest = read_manifest(path)
+        manifest = _manifest(path)
+        beside = list(look_beside(path, manifest))
     except StoreError as error:
         return [Problem("", META, str(error))]
-    return [*_check_parts(path, manifest, deep), *_check_catalogs(path)]
+    damaged = [Problem("", finding.name, finding.what) for finding in beside if finding.what]
+    if manifest.format_version > 1:
+        damaged += [Problem("", finding.name, "is not under a digest") for finding in beside if not finding.what]
+    return [*_check_parts(path, manifest, deep), *_check_catalogs(path), *damaged]
+
+
+def undigested(path: Path | str) -> list[str]:
+    """Return the files of a store that its format puts under no digest, so that nobody can say whether they changed.
+
+    A store of format 1 has such files beside its parts; in later ones `verify` counts them as problems.
+
+    Raises:
+        StoreError: the manifest is damaged.
+    """
+    path = Path(path)
+    manifest = _manifest(path)
+    beside = look_beside(path, manifest) if manifest.format_version == 1 else ()
+    return [finding.name for finding in beside if not finding.what]
+
+
+def _manifest(path: Path) -> StoreManifest:
+    """Return the manifest, also of a store with links in it: each is named."""
+    return parse_manifest(path) if (path / META).is_file() else read_manifest(path)
 
 
 def _check_catalogs(store: Path) -> Iterator[Problem]:
     if catalog_folder(store).is_symlink():
-        yield Problem("", "catalog", "is a symbolic link")
         return
     for number in catalog_numbers(store):
         name = f"catalog/{number}.json"
         try:
             catalog = read_catalog(store, number)
+            if read_small(store, store / name) != pretty(catalog.document):
+                yield Problem("", name, "is damaged: not what a writer writes")
             absent = [part for part in catalog.parts if not (part_folder(store, part) / COMMIT).is_file()]
             for part in absent:
                 yield Problem(part, name, "names a part that is absent")
@@ -88,6 +114,7 @@ def _check_parts(store: Path, manifest: StoreManifest, deep: bool) -> Iterator[P
     if folder.is_symlink() or not folder.is_dir():
         yield Problem("", "parts", "is missing, no folder, or a symbolic link")
         return
+    yield from (Problem("", fault.name, fault.what) for fault in group_fault(store))
     for entry in sorted(folder.iterdir()):
         name = f"parts/{entry.name}"
         if entry.is_symlink():
@@ -109,7 +136,7 @@ def _check_part(store: Path, manifest: StoreManifest, part: str, deep: bool) -> 
     damaged = {name for name, _ in files}
     if SAMPLES in damaged:
         return
-    for name, what in _check_meaning(store, manifest, part, commit, deep):
+    for name, what in part_faults(store, manifest, part, commit, deep):
         if not any(file == name or file.startswith(f"{name}/") for file in damaged):
             yield Problem(part, name, what)
 
@@ -121,7 +148,7 @@ def _read_commit(store: Path, part: str) -> dict[str, Any]:
     spelled = json.dumps(commit, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     if not isinstance(commit, dict) or set(commit) != _COMMIT_KEYS or spelled.encode() != path.read_bytes():
         raise StoreError("is damaged: not what a writer writes")
-    if commit["part"] != part or commit["format_version"] != FORMAT_VERSION:
+    if commit["part"] != part or commit["format_version"] not in range(1, FORMAT_VERSION + 1):
         raise StoreError(f"is of part {commit['part']!s:.80}, format {commit['format_version']!s:.80}")
     records = commit["files"]
     if not isinstance(records, dict) or not all(
@@ -161,10 +188,18 @@ def _walk(folder: Path) -> tuple[set[str], list[str]]:
     return plain, sorted(strange)
 
 
-def _check_meaning(
+def part_faults(
     store: Path, manifest: StoreManifest, part: str, commit: dict[str, Any], deep: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield where a part's files, each intact, do not agree with one another."""
+    """Yield file and fault where a part's files, each intact, do not agree with one another.
+
+    Args:
+        store: the store's folder.
+        manifest: of the store.
+        part: part id.
+        commit: the part's COMMIT.json.
+        deep: also hold every sample's rows against its digest.
+    """
     try:
         samples = read_samples(store, part)
     except StoreError as error:

@@ -21,7 +21,7 @@ from relope.store.format.layout import (
 )
 from relope.store.format.manifest import StoreManifest, manifest_document, read_manifest, recipe_changes
 from relope.store.format.part import PartWriter
-from relope.store.format.samples import read_samples
+from relope.store.format.samples import read_part
 from relope.store.format.shard import PLAIN, Encoding
 
 
@@ -57,7 +57,7 @@ class StoreWriter:
         """Return the ids of all samples in sealed parts, published or not."""
         for part in self.sealed():
             if part not in self._ids:
-                self._ids[part] = tuple(read_samples(self.path, part, ("id",))["id"])
+                self._ids[part] = tuple(read_part(self.path, self.manifest.recipe_id, part, ("id",))["id"])
         return {sample for part in self.sealed() for sample in self._ids.get(part, ())}
 
     def sweep(self) -> int:

@@ -1,5 +1,6 @@
 """A small store whose every number is known. (Not in conftest.py: several folders have one of that name.)"""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,11 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import polars as pl
 
-from relope.store import StoreManifest, StoreWriter, create_or_open
+from relope.provenance import file_digest, write_json
+from relope.seals import write_sealed_frame
+from relope.store import StoreManifest, StoreWriter, create_or_open, write_block, write_object
 from relope.types import Capture
 
 HIDDEN = 6
@@ -91,6 +95,34 @@ def make_store(
 def as_float(bits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Decode bfloat16 with ml_dtypes."""
     return bits.view(ml_dtypes.bfloat16).astype(np.float32) if bits.dtype == np.uint16 else bits
+
+
+def furnish(made: Made) -> Made:
+    """Put beside the parts of a store what an extraction leaves there: grades, plan, skipped samples, a block."""
+    ids = made.ids
+    graded = {"id": ids, "split": ["test"] * len(ids), "correct": [name in "aceg" for name in ids], "parsed": ids}
+    write_sealed_frame(made.path / "grades" / "exact@1.parquet", pl.DataFrame(graded))
+    write_object(made.path, made.path / "plan.json", {"units": [{"batch_size": 2, "ids": ids}]})
+    write_object(made.path, made.path / "skipped.json", {"samples": {"z": {"split": "test", "reason": "none"}}})
+    weights = np.random.default_rng(0).bytes(4096)
+    write_block(made.path, 3, {"config.json": b"{}", "block.safetensors": weights, "replay.json": b"{}"})
+    return made
+
+
+def reseal(folder: Path, **changes: Any) -> None:
+    """Make a part's COMMIT.json agree with its files again, as someone who tampers with a store would."""
+    commit = json.loads((folder / "COMMIT.json").read_text())
+    for name in commit["files"]:
+        path = folder / name
+        commit["files"][name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+    write_json(folder / "COMMIT.json", {**commit, **changes})
+
+
+def flip(path: Path, bit: int) -> None:
+    """Turn one bit of a file over."""
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:

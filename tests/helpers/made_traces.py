@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from made_stores import reseal
 
 STYLES = ("direct", "chain")
 TRACES = 3
@@ -24,6 +25,7 @@ def add_traces(store: Path, seed: int = 0) -> None:
             frame = frame.with_columns(pl.Series(f"traces_{style}", [[f"so: {t}" for t in some] for some in traces]))
             parsed.setdefault(style, {}).update(zip(frame["id"], traces, strict=True))
         frame.with_columns(pl.Series("p_true", rng.random(len(frame)))).write_parquet(file)
+        reseal(file.parent)
     for file in store.glob("grades/*.parquet"):
         verdicts = pl.read_parquet(file)
         columns = [pl.Series(f"parsed_{style}", [parsed[style][i] for i in verdicts["id"]]) for style in STYLES]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError, StoreError
-from relope.store import ActivationStore, convert, info, verify
+from relope.store import BLOCK_FILES, ActivationStore, convert, info, verify, write_block, write_object
 
 
 def same_values(one: Path, other: Path, layers: tuple[int, ...] = (2, 3)) -> None:
@@ -96,12 +96,11 @@ def test_bfloat16_by_its_name(kept: Made, tmp_path: Path, codec: str) -> None:
 def test_what_goes_along(made: Made, tmp_path: Path) -> None:
     (made.path / "grades").mkdir()
     pl.DataFrame({"id": ["a"], "correct": [True]}).write_parquet(made.path / "grades/exact@1.parquet")
-    (made.path / "plan.json").write_text("{}")
+    write_object(made.path, made.path / "plan.json", {"units": []})
     for layer in (2, 3):
-        (made.path / f"block_{layer}").mkdir()
-        (made.path / f"block_{layer}/replay.json").write_text("{}")
+        write_block(made.path, layer, dict.fromkeys(BLOCK_FILES, b"{}"))
     convert(made.path, tmp_path / "new.zarr", codec="zstd")
-    for name in ("grades/exact@1.parquet", "plan.json", "block_3/replay.json"):
+    for name in ("grades/exact@1.parquet", "plan.json", "block_3/replay.json", "block_3/COMMIT.json"):
         assert (tmp_path / "new.zarr" / name).read_bytes() == (made.path / name).read_bytes()
     assert not (tmp_path / "new.zarr/block_2").exists(), "without layer 1 it cannot be replayed"
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from made_stores import Made
+from made_stores import Made, reseal
 
 from relope.errors import NotFoundError, StoreError
-from relope.provenance import digest, file_digest, write_json
+from relope.provenance import digest, write_json
 from relope.store import ActivationStore, Problem, part_id, verify
 from relope.store.format.shard import ShardWriter, array_document, crc32c
 
@@ -24,15 +24,6 @@ FILES += ["zarr.json", "hidden/zarr.json", "last/zarr.json", "samples.parquet", 
 
 def problems_of(made: Made, deep: bool = False) -> set[tuple[str, str]]:
     return {(problem.part, problem.file) for problem in verify(made.path, deep)}
-
-
-def reseal(folder: Path, **changes: Any) -> None:
-    """Make COMMIT.json agree with the files again, as someone who tampers with a store would."""
-    commit = json.loads((folder / "COMMIT.json").read_text())
-    for name in commit["files"]:
-        path = folder / name
-        commit["files"][name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
-    write_json(folder / "COMMIT.json", {**commit, **changes})
 
 
 def edit(path: Path, change: Callable[[Any], None]) -> None:

@@ -1,6 +1,5 @@
 """Samples that cannot be used, and samples that changed since they were extracted."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from typing import Any
 
 from relope.errors import InvalidInputError
 from relope.extract.data.labels import UNLABELLED
-from relope.provenance import digest, write_json
+from relope.provenance import digest
+from relope.seals import opened_json, read_plain, write_sealed_json
 from relope.types import LETTERS, LazyImage, Progress, Sample, no_progress
 
 SKIPPED = "skipped.json"
@@ -138,13 +138,14 @@ def write_skipped(store: Path, samples: Sequence[Sample], flaws: Sequence[Flaw])
     kept = {name: entry for name, entry in known.items() if name not in looked_at}
     now = kept | {flaw.id: {"split": flaw.split, "reason": flaw.reason} for flaw in flaws}
     if now != known:
-        write_json(path, now)
+        write_sealed_json(path, {"samples": now})
 
 
 def read_skipped(store: Path) -> dict[str, Any]:
     """Return id → split and reason of the samples that were skipped."""
     path = store / SKIPPED
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    value = opened_json(read_plain(path), str(path))[0] if path.exists() else {}
+    return dict(value["samples"]) if isinstance(value.get("samples"), dict) and len(value) == 1 else value
 
 
 def check_unchanged(known: Mapping[str, str], samples: Sequence[Sample]) -> None:

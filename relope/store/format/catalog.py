@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -41,6 +42,11 @@ class Catalog:
     number: int
     parts: tuple[str, ...]
     content_id: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What its file holds."""
+        return {"parts": list(self.parts), "content_id": self.content_id}
 
 
 def catalog_numbers(store: Path) -> list[int]:
@@ -118,11 +124,10 @@ def publish(store: Path, order: Sequence[str] | None = None) -> Catalog:
 def _create(store: Path, catalog: Catalog) -> bool:
     path = catalog_folder(store) / f"{catalog.number}.json"
     partial = temporary_beside(path)
-    value = {"parts": list(catalog.parts), "content_id": catalog.content_id}
     try:
         with writing(path), contextlib.suppress(FileExistsError):
             path.parent.mkdir(exist_ok=True)
-            write_json(partial, value)
+            write_json(partial, catalog.document)
             link(partial, path)
             sync_folder(path.parent)
             return True

@@ -56,16 +56,25 @@ def read_commit(store: Path, part: str) -> Commit:
     counts: tuple[Any, Any] = (value.get("n_samples"), value.get("n_tokens"))
     if any(type(count) is not int or count < 1 for count in counts):
         raise StoreError(f"{where} is damaged: n_samples and n_tokens are {counts}")
-    files = {name: _record(name, record, where) for name, record in value["files"].items()}
+    files = {name: _record_of_part(name, record, where) for name, record in value["files"].items()}
     if SAMPLES not in files:
         raise StoreError(f"{where} is damaged: it lists no {SAMPLES}")
     return Commit(part, counts[0], counts[1], files)
 
 
-def _record(name: str, record: Any, where: str) -> FileRecord:
+def _record_of_part(name: str, record: Any, where: str) -> FileRecord:
     steps = name.split("/")
     if not all(_STEP.fullmatch(step) for step in steps) or steps[0] not in _TOP:
         raise StoreError(f"{where} names the file {name!r:.80}, which is none of a part's; nothing was read or written")
+    return read_record(name, record, where)
+
+
+def read_record(name: str, record: Any, where: str) -> FileRecord:
+    """Return what a COMMIT.json says of one file.
+
+    Raises:
+        StoreError: it is not its size and sha256.
+    """
     fields = (record.get("bytes"), record.get("sha256")) if isinstance(record, dict) else (None, None)
     if (
         type(fields[0]) is not int

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.errors import InvalidInputError, StoreError
-from relope.store.format.samples import OURS, read_samples
+from relope.store.format.samples import OURS, read_part
 
 Rows = npt.NDArray[np.int64] | Sequence[int] | None
 """Row numbers as in `ActivationStore.samples`; None is every row."""
@@ -57,13 +57,13 @@ class SampleIndex:
         return numbers
 
 
-def build_index(store: Path, parts: Sequence[str]) -> SampleIndex:
+def build_index(store: Path, parts: Sequence[str], recipe_id: str) -> SampleIndex:
     """Read the samples of parts; of a sample that is in several, the first counts.
 
     Raises:
-        StoreError: a table is damaged, or two parts give a column types that do not go together.
+        StoreError: a table is damaged or another part's, or two parts give a column types that do not go together.
     """
-    frames = [read_samples(store, part).with_columns(part=pl.lit(part)) for part in parts]
+    frames = [read_part(store, recipe_id, part).with_columns(part=pl.lit(part)) for part in parts]
     try:
         empty = pl.DataFrame(schema={"id": pl.String, **OURS, "part": pl.String})
         table = pl.concat(frames, how="diagonal_relaxed") if frames else empty

@@ -7,7 +7,7 @@
       parts/<part-id>/           sealed and immutable; `.tmp-…` while it is being written
         hidden/<layer>/ last/<layer>/ answer/ tokens/ samples.parquet COMMIT.json
       catalog/<n>.json           which parts count, in which order; the highest n wins
-      grades/<grader>@<version>.parquet   plan.json   block_<layer>/
+      grades/<grader>@<version>.parquet   plan.json   skipped.json   here.json   block_<layer>/
 """
 
 import contextlib
@@ -17,12 +17,13 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relope.errors import InvalidInputError, OutputError, StoreError
+from relope.errors import InvalidInputError, OutputError, RelopeError, StoreError
 from relope.provenance import cannot_write, digest
+from relope.seals import opened_json, read_plain, write_sealed_json
 
 META = "zarr.json"
 COMMIT = "COMMIT.json"
@@ -39,6 +40,9 @@ GROUP: dict[str, Any] = {"zarr_format": 3, "node_type": "group", "attributes": {
 
 _PART_ID = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"\w[\w.+-]*")
+_BLOCK = re.compile(r"block_[0-9]{1,4}")
+_GRADES = re.compile(r"\w[\w.+-]*@\w[\w.+-]*\.parquet")
+_TOP = (META, "parts", "catalog", "grades", "plan.json", "skipped.json", "here.json")
 _JSON_LIMIT_BYTES = 256 << 20
 _MAX_RATIO = 1024
 _SMALL_BYTES = 64 << 20
@@ -101,6 +105,11 @@ def grades_path(store: Path, grader: str, version: str) -> Path:
     return grades_folder(store) / f"{grader}@{version}.parquet"
 
 
+def here_path(store: Path) -> Path:
+    """Return where paths of this machine are kept (data set, model, captions): never shared."""
+    return store / "here.json"
+
+
 def plan_path(store: Path) -> Path:
     """Return where the plan of a run (samples → parts → batches) is kept."""
     return store / "plan.json"
@@ -109,6 +118,16 @@ def plan_path(store: Path) -> Path:
 def block_folder(store: Path, layer: int) -> Path:
     """Return where the weights of block ``layer`` are kept."""
     return store / f"block_{layer}"
+
+
+def is_block_name(name: str) -> bool:
+    """Tell whether a name is that of a folder of a block's weights."""
+    return _BLOCK.fullmatch(name) is not None
+
+
+def is_grades_name(name: str) -> bool:
+    """Tell whether a name below ``grades/`` is that of one grader's grades."""
+    return _GRADES.fullmatch(name) is not None
 
 
 def guard(store: Path, path: Path) -> Path:
@@ -131,11 +150,43 @@ def check_plain(store: Path, path: Path) -> None:
         StoreError: it is no plain file, or reached through a symbolic link.
         OSError: it is missing.
     """
-    relative = path.relative_to(store)
-    if path.resolve() != store.resolve() / relative:
-        raise StoreError(f"{relative} in {store} is or lies behind a symbolic link; a store holds plain files only")
+    check_way(store, path)
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise StoreError(f"{relative} in {store} is no plain file")
+        raise StoreError(f"{path.relative_to(store)} in {store} is no plain file")
+
+
+def check_way(store: Path, path: Path) -> None:
+    """Refuse a path below a store, which need not exist, when a symbolic link stands on the way or is its end.
+
+    No link is followed inside a store, to read or to write: it could lead anywhere.
+
+    Raises:
+        StoreError: there is a link, or a step that leads up.
+    """
+    relative, step = path.relative_to(store), store
+    for name in relative.parts:
+        step = step / name
+        if name == ".." or step.is_symlink():
+            raise StoreError(f"{relative} in {store} is or lies behind a symbolic link; a store holds plain files only")
+
+
+def check_entries(store: Path) -> None:
+    """Refuse a store in which something of ours is a symbolic link.
+
+    Everything that opens a store asks this first; what lies deeper is asked when it is read.
+
+    Raises:
+        StoreError: there is one.
+    """
+    with os.scandir(store) as entries:
+        links = sorted(entry.name for entry in entries if entry.is_symlink() and is_ours(entry.name))
+    for name in links:
+        check_way(store, store / name)
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a name at the top of a store is one that a writer gives."""
+    return name in _TOP or is_block_name(name)
 
 
 def check_ratio(where: str, claimed: int, size: int) -> None:
@@ -191,16 +242,46 @@ def link(partial: Path, path: Path) -> None:
             os.fsync(file.fileno())
 
 
+def read_small(store: Path, path: Path) -> bytes:
+    """Return the bytes of a small file below a store.
+
+    Raises:
+        StoreError: the file is missing, is no plain file, or is far too large to be ours.
+    """
+    relative = guard(store, path).relative_to(store)
+    try:
+        return read_plain(path, _JSON_LIMIT_BYTES)
+    except RelopeError as error:
+        raise StoreError(f"{relative} in {store}: {error}; it is not ours") from error
+
+
 def read_json(store: Path, path: Path) -> Any:
     """Return the JSON value of a file below a store.
 
     Raises:
         StoreError: the file is missing, is no plain file, or is not JSON.
     """
-    relative = guard(store, path).relative_to(store)
-    if path.stat().st_size > _JSON_LIMIT_BYTES:
-        raise StoreError(f"{relative} in {store} is over {_JSON_LIMIT_BYTES >> 20} MiB; it is not ours")
+    content = read_small(store, path)
     try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError, OSError) as error:
-        raise StoreError(f"{relative} in {store} is damaged: not JSON ({error})") from error
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path.relative_to(store)} in {store} is damaged: not JSON ({error})") from error
+
+
+def read_object(store: Path, path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file below a store that carries its own digest, or ``{}`` where there is none.
+
+    Raises:
+        StoreError: it is damaged, or no plain file.
+    """
+    check_way(store, path)
+    if not path.exists():
+        return {}
+    value, _ = opened_json(read_small(store, path), f"{path.relative_to(store)} in {store}")
+    return value
+
+
+def write_object(store: Path, path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file below a store that carries its own digest."""
+    check_way(store, path)
+    write_sealed_json(path, value)

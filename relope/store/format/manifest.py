@@ -13,12 +13,15 @@ import numpy as np
 from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from relope.errors import InvalidInputError, NotFoundError, StoreError
-from relope.provenance import canonical
+from relope.provenance import canonical, digest
+from relope.seals import SEAL
 from relope.store.format.dtypes import stored_dtype
 from relope.store.format.identity import Identity
-from relope.store.format.layout import GROUP, META, read_json
+from relope.store.format.layout import GROUP, META, check_entries, read_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of new stores: since 2 every file of a store is under a digest. Stores of format 1 are read, and keep theirs."""
+
 _WHICH = "give the folder that `relope extract --out` wrote"
 _COMPARED = ("layers", "hidden_size", "dtype", "tokens", "token_layers", "token_columns")
 _SHOWN = 5
@@ -134,6 +137,8 @@ def manifest_document(manifest: StoreManifest) -> dict[str, Any]:
     """Return what the store's own ``zarr.json`` holds."""
     identity = dict(manifest.identity)
     fields = {**dataclasses.asdict(manifest), "identity": identity, "recipe_id": manifest.recipe_id}
+    if manifest.format_version > 1:
+        fields[SEAL] = digest(json.loads(canonical(fields)))
     return {**GROUP, "attributes": {"relope": fields}}
 
 
@@ -150,12 +155,24 @@ def read_manifest(path: Path) -> StoreManifest:
         )
     if not (path / META).is_file():
         raise StoreError(f"{path} is no store (it has no {META})", hint=_WHICH)
+    check_entries(path)
+    return parse_manifest(path)
+
+
+def parse_manifest(path: Path) -> StoreManifest:
+    """Return the manifest in the ``zarr.json`` of a store, whatever else is in its folder.
+
+    Raises:
+        StoreError: it is no store, one of another format, or its manifest is damaged.
+    """
     document = read_json(path, path / META)
     attributes = document.get("attributes") if isinstance(document, dict) else None
     fields = attributes.get("relope") if isinstance(attributes, dict) else None
     if not isinstance(fields, dict):
         raise StoreError(f"{path} is Zarr but no relope store", hint=_WHICH)
     _check_format(path, fields.get("format_version"))
+    seal = fields.pop(SEAL, None)
+    agrees = fields["format_version"] == 1 or seal == digest(fields)
     recipe_id = fields.pop("recipe_id", None)
     try:
         manifest = _adapter().validate_json(json.dumps(fields), strict=True)
@@ -165,6 +182,8 @@ def read_manifest(path: Path) -> StoreManifest:
         raise StoreError(f"the manifest of {path} is damaged: {where}: {first['msg']}") from error
     if manifest.recipe_id != recipe_id:
         raise StoreError(f"the manifest of {path} is damaged: its identity does not hash to its recipe_id")
+    if not agrees:
+        raise StoreError(f"the manifest of {path} is damaged: it does not agree with its digest")
     return manifest
 
 
@@ -209,8 +228,10 @@ def _check_format(path: Path, version: Any) -> None:
             f"{path} has store format {version}, newer than this relope reads ({FORMAT_VERSION})",
             hint="upgrade relope or extract again into a new --out",
         )
-    if version < FORMAT_VERSION:
-        raise StoreError(f"{path} has store format {version}; this relope reads {FORMAT_VERSION}", hint="extract again")
+    if version < 1:
+        raise StoreError(
+            f"{path} has store format {version}; this relope reads 1 to {FORMAT_VERSION}", hint="extract again"
+        )
 
 
 def _nearby(path: Path) -> str:

@@ -4,6 +4,7 @@
 (sha256 of the sample's rows, see `relope.store.format.content`).
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import numpy as np
 import polars as pl
 
 from relope.errors import InvalidInputError, StoreError
-from relope.store.format.layout import SAMPLES, check_ratio, guard, part_folder
+from relope.provenance import file_digest
+from relope.seals import check_rows
+from relope.store.format.commit import read_commit
+from relope.store.format.layout import COMMIT, REMAKE, SAMPLES, guard, part_folder, part_id
 
 OURS = {"first_token": pl.Int64, "n_tokens": pl.Int64, "content": pl.String}
 """Columns that the writer adds."""
@@ -20,8 +24,6 @@ OURS = {"first_token": pl.Int64, "n_tokens": pl.Int64, "content": pl.String}
 RESERVED = frozenset({*OURS, "row", "part"})
 _ADVICE = "keep the rest as JSON text"
 _MAX_TOKENS = 1 << 40
-_ROW_BYTES = 64
-"""What a row takes in memory at least, to hold the claimed number of rows against the file's size."""
 
 
 def samples_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -59,9 +61,12 @@ def read_samples(store: Path, part: str, columns: Sequence[str] | None = None) -
     """
     path = guard(store, part_folder(store, part) / SAMPLES)
     damaged = f"{path.relative_to(store)} in {store} is damaged"
+    status = path.stat()
+    record = read_commit(store, part).files[SAMPLES]
+    if _digest_of(path, status.st_size, status.st_mtime_ns, status.st_ino) != record.sha256:
+        raise StoreError(f"{damaged}: its sha256 is not the one in {COMMIT}", hint=REMAKE)
+    check_rows(path, f"{path.relative_to(store)} in {store}")
     try:
-        n_rows = pl.scan_parquet(path).select(pl.len()).collect().item()
-        check_ratio(f"{path.relative_to(store)} in {store}", n_rows * _ROW_BYTES, path.stat().st_size)
         frame = pl.read_parquet(path, columns=list(columns) if columns else None)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise StoreError(f"{damaged}: {error}") from error
@@ -73,6 +78,32 @@ def read_samples(store: Path, part: str, columns: Sequence[str] | None = None) -
     if frame.is_empty() or (columns is None and not _offsets_agree(frame)):
         raise StoreError(f"{damaged}: first_token and n_tokens do not follow one another")
     return frame
+
+
+def read_part(store: Path, recipe_id: str, part: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Return a part's samples, after making sure that they are the part's own.
+
+    Labels of other samples would otherwise stand beside these states, and nothing would look wrong.
+
+    Args:
+        store: the store's folder.
+        recipe_id: of the store, which part ids are made with.
+        part: part id.
+        columns: what to read, with at least ``id``; None is all.
+
+    Raises:
+        StoreError: the file is damaged, or its samples do not hash to the part's id.
+    """
+    frame = read_samples(store, part, columns)
+    if part_id(recipe_id, frame["id"].to_list()) != part:
+        raise StoreError(f"the samples of part {part} in {store} do not hash to its id: they are another part's")
+    return frame
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest_of(path: Path, size: int, changed_ns: int, inode: int) -> str:
+    """Return the sha256 of a file, taken once for each version of it."""
+    return file_digest(path)
 
 
 def _offsets_agree(frame: pl.DataFrame) -> bool:

@@ -14,7 +14,7 @@ from relope.store.share.remote import Remote
 from relope.store.share.schemes import open_remote
 from relope.store.share.sidecars import pull_blocks, pull_grades, pull_made, pull_plan
 from relope.store.share.snapshot import RemoteSnapshot, snapshot_of, stores_below
-from relope.store.share.transfer import Meter, download, files_of, seal_whole, staging
+from relope.store.share.transfer import Meter, check_meaning, download, files_of, seal_whole, staging
 from relope.store.subset import subset_manifest, write_subset
 from relope.store.writer import StoreWriter, create_or_open
 from relope.types import Progress, no_progress
@@ -218,6 +218,8 @@ def fetch_parts(
         with staging(writer.path, piece.commit.part) as staged:
             download(snapshot, piece.commit, piece.names, staged, verify, meter)
             if piece.whole:
+                if verify:
+                    check_meaning(staged, writer.manifest, piece.commit.part, snapshot.uri, "nothing of it is kept")
                 seal_whole(writer.path, staged, piece.commit)
             else:
                 write_subset(staged, piece.commit.part, writer.path, writer.manifest, piece.ids)

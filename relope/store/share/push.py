@@ -137,8 +137,7 @@ def _publish(snapshot: RemoteSnapshot, order: Sequence[str]) -> Catalog:
         with snapshot.named():
             root = parts_content_id(snapshot.folder, parts)
         catalog = Catalog(snapshot.catalog.number + 1, parts, root)
-        value = {"parts": list(parts), "content_id": root}
-        if snapshot.remote.swap(f"catalog/{catalog.number}.json", pretty(value), None):
+        if snapshot.remote.swap(f"catalog/{catalog.number}.json", pretty(catalog.document), None):
             snapshot.catalog = catalog
             return catalog
     raise OutputError(

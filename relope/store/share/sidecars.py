@@ -1,20 +1,31 @@
 """What travels beside the parts: grades, the plan, and block l's weights."""
 
 import json
-import re
+import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from relope.errors import StoreError
-from relope.provenance import file_digest, pretty, write_json
-from relope.store.format.commit import FileRecord
+from relope.provenance import write_bytes
+from relope.seals import opened_json, sealed_json
+from relope.store.format.block import BLOCK_FILES, block_records, check_block, has_block, is_sealed_block, place_block
 from relope.store.format.index import build_index
-from relope.store.format.layout import COMMIT, block_folder, guard, plan_path
+from relope.store.format.layout import (
+    COMMIT,
+    block_folder,
+    guard,
+    is_block_name,
+    is_grades_name,
+    plan_path,
+    read_object,
+    read_small,
+    temporary_beside,
+    write_object,
+)
 from relope.store.grade_files import (
     Grades,
     add_grades,
     grades_bytes,
-    is_grades_file,
     parse_grades,
     read_grades_file,
 )
@@ -22,10 +33,6 @@ from relope.store.made import MADE, made_bytes, note_made, parse_made, read_made
 from relope.store.share.remote import rewrite
 from relope.store.share.snapshot import RemoteSnapshot
 from relope.store.share.transfer import fetch_to
-
-_BLOCK = re.compile(r"block_([0-9]{1,4})")
-_BLOCK_FILES = ("config.json", "block.safetensors", "replay.json")
-"""The last one is what makes a block count."""
 
 
 def push_sidecars(store: Path, snapshot: RemoteSnapshot) -> list[str]:
@@ -35,25 +42,26 @@ def push_sidecars(store: Path, snapshot: RemoteSnapshot) -> list[str]:
         The names that were written.
     """
     written = [name for name in _grade_names(store) if _push_grades(store, name, snapshot)]
-    plan = plan_path(store)
-    if plan.is_file() and snapshot.remote.swap(plan.name, guard(store, plan).read_bytes(), None):
-        written.append(plan.name)
+    plan = read_object(store, plan_path(store))
+    if plan and snapshot.remote.swap(plan_path(store).name, sealed_json(plan), None):
+        written.append(plan_path(store).name)
     if _push_made(store, snapshot):
         written.append(MADE)
     for folder in sorted(store.glob("block_*")):
-        if _BLOCK.fullmatch(folder.name) and (folder / _BLOCK_FILES[-1]).is_file():
-            written += _push_block(store, folder, snapshot)
+        # Of a block without digests, in a store of an older format, nobody can say whether it is what was written.
+        if is_block_name(folder.name) and is_sealed_block(folder):
+            written += _push_block(store, folder.name, snapshot)
     return written
 
 
 def _grade_names(store: Path) -> list[str]:
-    return sorted(f"grades/{path.name}" for path in store.glob("grades/*") if is_grades_file(path.name))
+    return sorted(f"grades/{path.name}" for path in store.glob("grades/*") if is_grades_name(path.name))
 
 
 def _push_grades(store: Path, name: str, snapshot: RemoteSnapshot) -> bool:
     """Add our grades of samples that the shared file has none of; the later of both orders stays."""
     with snapshot.named():
-        known = set(build_index(snapshot.folder, snapshot.catalog.parts).samples["id"])
+        known = set(build_index(snapshot.folder, snapshot.catalog.parts, snapshot.manifest.recipe_id).samples["id"])
     ours = read_grades_file(store, store / name)
 
     def added(shared: bytes | None) -> bytes | None:
@@ -86,15 +94,15 @@ def pull_made(snapshot: RemoteSnapshot, out: Path) -> list[str]:
     return [MADE]
 
 
-def _push_block(store: Path, folder: Path, snapshot: RemoteSnapshot) -> list[str]:
-    name = folder.name
+def _push_block(store: Path, name: str, snapshot: RemoteSnapshot) -> list[str]:
+    """Share a block under the digests that it was written with: damage since then must not get new ones."""
     if snapshot.remote.read(f"{name}/{COMMIT}") is not None:
         return []
-    paths = {file: guard(store, folder / file) for file in _BLOCK_FILES}
-    records = {file: {"bytes": path.stat().st_size, "sha256": file_digest(path)} for file, path in paths.items()}
+    check_block(store, name)
+    paths = {file: guard(store, store / name / file) for file in BLOCK_FILES}
     snapshot.remote.upload({f"{name}/{file}": path for file, path in paths.items()}, lambda n_bytes: None)
-    snapshot.remote.swap(f"{name}/{COMMIT}", pretty({"files": records}), None)
-    return [f"{name}/{file}" for file in _BLOCK_FILES]
+    snapshot.remote.swap(f"{name}/{COMMIT}", read_small(store, store / name / COMMIT), None)
+    return [f"{name}/{file}" for file in BLOCK_FILES]
 
 
 def pull_grades(snapshot: RemoteSnapshot, out: Path, ids: Collection[str]) -> list[str]:
@@ -102,7 +110,7 @@ def pull_grades(snapshot: RemoteSnapshot, out: Path, ids: Collection[str]) -> li
     written = []
     for file in snapshot.remote.files("grades"):
         name = PurePosixPath(file.name)
-        if len(name.parts) != 2 or not is_grades_file(name.name):
+        if len(name.parts) != 2 or not is_grades_name(name.name):
             continue
         shared = snapshot.remote.read(file.name)
         if shared is None:
@@ -120,8 +128,8 @@ def pull_plan(snapshot: RemoteSnapshot, out: Path) -> list[str]:
     if shared is None:
         return []
     where = f"{path.name} at {snapshot.uri}"
+    plan, _ = opened_json(shared.content, where)
     try:
-        plan = json.loads(shared.content)
         units = [(unit["batch_size"], unit["ids"]) for unit in plan["units"]]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise StoreError(f"{where} is damaged: {error}") from error
@@ -130,7 +138,7 @@ def pull_plan(snapshot: RemoteSnapshot, out: Path) -> list[str]:
         for size, ids in units
     ):
         raise StoreError(f"{where} is damaged: a unit needs a batch_size and sample ids")
-    write_json(path, plan)
+    write_object(out, path, plan)
     return [path.name]
 
 
@@ -138,25 +146,27 @@ def pull_blocks(snapshot: RemoteSnapshot, out: Path, layers: Sequence[int]) -> l
     """Fetch the weights of blocks l where both l and l - 1 are among the layers; each file's sha256 is checked."""
     written = []
     for layer in layers:
-        folder = block_folder(out, layer)
-        if layer - 1 not in layers or (folder / _BLOCK_FILES[-1]).exists():
-            continue
-        commit = snapshot.remote.read(f"{folder.name}/{COMMIT}")
-        if commit is None:
-            continue
-        records = _block_records(commit.content, f"{folder.name}/{COMMIT} at {snapshot.uri}")
-        for file in _BLOCK_FILES:
-            fetch_to(snapshot.remote, f"{folder.name}/{file}", records[file], folder / file)
-            written.append(f"{folder.name}/{file}")
+        if layer - 1 in layers and not has_block(out, layer):
+            written += _pull_block(snapshot, block_folder(out, layer))
     return written
 
 
-def _block_records(content: bytes, where: str) -> dict[str, FileRecord]:
+def _pull_block(snapshot: RemoteSnapshot, folder: Path) -> list[str]:
+    name = folder.name
+    commit = snapshot.remote.read(f"{name}/{COMMIT}")
+    if commit is None:
+        return []
+    where = f"{name}/{COMMIT} at {snapshot.uri}"
     try:
-        files = json.loads(content)["files"]
-        records = {name: FileRecord(files[name]["bytes"], files[name]["sha256"]) for name in _BLOCK_FILES}
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise StoreError(f"{where} is damaged: {error}") from error
-    if not all(type(record.n_bytes) is int and record.n_bytes >= 0 for record in records.values()):
-        raise StoreError(f"{where} is damaged: it must hold the size of each file")
-    return records
+        records = block_records(json.loads(commit.content), where)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{where} is damaged: not JSON ({error})") from error
+    partial = temporary_beside(folder)
+    try:
+        for file, record in records.items():
+            fetch_to(snapshot.remote, f"{name}/{file}", record, partial / file)
+        write_bytes(partial / COMMIT, commit.content)
+        place_block(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return [f"{name}/{file}" for file in records]

@@ -21,12 +21,15 @@ from relope.store.format.layout import (
     guard,
     part_folder,
     parts_folder,
+    read_json,
     temporary_beside,
     writing,
 )
+from relope.store.format.manifest import StoreManifest
 from relope.store.share.remote import Remote, Sent
 from relope.store.share.snapshot import RemoteSnapshot
 from relope.store.share.threads import in_threads
+from relope.store.verify import part_faults
 from relope.types import Progress
 
 _BLOCK_BYTES = 16 << 20
@@ -65,7 +68,7 @@ def push_part(store: Path, part: str, snapshot: RemoteSnapshot, meter: Meter) ->
         OutputError: the claim or a file was removed while it went up.
     """
     remote = snapshot.remote
-    commit = checked(store, part)
+    commit = checked(store, snapshot.manifest, part)
     folder = part_folder(store, part)
     names = {f"parts/{part}/{name}": folder / name for name in commit.files}
     commit_name, claim_name = f"parts/{part}/{COMMIT}", f"parts/{part}/{LOCK}"
@@ -132,11 +135,13 @@ def _arrived(remote: Remote, claim_name: str, names: Mapping[str, Path], mine: b
     return all(sizes.get(name) == path.stat().st_size for name, path in names.items())
 
 
-def checked(store: Path, part: str) -> Commit:
-    """Return the commit of a local part after holding every file against it.
+def checked(store: Path, manifest: StoreManifest, part: str) -> Commit:
+    """Return the commit of a local part after holding every file against it, and the files against one another.
+
+    A digest says that a file is what COMMIT.json names; only the samples' own digests say that the rows are theirs.
 
     Raises:
-        StoreError: a file is missing or is not what was written: it is not shared.
+        StoreError: a file is missing, is not what was written or belongs to other samples: it is not shared.
     """
     commit = read_commit(store, part)
     for name, record in commit.files.items():
@@ -146,7 +151,26 @@ def checked(store: Path, part: str) -> Commit:
                 f"{name} of part {part} in {store} is damaged, so it is not shared",
                 hint=REMAKE,
             )
+    check_meaning(store, manifest, part, store, "it is not shared")
     return commit
+
+
+def check_meaning(store: Path, manifest: StoreManifest, part: str, label: object, then: str) -> None:
+    """Refuse a part whose files, each intact, do not belong together.
+
+    Args:
+        store: the folder that has the part.
+        manifest: which arrays the part has there.
+        part: part id.
+        label: what a message calls the store.
+        then: what follows from it.
+
+    Raises:
+        StoreError: samples of another part, arrays of other rows than the samples say, or rows of other samples.
+    """
+    commit = read_json(store, part_folder(store, part) / COMMIT)
+    for name, what in part_faults(store, manifest, part, commit, True):
+        raise StoreError(f"{name} of part {part} in {label} is damaged ({what}), so {then}", hint=REMAKE)
 
 
 @contextlib.contextmanager
