@@ -18,6 +18,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Self
 
+from relope.redact import redacted
+
 
 class RelopeError(Exception):
     """Base of every error that is the user's to mend.
@@ -28,8 +30,8 @@ class RelopeError(Exception):
 
     def __init__(self, message: str = "", *, hint: str = "") -> None:
         """Say what was wrong, and apart from it what to type."""
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(redacted(message))
+        self.hint = redacted(hint)
 
     def within(self, where: str) -> Self:
         """Return the same error with the place that it happened in before the message."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from relope.errors import InvalidInputError
+from relope.redact import hide
 
 SCHEMES = ("file", "s3", "gs", "az", "hf")
 EXAMPLES = "file:///mnt/team/x.zarr, s3://bucket/x.zarr, gs://…, az://container/…, hf://datasets/team/repo/x.zarr"
@@ -72,6 +73,7 @@ def parse_uri(uri: str) -> Location:
             )
         return Location(f"file://{rest}", scheme, "", unquote(rest))
     steps = rest.split("/")
+    hide(steps[0].rpartition("@")[0])
     if strange := [step for step in steps if not _STEP.fullmatch(step)]:
         raise InvalidInputError(f"{uri} has the step {strange[0]!r}, which is not allowed", hint=f"e.g. {EXAMPLES}")
     n_root = 3 if scheme == "hf" else 1

@@ -215,6 +215,7 @@ def test_the_package_has_no_loose_rooms():
         "errors",
         "registry",
         "provenance",
+        "redact",
         "seals",
         "places",
         "rope",

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
@@ -122,6 +123,7 @@ def recorded_dataset(store: "RowReader") -> "DataSet":
     from relope.extract.data.open import open_dataset
 
     recorded = store.manifest.recorded
-    if source := recorded.get("dataset_source"):
+    source = str(recorded.get("dataset_source", ""))
+    if Path(source).is_absolute():  # a name alone comes from a store that was shared: its data set is elsewhere
         return open_dataset(source, recorded["dataset"])
     return open_dataset(recorded["dataset"])

@@ -79,7 +79,11 @@ def parse_grades(name: str, content: bytes, where: str) -> Grades:
     for column, (dtype, what) in _COLUMNS.items():
         if table.schema.get(column) != dtype and (column in REQUIRED or column in table.columns):
             has = table.schema.get(column, "absent")
-            raise StoreError(f"{where} is damaged: column {column} is {has}, it must be {what}", hint=REMAKE)
+            raise StoreError(
+                f"{where} is damaged: it must have the columns id (text) and correct (true or false); "
+                f"its {column} is {has}, not {what}",
+                hint=REMAKE,
+            )
     repeated = table.filter(pl.col("id").is_duplicated() | pl.col("id").is_null())["id"]
     if len(repeated):
         raise StoreError(

@@ -9,6 +9,7 @@ from relope.provenance import sync_folder, write_json
 from relope.store.format import catalog, claims
 from relope.store.format.catalog import Catalog
 from relope.store.format.codec import check_codec
+from relope.store.format.here import keep_here
 from relope.store.format.layout import (
     GROUP,
     META,
@@ -100,6 +101,7 @@ def create_or_open(path: Path, manifest: StoreManifest, *, codec: str = "none", 
         raise StoreError(f"{path} {what}, not a store: nothing was written", hint="choose another --out")
     written = read_manifest(path)
     _check_same(path, written, manifest)
+    keep_here(path, manifest.recorded)
     return StoreWriter(path, written, Encoding(codec, bfloat16))
 
 
@@ -110,6 +112,7 @@ def _create(path: Path, manifest: StoreManifest) -> None:
         parts_folder(partial).mkdir(parents=True, exist_ok=True)
         catalog_folder(partial).mkdir(exist_ok=True)
         write_json(parts_folder(partial) / META, GROUP)
+        keep_here(partial, manifest.recorded)
         write_json(partial / META, manifest_document(manifest))
         partial.rename(path)
         sync_folder(path.parent)

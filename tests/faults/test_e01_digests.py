@@ -26,6 +26,7 @@ BESIDE = (
     "grades/exact@1.parquet",
     "plan.json",
     "skipped.json",
+    "here.json",
     "block_3/COMMIT.json",
     "block_3/block.safetensors",
     "block_3/config.json",
@@ -100,7 +101,7 @@ def test_e1_digests_travel(made: Made, tmp_path: Path) -> None:
     convert(made.path, tmp_path / "new.zarr", codec="zstd")
     for name in ("pulled.zarr", "new.zarr"):
         assert verify(tmp_path / name, deep=True) == [], name
-        for file in (*BESIDE[6:], "plan.json"):
+        for file in (*BESIDE[7:], "plan.json"):
             assert (tmp_path / name / file).read_bytes() == (made.path / file).read_bytes()
 
 

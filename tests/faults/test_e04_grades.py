@@ -16,14 +16,14 @@ from relope.store.share.remote_reader import RemoteStore
 
 IDS = list("abcdefg")
 WRONG: dict[str, tuple[dict[str, object], str]] = {
-    "halves": ({"id": IDS, "correct": [0.5] * 7}, "column correct is Float64, it must be true or false"),
-    "numbers": ({"id": IDS, "correct": [1] * 7}, "column correct is Int64, it must be true or false"),
-    "text": ({"id": IDS, "correct": ["yes"] * 7}, "column correct is String, it must be true or false"),
+    "halves": ({"id": IDS, "correct": [0.5] * 7}, "its correct is Float64, not true or false"),
+    "numbers": ({"id": IDS, "correct": [1] * 7}, "its correct is Int64, not true or false"),
+    "text": ({"id": IDS, "correct": ["yes"] * 7}, "its correct is String, not true or false"),
     "twice": ({"id": [*IDS[:6], "a"], "correct": [True] * 7}, "2 ids are repeated or null (first: a)"),
     "null ids": ({"id": [*IDS[:6], None], "correct": [True] * 7}, "1 ids are repeated or null (first: None)"),
-    "numbered ids": ({"id": list(range(7)), "correct": [True] * 7}, "column id is Int64, it must be text"),
-    "no correct": ({"id": IDS}, "column correct is absent, it must be true or false"),
-    "parsed numbers": ({"id": IDS, "correct": [True] * 7, "parsed": [1] * 7}, "column parsed is Int64"),
+    "numbered ids": ({"id": list(range(7)), "correct": [True] * 7}, "its id is Int64, not text"),
+    "no correct": ({"id": IDS}, "its correct is absent, not true or false"),
+    "parsed numbers": ({"id": IDS, "correct": [True] * 7, "parsed": [1] * 7}, "its parsed is Int64, not text"),
 }
 READERS: dict[str, Callable[[Made, Path], object]] = {
     "read": lambda made, out: read_grades(open_store(made.path), "exact@1"),
@@ -54,5 +54,5 @@ def test_e4_what_is_no_verdict_is_refused(made: Made, tmp_path: Path, kind: str,
 
 def test_e4_samples_without_a_grade_are_named(made: Made) -> None:
     pl.DataFrame({"id": IDS[1:], "correct": [True] * 6}).write_parquet(made.path / "grades" / "exact@1.parquet")
-    with pytest.raises(RelopeError, match=r"1 of 2 samples of .* have no grade \(first: a\)"):
+    with pytest.raises(RelopeError, match=r"1 of 2 samples of .* have no grade by exact@1 \(first: a\)"):
         labelled(open_store(made.path), ["test"], None)

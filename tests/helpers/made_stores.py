@@ -104,6 +104,7 @@ def furnish(made: Made) -> Made:
     write_sealed_frame(made.path / "grades" / "exact@1.parquet", pl.DataFrame(graded))
     write_object(made.path, made.path / "plan.json", {"units": [{"batch_size": 2, "ids": ids}]})
     write_object(made.path, made.path / "skipped.json", {"samples": {"z": {"split": "test", "reason": "none"}}})
+    write_object(made.path, made.path / "here.json", {"dataset_source": "/home/ada/my/data.jsonl"})
     weights = np.random.default_rng(0).bytes(4096)
     write_block(made.path, 3, {"config.json": b"{}", "block.safetensors": weights, "replay.json": b"{}"})
     return made

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError, StoreError
+from relope.seals import write_sealed_frame
 from relope.store import BLOCK_FILES, ActivationStore, convert, info, verify, write_block, write_object
 
 
@@ -95,7 +96,7 @@ def test_bfloat16_by_its_name(kept: Made, tmp_path: Path, codec: str) -> None:
 
 def test_what_goes_along(made: Made, tmp_path: Path) -> None:
     (made.path / "grades").mkdir()
-    pl.DataFrame({"id": ["a"], "correct": [True]}).write_parquet(made.path / "grades/exact@1.parquet")
+    write_sealed_frame(made.path / "grades/exact@1.parquet", pl.DataFrame({"id": ["a"], "correct": [True]}))
     write_object(made.path, made.path / "plan.json", {"units": []})
     for layer in (2, 3):
         write_block(made.path, layer, dict.fromkeys(BLOCK_FILES, b"{}"))

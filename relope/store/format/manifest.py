@@ -16,6 +16,7 @@ from relope.errors import InvalidInputError, NotFoundError, StoreError
 from relope.provenance import canonical, digest
 from relope.seals import SEAL
 from relope.store.format.dtypes import stored_dtype
+from relope.store.format.here import names_only, with_paths
 from relope.store.format.identity import Identity
 from relope.store.format.layout import GROUP, META, check_entries, read_json
 
@@ -134,10 +135,11 @@ def array_specs(manifest: StoreManifest) -> dict[str, ArraySpec]:
 
 
 def manifest_document(manifest: StoreManifest) -> dict[str, Any]:
-    """Return what the store's own ``zarr.json`` holds."""
+    """Return what the store's own ``zarr.json`` holds: names in the place of paths, since format 2."""
     identity = dict(manifest.identity)
     fields = {**dataclasses.asdict(manifest), "identity": identity, "recipe_id": manifest.recipe_id}
     if manifest.format_version > 1:
+        fields["recorded"] = names_only(manifest.recorded)
         fields[SEAL] = digest(json.loads(canonical(fields)))
     return {**GROUP, "attributes": {"relope": fields}}
 
@@ -156,7 +158,8 @@ def read_manifest(path: Path) -> StoreManifest:
     if not (path / META).is_file():
         raise StoreError(f"{path} is no store (it has no {META})", hint=_WHICH)
     check_entries(path)
-    return parse_manifest(path)
+    manifest = parse_manifest(path)
+    return dataclasses.replace(manifest, recorded=with_paths(path, manifest.recorded))
 
 
 def parse_manifest(path: Path) -> StoreManifest:

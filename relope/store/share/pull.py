@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relope.errors import InvalidInputError, NotFoundError, OutputError, StoreError, unknown
-from relope.places import Location, as_location
+from relope.places import Location, as_location, is_uri
 from relope.store.format.commit import Commit
+from relope.store.format.here import keep_here
 from relope.store.format.layout import META, part_id
-from relope.store.format.manifest import StoreManifest, array_specs, recipe_changes
+from relope.store.format.manifest import StoreManifest, array_specs, read_manifest, recipe_changes
 from relope.store.share.remote import Remote
 from relope.store.share.schemes import open_remote
 from relope.store.share.sidecars import pull_blocks, pull_grades, pull_made, pull_plan
@@ -101,6 +102,8 @@ def pull(
         pulled.besides += pull_blocks(snapshot, out, writer.manifest.layers)
         pulled.besides += pull_made(snapshot, out)
         pulled.besides += [] if layers or splits else pull_plan(snapshot, out)
+        if not is_uri(uri):  # a store of this machine, whose paths lead to the same here
+            keep_here(out, read_manifest(Path(uri)).recorded)
         return pulled
 
 

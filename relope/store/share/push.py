@@ -1,5 +1,6 @@
 """Share a store: upload the parts that a remote lacks, then list them in its next catalog."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from relope.places import as_location
 from relope.provenance import pretty
 from relope.store.format.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.format.commit import read_commit
+from relope.store.format.here import names_only
 from relope.store.format.layout import GROUP, META, sealed_parts
 from relope.store.format.manifest import StoreManifest, manifest_document, read_manifest, recipe_changes
 from relope.store.format.samples import read_samples
@@ -109,7 +111,8 @@ def _agree(store: Path, manifest: StoreManifest, snapshot: RemoteSnapshot) -> No
                 hint=f"give the store a name there, e.g. {snapshot.uri}/{store.name}",
             )
         snapshot.remote.swap(f"parts/{META}", pretty(GROUP), None)
-        snapshot.remote.swap(META, pretty(manifest_document(manifest)), None)
+        shared = dataclasses.replace(manifest, recorded=names_only(manifest.recorded))
+        snapshot.remote.swap(META, pretty(manifest_document(shared)), None)
         snapshot.open()
     if changes := recipe_changes(snapshot.manifest, manifest):
         raise StoreError(
