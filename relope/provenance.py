@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relope.errors import OutputError
+from relope.partial import partial_file
 from relope.version import __version__
 
 if TYPE_CHECKING:
@@ -89,17 +90,16 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OutputError: the folder is read-only, the disk is full, or a file stands in the way.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with partial_file(path) as (descriptor, partial):
+            with os.fdopen(descriptor, "wb", closefd=False) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            partial.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True) if partial.parent.is_dir() else None
         raise cannot_write(path, error) from error
 
 

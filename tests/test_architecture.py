@@ -214,6 +214,7 @@ def test_the_package_has_no_loose_rooms():
         "types",
         "errors",
         "registry",
+        "partial",
         "provenance",
         "redact",
         "seals",

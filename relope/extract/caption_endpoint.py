@@ -127,7 +127,7 @@ def ask(endpoint: Endpoint, image: LazyImage, prompt: str, max_new_tokens: int) 
                 raise Refused(reason) from error
             if error.code not in _AGAIN or attempt == ATTEMPTS:
                 raise OutputError(reason, hint=_KEPT) from error
-            _pause(attempt, (error.headers or {}).get("Retry-After", ""))
+            _pause(attempt, str(error.headers.get("Retry-After", "")) if error.headers else "")
         except (OSError, ValueError, http.client.HTTPException) as error:
             if attempt == ATTEMPTS:
                 what = _line(str(error) or type(error).__name__)

@@ -10,11 +10,17 @@ from relope.errors import StoreError
 from relope.provenance import pretty
 from relope.seals import check_frame, opened_json
 from relope.store.format.block import BLOCK_FILES, block_faults, is_sealed_block
-from relope.store.format.layout import COMMIT, GROUP, META, TEMPORARY, is_block_name, is_grades_name, read_small
+from relope.store.format.layout import (
+    COMMIT,
+    GROUP,
+    META,
+    SWAP_LOCK,
+    TEMPORARY,
+    is_block_name,
+    is_grades_name,
+    read_small,
+)
 from relope.store.format.manifest import StoreManifest, manifest_document
-
-SWAP_LOCK = ".swap.lock"
-"""Left by pushes to a shared folder; it holds nothing."""
 
 _OBJECTS = ("plan.json", "skipped.json", "here.json")
 

@@ -1,10 +1,11 @@
 """Create a store, or go on with one of the same recipe."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from relope.errors import StoreError
+from relope.partial import partial_folder
+from relope.partial import sweep as sweep_beside
 from relope.provenance import sync_folder, write_json
 from relope.store.format import catalog, claims
 from relope.store.format.catalog import Catalog
@@ -17,7 +18,6 @@ from relope.store.format.layout import (
     part_id,
     parts_folder,
     sealed_parts,
-    temporary_beside,
     writing,
 )
 from relope.store.format.manifest import StoreManifest, manifest_document, read_manifest, recipe_changes
@@ -93,6 +93,7 @@ def create_or_open(path: Path, manifest: StoreManifest, *, codec: str = "none", 
         OutputError: the system refuses to write.
     """
     check_codec(codec)
+    sweep_beside(path.resolve())
     with writing(path):
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             _create(path.resolve(), manifest)
@@ -107,20 +108,18 @@ def create_or_open(path: Path, manifest: StoreManifest, *, codec: str = "none", 
 
 def _create(path: Path, manifest: StoreManifest) -> None:
     """Make the whole skeleton beside the path and rename it there, so that no one sees half of it."""
-    partial = temporary_beside(path)
-    try:
+    with partial_folder(path) as partial:
         parts_folder(partial).mkdir(parents=True, exist_ok=True)
         catalog_folder(partial).mkdir(exist_ok=True)
         write_json(parts_folder(partial) / META, GROUP)
         keep_here(partial, manifest.recorded)
         write_json(partial / META, manifest_document(manifest))
-        partial.rename(path)
+        try:
+            partial.rename(path)
+        except OSError:
+            if not (path / META).exists():  # unless another process has just created it
+                raise
         sync_folder(path.parent)
-    except OSError:
-        if not (path / META).exists():  # unless another process has just created it
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_same(path: Path, old: StoreManifest, new: StoreManifest) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from relope.errors import StoreError
+from relope.partial import partial_folder
 from relope.provenance import digest_of, file_digest, pretty, sync_folder, write_bytes
 from relope.store.format.commit import FileRecord, read_record
-from relope.store.format.layout import COMMIT, block_folder, check_way, guard, read_json, temporary_beside, writing
+from relope.store.format.layout import COMMIT, block_folder, check_way, guard, read_json, writing
 
 BLOCK_FILES = ("config.json", "block.safetensors", "replay.json")
 _HINT = "delete its folder and extract again: it is made anew from the checkpoint"
@@ -43,15 +44,12 @@ def write_block(store: Path, layer: int, files: Mapping[str, bytes]) -> None:
     """
     folder = block_folder(store, layer)
     check_way(store, folder)
-    partial = temporary_beside(folder)
-    try:
+    with writing(folder), partial_folder(folder) as partial:
         for name, content in files.items():
             write_bytes(partial / name, content)
         records = {name: {"bytes": len(content), "sha256": digest_of(content)} for name, content in files.items()}
         write_bytes(partial / COMMIT, pretty({"files": records}))
         place_block(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def place_block(partial: Path, folder: Path) -> None:
@@ -75,13 +73,10 @@ def copy_block(source: Path, target: Path, layer: int) -> None:
     """
     old, folder = block_folder(source, layer), block_folder(target, layer)
     check_block(source, old.name)
-    partial = temporary_beside(folder)
-    try:
+    with writing(folder), partial_folder(folder) as partial:
         for name in (*BLOCK_FILES, *([COMMIT] if is_sealed_block(old) else [])):
             write_bytes(partial / name, guard(source, old / name).read_bytes())
         place_block(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_block(store: Path, name: str) -> None:

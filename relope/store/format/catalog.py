@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import Any
 import polars as pl
 
 from relope.errors import OutputError, StoreError
-from relope.provenance import sync_folder, write_json
+from relope.partial import partial_file
+from relope.provenance import pretty, sync_folder
 from relope.store.format.content import content_id
 from relope.store.format.layout import (
     catalog_folder,
@@ -19,7 +21,6 @@ from relope.store.format.layout import (
     link,
     read_json,
     sealed_parts,
-    temporary_beside,
     writing,
 )
 from relope.store.format.samples import read_samples
@@ -123,15 +124,14 @@ def publish(store: Path, order: Sequence[str] | None = None) -> Catalog:
 
 def _create(store: Path, catalog: Catalog) -> bool:
     path = catalog_folder(store) / f"{catalog.number}.json"
-    partial = temporary_beside(path)
-    try:
-        with writing(path), contextlib.suppress(FileExistsError):
-            path.parent.mkdir(exist_ok=True)
-            write_json(partial, catalog.document)
+    with writing(path), contextlib.suppress(FileExistsError):
+        path.parent.mkdir(exist_ok=True)
+        with partial_file(path) as (descriptor, partial):
+            with os.fdopen(descriptor, "wb", closefd=False) as file:
+                file.write(pretty(catalog.document))
+                file.flush()
+                os.fsync(descriptor)
             link(partial, path)
-            sync_folder(path.parent)
-            return True
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        sync_folder(path.parent)
+        return True
     return False

@@ -11,8 +11,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from relope.errors import OutputError
-from relope.store.format.layout import LOCK, TEMPORARY, part_folder, parts_folder, sealed_parts
+from relope.errors import OutputError, StoreError
+from relope.partial import ENDING, remove_if_free
+from relope.store.format.layout import LOCK, TEMPORARY, check_way, part_folder, parts_folder, sealed_parts
 
 _ATTEMPTS = 100
 
@@ -38,7 +39,10 @@ def claim(store: Path, part: str) -> tuple[Path, int]:
 
 def sweep(store: Path) -> int:
     """Remove what dead writers left behind and return the number of folders removed."""
+    check_way(store, parts_folder(store))
     n_removed = 0
+    for left in (*store.glob(f".*{ENDING}"), *store.glob(f"*/.*{ENDING}")):
+        n_removed += remove_if_free(left)
     for folder in sorted(parts_folder(store).glob(f"{TEMPORARY}*")):
         if folder.is_symlink() or not folder.is_dir():
             continue
@@ -62,6 +66,8 @@ def adopt(folder: Path) -> int | None:
     Returns:
         The descriptor that holds the lock until it is closed, or None while another process has it.
     """
+    if folder.is_symlink():
+        raise StoreError(f"{folder} is a symbolic link; a store holds plain files only", hint="delete it")
     folder.mkdir(exist_ok=True)
     return _lock(folder / LOCK)
 

@@ -16,7 +16,6 @@ import json
 import os
 import re
 import stat
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,9 @@ COMMIT = "COMMIT.json"
 SAMPLES = "samples.parquet"
 LOCK = ".lock"
 TEMPORARY = ".tmp-"
+SWAP_LOCK = ".swap.lock"
+"""Left by pushes to a shared folder; it holds nothing."""
+
 SHARD = "c/0/0"
 """The one shard file of an array, below the array's folder."""
 
@@ -197,11 +199,6 @@ def check_ratio(where: str, claimed: int, size: int) -> None:
     """
     if claimed > max(_MAX_RATIO * size, _SMALL_BYTES):
         raise StoreError(f"{where} claims {claimed:,} bytes but has {size:,} on disk; it is not read")
-
-
-def temporary_beside(path: Path) -> Path:
-    """Return an unused name in a path's own folder, for what is renamed or linked to the path later."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
 
 
 def disk_bytes(path: Path) -> int:

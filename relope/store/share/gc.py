@@ -3,22 +3,18 @@
 import contextlib
 import fcntl
 import os
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from relope.partial import ENDING, holding, leftovers, remove_if_free
 from relope.places import Location, as_location
 from relope.store.format.claims import sweep
 from relope.store.format.layout import COMMIT, LOCK, TEMPORARY, disk_bytes, parts_folder, writing
 from relope.store.format.manifest import read_manifest
 from relope.store.share.schemes import open_remote
 from relope.store.share.snapshot import RemoteSnapshot, snapshot_of
-
-_PARTIAL = re.compile(r"\..+\.partial")
-PARTIAL_AGE_S = 3600.0
-"""A file is written under its temporary name for seconds; an hour later its writer is gone."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +71,10 @@ def _local(store: Path) -> Iterator[Garbage]:
     for path in (*store.glob(f"{TEMPORARY}*"), *parts_folder(store).glob(f"{TEMPORARY}*")):
         if not path.is_symlink() and _free(path / LOCK if path.is_dir() else path):
             yield Garbage(path.relative_to(store).as_posix(), disk_bytes(path), "left by a process that is gone")
-    old = time.time() - PARTIAL_AGE_S
-    for path in (*store.glob(".*.partial"), *store.glob("*/.*.partial")):
-        with contextlib.suppress(FileNotFoundError):  # its writer may be renaming it just now
-            if _PARTIAL.fullmatch(path.name) and path.lstat().st_mtime < old:
-                yield Garbage(path.relative_to(store).as_posix(), disk_bytes(path), "left by a process that is gone")
+    for path in (*store.glob(f".*{ENDING}"), *store.glob(f"*/.*{ENDING}"), *leftovers(store)):
+        with holding(path) as free:
+            if free:
+                yield Garbage(os.path.relpath(path, store), disk_bytes(path), "left by a process that is gone")
 
 
 def _free(path: Path) -> bool:
@@ -103,9 +98,11 @@ def _remove(location: Location, snapshot: RemoteSnapshot, garbage: list[Garbage]
         store = Path(location.key)
         sweep(store)  # takes the lock of each folder first
         for name in names:
-            if TEMPORARY in name or name.endswith(".partial"):
+            if name.endswith(ENDING):
+                remove_if_free(store.parent / Path(name).name if name.startswith("..") else store / name)
+            elif TEMPORARY in name:
                 with writing(store / name), contextlib.suppress(IsADirectoryError):
                     (store / name).unlink(missing_ok=True)
-        names = [name for name in names if (store / name).exists()]
+        names = [name for name in names if not name.endswith(ENDING) and (store / name).exists()]
     if names:
         snapshot.remote.delete(names)

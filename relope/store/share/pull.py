@@ -97,6 +97,7 @@ def pull(
         manifest = subset_manifest(snapshot.manifest, layers, splits, snapshot.catalog.content_id, snapshot.uri)
         writer = create_or_open(out, manifest)
         pulled = fetch_parts(snapshot, writer, ids, verify, progress)
+        writer.sweep()  # of what killed pulls left, all that was of use has been taken up by now
         pulled.content_id = writer.publish([*pulled.kept, *pulled.parts]).content_id
         pulled.besides = pull_grades(snapshot, out, writer.committed())
         pulled.besides += pull_blocks(snapshot, out, writer.manifest.layers)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from relope.errors import NotFoundError
+from relope.partial import remove_if_free
 from relope.places import Location
 from relope.provenance import sync_folder
-from relope.store.format.layout import TEMPORARY, check_plain, guard, link, writing
+from relope.store.format.layout import SWAP_LOCK, TEMPORARY, check_plain, check_way, guard, link, writing
 from relope.store.share.remote import SMALL_BYTES, FileVersion, RemoteFile, Sent, cut_short, too_large
 
 _BLOCK_BYTES = 8 << 20
-_SWAP_LOCK = ".swap.lock"
 
 
 class FolderRemote:
@@ -31,12 +31,14 @@ class FolderRemote:
     def __init__(self, location: Location) -> None:
         self.location = location
         self.root = Path(location.key)
+        self._swept = False
 
     def files(self, folder: str) -> list[RemoteFile]:
         if not self.root.parent.is_dir():
             raise NotFoundError(
                 f"there is no folder {self.root.parent} for {self.location.uri}", hint="is the share mounted?"
             )
+        check_way(self.root, self.root / folder)
         return sorted(self._walk(self.root / folder), key=lambda file: file.name)
 
     def _walk(self, folder: Path) -> Iterator[RemoteFile]:
@@ -109,6 +111,7 @@ class FolderRemote:
 
     def delete(self, names: Sequence[str]) -> None:
         for name in names:
+            check_way(self.root, (self.root / name).parent)
             with writing(self.root / name):
                 (self.root / name).unlink(missing_ok=True)
                 with contextlib.suppress(OSError):
@@ -123,7 +126,9 @@ class FolderRemote:
     @contextlib.contextmanager
     def _staged(self, path: Path) -> Iterator[tuple[BinaryIO, Path]]:
         """Give a locked file at the store's top; a lock that is free says that its writer is gone."""
+        check_way(self.root, path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._sweep()
         staged = self.root / f"{TEMPORARY}{uuid.uuid4().hex}"
         try:
             with staged.open("xb") as file:
@@ -134,9 +139,17 @@ class FolderRemote:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        with (self.root / _SWAP_LOCK).open("ab") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(self.root / SWAP_LOCK, flags, 0o666), "ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def _sweep(self) -> None:
+        """Remove, once, what killed pushes have left staged."""
+        if not self._swept:
+            self._swept = True
+            for left in self.root.glob(f"{TEMPORARY}*"):
+                remove_if_free(left)
 
 
 def _finish(file: BinaryIO) -> None:

@@ -1,11 +1,11 @@
 """What travels beside the parts: grades, the plan, and block l's weights."""
 
 import json
-import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from relope.errors import StoreError
+from relope.partial import partial_folder
 from relope.provenance import write_bytes
 from relope.seals import opened_json, sealed_json
 from relope.store.format.block import BLOCK_FILES, block_records, check_block, has_block, is_sealed_block, place_block
@@ -19,8 +19,8 @@ from relope.store.format.layout import (
     plan_path,
     read_object,
     read_small,
-    temporary_beside,
     write_object,
+    writing,
 )
 from relope.store.grade_files import (
     Grades,
@@ -161,12 +161,9 @@ def _pull_block(snapshot: RemoteSnapshot, folder: Path) -> list[str]:
         records = block_records(json.loads(commit.content), where)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{where} is damaged: not JSON ({error})") from error
-    partial = temporary_beside(folder)
-    try:
+    with writing(folder), partial_folder(folder) as partial:
         for file, record in records.items():
             fetch_to(snapshot.remote, f"{name}/{file}", record, partial / file)
         write_bytes(partial / COMMIT, commit.content)
         place_block(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return [f"{name}/{file}" for file in records]

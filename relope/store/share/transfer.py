@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from relope.errors import OutputError, StoreError
+from relope.partial import partial_file
 from relope.provenance import file_digest, sync_folder, write_bytes
 from relope.store.format.claims import adopt
 from relope.store.format.commit import Commit, FileRecord, read_commit
@@ -22,7 +23,6 @@ from relope.store.format.layout import (
     part_folder,
     parts_folder,
     read_json,
-    temporary_beside,
     writing,
 )
 from relope.store.format.manifest import StoreManifest
@@ -230,15 +230,12 @@ def fetch_to(remote: Remote, name: str, record: FileRecord, path: Path) -> None:
         StoreError: it is not what was pushed.
         OutputError: the system refuses to write.
     """
-    partial = temporary_beside(path)
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial_file(path) as (_, partial):
             _fill(remote, name, record, partial, True, lambda n_bytes: None)
             partial.replace(path)
-            sync_folder(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def _fill(remote: Remote, name: str, record: FileRecord, path: Path, verify: bool, received: Sent) -> None:

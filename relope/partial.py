@@ -1,0 +1,138 @@
+"""Files and folders that are written beside their place and renamed; what killed processes left there is swept.
+
+Whoever writes holds ``flock`` on the partial file or folder. The kernel lets go of it when the process ends, however it
+ends, so a free lock means that nobody will ever finish it.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+ENDING = ".partial"
+_ATTEMPTS = 20
+
+
+def beside(path: Path) -> Path:
+    """Return an unused name in a path's own folder, for what is renamed to the path later."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{ENDING}")
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Return what is left beside a path by whoever began to write it, dead or alive."""
+    return sorted(path.parent.glob(f".{_plain(path.name)}.*{ENDING}")) if path.parent.is_dir() else []
+
+
+def sweep(path: Path) -> int:
+    """Remove what dead processes left beside a path; return how much it was."""
+    return sum(remove_if_free(left) for left in leftovers(path))
+
+
+def remove_if_free(left: Path) -> bool:
+    """Remove a partial file or folder unless somebody is writing it; return whether it was removed."""
+    with holding(left) as free:
+        if free:
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+        return free
+
+
+@contextlib.contextmanager
+def holding(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file or folder for the length of the block, and say whether nobody else had it.
+
+    A link or a pipe is nobody's work. Where a file system has no locks, nothing is taken for free.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield False
+        return
+    try:
+        yield _locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def partial_file(path: Path) -> Iterator[tuple[int, Path]]:
+    """Give a new file beside a path, open for writing and locked; what is not renamed in the block is removed.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    sweep(path)
+    for _ in range(_ATTEMPTS):
+        partial = beside(path)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        if _ours(descriptor):
+            break
+        os.close(descriptor)  # swept by another process before it was locked
+    try:
+        yield descriptor, partial
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def partial_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder beside a path, locked; what is not renamed in the block is removed.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    sweep(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(_ATTEMPTS):
+        partial = beside(path)
+        partial.mkdir()
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+            if _ours(descriptor):
+                break
+            os.close(descriptor)
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time into the block, of all that name a folder there is; the others wait."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: then nobody waits
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _ours(descriptor: int) -> bool:
+    """Lock what was just made; False when a sweep was faster. Without locks nobody sweeps."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return os.fstat(descriptor).st_nlink > 0
+
+
+def _plain(name: str) -> str:
+    """Return a name as a pattern that matches nothing else."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
