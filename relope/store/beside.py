@@ -22,7 +22,7 @@ from relope.store.format.layout import (
 )
 from relope.store.format.manifest import StoreManifest, manifest_document
 
-_OBJECTS = ("plan.json", "skipped.json", "here.json")
+_OBJECTS = ("made.json", "plan.json", "skipped.json", "here.json")
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
 """``made.json``: the command lines that made a store, and when; told, never read for a number."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from relope.errors import StoreError
-from relope.provenance import pretty, write_bytes
-from relope.store.format.layout import guard
+from relope.provenance import write_bytes
+from relope.seals import opened_json, sealed_json
+from relope.store.format.layout import check_way, read_small
 from relope.version import __version__
 
 MADE = "made.json"
@@ -40,7 +40,7 @@ def read_made(store: Path) -> list[MadeBy]:
     path = store / MADE
     if not path.exists() and not path.is_symlink():
         return []
-    return parse_made(guard(store, path).read_bytes(), f"{MADE} in {store}")
+    return parse_made(read_small(store, path), f"{MADE} in {store}")
 
 
 def parse_made(content: bytes, where: str) -> list[MadeBy]:
@@ -49,9 +49,10 @@ def parse_made(content: bytes, where: str) -> list[MadeBy]:
     Raises:
         StoreError: they are damaged.
     """
+    value, _ = opened_json(content, where)
     try:
-        entries = [MadeBy(**entry) for entry in json.loads(content)]
-    except (ValueError, TypeError, RecursionError) as error:
+        entries = [MadeBy(**entry) for entry in value["runs"]]
+    except (LookupError, TypeError) as error:
         raise StoreError(f"{where} is damaged: {error}", hint="delete it: no number hangs on it") from error
     words = [word for entry in entries for word in asdict(entry).values()]
     if len(entries) > _MOST or not all(isinstance(word, str) and len(word) <= _WORDS for word in words):
@@ -61,7 +62,7 @@ def parse_made(content: bytes, where: str) -> list[MadeBy]:
 
 def made_bytes(entries: Sequence[MadeBy]) -> bytes:
     """Return the content of such a file: every run once, oldest first."""
-    return pretty([asdict(entry) for entry in sorted(set(entries))[-_MOST:]])
+    return sealed_json({"runs": [asdict(entry) for entry in sorted(set(entries))[-_MOST:]]})
 
 
 def note_made(store: Path, entries: Sequence[MadeBy]) -> bool:
@@ -69,6 +70,7 @@ def note_made(store: Path, entries: Sequence[MadeBy]) -> bool:
     known = read_made(store)
     if set(entries) <= set(known):
         return False
+    check_way(store, store / MADE)
     write_bytes(store / MADE, made_bytes([*known, *entries]))
     return True
 
