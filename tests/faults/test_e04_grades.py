@@ -29,7 +29,7 @@ READERS: dict[str, Callable[[Made, Path], object]] = {
     "read": lambda made, out: read_grades(open_store(made.path), "exact@1"),
     "labelled": lambda made, out: labelled(open_store(made.path), ["test"], "exact@1"),
     "parsed": lambda made, out: parsed_answers(open_store(made.path), open_store(made.path).index.numbers(None), None),
-    "large": lambda made, out: correct_of(open_store(made.path), ["a"]),
+    "large": lambda made, out: correct_of(open_store(made.path), open_store(made.path).samples),
     "convert": lambda made, out: convert(made.path, out),
     "push": lambda made, out: push(made.path, out.as_uri()),
     "pull": lambda made, out: pull(made.path.as_uri(), out),

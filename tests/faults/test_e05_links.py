@@ -103,10 +103,11 @@ def test_e5_a_linked_part_of_a_shared_store(store: Path, tmp_path: Path, name: s
     readers: list[Callable[[], object]] = [
         lambda: pull(uri, tmp_path / "pulled.zarr"),
         lambda: push(store, uri),
-        lambda: merge([store, uri], tmp_path / "merged.zarr"),
         lambda: has_block(RemoteStore.open_uri(uri).block_folder(3).parent, 3),
         lambda: gc(uri, delete=True),
     ]
+    if name != "block_3":  # a merge has it from the first store already, and asks for no other
+        readers.append(lambda: merge([store, uri], tmp_path / "merged.zarr"))
     for read in readers:
         with pytest.raises(RelopeError, match="symbolic link"):
             read()
