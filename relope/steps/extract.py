@@ -59,7 +59,7 @@ def run(spec: ExtractSpec, watch: Watch) -> Extracted:
         if labels := {sample.id: sample.meta[LABEL] for sample in samples if LABEL in sample.meta}:
             graded = label_store(open_store(out), labels, graded)
         facts |= {key: graded.facts[key] for key in ("accuracy", "grader", "unlabelled")}
-        text += f", {accuracy_text(graded.facts)} by {facts['grader']}"
+        text += f", {accuracy_text(graded.facts, ' by ' + graded.facts['grader'])}"
     if facts["halved"]:
         text += f"; memory ran out {len(facts['halved'])} times and batches were halved (plan.json names them)"
     if spec.reuse:

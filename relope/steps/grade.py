@@ -101,13 +101,13 @@ def _told(store: ActivationStore, path: Path, table: pl.DataFrame, changed: bool
     return Graded(path, not changed, f"{text} → {where}", facts, location=where)
 
 
-def accuracy_text(facts: Mapping[str, Any]) -> str:
-    """Return the accuracy of graded answers in words; without gold answers there is none."""
+def accuracy_text(facts: Mapping[str, Any], by: str = "") -> str:
+    """Return the accuracy of graded answers in words, ``by`` behind it; without gold answers there is none."""
     n, unlabelled = facts["samples"], facts["unlabelled"]
     if facts["accuracy"] is None:
-        return "nothing to judge them by: no gold answers"
-    text = f"accuracy {facts['accuracy']:.3f}"
-    return f"{text} of {n - unlabelled} ({unlabelled} have no gold answer)" if unlabelled else text
+        return "no gold answers to judge them by"
+    text = f"accuracy {facts['accuracy']:.3f}{by}"
+    return f"{text} on {n - unlabelled}, {unlabelled} are without a label" if unlabelled else text
 
 
 def grade_extracted(store: ActivationStore, asked: str | None) -> Graded:

@@ -31,6 +31,25 @@ def test_a17_letters(case):
     assert multiple_choice.parse(case["response"], case["choices"].split("|")) == case["letter"]
 
 
+@pytest.mark.parametrize("name", ["multiple-choice", "auto", "mmmu", "mathvision"])
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        ("The answer is B. If it had wings, the answer would be C.", "B"),
+        ("The answer is B. Option C is correct only for birds.", "B"),
+        ("The correct option is B. A common wrong answer is A.", "B"),
+        ("The picture shows a cat chasing a bird.", ""),
+        ("정답은 B입니다.", "B"),
+        ("Ответ: В", "B"),
+    ],
+)
+def test_a17_every_grader_of_options_reads_the_same_letter(name, response, letter):
+    choices = ("cat", "dog", "bird", "fish")
+    verdict = open_grader(name).grade(response, ("B",), choices)
+    assert (verdict.parsed, verdict.correct) == (letter, letter == "B")
+    assert open_grader(name).grade("B. A", ("B",), ("B", "A", "D", "C")).parsed == "B"
+
+
 def test_a17_there_are_many_cases():
     assert len(LETTERS) > 200
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from relope.extract.graders import multiple_choice
 from relope.extract.grading import answer_text
 from relope.extract.grading.grader import answer, is_cut
+from relope.extract.grading.letters import whole
 from relope.extract.grading.values import canonical, same
 from relope.types import LETTERS, Grade
 
@@ -27,15 +28,14 @@ def grade(response: str, answers: Sequence[str], choices: Sequence[str] = (), fi
 
 
 def _chosen(response: str, answers: Sequence[str], choices: Sequence[str], finish_reason: str) -> Grade:
-    """Judge an answer to a question with options; only without a box is the whole text searched for a letter."""
+    """Judge an answer to a question with options: by its box, or by the letter or the value that all of it names."""
     text, said = answer(response, finish_reason), final(response, finish_reason)
-    equal = [LETTERS[index] for index, choice in enumerate(choices) if said and same(said, choice)]
-    letter = multiple_choice.parse(said, choices)
-    if not letter and not answer_text.boxed(text):
-        letter = multiple_choice.parse(response, choices, finish_reason)
-    right = (bool(letter) and letter in answers) or any(named in answers for named in equal)
-    stated = said if answer_text.boxed(text) or answer_text.stated(text) else ""
-    parsed = letter or next(iter(equal), "") or canonical(stated)
+    boxes, declared = answer_text.boxed(text), answer_text.final(text)
+    letter = multiple_choice.parse(boxes[0] if boxes else response, choices, finish_reason)
+    spelled = whole(answer_text.plain(said), multiple_choice.UNKNOWN)  # a letter is no value
+    equal = [LETTERS[index] for index, choice in enumerate(choices) if said and not spelled and same(said, choice)]
+    right = letter in answers if letter else any(named in answers for named in equal)
+    parsed = letter or next(iter(equal), "") or ("" if spelled else canonical(declared))
     return Grade(right, parsed, "parsed" if parsed else "unparsed")
 
 
