@@ -1,5 +1,6 @@
 """Digests, versions and files that appear whole or not at all."""
 
+import errno
 import functools
 import hashlib
 import io
@@ -126,8 +127,24 @@ def write_frame(path: Path, frame: "pl.DataFrame", metadata: dict[str, str] | No
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    """Build the error for an output that the system refused."""
-    return OutputError(
-        f"cannot write {path}: {error.strerror or error}",
-        hint="free space or choose another --out; what was finished before is kept and is reused",
-    )
+    """Build the error for an output that the system refused, with what helps against that."""
+    return OutputError(f"cannot write {path}: {error.strerror or error}", hint=_HELPS.get(error.errno or 0, _OTHER))
+
+
+_KEPT = "what was finished before is kept and is reused"
+_OTHER = f"choose another --out; {_KEPT}"
+_HELPS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"free space or choose another --out; {_KEPT}"),
+    **dict.fromkeys(
+        (errno.EROFS, errno.EACCES, errno.EPERM), f"it is read-only to you: copy it, or choose another --out; {_KEPT}"
+    ),
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EISDIR, errno.EEXIST), f"something else stands there: choose another --out; {_KEPT}"
+    ),
+    **dict.fromkeys(
+        (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP),
+        "its file system keeps no locks: choose an --out on a local disk, or mount it with locks",
+    ),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "too many files are open: raise `ulimit -n`"),
+}
+"""Error number → what to do about it."""

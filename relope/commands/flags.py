@@ -255,5 +255,9 @@ def _value(text: str) -> Any:
 
     try:
         return float(text) if set(".eE") & set(text) else yaml.safe_load(text)
-    except ValueError:
+    except (ValueError, yaml.YAMLError):
+        pass
+    try:
         return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.asked import AskedOtherwise, asked_column, first_difference
-from relope.errors import InvalidInputError, NotFoundError, unknown
+from relope.errors import InvalidInputError, NotFoundError, StoreError, unknown
 from relope.store.format.layout import grades_path
 from relope.store.grade_files import Grades, bare_grader, highest, orders, read_grades_file, write_grades_file
 from relope.store.reader import ActivationStore
@@ -43,7 +43,7 @@ def write_grades(
         count: let these grades be the ones that count; False leaves that as it is, unless there are none yet
             or only those of another version of the grader.
     """
-    table = store.samples
+    table = some_samples(store)
     stops = table["finish_reason"] if "finish_reason" in table.columns else [""] * len(table)
     grades = [
         judge(response, answers, choices, stop or "")
@@ -144,13 +144,27 @@ def apart(
     return ~np.isin(groups[rows], others)
 
 
+def some_samples(store: ActivationStore) -> pl.DataFrame:
+    """Return the samples of a store.
+
+    Raises:
+        StoreError: there is none: the extraction ended before its first part was sealed.
+    """
+    if not len(store):
+        raise StoreError(
+            f"{store.label} holds no finished sample: its extraction was interrupted, or every sample was skipped",
+            hint="run the same `relope extract` again; it goes on from there",
+        )
+    return store.samples
+
+
 def rows_of(store: ActivationStore, splits: Sequence[str]) -> npt.NDArray[np.int64]:
     """Return the rows of some splits, in the store's order.
 
     Raises:
         NotFoundError: the store holds no sample of a split.
     """
-    known = store.samples["split"].unique().sort().to_list()
+    known = some_samples(store)["split"].unique().sort().to_list()
     splits = [name for split in splits for name in _unfolded(split, known)]
     for split in splits:
         if split not in known:

@@ -92,7 +92,10 @@ def read_prices(path: Path) -> PriceList:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         known = ", ".join(ModelCost.model_fields)
-        raise InvalidInputError(f"{path}: {key}: {first['msg'].lower()} (a model's keys: {known})") from error
+        said = f"{key}: {first['msg'].lower()}" if key else "must map `models` to the costs of each"
+        raise InvalidInputError(
+            f"{path}: {said} (a model's keys: {known})", hint=f"the example shows its form: {EXAMPLE}"
+        ) from error
 
 
 def cost_of(cost: ModelCost | None, prompt_tokens: Ints, answer_tokens: Ints) -> dict[Axis, Floats | None]:

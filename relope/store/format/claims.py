@@ -5,6 +5,7 @@ ends, however it ends, so a free lock means that nobody will ever finish the fol
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from relope.errors import OutputError, StoreError
 from relope.partial import ENDING, remove_if_free
+from relope.provenance import cannot_write
 from relope.store.format.layout import LOCK, TEMPORARY, check_way, part_folder, parts_folder, sealed_parts
 
 _ATTEMPTS = 100
@@ -76,13 +78,23 @@ def adopt(folder: Path) -> int | None:
 def _if_free(path: Path) -> Iterator[bool]:
     """Hold a lock for the length of the block, and say whether nobody else had it."""
     descriptor = None
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    # What is gone, or on a medium that is read-only, is nobody's to sweep.
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError), _unless_read_only():
         descriptor = _lock(path)
     try:
         yield descriptor is not None
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _unless_read_only() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
 
 
 def _lock(path: Path) -> int | None:
@@ -93,8 +105,8 @@ def _lock(path: Path) -> int | None:
             return descriptor
     except BlockingIOError:
         pass
-    except OSError:
+    except OSError as error:
         os.close(descriptor)
-        raise
+        raise cannot_write(path, error) from error
     os.close(descriptor)
     return None
