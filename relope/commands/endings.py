@@ -69,7 +69,7 @@ def _wrong_words(error: Any, as_json: bool) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return MISTAKE
-    said = " ".join(error.format_message().split()).rstrip(".")
+    said = " ".join(error.format_message().split()).rstrip(".").replace("Input should be", "must be")
     if (option := getattr(error, "option_name", "")) and context:
         known = [name for parameter in context.command.params for name in (*parameter.opts, *parameter.secondary_opts)]
         near = difflib.get_close_matches(option, known, n=1)

@@ -163,7 +163,7 @@ def _metavar(name: str, info: FieldInfo) -> str:
         return "|".join(values) if len(values) < 4 else name.upper()
     if _mark(info, BeforeValidator) or kind == StoreRef:
         return "STORE"
-    return METAVARS.get(kind, name.upper())
+    return name.upper() if _mark(info, Positional) else METAVARS.get(kind, name.upper())
 
 
 def _values(info: FieldInfo) -> list[str]:

@@ -212,7 +212,8 @@ def read_scores(path: Path) -> Scores:
         InvalidInputError: it is not Parquet, lacks columns or metadata, or holds what is no score.
     """
     if not path.is_file():
-        raise NotFoundError(f"{path} does not exist", hint=PREDICT)
+        what = "is a folder and no file of scores" if path.is_dir() else "does not exist"
+        raise NotFoundError(f"{path} {what}", hint=PREDICT)
     frame, meta = _read_frame(path), _read_meta(path)
     ids = frame["id"].to_list()
     values = frame["score"].cast(pl.Float32).fill_null(float("nan")).to_numpy()

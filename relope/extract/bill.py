@@ -11,6 +11,7 @@ from relope.extract.model.generate import token_columns
 from relope.extract.timing import Timing
 from relope.store import human_bytes
 from relope.types import Sample
+from relope.words import counted
 
 log = logging.getLogger(__name__)
 ZSTD_RATIO = {"bfloat16": 1.4, "float32": 1.1}
@@ -69,7 +70,7 @@ class Bill:
     def lines(self, asked: str, out: Path) -> list[str]:
         """Return the bill as a person reads it; ``asked`` is which tokens are kept, ``out`` the store."""
         lines = [
-            f"{self.samples} samples of {self.tokens:.0f} prompt tokens on average (longest {self.longest}; "
+            f"{counted(self.samples, 'sample')} of {self.tokens:.0f} prompt tokens on average (longest {self.longest}; "
             f"{self.tried} were read)"
         ]
         lines += [f"layer {layer}: {human_bytes(size)} for every token" for layer, size in self.all_tokens.items()]
@@ -84,7 +85,8 @@ class Bill:
         if self.timing is None or self.seconds is None:
             return "time is not estimated: measure=64 loads the model and runs 64 samples"
         run, took = self.timing.samples, self.timing.seconds
-        return f"about {duration(self.seconds)} in all: {run} samples took {duration(took)} ({run / took:.3g}/s)"
+        speed = f"{counted(run, 'sample')} took {duration(took)} ({run / took:.3g}/s)"
+        return f"about {duration(self.seconds)} in all: {speed}"
 
     def facts(self) -> dict[str, object]:
         """Return everything as JSON values."""

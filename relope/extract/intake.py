@@ -10,6 +10,7 @@ from relope.extract.prompt_checks import unreadable_prompts
 from relope.extract.view import View
 from relope.store import StoreWriter
 from relope.types import Progress, Sample
+from relope.words import counted
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Intake:
     @property
     def note(self) -> str:
         """What is shown at the end of the run, or ``""``."""
-        return f"\n{len(self.flaws)} samples skipped ({describe(self.flaws)})" if self.flaws else ""
+        return f"\n{counted(len(self.flaws), 'sample')} skipped ({describe(self.flaws)})" if self.flaws else ""
 
 
 def take_in(

@@ -10,6 +10,7 @@ from relope.spec import CaptionSpec
 from relope.steps.outputs import captions_path
 from relope.steps.step import Step
 from relope.types import Outcome, Watch
+from relope.words import counted
 
 
 def output(spec: CaptionSpec) -> Path:
@@ -23,7 +24,7 @@ def run(spec: CaptionSpec, watch: Watch) -> Outcome:
     with watch(f"caption {captioning.dataset.name}") as progress:
         made = write_captions(captioning, out, progress)
     why = f"; {len(made.skipped)} skipped ({next(iter(made.skipped.values()))})" if made.skipped else ""
-    text = f"{made.n_new} images described, {made.n_known} were already{why} → {out}"
+    text = f"{counted(made.n_new, 'image')} described, {made.n_known} were already{why} → {out}"
     facts = {"images": made.n_new + len(made.skipped), "already": made.n_known, "skipped": made.skipped}
     return Outcome(out, not made.n_new, text, facts)
 

@@ -15,6 +15,7 @@ from relope.steps.report_inputs import VERSION, report_inputs
 from relope.steps.step import Step
 from relope.steps.step import run as run_step
 from relope.types import ResultWarning, TextTable, Watch
+from relope.words import counted
 
 
 def output(spec: EvaluateSpec) -> Path:
@@ -40,8 +41,8 @@ def run(spec: EvaluateSpec, watch: Watch) -> Evaluated:
             progress(0, 1)
             report = build_report(inputs, out)
             progress(1, 1)
-    state = f"{'up to date ' if reused else ''}on {report.n} samples judged by {inputs.provenance['grader']}"
-    text = f"{len(report.methods)} methods {state} → {out / 'report.html'}"
+    state = f"{'up to date ' if reused else ''}on {counted(report.n, 'sample')} judged by {inputs.provenance['grader']}"
+    text = f"{counted(len(report.methods), 'method')} {state} → {out / 'report.html'}"
     return Evaluated(out, reused, text, report.to_json(), tables(out), warnings=report.warnings)
 
 

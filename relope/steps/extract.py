@@ -18,6 +18,7 @@ from relope.steps.step import Step
 from relope.store import StoreWriter, create_or_open, open_store, plan_path
 from relope.store.made import MadeBy, note_made
 from relope.types import Sample, Watch
+from relope.words import counted
 
 if TYPE_CHECKING:
     from relope.extract.extraction import Extraction
@@ -38,6 +39,8 @@ def run(spec: ExtractSpec, watch: Watch) -> Extracted:
     from relope.steps.extraction import extraction_of, samples_of
 
     extraction, out = extraction_of(spec), output(spec)
+    if spec.reuse:
+        open_store(spec.reuse).close()  # a mistake is told before anything is written
     samples = samples_of(extraction, watch)
     extraction = continued(extraction, out)
     backbone = extraction.model.open()
@@ -64,7 +67,7 @@ def run(spec: ExtractSpec, watch: Watch) -> Extracted:
         text += f"; memory ran out {len(facts['halved'])} times and batches were halved (plan.json names them)"
     if spec.reuse:
         facts["reused"] = n_reused
-        text = f"{n_reused} samples taken from {spec.reuse}; {text}"
+        text = f"{counted(n_reused, 'sample')} taken from {spec.reuse}; {text}"
     return Extracted(out, not facts["computed"], text + intake.note, facts)
 
 
@@ -126,7 +129,8 @@ def _compute(
     seconds = time.perf_counter() - begun
     writer.publish([writer.part_id(unit.ids) for unit in read_plan(plan_file)])
     n = sum(len(unit.ids) for unit in units)
-    done = f"{n} samples in {seconds:.1f} s ({n / seconds:.0f}/s)" if n else f"{len(samples)} samples up to date"
+    computed = f"{counted(n, 'sample')} in {seconds:.1f} s ({n / seconds:.0f}/s)"
+    done = computed if n else f"{counted(len(samples), 'sample')} up to date"
     facts = {
         "samples": len(samples),
         "computed": n,

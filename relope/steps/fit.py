@@ -14,6 +14,7 @@ from relope.steps.outcomes import Fitted
 from relope.steps.outputs import folds_path, router_folder, router_name
 from relope.steps.step import Step
 from relope.types import Watch, no_progress
+from relope.words import counted
 
 
 def output(spec: FitSpec) -> Path:
@@ -49,7 +50,7 @@ def run(spec: FitSpec, watch: Watch) -> Fitted:
     record, kept = _fit(lesson, out, watch)
     note, n_shared = note_of(lesson.probe), lesson.training.n_shared
     shared = f" ({n_shared} left out: their image is in another split)" if n_shared else ""
-    text = f"{lesson.method} fitted on {record.n_samples} samples{shared} judged by {lesson.grader}"
+    text = f"{lesson.method} fitted on {counted(record.n_samples, 'sample')}{shared} judged by {lesson.grader}"
     text += f" in {record.seconds_fit:.1f} s"
     text += f" ({note})" if note else ""
     if earlier is not None and kept is not None:

@@ -22,6 +22,7 @@ from relope.store.grades import counting, write_grades
 from relope.store.labels import HUMAN, count_labels, has_labels, write_labels
 from relope.store.made import MadeBy, note_made
 from relope.types import Watch
+from relope.words import counted
 
 FOLDER = "grades"
 
@@ -96,7 +97,8 @@ def _told(store: ActivationStore, path: Path, table: pl.DataFrame, changed: bool
         "unlabelled": table["correct"].null_count(),
         "by_split": dict(zip(means["split"], means["correct"], strict=True)),
     }
-    text = f"{len(table)} answers judged by {path.stem}: {how}{accuracy_text(facts)}, {facts['unparsed']} unparsed"
+    text = f"{counted(len(table), 'answer')} judged by {path.stem}: {how}{accuracy_text(facts)}"
+    text += f", {facts['unparsed']} unparsed"
     where = f"{store.label}/{FOLDER}/{path.name}"
     return Graded(path, not changed, f"{text} → {where}", facts, location=where)
 
@@ -134,7 +136,7 @@ def grade_extracted(store: ActivationStore, asked: str | None) -> Graded:
 def _grade_responses(path: Path, name: str) -> Graded:
     grades = grade_file(path, open_grader(name))
     right = sum(bool(grade["correct"]) for grade in grades)
-    text = f"{len(grades)} answers of {path} judged by {name}: {right} right"
+    text = f"{counted(len(grades), 'answer')} of {path} judged by {name}: {right} right"
     return Graded(path, False, text, {"samples": len(grades), "right": right}, payload=grades)
 
 

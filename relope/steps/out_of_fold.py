@@ -15,6 +15,7 @@ from relope.steps.lesson import Lesson
 from relope.steps.outcomes import Fitted
 from relope.store import ActivationStore
 from relope.types import Watch, no_progress
+from relope.words import counted
 
 
 def score_out_of_fold(lesson: Lesson, asked: int, out: Path, watch: Watch) -> Fitted:
@@ -79,7 +80,7 @@ def score_out_of_fold(lesson: Lesson, asked: int, out: Path, watch: Watch) -> Fi
     digests, note = asked_column(store.samples[lesson.training.rows]), RunNote(lesson.command, now(), seconds_predict)
     write_scores(out, lesson.training.ids, scores, meta, digests, note)
     text = (
-        f"{len(scores)} samples, judged by {lesson.grader}, scored out of fold by {n_folds} routers of {lesson.method} "
+        f"{counted(len(scores), 'sample')}, judged by {lesson.grader}, scored out of fold by {counted(n_folds, 'router')} of {lesson.method} "
         f"in {seconds_fit:.1f} s"
     )
     facts = {"samples": len(scores), "seconds": seconds_fit, "folds": n_folds, "grader": lesson.grader}

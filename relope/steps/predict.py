@@ -24,6 +24,7 @@ from relope.steps.step import Step
 from relope.store import ActivationStore, open_store
 from relope.store.grades import counting, parsed_answers, rows_of
 from relope.types import Watch
+from relope.words import counted
 
 VERSION = 2
 """Of the scores; 2 keeps what was asked."""
@@ -98,7 +99,7 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
     note_beside = _note(spec, out, record, seconds)
     write_scores(out, samples["id"].to_list(), scores, meta, asked_column(samples), note_beside, escalate)
     facts: dict[str, Any] = {"samples": len(samples), "grader": record.grader or None, "grades_read": grader or None}
-    text = f"{len(samples)} samples scored by {method}{_by(record, grader)} → {out}"
+    text = f"{counted(len(samples), 'sample')} scored by {method}{_by(record, grader)} → {out}"
     if decided is not None and escalate is not None:
         facts |= {"threshold": decided.threshold, "escalated": int(escalate.sum())}
         text += f"\n{decided.told(scores)}"

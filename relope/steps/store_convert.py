@@ -9,6 +9,7 @@ from relope.steps.store_verbs import folder_of, layer_numbers
 from relope.store import convert, human_bytes, info, open_store
 from relope.store.made import MadeBy, note_made
 from relope.types import Outcome, Watch
+from relope.words import counted
 
 
 def output(spec: StoreConvertSpec) -> Path:
@@ -31,7 +32,7 @@ def run(spec: StoreConvertSpec, watch: Watch) -> Outcome:
     facts |= {"same_content": same_content, "source_bytes": old["bytes"]["total"]}
     sizes = f"{human_bytes(old['bytes']['total'])} → {human_bytes(new['bytes']['total'])}"
     same = "the same content" if same_content else "a subset, of another content_id"
-    text = f"{new['n_samples']} samples, {sizes}, {same} → {spec.out}"
+    text = f"{counted(new['n_samples'], 'sample')}, {sizes}, {same} → {spec.out}"
     return Outcome(spec.out, False, text, facts, payload={"path": str(spec.out), **facts})
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from relope.spec import StoreGcSpec
 from relope.steps.step import Step
-from relope.steps.store_verbs import counted
 from relope.store import human_bytes
 from relope.store.share.gc import gc
 from relope.types import Outcome, TextTable, Watch
+from relope.words import counted
 
 
 def output(spec: StoreGcSpec) -> Path:

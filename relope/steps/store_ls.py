@@ -5,10 +5,10 @@ from typing import Any
 
 from relope.spec import StoreLsSpec
 from relope.steps.step import Step
-from relope.steps.store_verbs import counted
 from relope.store import human_bytes
 from relope.store.share.listing import listing
 from relope.types import Outcome, TextTable, Watch
+from relope.words import counted
 
 
 def output(spec: StoreLsSpec) -> Path:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from relope.spec import StorePushSpec
 from relope.steps.step import Step
-from relope.steps.store_verbs import counted
 from relope.store import human_bytes
 from relope.store.share.push import push
 from relope.types import Outcome, Watch
+from relope.words import counted
 
 
 def output(spec: StorePushSpec) -> Path:

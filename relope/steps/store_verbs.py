@@ -9,6 +9,7 @@ from relope.places import local_folder
 from relope.store import human_bytes
 from relope.store.share.pull import Pulled
 from relope.types import Outcome
+from relope.words import counted
 
 
 def folder_of(ref: str) -> Path:
@@ -40,11 +41,6 @@ def layer_numbers(words: Sequence[str]) -> tuple[int, ...]:
         ) from error
 
 
-def counted(n: int, what: str) -> str:
-    """Return a number with its noun: 1 part, 2 parts."""
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
 def taken(done: Sequence[Pulled]) -> Outcome:
     """Return what is told of stores that were taken into one."""
     lines = [
@@ -53,7 +49,7 @@ def taken(done: Sequence[Pulled]) -> Outcome:
         for each in done
     ]
     path = done[-1].path
-    lines.append(f"Try next: relope store info {path}")
+    note = f"Try next: relope store info {path}"
     results = [{**dataclasses.asdict(each), "path": str(each.path)} for each in done]
     payload = results[0] if len(results) == 1 else {"path": results[0]["path"], "sources": results}
-    return Outcome(path, not any(each.parts for each in done), "\n".join(lines), payload=payload)
+    return Outcome(path, not any(each.parts for each in done), "\n".join(lines), payload=payload, note=note)

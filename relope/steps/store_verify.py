@@ -8,6 +8,7 @@ from relope.steps.step import Step
 from relope.steps.store_verbs import folder_of
 from relope.store import Problem, open_store, undigested, verify
 from relope.types import Outcome, TextTable, Watch
+from relope.words import counted
 
 
 def output(spec: StoreVerifySpec) -> Path:
@@ -25,13 +26,13 @@ def run(spec: StoreVerifySpec, watch: Watch) -> Outcome:
     payload = [vars(problem) for problem in problems]
     if problems:
         rows = [(problem.part, problem.file, problem.what) for problem in problems]
-        table = TextTable(f"{spec.store}: {len(problems)} problems", ("part", "file", "what"), rows)
+        table = TextTable(f"{spec.store}: {counted(len(problems), 'problem')}", ("part", "file", "what"), rows)
         return Outcome(path, False, "\n".join(told), {}, (table,), payload=payload, failed=True)
     told.append(f"{spec.store}: every file is what was written")
     if unknown := undigested(path):
         told.append(f"not under a digest, in a store of format 1: {', '.join(unknown)}")
     if excluded := open_store(path).excluded:
-        told.append(f"{len(excluded)} samples are in an earlier part too and do not count again: {excluded}")
+        told.append(f"{counted(len(excluded), 'sample')} in an earlier part too, not counted again: {excluded}")
     return Outcome(path, False, "\n".join(told), {}, payload=payload)
 
 
@@ -42,7 +43,7 @@ def _against_model(path: Path, n_samples: int) -> tuple[list[Problem], str]:
     with open_store(path) as store:
         checked = recheck(store, open_streams(store), n_samples)
     worst = ", ".join(f"layer {layer}: {value:.2g}" for layer, value in checked.worst.items())
-    line = f"{len(checked.samples)} samples run again: largest relative difference {worst}"
+    line = f"{counted(len(checked.samples), 'sample')} run again: largest relative difference {worst}"
     problems = [Problem("", "", f"states of sample {name!r} are not what the model gives") for name in checked.off]
     return problems, f"{line} (allowed {checked.tolerance:g})"
 

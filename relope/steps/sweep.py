@@ -18,6 +18,7 @@ from relope.steps.step import Step
 from relope.steps.sweep_runs import LAYER, Grid, Run, Setting, data_digest, fit_runs, planned, summarised
 from relope.store import RowReader
 from relope.types import TextTable, Watch
+from relope.words import counted
 
 VERSION = 1
 
@@ -85,8 +86,8 @@ def _told(spec: SweepSpec, settings: Sequence[Setting], training: TrainingRows, 
         "settings": [dataclasses.asdict(setting) for setting in settings],
         "fit": command,
     }
-    on = f"on {len(training.rows)} samples judged by {grader}"
-    text = f"{n_runs} runs {on}, {computed} fitted now → {path}\nfit what was selected: {command}"
+    on = f"on {counted(len(training.rows), 'sample')} judged by {grader}"
+    text = f"{counted(n_runs, 'run')} {on}, {computed} fitted now → {path}\nfit what was selected: {command}"
     warned = held_out_scarcity(min(setting.n_minority for setting in settings), f"sweep of {spec.method}")
     return Swept(path, not computed, text, facts, (_table(spec, settings, best),), warnings=warned)
 

@@ -86,6 +86,11 @@ def planned(grid: Grid, layer: int) -> list[Run]:
     """
     if not method_class(grid.method).traits.trains:
         raise InvalidInputError(f"{grid.method} trains nothing, so nothing can be swept", hint="use `relope predict`")
+    if both := sorted({*grid.values} & {*grid.fixed}):
+        raise InvalidInputError(
+            f"{both[0]} is fixed at {grid.fixed[both[0]]} and to be varied over {list(grid.values[both[0]])}",
+            hint="give it by --set or by --grid, not by both",
+        )
     keys = sorted(grid.values, key=lambda key: key != LAYER)
     runs = []
     for values in itertools.product(*(grid.values[key] for key in keys)):

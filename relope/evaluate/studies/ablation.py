@@ -21,6 +21,7 @@ from relope.evaluate.pages.wording import DASH
 from relope.evaluate.studies.cells import PAIRED, TINY
 from relope.evaluate.studies.inputs import Study, StudyInputs
 from relope.types import ResultWarning
+from relope.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -159,8 +160,8 @@ def _what(panels: list[Panel]) -> str:
     methods = ", ".join(sorted({panel.method for panel in panels}))
     held = sorted({panel.held for panel in panels} - {""})
     samples = f", each judged on {' or '.join(held)} samples that it held out" if held else ""
-    plural = "s" if len(panels) > 1 else ""
-    return f"{len(panels)} setting{plural} of {methods}{of}: {sum(point.runs for point in points)} fits{samples}."
+    fits = counted(sum(point.runs for point in points), "fit")
+    return f"{counted(len(panels), 'setting')} of {methods}{of}: {fits}{samples}."
 
 
 def _shows(panels: list[Panel]) -> str:

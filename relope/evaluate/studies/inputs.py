@@ -10,6 +10,7 @@ from relope.errors import InvalidInputError
 from relope.evaluate.numbers.persample import StoredReport
 from relope.evaluate.pages.table import Table
 from relope.types import ResultWarning
+from relope.words import counted
 
 FORMAT_VERSION = 2
 """Format 1 had no warnings."""
@@ -127,8 +128,7 @@ class StudyInputs:
         datasets = list(dict.fromkeys(report.dataset for report in self.reports))
         sizes = [report.report.n for report in self.reports]
         size = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
-        plural = "s" if len(sizes) > 1 else ""
-        said = f"{', '.join(models)} on {', '.join(datasets)}: {len(sizes)} report{plural} of {size} test samples."
+        said = f"{', '.join(models)} on {', '.join(datasets)}: {counted(len(sizes), 'report')} of {size} test samples."
         graders = list(dict.fromkeys(name for report in self.reports if (name := report.grader)))
         if graders:
             said += f" Judged by {' and '.join(graders)}."
