@@ -79,9 +79,7 @@ def score_out_of_fold(lesson: Lesson, asked: int, out: Path, watch: Watch) -> Fi
     )
     digests, note = asked_column(store.samples[lesson.training.rows]), RunNote(lesson.command, now(), seconds_predict)
     write_scores(out, lesson.training.ids, scores, meta, digests, note)
-    text = (
-        f"{counted(len(scores), 'sample')}, judged by {lesson.grader}, scored out of fold by {counted(n_folds, 'router')} of {lesson.method} "
-        f"in {seconds_fit:.1f} s"
-    )
+    text = f"{counted(len(scores), 'sample')}, judged by {lesson.grader}, scored out of fold by "
+    text += f"{counted(n_folds, 'router')} of {lesson.method} in {seconds_fit:.1f} s"
     facts = {"samples": len(scores), "seconds": seconds_fit, "folds": n_folds, "grader": lesson.grader}
     return Fitted(out, False, f"{text} → {out}", facts, warnings=lesson.warnings)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.asked import AskedOtherwise, asked_column, first_difference
-from relope.errors import InvalidInputError, NotFoundError, StoreError, unknown
+from relope.errors import InvalidInputError, NotFoundError, unknown
 from relope.store.format.layout import grades_path
 from relope.store.grade_files import Grades, bare_grader, highest, orders, read_grades_file, write_grades_file
 from relope.store.reader import ActivationStore
@@ -126,6 +126,7 @@ def read_grades(store: ActivationStore, asked: str | None) -> Grades:
     """
     name = asked or counting(store)
     if name is None:
+        some_samples(store)
         raise NotFoundError(f"{store.label} has no grades yet", hint=f"`relope grade --store {store.label}` makes them")
     if name not in (known := orders(store.path)):
         raise unknown("grades", name, known, f"`relope grade --store {store.label} --grader …` makes them")
@@ -148,10 +149,10 @@ def some_samples(store: ActivationStore) -> pl.DataFrame:
     """Return the samples of a store.
 
     Raises:
-        StoreError: there is none: the extraction ended before its first part was sealed.
+        NotFoundError: there is none: the extraction ended before its first part was sealed.
     """
     if not len(store):
-        raise StoreError(
+        raise NotFoundError(
             f"{store.label} holds no finished sample: its extraction was interrupted, or every sample was skipped",
             hint="run the same `relope extract` again; it goes on from there",
         )

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from relope.cli import app
 from relope.commands import show
-from relope.fields import KeyValues, Positional, Words, marked
+from relope.fields import KeyValues, Positional, Verbatim, Words, marked
 from relope.spec import SPECS
 from relope.types import Outcome
 
@@ -44,7 +44,7 @@ LISTS = [
     (step, field)
     for step, kind in SPECS.items()
     for field, info in kind.model_fields.items()
-    if info.annotation == Words and field not in marked(kind, Positional)
+    if info.annotation == Words and field not in {**marked(kind, Positional), **marked(kind, Verbatim)}
 ]
 
 
