@@ -96,11 +96,11 @@ def test_b_a_refused_write_is_told_with_what_helps(number, advice):
 
 
 def test_b_a_write_that_cannot_even_be_cleared_up_is_one_error(tmp_path, monkeypatch):
-    def refused(self, *_, **__):
+    def refused(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(Path, "open", refused)
     monkeypatch.setattr(Path, "unlink", refused)
+    monkeypatch.setattr(os, "fsync", refused)
     with pytest.raises(OutputError, match="Read-only file system"):
         write_bytes(tmp_path / "x", b"1")
 
