@@ -40,7 +40,13 @@ class AskedOtherwise:
         return f"{self.id}'s {' and '.join(self.parts)}"
 
 
-def asked_digest(question: str, choices: Sequence[str], hint: str, images: Sequence[str]) -> str:
+def asked_digest(
+    question: str,
+    choices: Sequence[str],
+    hint: str,
+    images: Sequence[str],
+    said_before: Sequence[Sequence[str]] = (),
+) -> str:
     """Return the digest of what is asked, 64 hex digits.
 
     Args:
@@ -48,8 +54,10 @@ def asked_digest(question: str, choices: Sequence[str], hint: str, images: Seque
         choices: the options, in their order.
         hint: text put before the question.
         images: digest of each clean image, in their order.
+        said_before: role and text of each turn before the question; they count as part of it.
     """
-    return "".join(digest(value)[:_DIGITS] for value in (question, list(choices), hint, list(images)))
+    words = [question, [list(turn) for turn in said_before]] if said_before else question
+    return "".join(digest(value)[:_DIGITS] for value in (words, list(choices), hint, list(images)))
 
 
 def asked_column(samples: pl.DataFrame) -> pl.Series:

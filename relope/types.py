@@ -46,6 +46,8 @@ class Sample:
         hint: text put before the question.
         instruction: how to answer, put behind the question.
         caption: what stands in for the images with ``--text-only``.
+        system: what the system's turn says, before all others.
+        earlier: role (``user`` or ``assistant``) and text of each turn before the one that asks.
         prompt: the text of the user's turn, where a prompt template has written it; else it is made of the above.
         group: samples of one group share an image and are never split or resampled apart.
         meta: further columns (question kind, subject, …): JSON values only.
@@ -61,9 +63,17 @@ class Sample:
     hint: str = ""
     instruction: str = ""
     caption: str = ""
+    system: str = ""
+    earlier: tuple[tuple[str, str], ...] = ()
     prompt: str = ""
     group: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def said_before(self) -> list[list[str]]:
+        """Role and text of each turn before the one that asks, the system's included; empty as a rule."""
+        system = [["system", self.system]] if self.system else []
+        return [*system, *map(list, self.earlier)]
 
 
 @dataclass(frozen=True)

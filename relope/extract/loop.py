@@ -91,7 +91,7 @@ def sample_row(sample: Sample, generation: Generation) -> dict[str, Any]:
         "choices": list(sample.choices),
         "answers": list(sample.answers),
         "input": input_digest(sample),
-        ASKED: asked_digest(sample.question, sample.choices, sample.hint, images),
+        ASKED: asked_digest(sample.question, sample.choices, sample.hint, images, sample.said_before),
         "image_digests": images,
         "kind": str(sample.meta.get("kind", "")),
         "family": str(sample.meta.get("family", sample.dataset)),

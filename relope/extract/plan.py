@@ -85,6 +85,7 @@ def _document(path: Path) -> dict[str, Any]:
 def by_length(sample: Sample) -> tuple[int, int, str]:
     """Sort key that puts prompts of similar length side by side; the id makes it total."""
     text = len(sample.question) + len(sample.hint) + sum(len(choice) + 4 for choice in sample.choices)
+    text += sum(len(said) for _, said in sample.said_before)
     return len(sample.images), text, sample.id
 
 

@@ -35,8 +35,8 @@ def unreadable_prompts(backbone: Backbone, samples: Sequence[Sample], sizes: Siz
 
 def _reason(backbone: Backbone, sample: Sample, sizes: Sizes, per_image: int, text_only: bool) -> str:
     """Return why the model cannot take a sample's prompt, or ``""``."""
-    text, images = prompt_text(sample, text_only), () if text_only else sample.images
-    bound = len(text.encode()) + max(1, len(images)) * per_image * MARGIN
+    images = () if text_only else sample.images
+    bound = _text_bytes(sample, text_only) + max(1, len(images)) * per_image * MARGIN
     is_odd = any(_is_odd(sizes[image.digest]) for image in images if image.digest in sizes)
     may_be_long = backbone.traits.context is not None and bound > backbone.traits.context
     return _refusal(backbone, sample, text_only) if is_odd or may_be_long else ""
@@ -47,9 +47,15 @@ def _most_image_tokens(backbone: Backbone, samples: Sequence[Sample], sizes: Siz
 
     def size(sample: Sample) -> tuple[int, int]:
         areas = [sizes[image.digest][0] * sizes[image.digest][1] for image in sample.images if image.digest in sizes]
-        return -max(areas, default=0) if not text_only else 0, len(prompt_text(sample, text_only))
+        return -max(areas, default=0) if not text_only else 0, _text_bytes(sample, text_only)
 
     return _n_tokens(backbone, min(samples, key=size), text_only) or backbone.traits.context or 0
+
+
+def _text_bytes(sample: Sample, text_only: bool) -> int:
+    """Return the bytes of everything that a sample's turns say."""
+    before = sum(len(text.encode()) for _, text in sample.said_before)
+    return before + len(prompt_text(sample, text_only).encode())
 
 
 def _is_odd(shape: tuple[int, int]) -> bool:

@@ -37,7 +37,8 @@ def input_digest(sample: Sample) -> str:
     """
     images = [image.digest for image in sample.images]
     asked = [sample.question, list(sample.choices), sample.hint, sample.instruction, sample.caption]
-    return digest([*asked, list(sample.answers), images])
+    before = [sample.said_before] if sample.said_before else []  # digests of other samples stay as they were
+    return digest([*asked, list(sample.answers), images, *before])
 
 
 def find_flaws(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError, NotFoundError
+from relope.extract.data.conversations import Conversation, conversation, system_of
 from relope.extract.data.dataset import DataSet
 from relope.extract.data.flaws import input_digest
 from relope.extract.data.gold import gold_or_flaw
@@ -23,8 +24,12 @@ from relope.extract.data.labels import ALLOWED, LABEL, answered_splits, label_in
 from relope.extract.data.rows import SUFFIXES, Row, read_rows
 from relope.provenance import digest
 from relope.types import LETTERS, LazyImage, Sample
+from relope.words import counted
 
-COLUMNS = ("question", "answer", "choices", "image", "images", "id", "split", "hint", "caption", "kind", "correct")
+COLUMNS = (
+    *("question", "answer", "choices", "image", "images", "id", "split", "hint", "caption", "kind", "correct"),
+    *("system", "messages"),
+)
 SPLITS = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
 """Names of splits that are taken to mean another."""
 
@@ -94,13 +99,16 @@ def _samples(rows: Iterable[Row], name: str) -> tuple[list[Sample], bool]:
 
 def _sample(row: Row, name: str) -> Sample:
     row = replace(row, cells={column: _unpanda(cell) for column, cell in row.cells.items()})
-    question, choices = _question(row), _choices(row)
+    said = conversation(row) or Conversation(system_of(row), question=_question(row))
+    choices = _choices(row)
     answers, flaw = gold_or_flaw(_answer(row), choices) if _answer(row) is not None else ((), {})
     try:
         label = label_in(row.cells)
     except ValueError as error:
         raise _wrong(row, LABEL, ALLOWED) from error
     images, hint, caption = _images(row), _text(row, "hint"), _text(row, "caption")
+    if said.flaw or said.n_shown not in (None, len(images)):
+        flaw = {"flaw": said.flaw or f"its messages show {counted(said.n_shown or 0, 'image')}, it has {len(images)}"}
     split = _text(row, "split") or row.split
     given = row.cells.get("id")
     if given is not None and (isinstance(given, bool) or not isinstance(given, (str, int)) or given == ""):
@@ -109,11 +117,13 @@ def _sample(row: Row, name: str) -> Sample:
         id="" if given is None else str(given),
         dataset=name,
         split=SPLITS.get(split, split),
-        question=question,
+        question=said.question,
         answers=answers,
         choices=choices,
         images=images,
         hint=hint,
+        system=said.system,
+        earlier=said.earlier,
         meta={**flaw, **label, "kind": _text(row, "kind")},
     )
     return replace(made, id=made.id or input_digest(made)[:16], caption=caption)

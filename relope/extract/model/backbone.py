@@ -138,7 +138,8 @@ class Backbone:
                 f"model {self.name} is text-only but the samples have images",
                 hint="add --text-only to put captions in their place",
             )
-        return self.chat.turns([("user", prompt_text(sample, text_only))], n_images)
+        before = [(role, text) for role, text in sample.said_before]
+        return self.chat.turns([*before, ("user", prompt_text(sample, text_only))], n_images)
 
     def faults(self, samples: Sequence[Sample], text_only: bool = False) -> Iterator[str]:
         """Yield for each sample why its conversation cannot be put to the model, or ``""``."""

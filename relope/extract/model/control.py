@@ -160,7 +160,11 @@ def _neutral(tokenizer: Tokenizer, chat: Chat, controls: Controls, turns: Sequen
         (role, [None if part is None else said[number] for part in parts]) for number, (role, parts) in enumerate(turns)
     ]
     prompt = chat.render(plain)
-    lost = [role for (role, _), text in zip(turns, said, strict=True) if text not in prompt]
+    lost = [
+        role
+        for (role, parts), text in zip(turns, said, strict=True)
+        if any(part is not None for part in parts) and text not in prompt
+    ]
     if lost:
         return f"the chat template of {chat.name} leaves out what {lost[0]} says"
     return _controls_in(tokenizer, controls, [prompt])[0]
