@@ -94,6 +94,7 @@ def test_a12_the_warning_comes_first_in_terminal_and_page(tmp_path, capsys):
     outcome = Outcome(tmp_path, tables=[terminal_table(report).text], warnings=warnings(tmp_path))
     show(outcome, as_json=False)
     assert capsys.readouterr().out.startswith(f"warning: {said}")
+    assert "only 1 of 61" in (tmp_path / "tables" / "methods.md").read_text()
     page = (tmp_path / "report.html").read_text()
     assert page.index("only 1 of 61") < page.index('class="tiles"') < page.index("1.000")
     assert json.loads((tmp_path / "report.json").read_text())["warnings"] == [{"severity": "unsure", "text": said}]

@@ -42,8 +42,9 @@ def _methods(report: Report, label: Record) -> Table:
             }
         )
     title = f"AUC of P(correct): {report.small_name} on {report.dataset}, {report.n:,} samples"
+    notes = [*(f"Warning: {warning.text}." for warning in report.warnings), report.caveat]
     numbers = ("AUC × 100", "± over seeds", "difference to probe", "p (Holm)", "verdict")
-    return Table("methods", title, columns(["method"], numbers), rows, records, notes=[report.caveat])
+    return Table("methods", title, columns(["method"], numbers), rows, records, notes=notes)
 
 
 def _metrics(report: Report, label: Record) -> Table:
