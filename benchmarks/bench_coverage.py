@@ -5,7 +5,7 @@ Scores of n answers, of which a given number are wrong, are drawn from normal di
 on, one of a difference in 93 % or more, and two methods that are equally good should be called different in at most
 5.5 %, from one wrong answer on. Accuracies are pooled over how many answers are wrong: a share of few samples takes few
 values, so single cells swing. `groups` are three samples of one image, whose scores share half of their variance. From
-100 groups with the rarer class the bootstrap answers (500 resamples here), below it the closed form. Ten minutes on two
+200 groups with the rarer class the bootstrap answers (500 resamples here), below it the closed form. Ten minutes on two
 cores.
 """
 

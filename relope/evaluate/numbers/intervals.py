@@ -127,10 +127,9 @@ def combined_interval(
 
 def student(z: float, freedom: int) -> float:
     """Return the quantile of Student's t with the tail that z has in a normal distribution; a million at most."""
-    from scipy.special import ndtr
-    from scipy.stats import t
+    from scipy.special import ndtr, stdtrit
 
-    return min(1e6, float(t.isf(ndtr(-z), freedom)))
+    return min(1e6, -float(stdtrit(freedom, ndtr(-z))))
 
 
 def p_of(value: float, interval_at: Callable[[float], Interval]) -> float:

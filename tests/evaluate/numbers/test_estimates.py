@@ -62,7 +62,7 @@ def test_variances_over_groups_agree_with_the_bootstrap():
 
 def test_few_groups_of_a_class_take_the_closed_form_and_many_the_percentiles():
     for wrong, drawn in ((RESAMPLED_FROM - 1, False), (RESAMPLED_FROM, True)):
-        correct, scores, groups = made(400, wrong, per_group=1)
+        correct, scores, groups = made(600, wrong, per_group=1)
         (auc,) = bootstrap_auc(correct, scores[:1], groups, 300, 0)
         percentiles = tuple(np.percentile(auc.resampled, (2.5, 97.5)))
         assert (auc.ci95 == pytest.approx(percentiles)) == drawn and auc.n_minority == wrong

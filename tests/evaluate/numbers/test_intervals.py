@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, t
 
 from relope.evaluate.numbers.intervals import (
     Z95,
@@ -12,6 +12,7 @@ from relope.evaluate.numbers.intervals import (
     modelled_variance,
     p_of,
     share_interval,
+    student,
 )
 
 ALONE = np.eye(2)
@@ -104,6 +105,13 @@ def test_p_is_below_5_percent_exactly_where_the_interval_leaves_0_out():
         low, high = interval(Z95)
         p = p_of(shares[0][0] - shares[1][0], interval)
         assert 0 <= p <= 1 and (p < 0.05) == (not low <= 0 <= high)
+
+
+@pytest.mark.parametrize("freedom", [1, 9, 500])
+def test_students_quantile_has_the_tail_of_z(freedom):
+    for z in (0.1, Z95, 5.0):
+        assert student(z, freedom) == pytest.approx(t.isf(norm.sf(z), freedom), rel=1e-6)
+    assert student(30.0, freedom) > 30 and np.isfinite(student(30.0, freedom))
 
 
 def test_the_design_effect_of_groups_that_repeat_is_their_size():
