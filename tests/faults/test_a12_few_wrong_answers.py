@@ -92,7 +92,7 @@ def test_a12_the_warning_comes_first_in_terminal_and_page(tmp_path, capsys):
     (said,) = (warning.text for warning in report.warnings)
     assert said.startswith("only 1 of 61 answers is wrong") and "10" in said
     outcome = Outcome(tmp_path, tables=[terminal_table(report).text], warnings=warnings(tmp_path))
-    show(outcome, as_json=False)
+    show(outcome, as_json=False, quiet=False)
     assert capsys.readouterr().out.startswith(f"warning: {said}")
     assert "only 1 of 61" in (tmp_path / "tables" / "methods.md").read_text()
     page = (tmp_path / "report.html").read_text()
