@@ -48,6 +48,9 @@ class ExtractSpec(Spec, step="extract"):
         description="a template of the words around a question: {{ question }}, {{ options }}, {{ hint }} …",
     )
     name: str | None = Field(None, description="what your own file or folder is called; default: its file's name")
+    answer_is: Literal["text", "index", "letter"] | None = Field(
+        None, description="what answers of your own file are where there are choices; default: what fits"
+    )
     split: Words = Field((), description="splits to extract; default: all labelled ones")
     limit: int | None = Field(None, ge=1, description="at most so many samples of each split")
     text_only: bool = Field(False, description="put captions in place of images")

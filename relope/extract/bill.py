@@ -110,6 +110,11 @@ class Bill:
         }
 
 
+def tried(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Return up to ``TRIED`` samples, evenly spread: those that go through the processor."""
+    return samples[:: max(1, -(-len(samples) // TRIED))]
+
+
 def estimate(batches: Batches, samples: Sequence[Sample], out: Path) -> Bill:
     """Return the bill of an extraction; up to ``TRIED`` samples, evenly spread, go through the processor.
 
@@ -119,8 +124,7 @@ def estimate(batches: Batches, samples: Sequence[Sample], out: Path) -> Bill:
         out: where the store will be.
     """
     backbone, layers = batches.backbone, batches.layers
-    step = max(1, -(-len(samples) // TRIED))
-    lengths = [backbone.inputs([sample], batches.text_only)["input_ids"].shape[1] for sample in samples[::step]]
+    lengths = [backbone.inputs([sample], batches.text_only)["input_ids"].shape[1] for sample in tried(samples)]
     mean = sum(lengths) / max(len(lengths), 1)
     state = backbone.hidden_size * BYTES[batches.stored]
     n_tokens = round(mean * len(samples))

@@ -37,7 +37,7 @@ def make_manifest(backbone: Backbone, extraction: Extraction) -> StoreManifest:
         "stored_dtype": stored,
         "format": 1,
     }
-    source = {"dataset_source": dataset.source} if dataset.source else {}
+    source = {"dataset_source": dataset.source, **dataset.reading} if dataset.source else {}
     recorded = {
         **backbone.recorded,
         "dataset": dataset.name,

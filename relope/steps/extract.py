@@ -1,5 +1,6 @@
 """The step ``extract``: from a data set and a model to a graded store."""
 
+import logging
 import shutil
 import time
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from relope.extract.intake import Intake
     from relope.extract.model.backbone import Backbone
 
+log = logging.getLogger(__name__)
+
 
 def output(spec: ExtractSpec) -> Path:
     """Return the store's folder."""
@@ -43,6 +46,8 @@ def run(spec: ExtractSpec, watch: Watch) -> Extracted:
         open_store(spec.reuse).close()  # a mistake is told before anything is written
     samples = samples_of(extraction, watch)
     extraction = continued(extraction, out)
+    for note in extraction.dataset.notes:
+        log.warning("%s", note)
     backbone = extraction.model.open()
     manifest = make_manifest(backbone, extraction)
     if not backbone.card.embedded:
@@ -138,6 +143,7 @@ def _compute(
         "seconds_waiting": waited,
         "halved": halvings(plan_file),
         "skipped": [vars(flaw) for flaw in intake.flaws],
+        "notes": list(extraction.dataset.notes),
     }
     return facts, f"{done} → {writer.path}"
 

@@ -1,23 +1,31 @@
 """The step ``plan``: what an extraction will cost on disk and in time."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from relope.spec import PlanSpec
 from relope.steps.extract import output
 from relope.steps.step import Step
-from relope.types import Outcome, Watch
+from relope.types import Outcome, Sample, Watch
+
+if TYPE_CHECKING:
+    from relope.extract.data.flaws import Flaw
+    from relope.extract.extraction import Extraction
 
 
 def run(spec: PlanSpec, watch: Watch) -> Outcome:
     """Say what an extraction will cost on disk and, if some samples may be run, in time."""
     from relope.extract.bill import estimate
+    from relope.extract.data.flaws import describe
     from relope.extract.growth import continued
     from relope.extract.timing import time_batches
     from relope.steps.extraction import extraction_of, samples_of
 
     extraction, out = extraction_of(spec), output(spec)
-    samples = extraction.view.worded(samples_of(extraction, watch))
+    asked = samples_of(extraction, watch)
     extraction = continued(extraction, out)
+    samples, flaws = _usable(extraction, asked)
     backbone = extraction.model.open() if spec.measure else extraction.model.skeleton()
     batches = extraction.batches(backbone)
     bill = estimate(batches, samples, out)
@@ -25,7 +33,26 @@ def run(spec: PlanSpec, watch: Watch) -> Outcome:
         with watch("measure (batches)") as progress:
             timing = time_batches(batches, samples, extraction.batch_size(backbone), spec.measure, progress)
         bill = replace(bill, timing=timing)
-    return Outcome(out, False, "\n".join(bill.lines(extraction.tokens, out)), bill.facts())
+    notes = [*extraction.dataset.notes]
+    notes += [f"{len(flaws)} of {len(asked)} samples cannot be used: {describe(flaws)}"] if flaws else []
+    text = "\n".join([*notes, *bill.lines(extraction.tokens, out)])
+    return Outcome(out, False, text, {**bill.facts(), "notes": notes, "skipped": [vars(flaw) for flaw in flaws]})
+
+
+def _usable(extraction: "Extraction", asked: Sequence[Sample]) -> "tuple[list[Sample], list[Flaw]]":
+    """Return the samples as the model shall see them, without those that cannot be used, and these.
+
+    Images are looked at of the samples alone that the bill is made from: to look at all takes as long as to extract.
+    """
+    from relope.extract.bill import tried
+    from relope.extract.data.flaws import find_flaws, find_plain_flaws, without_flawed
+
+    view = extraction.view
+    shown = view.worded(asked)
+    flaws = find_plain_flaws(shown, view.text_only)
+    sound = without_flawed(shown, flaws, extraction.strict)
+    broken, _ = find_flaws(tried(sound), view.text_only)
+    return view.perturbed(without_flawed(sound, broken, extraction.strict)), [*flaws, *broken]
 
 
 STEP = Step(run, output, version=1)

@@ -125,5 +125,5 @@ def recorded_dataset(store: "RowReader") -> "DataSet":
     recorded = store.manifest.recorded
     source = str(recorded.get("dataset_source", ""))
     if Path(source).is_absolute():  # a name alone comes from a store that was shared: its data set is elsewhere
-        return open_dataset(source, recorded["dataset"])
+        return open_dataset(source, recorded["dataset"], recorded.get("answer_is"))
     return open_dataset(recorded["dataset"])

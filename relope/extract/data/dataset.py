@@ -26,6 +26,8 @@ class DataSet:
         max_new_tokens: how long an answer may be.
         aliases: other names of splits → the splits that they stand for.
         source: what `open_dataset` opens it by, when that is not its name.
+        reading: how the source was told to be read: recorded, so that it is read so again.
+        notes: what a user should know of how it was read, a line each.
         shares: whether train and test are shares that we cut, of a file that names no splits.
     """
 
@@ -38,6 +40,8 @@ class DataSet:
     max_new_tokens: int = 64
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     source: str = ""
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     shares: bool = False
 
 

@@ -60,6 +60,12 @@ def find_flaws(
     return flaws, {digest: size for digest, size in looked_at.items() if not isinstance(size, str)}
 
 
+def find_plain_flaws(samples: Sequence[Sample], text_only: bool) -> list[Flaw]:
+    """Return the samples that cannot be used whatever their images are, which are not looked at."""
+    reasons = ((sample, _flaw_of(sample, text_only)) for sample in samples)
+    return [Flaw(sample.id, sample.split, reason) for sample, reason in reasons if reason]
+
+
 def _broken_image(sample: Sample, broken: Mapping[str, str]) -> str:
     faults = ((number, broken.get(image.digest)) for number, image in enumerate(sample.images, 1))
     return next((f"image {number}: {fault}" for number, fault in faults if fault), "")

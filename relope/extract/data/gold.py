@@ -24,7 +24,7 @@ def gold_answers(gold: Any, choices: Sequence[str] = ()) -> tuple[str, ...]:
     Raises:
         InvalidInputError: with choices, an answer that is none of them, or could be two.
     """
-    return tuple(_letter(item, choices) if choices else _as_text(item) for item in _listed(gold))
+    return tuple(_letter(item, choices) if choices else _as_text(item) for item in listed(gold))
 
 
 def gold_or_flaw(gold: Any, choices: Sequence[str] = ()) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -45,7 +45,8 @@ def letter_or_flaw(gold: str, choices: Sequence[str]) -> tuple[tuple[str, ...], 
     return gold_or_flaw(LETTERS.index(gold) if choices and gold in tuple(LETTERS) else gold, choices)
 
 
-def _listed(gold: Any) -> list[Any]:
+def listed(gold: Any) -> list[Any]:
+    """Return the gold answers of a question one by one; a list written as text counts as a list."""
     if isinstance(gold, str) and gold[:2] in ("['", '["') and gold.endswith("]") and len(gold) < 10_000:
         try:
             read = ast.literal_eval(gold)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from relope import registry
 from relope.errors import InvalidInputError
+from relope.extract.data.answers import AnswerIs
 from relope.extract.data.dataset import DataSet
 from relope.extract.data.own_files import looks_like_path, open_own
 from relope.extract.data.rows import SUFFIXES
@@ -14,12 +15,13 @@ from relope.extract.data.rows import SUFFIXES
 _NAME = re.compile(r"\w[\w.+ -]{0,99}")
 
 
-def open_dataset(ref: str, name: str | None = None) -> DataSet:
+def open_dataset(ref: str, name: str | None = None, answer_is: AnswerIs | None = None) -> DataSet:
     """Return a data set by its CLI name, or a user's own by its path; its identity is complete.
 
     Args:
         ref: a CLI name or a path.
         name: what a user's own is called; None = as its file is.
+        answer_is: what the answers of a user's own are where there are choices; None = what fits.
 
     Raises:
         NotFoundError: there is none of that name, or the hub cannot be reached.
@@ -27,8 +29,12 @@ def open_dataset(ref: str, name: str | None = None) -> DataSet:
             that name: a store could not be opened again by what it records.
     """
     if ref not in registry.names("datasets") and looks_like_path(ref):
-        return open_own(Path(ref), dataset_name(ref, name))
+        return open_own(Path(ref), dataset_name(ref, name), answer_is)
     dataset_name(ref, name)
+    if answer_is:
+        raise InvalidInputError(
+            f"answers of data set {ref} are known; only those of a file or folder can be {answer_is}"
+        )
     dataset = registry.load("datasets", ref).DATASET
     if not isinstance(dataset, DataSet):
         raise InvalidInputError(f"the plug-in of data set {ref!r} exports no DATASET of type DataSet")

@@ -8,16 +8,17 @@ flaw, which extraction skips and counts.
 import base64
 import binascii
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError, NotFoundError
+from relope.extract.data.answers import AnswerColumn, AnswerIs
+from relope.extract.data.columns import COLUMNS, Columns, meant_by
 from relope.extract.data.conversations import Conversation, conversation, system_of
 from relope.extract.data.dataset import DataSet
 from relope.extract.data.flaws import input_digest
-from relope.extract.data.gold import gold_or_flaw
 from relope.extract.data.groups import connected, in_shares
 from relope.extract.data.images import lazy_image
 from relope.extract.data.labels import ALLOWED, LABEL, answered_splits, label_in, unlabelled
@@ -26,10 +27,6 @@ from relope.provenance import digest
 from relope.types import LETTERS, LazyImage, Sample
 from relope.words import counted
 
-COLUMNS = (
-    *("question", "answer", "choices", "image", "images", "id", "split", "hint", "caption", "kind", "correct"),
-    *("system", "messages"),
-)
 SPLITS = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
 """Names of splits that are taken to mean another."""
 
@@ -44,16 +41,22 @@ def looks_like_path(name: str) -> bool:
     return Path(name).suffix in SUFFIXES or Path(name).exists() or "/" in name
 
 
-def open_own(path: Path, name: str) -> DataSet:
+def open_own(path: Path, name: str, answer_is: AnswerIs | None = None) -> DataSet:
     """Return a user's file or folder as a data set of a name.
 
     Its identity is its name and a digest of all that it holds, whatever file format or order of rows that is in.
+
+    Args:
+        path: of the file or folder.
+        name: what the data set is called.
+        answer_is: what every answer to a question with choices is; None = what fits.
 
     Raises:
         NotFoundError: there is no such file.
         InvalidInputError: a row or a column is wrong; both are named.
     """
-    samples, shares = _samples(read_rows(path), name)
+    columns = Columns()
+    samples, shares = _samples(columns.seen(read_rows(path)), name, AnswerColumn(answer_is))
     if not samples:
         raise InvalidInputError(f"{path} has no rows; each row needs at least question and answer")
     present = {sample.split for sample in samples}
@@ -65,8 +68,15 @@ def open_own(path: Path, name: str) -> DataSet:
         identity={"source": OWN, "name": name, "digest": _digest(samples, shares)},
         source=str(path.resolve()),
         aliases={old: (new,) for old, new in SPLITS.items() if new in present and old not in present},
+        notes=(*columns.notes(), *_pictured(samples)),
         shares=shares,
+        reading={"answer_is": answer_is} if answer_is else {},
     )
+
+
+def _pictured(samples: Sequence[Sample]) -> list[str]:
+    n = sum(bool(sample.images) for sample in samples)
+    return [f"{n} of {len(samples)} samples have an image"] if n < len(samples) else []
 
 
 def _digest(samples: Iterable[Sample], shares: bool) -> str:
@@ -74,13 +84,13 @@ def _digest(samples: Iterable[Sample], shares: bool) -> str:
     return digest(sorted([sample.id, "" if shares else sample.split, input_digest(sample)] for sample in samples))
 
 
-def _samples(rows: Iterable[Row], name: str) -> tuple[list[Sample], bool]:
+def _samples(rows: Iterable[Row], name: str, answers: AnswerColumn) -> tuple[list[Sample], bool]:
     """Return the samples of rows, in groups by image, and whether their splits are shares that we cut."""
     first: dict[str, str] = {}
     samples: list[Sample] = []
     lacking: dict[str, Row] = {}
     for row in rows:
-        sample = _sample(row, name)
+        sample = _sample(row, name, answers)
         if sample.id in first:
             what = f"have the same id {sample.id!r}" if row.cells.get("id") is not None else "are the same question"
             raise InvalidInputError(f"{first[sample.id]} and {row.where} {what} (column 'id'); ids must differ")
@@ -88,6 +98,7 @@ def _samples(rows: Iterable[Row], name: str) -> tuple[list[Sample], bool]:
         samples.append(sample)
         if "answer" not in row.cells and LABEL not in row.cells:
             lacking.setdefault(sample.split, row)
+    answers.check()
     for split in answered_splits(samples) & set(lacking):
         raise _missing(lacking[split], "answer")
     samples = unlabelled(samples)
@@ -97,11 +108,14 @@ def _samples(rows: Iterable[Row], name: str) -> tuple[list[Sample], bool]:
     return (in_shares(samples), True) if unsplit else (connected(samples), False)
 
 
-def _sample(row: Row, name: str) -> Sample:
+def _sample(row: Row, name: str, column: AnswerColumn) -> Sample:
     row = replace(row, cells={column: _unpanda(cell) for column, cell in row.cells.items()})
     said = conversation(row) or Conversation(system_of(row), question=_question(row))
     choices = _choices(row)
-    answers, flaw = gold_or_flaw(_answer(row), choices) if _answer(row) is not None else ((), {})
+    answer, flaw = _answer(row), dict[str, str]()
+    answers: tuple[str, ...] = ()
+    if answer is not None:
+        answers, flaw = column.read(answer, choices, row.where, typed=row.typed)
     try:
         label = label_in(row.cells)
     except ValueError as error:
@@ -154,7 +168,8 @@ def _question(row: Row) -> str:
 
 def _missing(row: Row, column: str) -> NotFoundError:
     return NotFoundError(
-        f"column {column!r} is missing in {row.where} (it has: {', '.join(map(str, row.cells)) or 'nothing'})",
+        f"column {column!r} is missing in {row.where} (it has: {', '.join(map(str, row.cells)) or 'nothing'})"
+        f"{meant_by(column, row.cells)}",
         hint=f"a row needs question and answer and may have {', '.join(COLUMNS[2:])}",
     )
 
@@ -177,7 +192,7 @@ def _choices(row: Row) -> tuple[str, ...]:
     )
     if not plain or not 2 <= len(choices) <= len(LETTERS):
         raise _wrong(row, "choices", f"a list of 2–{len(LETTERS)} texts or numbers")
-    return tuple(str(choice) for choice in choices)
+    return tuple(str(_unpanda(choice)) for choice in choices)
 
 
 def _text(row: Row, column: str) -> str:

@@ -1,5 +1,7 @@
 """Rows of a user's own file: JSON Lines, JSON, CSV, Parquet, or a folder of such files."""
 
+import ast
+import contextlib
 import csv
 import json
 import re
@@ -15,6 +17,8 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _SPLIT = re.compile(r"(train|training|validation|valid|val|dev|test)(?![a-z])")
 _OF_A_SAVED_DATA_SET = ("dataset_info.json", "state.json", "dataset_dict.json")
 _CELL_CHARACTERS = 100 << 20
+_LITERAL_CHARACTERS = 100_000
+"""Longest list that is read as Python writes it, as pandas does; longer ones must be JSON."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Row:
         split: what the file's name says, or ``""``.
         folder: what relative paths of images are relative to.
         again: column → its value, read anew: so that images need not stay in memory.
+        typed: whether the file tells text from numbers; CSV does not.
     """
 
     where: str
@@ -34,6 +39,7 @@ class Row:
     split: str
     folder: Path
     again: Callable[[str], Any]
+    typed: bool = True
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -76,7 +82,7 @@ def _read(path: Path, split: str) -> Iterator[Row]:
         raise InvalidInputError(f"{path} is no data file that we read; its name must end in {', '.join(SUFFIXES)}")
     try:
         for where, cells in readers[path.suffix](path):
-            yield Row(where, cells, split, path.parent, cells.get)
+            yield Row(where, cells, split, path.parent, cells.get, typed=path.suffix != ".csv")
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{path} is no UTF-8 text: {error}") from error
 
@@ -137,7 +143,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _cell(where: str, name: str, text: str) -> Any:
-    return _parsed(f"column {name!r} in {where}", text) if name in ("choices", "images") else text
+    if name not in ("choices", "images"):
+        return text
+    if text.startswith("['") and len(text) < _LITERAL_CHARACTERS:
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return ast.literal_eval(text)
+    return _parsed(f"column {name!r} in {where}", text)
 
 
 def _parsed(where: str, text: str) -> Any:

@@ -1,0 +1,71 @@
+"""A8: columns that are not read are named, with what may have been meant, by plan and extract."""
+
+import pytest
+from own_data import lines, parquet
+
+from relope import steps
+from relope.errors import NotFoundError
+from relope.extract.data.columns import guessed
+from relope.extract.data.open import open_dataset
+from relope.spec import ExtractSpec, PlanSpec
+
+ROW = {"question": "What?", "answer": "x"}
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        *[(name, "image") for name in ("img", "image_path", "picture", "Image", "image-file", "imgae")],
+        *[(name, "images") for name in ("pictures", "image_paths", "Images")],
+        *[(name, "choices") for name in ("options", "Options", "candidates", "choises")],
+        *[(name, "hint") for name in ("context",)],
+        *[(name, "split") for name in ("subset", "fold")],
+        *[(name, "id") for name in ("question_id", "ID")],
+    ],
+)
+def test_a8_a_column_under_another_name_is_named_with_what_was_meant(tmp_path, name, column):
+    notes = open_dataset(str(lines(tmp_path / "q.jsonl", [{**ROW, name: "x.png"}]))).notes
+    assert notes == (f"columns not read: {name} (did you mean {column}?)", "0 of 1 samples have an image")
+
+
+def test_a8_so_it_is_in_a_table_and_when_only_some_rows_have_it(tmp_path):
+    rows = [{**ROW, "id": "a", "options": None}, {**ROW, "id": "b", "options": ["x", "y"]}]
+    assert "options (did you mean choices?)" in open_dataset(str(parquet(tmp_path / "q.parquet", rows))).notes[0]
+    rows = [{**ROW, "id": "a"}, {**ROW, "id": "b", "label": "x", "note": 1, **{f"x{k}": 1 for k in range(9)}}]
+    unread = open_dataset(str(lines(tmp_path / "q.jsonl", rows))).notes[0]
+    assert unread.startswith("columns not read: note, x0") and unread.endswith("and 3 more")
+
+
+@pytest.mark.parametrize(("name", "column"), [("label", "answer"), ("gold", "answer"), ("query", "question")])
+def test_a8_what_is_missing_is_looked_for_under_other_names(tmp_path, name, column):
+    row = {("question" if column == "answer" else "answer"): "x", name: "y"}
+    with pytest.raises(NotFoundError, match=f"column '{column}' is missing .*; is '{name}' meant"):
+        open_dataset(str(lines(tmp_path / "q.jsonl", [row])))
+
+
+def test_a8_nothing_is_said_where_everything_is_read(tmp_path):
+    uri = "data:image/png;base64,"
+    assert open_dataset(str(lines(tmp_path / "q.jsonl", [{**ROW, "image": uri, "kind": "k"}]))).notes == ()
+    both = open_dataset(str(lines(tmp_path / "q.jsonl", [{**ROW, "image": uri, "img": 1}]))).notes
+    assert both == ("columns not read: img",)
+    assert guessed("zzz") == "" and open_dataset("tiny").notes == ()
+
+
+@pytest.mark.parametrize("step", [PlanSpec, ExtractSpec])
+def test_a8_plan_and_extract_say_so(tmp_path, step, caplog):
+    path = lines(tmp_path / "q.jsonl", [{**ROW, "split": "test", "options": ["x", "y"]}])
+    asked = {"model": "tiny-vl", "dataset": str(path), "device": "cpu", "max_new_tokens": 4, "out": tmp_path / "s.zarr"}
+    outcome = steps.run(step(**asked))
+    said = "columns not read: options (did you mean choices?)"
+    assert said in outcome.facts["notes"] and "0 of 1 samples have an image" in outcome.facts["notes"]
+    assert said in (outcome.text if step is PlanSpec else caplog.text)
+
+
+def test_a8_plan_names_what_extract_will_skip(tmp_path):
+    rows = [{**ROW, "id": "good"}, {**ROW, "id": "empty", "question": ""}, {**ROW, "id": "lost", "image": "none.png"}]
+    path = lines(tmp_path / "q.jsonl", rows)
+    asked = {"model": "tiny-vl", "dataset": str(path), "device": "cpu", "max_new_tokens": 4, "out": tmp_path / "s.zarr"}
+    planned, done = steps.run(PlanSpec(**asked)), steps.run(ExtractSpec(**asked))
+    skipped = {flaw["id"] for flaw in planned.facts["skipped"]}
+    assert skipped == {"empty", "lost"} == {flaw["id"] for flaw in done.facts["skipped"]}
+    assert planned.facts["samples"] == done.facts["computed"] == 1 and "2 of 3 samples cannot be used" in planned.text
