@@ -68,6 +68,7 @@ class ExtractSpec(Spec, step="extract"):
         "all", description="all: states of every prompt token; lean: at the deepest layer of the last token only"
     )
     store_dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="stored dtype; auto = compute")
+    thumbnails: bool = Field(True, description="keep a picture of each image, of 4 KB at most, for reports")
     codec: Literal["none", "zstd"] = Field("none", description="zstd: a third smaller on disk, slower to read")
     max_new_tokens: Annotated[int | None, Panel("Answers")] = Field(
         None, ge=0, description="longest answer; 0: states only; default: the data set's"

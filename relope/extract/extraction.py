@@ -61,6 +61,7 @@ class Extraction:
         asked_batch_size: samples in one prefill; None = the model's own.
         grader: that judges the answers; None = what a store says, and at first the data set's.
         strict: stop at a sample that cannot be used.
+        thumbnails: keep a small picture of every image that the model sees.
     """
 
     model: ModelChoice
@@ -77,6 +78,7 @@ class Extraction:
     asked_batch_size: int | None
     grader: str | None
     strict: bool
+    thumbnails: bool = True
 
     def layers(self, backbone: Backbone) -> tuple[int, ...]:
         """Return the blocks whose output is kept of a model."""

@@ -12,6 +12,7 @@ from relope.extract.model.backbone import Backbone
 from relope.extract.model.generate import Answered, captures, extra_columns, generations
 from relope.extract.model.overlap import BackgroundQueue, prefetch
 from relope.extract.plan import Unit
+from relope.extract.thumbnails import thumbnails_of
 from relope.store import PartWriter, StoreWriter
 from relope.types import Generation, Progress, Sample, no_progress
 
@@ -25,6 +26,7 @@ def run_units(
     units: Sequence[Unit],
     samples: Mapping[str, Sample],
     *,
+    thumbnails: bool = True,
     progress: Progress = no_progress,
 ) -> float:
     """Compute every unit and seal each as a part.
@@ -34,6 +36,7 @@ def run_units(
         writer: the store that is written.
         units: what to compute, from ``make_plan``.
         samples: id → sample, for every id in the units.
+        thumbnails: keep a small picture of every image that the model sees.
         progress: told the number of samples done and planned.
 
     Returns:
@@ -43,13 +46,15 @@ def run_units(
     done, waited = 0, 0.0
     with closing(prefetch(_ready(batches, units, samples))) as ready:
         for unit in units:
+            pictured: set[str] | None = set() if thumbnails and not batches.text_only else None
             with writer.part(unit.ids) as part, BackgroundQueue() as writes:
                 for _ in unit.batches():
                     begun = time.perf_counter()
                     batch, inputs = next(ready)
                     waited += time.perf_counter() - begun
                     for piece, answered in batches.answer(batch, inputs):
-                        writes.submit(_Write(batches.backbone, part, piece, answered, writer.manifest.token_layers))
+                        layers = writer.manifest.token_layers
+                        writes.submit(_Write(batches.backbone, part, piece, answered, layers, pictured))
                         done += len(piece)
                         progress(done, total)
     return waited
@@ -66,9 +71,16 @@ class _Write:
     """Appends one answered batch to its part; runs on the writer's thread."""
 
     def __init__(
-        self, backbone: Backbone, part: PartWriter, batch: Sequence[Sample], answered: Answered, layers: Sequence[int]
+        self,
+        backbone: Backbone,
+        part: PartWriter,
+        batch: Sequence[Sample],
+        answered: Answered,
+        layers: Sequence[int],
+        pictured: set[str] | None,
     ) -> None:
         self.backbone, self.part, self.batch, self.answered, self.layers = backbone, part, batch, answered, layers
+        self.pictured = pictured
 
     def __call__(self) -> None:
         decode = self.backbone.decode
@@ -76,7 +88,8 @@ class _Write:
         rows = [
             sample_row(sample, answer) | extra for sample, answer, extra in zip(self.batch, said, more, strict=True)
         ]
-        self.part.append(rows, captures(self.answered, self.layers))
+        pictures = {} if self.pictured is None else thumbnails_of(self.batch, self.pictured)
+        self.part.append(rows, captures(self.answered, self.layers), pictures)
 
 
 def sample_row(sample: Sample, generation: Generation) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def _compute(
     batches = extraction.batches(backbone, halved=lambda ids: note_halving(plan_file, ids))
     begun = time.perf_counter()
     with watch(f"extract {backbone.name}") as progress:
-        waited = run_units(batches, writer, units, samples, progress=progress)
+        waited = run_units(batches, writer, units, samples, thumbnails=extraction.thumbnails, progress=progress)
     seconds = time.perf_counter() - begun
     writer.publish([writer.part_id(unit.ids) for unit in read_plan(plan_file)])
     n = sum(len(unit.ids) for unit in units)

@@ -43,6 +43,7 @@ def extraction_of(spec: ExtractSpec) -> Extraction:
         asked_batch_size=spec.batch_size,
         grader=spec.grader,
         strict=spec.strict,
+        thumbnails=spec.thumbnails,
     )
 
 

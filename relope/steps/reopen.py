@@ -109,13 +109,26 @@ def recorded_choice(store: "RowReader", device: str) -> "ModelChoice":
     )
 
 
-def recorded_samples(store: "RowReader", splits: Sequence[str]) -> list[Sample]:
-    """Return the samples that a store was made from, as the model saw them."""
+def recorded_samples(store: "RowReader", splits: Sequence[str], *, changed: bool = False) -> list[Sample]:
+    """Return the samples that a store was made from, as the model saw them.
+
+    Args:
+        store: the opened store.
+        splits: of the data set.
+        changed: also return those that are not as the model saw them any more, for who looks at each digest.
+
+    Raises:
+        InvalidInputError: a question, an answer or an image of the data set is another one now.
+    """
+    from relope.extract.data.flaws import check_unchanged
     from relope.extract.view import recorded_view
 
     manifest, dataset = store.manifest, recorded_dataset(store)
     view = recorded_view(manifest.recorded, manifest.identity.text_only)
-    return view.perturbed(view.worded(sample for split in splits for sample in dataset.load(split, None)))
+    shown = view.worded(sample for split in splits for sample in dataset.load(split, None))
+    if not changed and "input" in store.samples.columns:
+        check_unchanged(dict(store.samples.select("id", "input").iter_rows()), shown)
+    return view.perturbed(shown)
 
 
 def recorded_dataset(store: "RowReader") -> "DataSet":

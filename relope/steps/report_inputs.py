@@ -13,11 +13,12 @@ from relope.command_line import now
 from relope.evaluate.numbers.costs import Costs, PriceList, cost_of
 from relope.evaluate.numbers.inputs import MethodScores, Origin, ReportInputs
 from relope.evaluate.scores import Scores, align
+from relope.extract.data.images import decode
 from relope.probes.protocol import method_class
 from relope.provenance import digest, versions
 from relope.steps.evaluation import Evaluation
 from relope.steps.joins import free_parts, view_of
-from relope.steps.reopen import recorded_dataset
+from relope.steps.reopen import recorded_samples
 from relope.store import ActivationStore
 from relope.types import ResultWarning
 
@@ -212,18 +213,33 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _images(store: ActivationStore, splits: Sequence[str]) -> "Callable[[str], Image | None]":
-    """Return sample id → its first image, reading the data set only when one is asked for."""
+    """Return sample id → its first image as the model saw it: the store's thumbnail, else that of the data set.
+
+    The data set is read only when an image is asked for that the store keeps no thumbnail of. An image that is
+    gone or another one by now gives None.
+    """
+    known = store.samples.select("id", "row", *({"image_digests"} & set(store.samples.columns)))
+    rows = {row["id"]: row for row in known.iter_rows(named=True)}
 
     @functools.cache
     def samples() -> dict[str, Any]:
         try:
-            dataset = recorded_dataset(store)
-            return {sample.id: sample for split in splits for sample in dataset.load(split, None)}
+            return {sample.id: sample for sample in recorded_samples(store, splits, changed=True)}
         except (LookupError, ValueError, OSError):
             return {}  # a store outlives its data set; the gallery then has no images
 
     def image(sample_id: str) -> "Image | None":
-        sample = samples().get(sample_id)
-        return sample.images[0].open() if sample is not None and sample.images else None
+        row = rows[sample_id]
+        if store.manifest.identity.text_only:
+            return None
+        if (content := store.thumbnail(row["row"])) is not None:
+            return decode(content)
+        sample, digests = samples().get(sample_id), row.get("image_digests")
+        if sample is None or not sample.images or (digests and sample.images[0].digest != digests[0]):
+            return None
+        try:
+            return sample.images[0].open()
+        except (OSError, ValueError):
+            return None
 
     return image

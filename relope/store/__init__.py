@@ -26,6 +26,7 @@ from relope.store.format.layout import (
 from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, read_manifest
 from relope.store.format.part import PartWriter
 from relope.store.format.samples import read_samples
+from relope.store.format.thumbnails import THUMBNAIL_BYTES
 from relope.store.info import human_bytes, info, info_rows
 from relope.store.open import open_store
 from relope.store.reader import ActivationStore
@@ -39,6 +40,7 @@ __all__ = [
     "CODECS",
     "FORMAT_VERSION",
     "FREE",
+    "THUMBNAIL_BYTES",
     "ActivationStore",
     "Catalog",
     "Identity",

@@ -1,5 +1,6 @@
 """Token states in memory, read like a store: for states that no extraction of ours has made."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,10 @@ class ArrayStore(RowReader):
     def index(self) -> SampleIndex:
         """Which samples there are: one part of all."""
         return self._index
+
+    def thumbnails_of_part(self, number: int) -> Mapping[str, bytes]:
+        """Return none: arrays in memory show no images."""
+        return {}
 
     def array(self, number: int, name: str) -> ArrayReader:
         """Return one of the arrays, whatever layer is named."""

@@ -3,6 +3,7 @@
 import collections
 import functools
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,10 +16,14 @@ from relope.store.format.codec import Scratch
 from relope.store.format.index import SampleIndex, build_index
 from relope.store.format.layout import COMMIT, block_folder, part_folder
 from relope.store.format.manifest import ArraySpec, StoreManifest, array_specs, read_manifest
+from relope.store.format.thumbnails import read_thumbnails
 from relope.store.rows import RowReader
 
 _MAPPED_ARRAYS = 256
 """Arrays that are kept open: a large store has more parts than a process may have open files."""
+
+_PICTURED_PARTS = 16
+"""Parts whose thumbnails are kept in memory: up to 4 MiB each."""
 
 
 class ActivationStore(RowReader):
@@ -46,6 +51,7 @@ class ActivationStore(RowReader):
         self._arrays: dict[tuple[int, str], ArrayReader] = {}
         self._mapped: collections.OrderedDict[tuple[int, str], None] = collections.OrderedDict()
         self._scratch = Scratch()
+        self._thumbnails: dict[int, dict[str, bytes]] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -107,6 +113,17 @@ class ActivationStore(RowReader):
     def index(self) -> SampleIndex:
         """Which samples there are and where their rows lie; read on first use."""
         return build_index(self.path, self.parts, self.recipe_id)
+
+    def thumbnails_of_part(self, number: int) -> Mapping[str, bytes]:
+        """Return image digest → WebP of the part of that number, read on first use."""
+        if number not in self._thumbnails:
+            if len(self._thumbnails) >= _PICTURED_PARTS:
+                self._thumbnails.clear()
+            self._thumbnails[number] = self._read_thumbnails(self.parts[number])
+        return self._thumbnails[number]
+
+    def _read_thumbnails(self, part: str) -> dict[str, bytes]:
+        return read_thumbnails(self.path, part)
 
     def block_folder(self, layer: int) -> Path:
         """Return where the weights of block ``layer`` are, if the store has them."""

@@ -2,7 +2,7 @@
 
 import abc
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,30 @@ class RowReader(abc.ABC):
     @abc.abstractmethod
     def array(self, number: int, name: str) -> ArrayReader:
         """Return an array of the part of that number, opened on first use."""
+
+    @abc.abstractmethod
+    def thumbnails_of_part(self, number: int) -> Mapping[str, bytes]:
+        """Return image digest → WebP of the part of that number; empty where it keeps none."""
+
+    def thumbnail(self, row: int, image: int = 0) -> bytes | None:
+        """Return what the model saw, as a small WebP that needs no data set.
+
+        Args:
+            row: number of a sample.
+            image: which of its images, from 0.
+
+        Returns:
+            None where the sample has no such image, or the store keeps no thumbnail of it.
+
+        Raises:
+            InvalidInputError: there is no such row.
+            StoreError: the part's thumbnails are damaged.
+        """
+        (number,) = self.index.numbers([row]).tolist()
+        digests = self.samples.row(number, named=True).get("image_digests") or []
+        if not 0 <= image < len(digests):
+            return None
+        return self.thumbnails_of_part(int(self.index.part[number])).get(digests[image])
 
     def __len__(self) -> int:
         """Return N, the number of distinct samples."""

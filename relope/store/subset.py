@@ -15,6 +15,7 @@ from relope.store.format.manifest import StoreManifest, array_specs, no_layer
 from relope.store.format.part import PartWriter
 from relope.store.format.samples import RESERVED, read_samples
 from relope.store.format.shard import Encoding
+from relope.store.format.thumbnails import read_thumbnails
 from relope.types import Capture
 
 
@@ -86,6 +87,7 @@ def write_subset(
     arrays = {
         name: open_array(source, part, spec, n_tokens if spec.per_token else n_samples) for name, spec in specs.items()
     }
+    pictures = read_thumbnails(source, part)
     same_recipe, wanted = part_id(manifest.recipe_id, table["id"].to_list()) == part, set(ids)
     with PartWriter(out, manifest, ids, encoding or Encoding(packed_as(source, part, manifest))) as writer:
         for local, row in enumerate(table.iter_rows(named=True)):
@@ -94,7 +96,8 @@ def write_subset(
             span = local, row["first_token"], row["n_tokens"]
             rows = {name: read_sample(array, specs[name], *span) for name, array in arrays.items()}
             columns = {name: value for name, value in row.items() if name not in RESERVED}
-            writer.append([columns], [_capture(rows, manifest.layers)])
+            shown = {name: pictures[name] for name in row.get("image_digests") or () if name in pictures}
+            writer.append([columns], [_capture(rows, manifest.layers)], shown)
             if same_recipe and writer.contents[-1] != row["content"]:
                 raise StoreError(
                     f"part {part} of {source} is damaged: the rows of sample {row['id']!r} are not what was written",

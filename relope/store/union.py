@@ -1,7 +1,7 @@
 """Several stores read as one, to fit a method on several data sets at once."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,11 @@ class StoreUnion(RowReader):
         """Return an array of the part of that number, counted through all stores."""
         store = int(np.searchsorted(self._first_parts, number, side="right")) - 1
         return self.stores[store].array(number - int(self._first_parts[store]), name)
+
+    def thumbnails_of_part(self, number: int) -> Mapping[str, bytes]:
+        """Return those of the part of that number, counted through all stores."""
+        store = int(np.searchsorted(self._first_parts, number, side="right")) - 1
+        return self.stores[store].thumbnails_of_part(number - int(self._first_parts[store]))
 
     def origin(self, rows: Rows = None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return for each row ``[N]`` the number of its store and ``[N]`` its row there."""

@@ -21,6 +21,7 @@ from relope.store.format.layout import (
     META,
     SAMPLES,
     TEMPORARY,
+    THUMBNAILS,
     catalog_folder,
     is_part_id,
     part_folder,
@@ -31,6 +32,7 @@ from relope.store.format.layout import (
 )
 from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, array_specs, parse_manifest, read_manifest
 from relope.store.format.samples import read_samples
+from relope.store.format.thumbnails import read_thumbnails
 
 _COMMIT_KEYS = {"format_version", "part", "n_samples", "n_tokens", "samples", "files"}
 
@@ -215,6 +217,10 @@ def part_faults(
         yield SAMPLES, f"has {len(twice)} sample ids more than once, e.g. {twice[0]!r}"
     if part_id(manifest.recipe_id, ids) != part:
         yield SAMPLES, "its samples, in this order, do not hash to the part's id under this recipe"
+    try:
+        read_thumbnails(store, part)
+    except StoreError as error:
+        yield THUMBNAILS, str(error)
     arrays: dict[str, ArrayReader] = {}
     specs = array_specs(manifest)
     for name, spec in specs.items():

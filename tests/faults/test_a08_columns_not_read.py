@@ -33,7 +33,7 @@ def test_a8_so_it_is_in_a_table_and_when_only_some_rows_have_it(tmp_path):
     assert "options (did you mean choices?)" in open_dataset(str(parquet(tmp_path / "q.parquet", rows))).notes[0]
     rows = [{**ROW, "id": "a"}, {**ROW, "id": "b", "label": "x", "note": 1, **{f"x{k}": 1 for k in range(9)}}]
     unread = open_dataset(str(lines(tmp_path / "q.jsonl", rows))).notes[0]
-    assert unread.startswith("columns not read: note, x0") and unread.endswith("and 3 more")
+    assert unread.startswith("columns not read: label, note, x0") and unread.endswith("and 3 more")
 
 
 @pytest.mark.parametrize(("name", "column"), [("label", "answer"), ("gold", "answer"), ("query", "question")])

@@ -128,7 +128,7 @@ def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the rows of a CSV file; an empty cell is an absent one, and choices are a JSON list."""
+    """Yield the rows of a CSV file; an empty cell is None, as in a table, and choices are a JSON list."""
     csv.field_size_limit(_CELL_CHARACTERS)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
@@ -137,7 +137,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 where = f"row {number} of {path.name}"
                 if None in cells:
                     raise InvalidInputError(f"{where} has more cells than the header; quote cells that hold commas")
-                yield where, {name: _cell(where, name, text) for name, text in cells.items() if text}
+                yield where, {name: _cell(where, name, text) if text else None for name, text in cells.items()}
         except csv.Error as error:
             raise InvalidInputError(f"line {reader.line_num} of {path.name} is no CSV: {error}") from error
 

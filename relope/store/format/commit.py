@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import StoreError
-from relope.store.format.layout import COMMIT, META, SAMPLES, part_folder, read_json
+from relope.store.format.layout import COMMIT, META, SAMPLES, THUMBNAILS, part_folder, read_json
 
 _STEP = re.compile(r"[\w][\w.-]*")
-_TOP = ("hidden", "last", "answer", "tokens", META, SAMPLES)
+_TOP = ("hidden", "last", "answer", "tokens", META, SAMPLES, THUMBNAILS)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

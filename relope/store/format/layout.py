@@ -5,7 +5,7 @@
     runs/x.zarr/
       zarr.json                  Zarr v3 group; its attributes hold the manifest
       parts/<part-id>/           sealed and immutable; `.tmp-…` while it is being written
-        hidden/<layer>/ last/<layer>/ answer/ tokens/ samples.parquet COMMIT.json
+        hidden/<layer>/ last/<layer>/ answer/ tokens/ samples.parquet thumbnails.parquet COMMIT.json
       catalog/<n>.json           which parts count, in which order; the highest n wins
       grades/<grader>@<version>.parquet   plan.json   skipped.json   here.json   block_<layer>/
 """
@@ -27,6 +27,7 @@ from relope.seals import opened_json, read_plain, write_sealed_json
 META = "zarr.json"
 COMMIT = "COMMIT.json"
 SAMPLES = "samples.parquet"
+THUMBNAILS = "thumbnails.parquet"
 LOCK = ".lock"
 TEMPORARY = ".tmp-"
 SWAP_LOCK = ".swap.lock"

@@ -21,7 +21,10 @@ from relope.store.format.identity import Identity
 from relope.store.format.layout import GROUP, META, check_entries, read_json
 
 FORMAT_VERSION = 2
-"""Of new stores: since 2 every file of a store is under a digest. Stores of format 1 are read, and keep theirs."""
+"""Of new stores: since 2 every file of a store is under a digest, and parts may hold thumbnails.parquet.
+
+Stores of format 1 are read, and keep theirs.
+"""
 
 _WHICH = "give the folder that `relope extract --out` wrote"
 _COMPARED = ("layers", "hidden_size", "dtype", "tokens", "token_layers", "token_columns")

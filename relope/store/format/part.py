@@ -27,6 +27,7 @@ from relope.store.format.layout import (
     META,
     SAMPLES,
     SHARD,
+    THUMBNAILS,
     part_folder,
     part_id,
     parts_folder,
@@ -35,6 +36,7 @@ from relope.store.format.layout import (
 from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, array_specs
 from relope.store.format.samples import RESERVED, write_samples
 from relope.store.format.shard import PLAIN, Encoding, ShardWriter
+from relope.store.format.thumbnails import check_thumbnail, write_thumbnails
 from relope.types import Capture
 
 
@@ -88,6 +90,7 @@ class PartWriter:
         self.id = part_id(manifest.recipe_id, sample_ids)
         self._store, self._manifest, self._ids = store, manifest, list(sample_ids)
         self._rows: list[dict[str, Any]] = []
+        self._thumbnails: dict[str, bytes] = {}
         self._arrays: dict[str, ShardWriter] = {}
         self._folder = part_folder(store, self.id)
         self._lock = -1
@@ -112,17 +115,26 @@ class PartWriter:
             raise
         return self
 
-    def append(self, samples: Sequence[Mapping[str, Any]], captures: Sequence[Capture]) -> None:
+    def append(
+        self,
+        samples: Sequence[Mapping[str, Any]],
+        captures: Sequence[Capture],
+        thumbnails: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Append samples, in the order of the ids that the part was made for.
 
         Args:
             samples: one row each for ``samples.parquet``, with at least ``id``.
             captures: what the model left behind, one a sample.
+            thumbnails: image digest → WebP, of images that these samples show.
 
         Raises:
             InvalidInputError: a row or capture does not fit.
             OutputError: the disk is full or read-only.
         """
+        for digest_of_image, content in (thumbnails or {}).items():
+            check_thumbnail(content)
+            self._thumbnails[digest_of_image] = content
         for sample, capture in zip(samples, captures, strict=True):
             expected = self._ids[len(self._rows)] if len(self._rows) < len(self._ids) else "no more samples"
             if sample.get("id") != expected:
@@ -164,6 +176,7 @@ class PartWriter:
         for group in (".", "hidden", "last"):
             write_json(self._folder / group / META, GROUP)
         write_samples(self._folder, self._rows)
+        write_thumbnails(self._folder, self._thumbnails)
         _sync_tree(self._folder)
         commit = {
             "format_version": FORMAT_VERSION,
@@ -214,8 +227,10 @@ def _file_records(folder: Path, digests: Mapping[str, str]) -> dict[str, dict[st
 
 
 def _sync_tree(folder: Path) -> None:
-    with (folder / SAMPLES).open("rb") as file:
-        os.fsync(file.fileno())
+    for path in (folder / SAMPLES, folder / THUMBNAILS):
+        if path.exists():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
     for inner in (folder, *folder.rglob("*")):
         if inner.is_dir():
             sync_folder(inner)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from relope.errors import StoreError
 from relope.places import parse_uri
 from relope.store.format.arrays import ArrayReader, Chunking, own_chunking
-from relope.store.format.layout import META, SHARD, part_folder, read_json, writing
+from relope.store.format.layout import META, SHARD, THUMBNAILS, part_folder, read_json, writing
 from relope.store.format.manifest import ArraySpec
 from relope.store.reader import ActivationStore
 from relope.store.share.remote import SMALL_BYTES, rewrite
@@ -87,6 +87,14 @@ class RemoteStore(ActivationStore):
         """Return where the weights of block ``layer`` are, after fetching them."""
         pull_blocks(self.snapshot, self.path, (layer - 1, layer))
         return super().block_folder(layer)
+
+    def _read_thumbnails(self, part: str) -> dict[str, bytes]:
+        record = self.snapshot.commit(part).files.get(THUMBNAILS)
+        if record is None:
+            return {}
+        self.snapshot.fetch_file(part, THUMBNAILS, record)
+        with self.snapshot.named():
+            return super()._read_thumbnails(part)
 
     def save(self, name: str) -> None:
         """Write a file of the temporary folder, such as new grades, to where the store is."""
