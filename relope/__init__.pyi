@@ -17,10 +17,12 @@ __version__: str
 def extract(
     *,
     model: str | PathLike[str],
+    dataset: str | PathLike[str],
     chat_template: str | None = ...,
-    dataset: str | PathLike[str] = ...,
     prompt: str | PathLike[str] | None = ...,
     name: str | None = ...,
+    answer_is: Literal['text', 'index', 'letter'] | None = ...,
+    allow_outside: bool = ...,
     split: str | Sequence[str] = ...,
     limit: int | None = ...,
     text_only: bool = ...,
@@ -30,6 +32,7 @@ def extract(
     layers: str | Sequence[str] = ...,
     tokens: Literal['all', 'lean'] = ...,
     store_dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
+    thumbnails: bool = ...,
     codec: Literal['none', 'zstd'] = ...,
     max_new_tokens: int | None = ...,
     stop: str | Sequence[str] = ...,
@@ -57,6 +60,8 @@ def extract(
         dataset: name (`relope list datasets`), or your own file or folder
         prompt: a template of the words around a question: {{ question }}, {{ options }}, {{ hint }} …
         name: what your own file or folder is called; default: its file's name
+        answer_is: what answers of your own file are where there are choices; default: what fits
+        allow_outside: let your own file name images that lie outside its folder
         split: splits to extract; default: all labelled ones
         limit: at most so many samples of each split
         text_only: put captions in place of images
@@ -66,6 +71,7 @@ def extract(
         layers: decoder blocks by number or depth, e.g. 23,24 or 0.5; default: the model's own two, l-1 and l
         tokens: all: states of every prompt token; lean: at the deepest layer of the last token only
         store_dtype: stored dtype; auto = compute
+        thumbnails: keep a picture of each image, of 4 KB at most, for reports
         codec: zstd: a third smaller on disk, slower to read
         max_new_tokens: longest answer; 0: states only; default: the data set's
         stop: text that ends an answer, e.g. \n or Question:
@@ -91,10 +97,12 @@ def extract(
 def plan(
     *,
     model: str | PathLike[str],
+    dataset: str | PathLike[str],
     chat_template: str | None = ...,
-    dataset: str | PathLike[str] = ...,
     prompt: str | PathLike[str] | None = ...,
     name: str | None = ...,
+    answer_is: Literal['text', 'index', 'letter'] | None = ...,
+    allow_outside: bool = ...,
     split: str | Sequence[str] = ...,
     limit: int | None = ...,
     text_only: bool = ...,
@@ -104,6 +112,7 @@ def plan(
     layers: str | Sequence[str] = ...,
     tokens: Literal['all', 'lean'] = ...,
     store_dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
+    thumbnails: bool = ...,
     codec: Literal['none', 'zstd'] = ...,
     max_new_tokens: int | None = ...,
     stop: str | Sequence[str] = ...,
@@ -132,6 +141,8 @@ def plan(
         dataset: name (`relope list datasets`), or your own file or folder
         prompt: a template of the words around a question: {{ question }}, {{ options }}, {{ hint }} …
         name: what your own file or folder is called; default: its file's name
+        answer_is: what answers of your own file are where there are choices; default: what fits
+        allow_outside: let your own file name images that lie outside its folder
         split: splits to extract; default: all labelled ones
         limit: at most so many samples of each split
         text_only: put captions in place of images
@@ -141,6 +152,7 @@ def plan(
         layers: decoder blocks by number or depth, e.g. 23,24 or 0.5; default: the model's own two, l-1 and l
         tokens: all: states of every prompt token; lean: at the deepest layer of the last token only
         store_dtype: stored dtype; auto = compute
+        thumbnails: keep a picture of each image, of 4 KB at most, for reports
         codec: zstd: a third smaller on disk, slower to read
         max_new_tokens: longest answer; 0: states only; default: the data set's
         stop: text that ends an answer, e.g. \n or Question:
@@ -166,8 +178,11 @@ def plan(
 
 def caption(
     *,
+    dataset: str | PathLike[str],
     model: str | PathLike[str],
-    dataset: str | PathLike[str] = ...,
+    name: str | None = ...,
+    answer_is: Literal['text', 'index', 'letter'] | None = ...,
+    allow_outside: bool = ...,
     endpoint: str | None = ...,
     api_key_env: str | None = ...,
     split: str | Sequence[str] = ...,
@@ -185,6 +200,9 @@ def caption(
     Args:
         dataset: name (`relope list datasets`), or your own file or folder
         model: a local model as in extract; with endpoint, the name of the model there
+        name: what your own file or folder is called; default: its file's name
+        answer_is: what answers of your own file are where there are choices; default: what fits
+        allow_outside: let your own file name images that lie outside its folder
         endpoint: base URL of an OpenAI-compatible server, e.g. http://host:8000/v1
         api_key_env: environment variable that holds the server's key
         split: splits to describe; default: all labelled ones

@@ -41,7 +41,7 @@ class ExtractSpec(Spec, step="extract"):
         None, description="in place of the model's own; plain: the texts alone, for a base model"
     )
     dataset: Annotated[str, Names("datasets", or_path=True), Panel("Data")] = Field(
-        "aokvqa", description="name (`relope list datasets`), or your own file or folder"
+        description="name (`relope list datasets`), or your own file or folder"
     )
     prompt: Annotated[Path | None, Metavar("FILE"), Reads()] = Field(
         None,
@@ -51,6 +51,7 @@ class ExtractSpec(Spec, step="extract"):
     answer_is: Literal["text", "index", "letter"] | None = Field(
         None, description="what answers of your own file are where there are choices; default: what fits"
     )
+    allow_outside: bool = Field(False, description="let your own file name images that lie outside its folder")
     split: Words = Field((), description="splits to extract; default: all labelled ones")
     limit: int | None = Field(None, ge=1, description="at most so many samples of each split")
     text_only: bool = Field(False, description="put captions in place of images")
@@ -110,11 +111,16 @@ class CaptionSpec(Spec, step="caption"):
     """Describe a data set's images in words, for extraction with --text-only."""
 
     dataset: Annotated[str, Names("datasets", or_path=True)] = Field(
-        "aokvqa", description="name (`relope list datasets`), or your own file or folder"
+        description="name (`relope list datasets`), or your own file or folder"
     )
     model: Annotated[str, Names("backbones", or_path=True, unless="endpoint")] = Field(
         description="a local model as in extract; with --endpoint, the name of the model there"
     )
+    name: str | None = Field(None, description="what your own file or folder is called; default: its file's name")
+    answer_is: Literal["text", "index", "letter"] | None = Field(
+        None, description="what answers of your own file are where there are choices; default: what fits"
+    )
+    allow_outside: bool = Field(False, description="let your own file name images that lie outside its folder")
     endpoint: Annotated[str | None, Metavar("URL")] = Field(
         None, description="base URL of an OpenAI-compatible server, e.g. http://host:8000/v1"
     )

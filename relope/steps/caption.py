@@ -15,7 +15,7 @@ from relope.words import counted
 
 def output(spec: CaptionSpec) -> Path:
     """Return the file of the captions."""
-    return spec.out or captions_path(dataset_name(spec.dataset))
+    return spec.out or captions_path(dataset_name(spec.dataset, spec.name))
 
 
 def run(spec: CaptionSpec, watch: Watch) -> Outcome:
@@ -31,7 +31,7 @@ def run(spec: CaptionSpec, watch: Watch) -> Outcome:
 
 def _captioning_of(spec: CaptionSpec) -> Captioning:
     """Return what a specification asks for."""
-    dataset = open_dataset(spec.dataset)
+    dataset = open_dataset(spec.dataset, spec.name, spec.answer_is, allow_outside=spec.allow_outside)
     return Captioning(
         dataset=dataset,
         splits=check_splits(dataset, spec.split),

@@ -25,7 +25,7 @@ def extraction_of(spec: ExtractSpec) -> Extraction:
         open_grader(spec.grader)
     view = open_view(spec.text_only, spec.captions, spec.perturb, open_prompt(spec.prompt) if spec.prompt else None)
     frame = chat_template(spec.chat_template) if spec.chat_template else ""
-    dataset = open_dataset(spec.dataset, spec.name, spec.answer_is)
+    dataset = open_dataset(spec.dataset, spec.name, spec.answer_is, allow_outside=spec.allow_outside)
     extras = Extras(spec.samples, spec.temperature, spec.trace_tokens, spec.p_true, spec.seed)
     spread, n_tokens = spec.device_map == "auto", answer_tokens(dataset, spec.max_new_tokens, extras)
     return Extraction(

@@ -136,7 +136,7 @@ def recorded_dataset(store: "RowReader") -> "DataSet":
     from relope.extract.data.open import open_dataset
 
     recorded = store.manifest.recorded
-    source = str(recorded.get("dataset_source", ""))
+    source, outside = str(recorded.get("dataset_source", "")), recorded.get("allow_outside") is True
     if Path(source).is_absolute():  # a name alone comes from a store that was shared: its data set is elsewhere
-        return open_dataset(source, recorded["dataset"], recorded.get("answer_is"))
+        return open_dataset(source, recorded["dataset"], recorded.get("answer_is"), allow_outside=outside)
     return open_dataset(recorded["dataset"])

@@ -1,13 +1,22 @@
 """B: rows of a data file that ended a run, or skipped what was sound."""
 
 import io
+import json
 import struct
 
 import numpy as np
+import polars as pl
 import pytest
+from own_data import WRITERS, lines, parquet, read
 from PIL import Image
 
+from relope import steps
+from relope.errors import InvalidInputError, RelopeError
+from relope.extract.data.captions import read_captions
+from relope.extract.data.flaws import find_flaws
 from relope.extract.data.images import decode
+from relope.extract.data.open import open_dataset
+from relope.spec import ExtractSpec
 
 CORNER = np.zeros((16, 24, 3), np.uint8)
 CORNER[:4, :4] = 255
@@ -61,3 +70,83 @@ def test_b_good_exif_still_turns_images_even_beside_a_bad_entry(kind):
     if kind != "TIFF":
         bad = tiff((ORIENTATION, 3, 1, 6 << 16), (0x011A, 5, 1, 4096))
         assert decode(with_exif(bad, kind)).size == (16, 24)
+
+
+HALF = "\ud83d"
+ROW = {"question": "What?", "answer": "x", "split": "test"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"question": f"What? {HALF}"},
+        {"hint": HALF},
+        {"caption": f"a{HALF}"},
+        {"kind": HALF},
+        {"answer": [f"x{HALF}", "y"]},
+        {"choices": ["x", f"y{HALF}"]},
+        {"system": HALF},
+        {"messages": [{"role": "user", "content": f"What?{HALF}"}], "question": None},
+        {"messages": json.dumps([{"role": "user", "content": f"What?{HALF}"}]), "question": None},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_b_half_of_a_character_is_a_flaw(tmp_path, more):
+    path = lines(tmp_path / "q.jsonl", [{**ROW, "id": "torn", **more}, {**ROW, "id": "good"}])
+    (flaw,) = find_flaws(list(read(path).values()), text_only=False)[0]
+    assert flaw.id == "torn" and flaw.reason == f"column {next(iter(more))!r} holds \\ud83d, half of a character"
+
+
+def test_b_half_of_a_character_elsewhere(tmp_path):
+    for name in ("id", "split"):
+        with pytest.raises(InvalidInputError, match=f"column '{name}' in line 1 .* must be whole text") as error:
+            read(lines(tmp_path / "q.jsonl", [{**ROW, name: f"x{HALF}"}]))
+        str(error.value).encode()
+    notes = open_dataset(str(lines(tmp_path / "q.jsonl", [{**ROW, f"x{HALF}": 1}]))).notes
+    "".join(notes).encode()
+    (sample,) = read(lines(tmp_path / "q.jsonl", [{**ROW, "image": f"{HALF}.png"}])).values()
+    (flaw,) = find_flaws([sample], text_only=False)[0]
+    flaw.reason.encode()
+    captions = lines(tmp_path / "c.jsonl", [{"id": "a", "caption": HALF}])
+    with pytest.raises(InvalidInputError, match=r"line 1 of .* holds \\ud83d"):
+        read_captions(captions)
+    captions.write_text("[" * 100_000 + "\n\n", encoding="utf-8")
+    with pytest.raises(RelopeError, match="no JSON"):
+        read_captions(captions)
+
+
+def test_b_half_of_a_character_does_not_end_an_extraction(tmp_path):
+    path = lines(tmp_path / "q.jsonl", [{**ROW, "id": "torn", "question": HALF}, {**ROW, "id": "good"}])
+    asked = {"model": "tiny-vl", "dataset": str(path), "out": tmp_path / "s.zarr", "device": "cpu", "max_new_tokens": 4}
+    outcome = steps.run(ExtractSpec(**asked))
+    assert outcome.facts["computed"] == 1 and [flaw["id"] for flaw in outcome.facts["skipped"]] == ["torn"]
+    with pytest.raises(InvalidInputError, match="1 of 1 samples cannot be used"):
+        steps.run(
+            ExtractSpec(**asked | {"dataset": str(lines(path, [{**ROW, "question": HALF}])), "out": tmp_path / "t"})
+        )
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("column", ["question", "answer"])
+def test_b_an_empty_cell_is_skipped_in_every_kind_of_file(tmp_path, kind, column):
+    rows = [{"id": "empty", "question": "How many?", "answer": "7", column: None}, {"id": "good", **ROW}]
+    rows = [{name: row.get(name) for name in ("id", "question", "answer")} for row in rows]
+    samples = read(WRITERS[kind](tmp_path / f"q{kind}", rows))
+    (flaw,) = find_flaws(list(samples.values()), text_only=False)[0]
+    assert flaw.id == "empty" and set(samples) == {"empty", "good"}
+
+
+def test_b_a_row_of_csv_that_ends_early_is_a_row_with_empty_cells(tmp_path):
+    (tmp_path / "q.csv").write_text("id,question,answer,hint\n1,What?,x\n2,What?\n", encoding="utf-8")
+    assert {name: sample.answers for name, sample in read(tmp_path / "q.csv").items()} == {"1": ("x",), "2": ()}
+
+
+def test_b_a_parquet_file_without_rows(tmp_path):
+    parquet(tmp_path / "train-0.parquet", [{**ROW, "id": "a"}])
+    pl.read_parquet(tmp_path / "train-0.parquet").clear().write_parquet(tmp_path / "train-1.parquet")
+    assert set(read(tmp_path)) == {"a"}
+    with pytest.raises(InvalidInputError, match="has no rows"):
+        read(tmp_path / "train-1.parquet")
+    (tmp_path / "train-2.parquet").write_bytes(b"")
+    with pytest.raises(InvalidInputError, match="cannot be read as Parquet"):
+        read(tmp_path)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError, NotFoundError
+from relope.extract.data.bounded import WHOLE_BYTES, read_bounded
+from relope.extract.data.halves import half_in
 from relope.provenance import cannot_write, digest
 from relope.types import Sample
 
@@ -57,6 +59,8 @@ def read_captions(path: Path) -> Captions:
         key = image or name
         if not isinstance(text, str) or not isinstance(key, str):
             raise InvalidInputError(f"line {number} of {path} must have a caption and an image or id, all of them text")
+        if half := half_in(text):
+            raise InvalidInputError(f"the caption in line {number} of {path} holds {half}, half of a character")
         if image:
             captions.by_image[key] = text
             captions.makers.add((str(entry.get("model", "")), str(entry.get("prompt", ""))))
@@ -66,13 +70,13 @@ def read_captions(path: Path) -> Captions:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    lines = path.read_bytes().split(b"\n")
+    lines = read_bounded(path, WHOLE_BYTES).split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             entry = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 return  # a run was killed while it wrote this line
             raise InvalidInputError(f"line {number} of {path} is no JSON: {error}") from error

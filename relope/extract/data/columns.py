@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from relope.extract.data.halves import whole
 from relope.extract.data.rows import Row
 
 COLUMNS = (
@@ -41,7 +42,7 @@ class Columns:
     def seen(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield the same rows."""
         for row in rows:
-            self.names.update(dict.fromkeys(map(str, row.cells)))
+            self.names.update(dict.fromkeys(whole(str(name)) for name in row.cells))
             yield row
 
     def notes(self) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError
+from relope.extract.data.halves import TORN
 from relope.extract.data.labels import UNLABELLED
 from relope.provenance import digest
 from relope.seals import opened_json, read_plain, write_sealed_json
@@ -16,6 +17,9 @@ SKIPPED = "skipped.json"
 WORKERS = 8
 Sizes = dict[str, tuple[int, int]]
 """Image digest → width and height."""
+
+MAX_CHARACTERS = 200_000
+"""Of a sample's text at most: several times what fits into the context of a model, and what a tokenizer still ends."""
 
 _SHOWN = 3
 _BATCH = 64
@@ -74,8 +78,10 @@ def _broken_image(sample: Sample, broken: Mapping[str, str]) -> str:
 def _flaw_of(sample: Sample, text_only: bool) -> str:
     if not sample.question.strip():
         return "the question is empty"
-    if sample.meta.get("flaw"):
-        return str(sample.meta["flaw"])
+    if (n := _n_characters(sample)) > MAX_CHARACTERS:
+        return f"its text has {n:,} characters, more than {MAX_CHARACTERS:,}"
+    if wrong := sample.meta.get("flaw") or sample.meta.get(TORN):
+        return str(wrong)
     if not any(answer.strip() for answer in sample.answers) and UNLABELLED not in sample.meta:
         return "it has no answer"
     if sample.choices and not set(sample.answers) <= set(LETTERS[: len(sample.choices)]):
@@ -83,6 +89,11 @@ def _flaw_of(sample: Sample, text_only: bool) -> str:
     if text_only and sample.images and not sample.caption:
         return "it has no caption to stand in for its image"
     return ""
+
+
+def _n_characters(sample: Sample) -> int:
+    texts = (sample.question, sample.hint, sample.instruction, sample.caption, *sample.choices, *sample.answers)
+    return sum(map(len, texts)) + sum(len(text) for _, text in sample.said_before)
 
 
 def distinct_images(samples: Sequence[Sample]) -> list[LazyImage]:

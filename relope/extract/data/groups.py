@@ -12,6 +12,8 @@ FOLD_ALIASES = {"test": FOLDS[:1], "train": FOLDS[1:]}
 """Without another wish the first fold is tested on and the others are learned from."""
 
 TRAIN_SHARE = 0.8
+FEW = 20
+"""Fewer test samples than that cannot have ten of both right and wrong answers, which an honest verdict needs."""
 
 
 def connected(samples: Sequence[Sample]) -> list[Sample]:
@@ -40,9 +42,37 @@ def in_folds(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def in_shares(samples: Sequence[Sample]) -> list[Sample]:
-    """Return samples split into train and test, a function of their group's name alone."""
+    """Return samples split into train and test, a function of their group's name alone.
+
+    Where that leaves one of the two empty, which happens to a few groups, the group that is nearest to it goes there.
+    """
     grouped = connected(samples)
-    return [replace(sample, split="train" if _share(sample.group) < TRAIN_SHARE else "test") for sample in grouped]
+    shares = {sample.group: _share(sample.group) for sample in grouped}
+    tested = {group for group, share in shares.items() if share >= TRAIN_SHARE}
+    if len(shares) > 1 and not tested:
+        tested = {max(shares, key=shares.__getitem__)}
+    elif len(shares) > 1 and len(tested) == len(shares):
+        tested.remove(min(shares, key=shares.__getitem__))
+    return [replace(sample, split="test" if sample.group in tested else "train") for sample in grouped]
+
+
+def split_notes(samples: Sequence[Sample], shares: bool) -> list[str]:
+    """Return what a user should know of the splits of a data set, at most a line.
+
+    Args:
+        samples: with their splits.
+        shares: whether `in_shares` made these, since the data set names none.
+    """
+    n_test = sum(sample.split == "test" for sample in samples)
+    folds = "`relope fit … --folds 5` scores every sample out of fold instead"
+    if not n_test:
+        return [f"no sample is in the split test, on which routers are evaluated; {folds}"]
+    if not shares or n_test >= FEW:
+        return []
+    return [
+        f"no column 'split': by image, {len(samples) - n_test} samples are in train and {n_test} in test, which are "
+        f"too few to tell methods apart; {folds}"
+    ]
 
 
 def _share(group: str) -> float:

@@ -15,13 +15,16 @@ from relope.extract.data.rows import SUFFIXES
 _NAME = re.compile(r"\w[\w.+ -]{0,99}")
 
 
-def open_dataset(ref: str, name: str | None = None, answer_is: AnswerIs | None = None) -> DataSet:
+def open_dataset(
+    ref: str, name: str | None = None, answer_is: AnswerIs | None = None, *, allow_outside: bool = False
+) -> DataSet:
     """Return a data set by its CLI name, or a user's own by its path; its identity is complete.
 
     Args:
         ref: a CLI name or a path.
         name: what a user's own is called; None = as its file is.
         answer_is: what the answers of a user's own are where there are choices; None = what fits.
+        allow_outside: whether images of a user's own may lie outside its folder.
 
     Raises:
         NotFoundError: there is none of that name, or the hub cannot be reached.
@@ -29,7 +32,7 @@ def open_dataset(ref: str, name: str | None = None, answer_is: AnswerIs | None =
             that name: a store could not be opened again by what it records.
     """
     if ref not in registry.names("datasets") and looks_like_path(ref):
-        return open_own(Path(ref), dataset_name(ref, name), answer_is)
+        return open_own(Path(ref), dataset_name(ref, name), answer_is, allow_outside=allow_outside)
     dataset_name(ref, name)
     if answer_is:
         raise InvalidInputError(

@@ -7,6 +7,8 @@ flaw, which extraction skips and counts.
 
 import base64
 import binascii
+import contextlib
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -15,14 +17,16 @@ from typing import Any
 
 from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.data.answers import AnswerColumn, AnswerIs
+from relope.extract.data.bounded import IMAGE_BYTES, read_bounded
 from relope.extract.data.columns import COLUMNS, Columns, meant_by
 from relope.extract.data.conversations import Conversation, conversation, system_of
 from relope.extract.data.dataset import DataSet
 from relope.extract.data.flaws import input_digest
-from relope.extract.data.groups import connected, in_shares
+from relope.extract.data.groups import connected, in_shares, split_notes
+from relope.extract.data.halves import TORN, half_in, whole
 from relope.extract.data.images import lazy_image
 from relope.extract.data.labels import ALLOWED, LABEL, answered_splits, label_in, unlabelled
-from relope.extract.data.rows import SUFFIXES, Row, read_rows
+from relope.extract.data.rows import ALLOW_OUTSIDE, SUFFIXES, Row, read_rows
 from relope.provenance import digest
 from relope.types import LETTERS, LazyImage, Sample
 from relope.words import counted
@@ -33,6 +37,9 @@ SPLITS = {"training": "train", "val": "validation", "valid": "validation", "dev"
 OWN = "own file"
 """What the identity of a user's own data set says of its source."""
 
+TEXTS = ("question", "answer", "choices", "id", "split", "hint", "caption", "kind", "system", "messages")
+"""Columns that hold text, or lists or mappings of texts."""
+
 _ORDER = ("train", "validation", "test")
 
 
@@ -41,7 +48,7 @@ def looks_like_path(name: str) -> bool:
     return Path(name).suffix in SUFFIXES or Path(name).exists() or "/" in name
 
 
-def open_own(path: Path, name: str, answer_is: AnswerIs | None = None) -> DataSet:
+def open_own(path: Path, name: str, answer_is: AnswerIs | None = None, *, allow_outside: bool = False) -> DataSet:
     """Return a user's file or folder as a data set of a name.
 
     Its identity is its name and a digest of all that it holds, whatever file format or order of rows that is in.
@@ -50,13 +57,14 @@ def open_own(path: Path, name: str, answer_is: AnswerIs | None = None) -> DataSe
         path: of the file or folder.
         name: what the data set is called.
         answer_is: what every answer to a question with choices is; None = what fits.
+        allow_outside: whether images may lie outside the folder of the data set.
 
     Raises:
         NotFoundError: there is no such file.
         InvalidInputError: a row or a column is wrong; both are named.
     """
-    columns = Columns()
-    samples, shares = _samples(columns.seen(read_rows(path)), name, AnswerColumn(answer_is))
+    columns, reading = Columns(), {"answer_is": answer_is, "allow_outside": allow_outside}
+    samples, shares = _samples(columns.seen(read_rows(path, allow_outside)), name, AnswerColumn(answer_is))
     if not samples:
         raise InvalidInputError(f"{path} has no rows; each row needs at least question and answer")
     present = {sample.split for sample in samples}
@@ -68,9 +76,9 @@ def open_own(path: Path, name: str, answer_is: AnswerIs | None = None) -> DataSe
         identity={"source": OWN, "name": name, "digest": _digest(samples, shares)},
         source=str(path.resolve()),
         aliases={old: (new,) for old, new in SPLITS.items() if new in present and old not in present},
-        notes=(*columns.notes(), *_pictured(samples)),
+        notes=(*columns.notes(), *_pictured(samples), *split_notes(samples, shares)),
         shares=shares,
-        reading={"answer_is": answer_is} if answer_is else {},
+        reading={name: value for name, value in reading.items() if value},
     )
 
 
@@ -109,11 +117,10 @@ def _samples(rows: Iterable[Row], name: str, answers: AnswerColumn) -> tuple[lis
 
 
 def _sample(row: Row, name: str, column: AnswerColumn) -> Sample:
-    row = replace(row, cells={column: _unpanda(cell) for column, cell in row.cells.items()})
+    row, torn = _mended(row)
     said = conversation(row) or Conversation(system_of(row), question=_question(row))
     choices = _choices(row)
-    answer, flaw = _answer(row), dict[str, str]()
-    answers: tuple[str, ...] = ()
+    answer, answers, flaw = _answer(row), tuple[str, ...](), dict[str, str]()
     if answer is not None:
         answers, flaw = column.read(answer, choices, row.where, typed=row.typed)
     try:
@@ -138,9 +145,25 @@ def _sample(row: Row, name: str, column: AnswerColumn) -> Sample:
         hint=hint,
         system=said.system,
         earlier=said.earlier,
-        meta={**flaw, **label, "kind": _text(row, "kind")},
+        meta={**flaw, **torn, **label, "kind": _text(row, "kind")},
     )
     return replace(made, id=made.id or input_digest(made)[:16], caption=caption)
+
+
+def _mended(row: Row) -> tuple[Row, dict[str, str]]:
+    """Return a row without what pandas and torn text left in its cells, and what is wrong with it because of that."""
+    cells = {name: _unpanda(cell) for name, cell in row.cells.items()}
+    if isinstance(cells.get("messages"), str):  # JSON in a cell of text hides halves of characters in escapes
+        with contextlib.suppress(ValueError, RecursionError):
+            cells["messages"] = json.loads(cells["messages"])
+    torn = {name: half for name in TEXTS if (half := half_in(cells.get(name)))}
+    if not torn:
+        return replace(row, cells=cells), {}
+    if name := next((name for name in ("id", "split") if name in torn), ""):
+        raise _wrong(row, name, "whole text")
+    name, half = next(iter(torn.items()))
+    said = f"column {name!r} holds {half}, half of a character"
+    return replace(row, cells=cells | {name: whole(cells[name]) for name in torn}), {TORN: said}
 
 
 def _unpanda(cell: Any) -> Any:
@@ -204,6 +227,8 @@ def _text(row: Row, column: str) -> str:
 
 def _images(row: Row) -> tuple[LazyImage, ...]:
     image, images = row.cells.get("image"), row.cells.get("images")
+    if isinstance(image, dict) and not any(value is not None for value in image.values()):
+        image = None  # how tables of the datasets library say that there is none
     if image not in (None, "") and images:
         raise InvalidInputError(f"{row.where} has both 'image' and 'images'; give one of them")
     if images:
@@ -239,16 +264,39 @@ def _check_shape(row: Row, column: str, value: Any) -> None:
         raise _wrong(row, column, allowed)
     if isinstance(value, str) and value.startswith(("http://", "https://")):
         raise InvalidInputError(f"column {column!r} in {row.where} is a web address; download it and give its path")
+    if isinstance(value, str) and not value.startswith("data:"):
+        _place(row, column, value)
+
+
+def _place(row: Row, column: str, text: str) -> Path:
+    """Return where an image lies.
+
+    Raises:
+        InvalidInputError: outside the data set's folder, once links are followed: a stranger's file must not
+            bring others of this machine into a store and its reports.
+    """
+    place = row.folder / text
+    try:
+        is_inside = row.root is None or place.resolve().is_relative_to(row.root)
+    except (OSError, ValueError, RuntimeError):
+        return place  # what cannot be followed cannot be read either
+    if not is_inside:
+        raise InvalidInputError(
+            f"column {column!r} in {row.where} names {text[:80]!r}, which lies outside {row.root}", hint=ALLOW_OUTSIDE
+        )
+    return place
 
 
 def _encoded(row: Row, column: str, value: Any) -> bytes:
     if isinstance(value, dict):
         value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
     if isinstance(value, bytes):
+        if len(value) > IMAGE_BYTES:
+            raise InvalidInputError(f"the image has {len(value):,} bytes, more than {IMAGE_BYTES:,}")
         return bytes(value)
     text = str(value)
     if not text.startswith("data:"):
-        return (row.folder / text).read_bytes()
+        return read_bounded(_place(row, column, text), IMAGE_BYTES)
     head, comma, body = text.partition(",")
     try:
         if not comma or not head.endswith(";base64"):

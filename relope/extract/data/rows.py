@@ -12,11 +12,12 @@ from typing import Any
 
 from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.data import tables
+from relope.extract.data.bounded import LINE_BYTES, WHOLE_BYTES, check_plain_file
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _SPLIT = re.compile(r"(train|training|validation|valid|val|dev|test)(?![a-z])")
 _OF_A_SAVED_DATA_SET = ("dataset_info.json", "state.json", "dataset_dict.json")
-_CELL_CHARACTERS = 100 << 20
+ALLOW_OUTSIDE = "move it below the folder of the data set, or add --allow-outside if it is meant"
 _LITERAL_CHARACTERS = 100_000
 """Longest list that is read as Python writes it, as pandas does; longer ones must be JSON."""
 
@@ -30,6 +31,7 @@ class Row:
         cells: column → value.
         split: what the file's name says, or ``""``.
         folder: what relative paths of images are relative to.
+        root: the data set's folder, below which its files lie; None where they may lie anywhere.
         again: column → its value, read anew: so that images need not stay in memory.
         typed: whether the file tells text from numbers; CSV does not.
     """
@@ -38,25 +40,34 @@ class Row:
     cells: Mapping[str, Any]
     split: str
     folder: Path
+    root: Path | None
     again: Callable[[str], Any]
     typed: bool = True
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path, allow_outside: bool = False) -> Iterator[Row]:
     """Yield the rows of a file, or of every file of a folder; a table's images are not kept.
+
+    Args:
+        path: of the file or folder.
+        allow_outside: whether files of the data set may lie outside its folder.
 
     Raises:
         NotFoundError: there is nothing at the path, or no such file in the folder.
         InvalidInputError: a file that is not of its kind; the line is named.
     """
     if path.is_dir():
+        root = None if allow_outside else path.resolve()
         for name, file in _files(path):
-            yield from _read(file, name)
+            if root and not file.resolve().is_relative_to(root):
+                raise InvalidInputError(f"{file} is a link to outside {path}", hint=ALLOW_OUTSIDE)
+            yield from _read(file, name, root)
         return
+    check_plain_file(path)
     if not path.is_file():
         hint = f"give a file ({', '.join(SUFFIXES)}) or a folder of such"
         raise NotFoundError(f"there is no data file at {path}", hint=hint)
-    yield from _read(path, "")
+    yield from _read(path, "", None if allow_outside else path.parent.resolve())
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
@@ -73,28 +84,30 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
     return [(match[1] if match else "", file) for match, file in named]
 
 
-def _read(path: Path, split: str) -> Iterator[Row]:
+def _read(path: Path, split: str, root: Path | None) -> Iterator[Row]:
+    check_plain_file(path) if not path.is_dir() else None
     if path.is_dir() or path.suffix == ".parquet":
-        yield from _table_rows(path, split)
+        yield from _table_rows(path, split, root)
         return
     readers = {".jsonl": _json_lines, ".json": _json_list, ".csv": _csv_rows}
     if path.suffix not in readers:
         raise InvalidInputError(f"{path} is no data file that we read; its name must end in {', '.join(SUFFIXES)}")
     try:
         for where, cells in readers[path.suffix](path):
-            yield Row(where, cells, split, path.parent, cells.get, typed=path.suffix != ".csv")
+            yield Row(where, cells, split, path.parent, root, cells.get, typed=path.suffix != ".csv")
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{path} is no UTF-8 text: {error}") from error
 
 
-def _table_rows(path: Path, split: str) -> Iterator[Row]:
+def _table_rows(path: Path, split: str, root: Path | None) -> Iterator[Row]:
+    if not path.is_dir() and tables.is_empty(path):
+        return
     table = _saved(path) if path.is_dir() else tables.parquet_table((str(path),))
     names = tables.label_names(table)
     for number in range(len(table)):
         again = _cell_reader(table, number)
-        yield Row(
-            f"row {number + 1} of {path.name}", tables.with_names(table[number], names), split, path.parent, again
-        )
+        cells = tables.with_names(table[number], names)
+        yield Row(f"row {number + 1} of {path.name}", cells, split, path.parent, root, again)
 
 
 def _saved(folder: Path) -> tables.Table:
@@ -112,13 +125,16 @@ def _cell_reader(table: tables.Table, number: int) -> Callable[[str], Any]:
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(iter(lambda: file.readline(LINE_BYTES + 1), ""), 1):
+            where = f"line {number} of {path.name}"
+            if len(line) > LINE_BYTES:
+                raise InvalidInputError(f"{where} has more than {LINE_BYTES:,} characters")
             if line.strip():
-                where = f"line {number} of {path.name}"
                 yield where, _object(where, _parsed(where, line))
 
 
 def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    check_plain_file(path, WHOLE_BYTES)
     held = _parsed(path.name, path.read_text(encoding="utf-8-sig"))
     if not isinstance(held, list):
         raise InvalidInputError(f"{path} must hold a JSON list of objects, not {type(held).__name__}")
@@ -129,7 +145,7 @@ def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the rows of a CSV file; an empty cell is None, as in a table, and choices are a JSON list."""
-    csv.field_size_limit(_CELL_CHARACTERS)
+    csv.field_size_limit(LINE_BYTES)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError, NotFoundError, reason_of
+from relope.extract.data.bounded import IMAGE_BYTES, read_bounded
 from relope.extract.data.images import lazy_image
 from relope.types import LazyImage
 
@@ -97,6 +98,17 @@ def parquet_table(files: tuple[str, ...]) -> Table:
     return undecoded(table)
 
 
+def is_empty(path: Path) -> bool:
+    """Return whether a Parquet file has no rows, which `parquet_table` takes for damage."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return bool(pq.read_metadata(path).num_rows == 0)
+    except (OSError, pa.ArrowException):
+        return False
+
+
 def undecoded(table: Table) -> Table:
     """Return a table whose image columns give ``{"bytes", "path"}`` instead of decoded images."""
     import datasets
@@ -175,7 +187,7 @@ def _reader(table: Table, row: int, column: str) -> Callable[[], bytes]:
         held = table[row][column]
         if held["bytes"] is not None:
             return bytes(held["bytes"])
-        return Path(held["path"]).read_bytes()
+        return read_bounded(Path(held["path"]), IMAGE_BYTES)
 
     return read
 
