@@ -13,6 +13,7 @@ import numpy as np
 from relope import registry
 from relope.errors import InvalidInputError, RelopeError, unknown
 from relope.evaluate.pages.attention import Patches, Word, render_attention
+from relope.extract.data.images import decode
 from relope.probes.examples import Examples
 from relope.probes.protocol import Explains, method_class
 from relope.probes.router import Router, load_router
@@ -159,16 +160,21 @@ def _decode(store: ActivationStore) -> Decode | None:
 
 
 def _images(store: ActivationStore, sample: dict[str, Any]) -> tuple[list["Image | None"], str]:
-    """Return the sample's images as the model saw them, or none and the reason."""
+    """Return the sample's images as the model saw them, the store's thumbnails of them, or none; and the reason."""
     if store.manifest.identity.text_only:
         return [], ""
     try:
-        for recorded in recorded_samples(store, [sample["split"]]):
-            if recorded.id == sample["id"]:
+        for recorded in recorded_samples(store, [sample["split"]], changed=True):
+            if recorded.id == sample["id"] and [image.digest for image in recorded.images] == sample["image_digests"]:
                 return [image.open().convert("RGB") for image in recorded.images], ""
+        why = "the data set no longer has this sample with these images."
     except (RelopeError, OSError, ValueError) as error:
-        return [], f"The image itself is not shown: {str(error).splitlines()[0]}"
-    return [], "The image itself is not shown: the data set no longer has this sample."
+        why = str(error).splitlines()[0]
+    thumbnails = [store.thumbnail(sample["row"], number) for number in range(len(sample["image_digests"]))]
+    if any(content is None for content in thumbnails):
+        return [], f"The image itself is not shown: {why}"
+    shown = [decode(content) for content in thumbnails if content is not None]
+    return list(shown), f"The image is a thumbnail that the store keeps: {why}"
 
 
 def _data_uri(image: "Image") -> str:

@@ -14,6 +14,7 @@ from relope.evaluate.pages.attention import Patches, Word, render_attention, sca
 from relope.spec import ExplainSpec, FitSpec
 from relope.steps import explain as explaining
 from relope.steps.prompt_parts import patches_of, words_of
+from relope.store import ActivationStore
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +97,15 @@ def test_other_methods_and_samples_are_refused(router, store_path, sample, tmp_p
 def test_without_model_and_data_the_weights_are_still_shown(router, store_path, sample, tmp_path, monkeypatch):
     monkeypatch.setattr(explaining, "_decode", lambda store: None)
     monkeypatch.setattr(
-        explaining, "recorded_samples", lambda *asked: (_ for _ in ()).throw(NotFoundError("no <data> here"))
+        explaining, "recorded_samples", lambda *asked, **how: (_ for _ in ()).throw(NotFoundError("no <data> here"))
     )
     outcome = steps.run(ExplainSpec(router=router, store=store_path, sample=sample, out=tmp_path))
     assert sum(entry["weight"] for entry in outcome.facts["tokens"]) == pytest.approx(1, abs=1e-5)
-    assert "not shown: no &lt;data&gt; here" in outcome.path.read_text()
+    page = outcome.path.read_text()
+    assert "is a thumbnail that the store keeps: no &lt;data&gt; here" in page and "data:image/" in page
+    monkeypatch.setattr(ActivationStore, "thumbnail", lambda *row: None)
+    page = steps.run(ExplainSpec(router=router, store=store_path, sample=sample, out=tmp_path)).path.read_text()
+    assert "not shown: no &lt;data&gt; here" in page and "data:image/" not in page
 
 
 def tokens(kind, **columns):
