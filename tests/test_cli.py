@@ -137,7 +137,7 @@ def test_every_command_has_help():
 
 
 MISTAKES = [
-    (["extract", "--model", "tiny-v"], "unknown model 'tiny-v'"),
+    (["extract", "--model", "tiny-v", "--dataset", "tiny"], "unknown model 'tiny-v'"),
     (["extract", "--model", "tiny-vl", "--dataset", "tinny"], "did you mean 'tiny'"),
     (
         ["extract", "--model", "tiny-vl", "--dataset", "tiny", "--layers", "9", "--out", "{tmp}/x"],
@@ -147,21 +147,36 @@ MISTAKES = [
         ["extract", "--model", "tiny-vl", "--dataset", "tiny", "--split", "dev", "--out", "{tmp}/x"],
         "unknown split of tiny 'dev'",
     ),
-    (["extract", "--model", "tiny-vl", "--limit", "0"], "--limit 0: must be at least 1"),
-    (["extract", "--model", "tiny-vl", "--dtype", "float16"], "--dtype float16: must be auto, float32 or bfloat16"),
+    (["extract", "--model", "tiny-vl", "--dataset", "tiny", "--limit", "0"], "--limit 0: must be at least 1"),
+    (
+        ["extract", "--model", "tiny-vl", "--dataset", "tiny", "--dtype", "float16"],
+        "--dtype float16: must be auto, float32 or bfloat16",
+    ),
     (["extract", "--model", "tiny-vl", "--dataset", "tiny", "--limit", "2", "--out", "{tmp}/busy"], "busy"),
     (["extract", "--model", "tiny-vl", "--dataset", "tiny", "--limit", "2", "--out", "{tmp}/file"], "file"),
     (
         ["extract", "--model", "tiny-vl", "--dataset", "tiny", "--limit", "2", "--layers", "2,3", "--out", "{store}"],
         "layers",
     ),
-    (["extract", "--model", "tiny-vl", "--limit", "2"], "cannot fetch data set HuggingFaceM4/A-OKVQA"),
+    (
+        ["extract", "--model", "tiny-vl", "--dataset", "aokvqa", "--limit", "2"],
+        "cannot fetch data set HuggingFaceM4/A-OKVQA",
+    ),
     (["extract", "--model", "tiny-vl", "--dataset", "{tmp}/q.jsonl"], "no data file at"),
     (["extract", "--model", "tiny-vl", "--dataset", "{tmp}/busy"], "holds no data file"),
     (["extract", "--model", "tiny-vl", "--dataset", "tiny", "--perturb", "nois"], "did you mean 'noise'"),
-    (["extract", "--model", "tiny-vl", "--text-only", "--captions", "{tmp}/c"], "no captions file"),
-    (["extract", "--model", "tiny-vl", "--captions", "{tmp}/c"], "add --text-only, or drop --captions"),
-    (["extract", "--model", "tiny-vl", "--text-only", "--perturb", "blur"], "drop --perturb or --text-only"),
+    (
+        ["extract", "--model", "tiny-vl", "--dataset", "tiny", "--text-only", "--captions", "{tmp}/c"],
+        "no captions file",
+    ),
+    (
+        ["extract", "--model", "tiny-vl", "--dataset", "tiny", "--captions", "{tmp}/c"],
+        "add --text-only, or drop --captions",
+    ),
+    (
+        ["extract", "--model", "tiny-vl", "--dataset", "tiny", "--text-only", "--perturb", "blur"],
+        "drop --perturb or --text-only",
+    ),
     (["caption", "--model", "m", "--dataset", "tiny", "--endpoint", "x", "--out", "{tmp}/c"], "is no web address"),
     (["grade"], "either --store STORE or --responses"),
     (["grade", "--responses", "{tmp}/r.jsonl"], "no data file at"),

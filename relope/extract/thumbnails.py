@@ -44,7 +44,7 @@ def thumbnail(image: "Image") -> bytes:
         small = image.resize([max(1, round(length * scale)) for length in image.size], reducing_gap=2.0)
         for quality in _QUALITIES:
             buffer = io.BytesIO()
-            small.save(buffer, "WEBP", quality=quality, method=2)
+            small.save(buffer, "WEBP", quality=quality, method=1)
             if buffer.tell() <= THUMBNAIL_BYTES:
                 return buffer.getvalue()
         side //= 2

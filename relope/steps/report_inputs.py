@@ -20,7 +20,7 @@ from relope.steps.evaluation import Evaluation
 from relope.steps.joins import free_parts, view_of
 from relope.steps.reopen import recorded_samples
 from relope.store import ActivationStore
-from relope.types import ResultWarning
+from relope.types import ResultWarning, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -222,7 +222,7 @@ def _images(store: ActivationStore, splits: Sequence[str]) -> "Callable[[str], I
     rows = {row["id"]: row for row in known.iter_rows(named=True)}
 
     @functools.cache
-    def samples() -> dict[str, Any]:
+    def samples() -> dict[str, Sample]:
         try:
             return {sample.id: sample for sample in recorded_samples(store, splits, changed=True)}
         except (LookupError, ValueError, OSError):

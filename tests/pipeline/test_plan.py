@@ -145,7 +145,7 @@ def test_specifications_have_help_for_every_field():
 
 
 def test_lists_may_be_written_with_commas():
-    spec = build("extract", {"model": "m", "layers": "23, 24", "split": "train,test"})
+    spec = build("extract", {"model": "m", "dataset": "tiny", "layers": "23, 24", "split": "train,test"})
     assert spec.layers == ("23", "24") and spec.split == ("train", "test")
 
 

@@ -12,7 +12,7 @@ IMAGE_BYTES = 100 << 20
 LINE_BYTES = 100 << 20
 """Length of a line, or of a cell of CSV, at most: an image may stand in it as text."""
 
-WHOLE_BYTES = 1 << 30
+WHOLE_BYTES = 256 << 20
 """Bytes of a file at most that must be read whole before its first row is known."""
 
 

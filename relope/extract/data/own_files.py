@@ -78,7 +78,7 @@ def open_own(path: Path, name: str, answer_is: AnswerIs | None = None, *, allow_
         aliases={old: (new,) for old, new in SPLITS.items() if new in present and old not in present},
         notes=(*columns.notes(), *_pictured(samples), *split_notes(samples, shares)),
         shares=shares,
-        reading={name: value for name, value in reading.items() if value},
+        reading={key: value for key, value in reading.items() if value},
     )
 
 

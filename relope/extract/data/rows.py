@@ -149,6 +149,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:
+            names = reader.fieldnames or []
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise InvalidInputError(f"column {twice!r} stands twice in the header of {path.name}")
             for number, cells in enumerate(reader, 1):
                 where = f"row {number} of {path.name}"
                 if None in cells:

@@ -132,9 +132,9 @@ class PartWriter:
             InvalidInputError: a row or capture does not fit.
             OutputError: the disk is full or read-only.
         """
-        for digest_of_image, content in (thumbnails or {}).items():
-            check_thumbnail(content)
-            self._thumbnails[digest_of_image] = content
+        for picture in (thumbnails or {}).values():
+            check_thumbnail(picture)
+        self._thumbnails.update(thumbnails or {})
         for sample, capture in zip(samples, captures, strict=True):
             expected = self._ids[len(self._rows)] if len(self._rows) < len(self._ids) else "no more samples"
             if sample.get("id") != expected:

@@ -300,9 +300,9 @@ def test_labels_that_make_no_sense_are_flaws(monkeypatch, tmp_path):
     assert [flaw.id for flaw in flaws] == ["t2"] and "none of the choices" in flaws[0].reason
 
 
-def test_extraction_by_default_is_of_aokvqa(hub, tmp_path, monkeypatch):
+def test_extraction_leaves_out_images_of_the_test_split(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    outcome = steps.run(ExtractSpec(model="tiny-vl", device="cpu", max_new_tokens=2))
+    outcome = steps.run(ExtractSpec(model="tiny-vl", dataset="aokvqa", device="cpu", max_new_tokens=2))
     assert str(outcome.path) == "runs/aokvqa.zarr" and outcome.facts["computed"] == 8
     with ActivationStore.open(outcome.path) as store:
         rows = rows_of(store, ("train",))
