@@ -32,7 +32,8 @@ def type_in(*words):
 
 
 NEEDED = {
-    "extract": ["--model", "m"], "plan": ["--model", "m"], "caption": ["--model", "m"], "grade": [],
+    "extract": ["--model", "m", "--dataset", "d"], "plan": ["--model", "m", "--dataset", "d"],
+    "caption": ["--model", "m", "--dataset", "d"], "grade": [],
     "fit": ["probe", "--store", "s"], "sweep": ["probe", "--store", "s"],
     "explain": ["--router", "r", "--store", "s", "--sample", "1"], "export": ["r", "--out", "o"],
     "predict": ["--router", "r", "--store", "s"], "evaluate": ["--store", "s"], "study": ["table1"],

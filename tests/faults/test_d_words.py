@@ -50,8 +50,8 @@ def test_d_plan_tells_its_bill_on_stdout(tmp_path):
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ("extract --model tiny-v", "unknown model 'tiny-v'"),
-        ("extract --model tiny-vl --limit 0", "--limit 0: must be at least 1"),
+        ("extract --model tiny-v --dataset tiny", "unknown model 'tiny-v'"),
+        ("extract --model tiny-vl --dataset tiny --limit 0", "--limit 0: must be at least 1"),
         ("extract --modell x", "no such option --modell; did you mean --model?"),
         ("extract", "missing option '--model'"),
         ("extrakt", "did you mean 'extract'?"),

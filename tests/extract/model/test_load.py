@@ -144,7 +144,7 @@ def test_a_gated_model_and_an_absent_one_are_told_apart(monkeypatch, said, shown
 
 def test_names_and_layers_are_looked_at_before_anything_is_fetched(hub, tmp_path):
     for wrong, says in ((("--layers", "49"), "has 48 blocks"), (("--grader", "exactly"), "unknown grader")):
-        result = extract("--model", "gemma3-12b", *wrong, "--out", tmp_path / "x.zarr")
+        result = extract("--model", "gemma3-12b", "--dataset", "aokvqa", *wrong, "--out", tmp_path / "x.zarr")
         assert result.exit_code == 2 and says in result.output and not hub.asked
     assert not (tmp_path / "x.zarr").exists()
 
