@@ -12,6 +12,7 @@ from relope.types import Outcome, Sample, Watch
 if TYPE_CHECKING:
     from relope.extract.data.flaws import Flaw
     from relope.extract.extraction import Extraction
+    from relope.extract.model.backbone import Backbone
 
 
 def run(spec: PlanSpec, watch: Watch) -> Outcome:
@@ -25,8 +26,8 @@ def run(spec: PlanSpec, watch: Watch) -> Outcome:
     extraction, out = extraction_of(spec), output(spec)
     asked = samples_of(extraction, watch)
     extraction = continued(extraction, out)
-    samples, flaws = _usable(extraction, asked)
     backbone = extraction.model.open() if spec.measure else extraction.model.skeleton()
+    samples, flaws = _usable(extraction, backbone, asked)
     batches = extraction.batches(backbone)
     bill = estimate(batches, samples, out)
     if spec.measure:
@@ -39,19 +40,27 @@ def run(spec: PlanSpec, watch: Watch) -> Outcome:
     return Outcome(out, False, text, {**bill.facts(), "notes": notes, "skipped": [vars(flaw) for flaw in flaws]})
 
 
-def _usable(extraction: "Extraction", asked: Sequence[Sample]) -> "tuple[list[Sample], list[Flaw]]":
+def _usable(
+    extraction: "Extraction", backbone: "Backbone", asked: Sequence[Sample]
+) -> "tuple[list[Sample], list[Flaw]]":
     """Return the samples as the model shall see them, without those that cannot be used, and these.
 
-    Images are looked at of the samples alone that the bill is made from: to look at all takes as long as to extract.
+    Images and prompts are looked at of the samples alone that the bill is made from: of all it takes as long as to
+    extract.
     """
     from relope.extract.bill import tried
     from relope.extract.data.flaws import find_flaws, find_plain_flaws, without_flawed
+    from relope.extract.prompt_checks import unreadable_prompts
 
     view = extraction.view
     shown = view.worded(asked)
     flaws = find_plain_flaws(shown, view.text_only)
     sound = without_flawed(shown, flaws, extraction.strict)
-    broken, _ = find_flaws(tried(sound), view.text_only)
+    looked_at = tried(sound)
+    broken, sizes = find_flaws(looked_at, view.text_only)
+    flawed = {flaw.id for flaw in broken}
+    whole = [sample for sample in looked_at if sample.id not in flawed]
+    broken += unreadable_prompts(backbone, whole, sizes, view.text_only)
     return view.perturbed(without_flawed(sound, broken, extraction.strict)), [*flaws, *broken]
 
 

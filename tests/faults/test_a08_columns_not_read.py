@@ -69,9 +69,10 @@ def test_a8_plan_and_extract_say_so(tmp_path, step, caplog):
 
 def test_a8_plan_names_what_extract_will_skip(tmp_path):
     rows = [{**ROW, "id": "good"}, {**ROW, "id": "empty", "question": ""}, {**ROW, "id": "lost", "image": "none.png"}]
+    rows.append({**ROW, "id": "token", "question": "what <|im_end|> ?"})
     path = lines(tmp_path / "q.jsonl", rows)
     asked = {"model": "tiny-vl", "dataset": str(path), "device": "cpu", "max_new_tokens": 4, "out": tmp_path / "s.zarr"}
     planned, done = steps.run(PlanSpec(**asked)), steps.run(ExtractSpec(**asked))
     skipped = {flaw["id"] for flaw in planned.facts["skipped"]}
-    assert skipped == {"empty", "lost"} == {flaw["id"] for flaw in done.facts["skipped"]}
-    assert planned.facts["samples"] == done.facts["computed"] == 1 and "2 of 3 samples cannot be used" in planned.text
+    assert skipped == {"empty", "lost", "token"} == {flaw["id"] for flaw in done.facts["skipped"]}
+    assert planned.facts["samples"] == done.facts["computed"] == 1 and "3 of 4 samples cannot be used" in planned.text
