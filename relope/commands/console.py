@@ -2,19 +2,28 @@
 
 import codecs
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from relope.commands.heartbeat import Heartbeat, heartbeat
 from relope.types import Progress, no_progress
 
 
 def note(text: str) -> None:
-    """Write one line for a person to stderr."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """Write one line for a person to stderr, if anybody can be told anything there."""
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except OSError:
+        sys.stderr = nowhere()  # what is left in the old one would fail again at the end
+
+
+def nowhere() -> TextIO:
+    """Return a stream that takes everything and keeps nothing."""
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 def out(text: str) -> None:

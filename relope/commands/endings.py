@@ -37,6 +37,10 @@ def exit_code(command: Callable[[], Any], words: Sequence[str]) -> int:
         return _told(str(error), error.hint, as_json)
     except ParserError as error:
         return _wrong_words(error, as_json)
+    except SystemExit as ended:
+        if ended.code != 1:
+            raise
+        return _no_stdout(BrokenPipeError(errno.EPIPE, ""))  # the one thing at which typer itself exits
     except KeyboardInterrupt:
         code = INTERRUPTED
     except FileNotFoundError as error:
@@ -80,7 +84,7 @@ def _wrong_words(error: Any, as_json: bool) -> int:
 
 def _no_stdout(error: OSError) -> int:
     """Say that results cannot be written; a reader that went away wants to hear nothing."""
-    sys.stdout = _nowhere()  # what is left to be written must not fail again when Python ends
+    sys.stdout = console.nowhere()  # what is left to be written must not fail again when Python ends
     if error.errno != errno.EPIPE:
         console.note(f"error: cannot write to stdout: {error.strerror}")
     return MISTAKE
@@ -88,14 +92,10 @@ def _no_stdout(error: OSError) -> int:
 
 def _mend_streams() -> None:
     """Give a closed stream somewhere to write to, and let none stop at a letter that it cannot spell."""
-    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
+    sys.stdout, sys.stderr = sys.stdout or console.nowhere(), sys.stderr or console.nowhere()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _nowhere() -> Any:
-    return open(os.devnull, "w", encoding="utf-8")
 
 
 def _working_folder_is_there() -> bool:

@@ -65,7 +65,7 @@ extract --model tiny-vl --dataset tiny --batch-size 0              | --batch-siz
 extract --model tiny-vl --dataset tiny --seed -1                   | --seed -1: must be at least 0
 extract --model tiny-vl --dataset tiny --limit 1 --out {tmp}/busy  | other files in it
 extract --model tiny-vl --dataset tiny --limit 1 --out {tmp}/file  | is a file, not a store
-extract --model tiny-vl --dataset tiny --limit 1 --out {tmp}/file/x | Not a directory
+extract --model tiny-vl --dataset tiny --limit 1 --out {tmp}/file/x | something else stands there
 extract --model tiny-vl --dataset tiny --limit 1 --layers 2,3 --out {store} | holds another recipe
 extract --model tiny-vl --dataset tiny-bars --limit 1 --reuse {tmp}/nowhere --out {tmp}/x | no store at
 extract --model tiny-vl --dataset tiny-bars --limit 1 --reuse {tmp}/busy --out {tmp}/x | is no store
@@ -162,7 +162,7 @@ predict --router {router} --store {store} --split dev              | unknown spl
 predict --router {router} --store {tmp}/nowhere                    | no store at
 predict --router {router} --store {tmp}/empty.zarr                 | holds no finished sample
 predict --router logprob --store {tmp}/empty.zarr                  | holds no finished sample
-predict --router {router} --store {store} --out {tmp}/busy         | is a folder
+predict --router {router} --store {store} --out {tmp}/busy         | busy
 predict --router {router} --store {store} --out {tmp}/file/x.parquet | choose another --out
 evaluate                                                           | missing option '--store'
 evaluate --store {tmp}/nowhere                                     | no store at
@@ -226,7 +226,7 @@ store gc {store} --hours long                                      | --hours lon
 run nothing                                                        | unknown pipeline
 run demo --jobs 0                                                  | must be greater than or equal to 1
 run demo --jobs many                                               | must be a valid integer
-demo --out {tmp}/file                                              | Not a directory
+demo --out {tmp}/file                                              | something else stands there
 list                                                               | missing argument 'KIND'
 list things                                                        | unknown kind 'things'
 extrakt                                                            | did you mean 'extract'
