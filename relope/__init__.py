@@ -20,8 +20,8 @@ from typing import Any
 from relope.version import __version__ as __version__
 
 STEPS = (
-    "extract", "plan", "caption", "grade", "fit", "sweep", "explain", "export", "predict", "evaluate", "study",
-    "compare",
+    "extract", "plan", "caption", "grade", "fit", "sweep", "explain", "export", "predict", "calibrate", "evaluate",
+    "study", "compare",
 )  # fmt: skip
 """Steps that are functions of this module; those of ``relope store …`` run by `relope.steps.run`."""
 
@@ -30,6 +30,8 @@ NAMES = {
     "ActivationStore": "relope.store",
     "load_router": "relope.probes.router",
     "Router": "relope.probes.router",
+    "load_bundle": "relope.serve.bundle",
+    "Bundle": "relope.serve.bundle",
     "Sample": "relope.types",
     "Generation": "relope.types",
     "Grade": "relope.types",

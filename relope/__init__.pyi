@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from relope.errors import RelopeError as RelopeError
 from relope.probes.router import Router as Router, load_router as load_router
-from relope.steps.outcomes import Evaluated as Evaluated, Extracted as Extracted, Fitted as Fitted, Graded as Graded, Scored as Scored, Swept as Swept
+from relope.serve.bundle import Bundle as Bundle, load_bundle as load_bundle
+from relope.steps.outcomes import Calibrated as Calibrated, Evaluated as Evaluated, Extracted as Extracted, Fitted as Fitted, Graded as Graded, Scored as Scored, Swept as Swept
 from relope.store import ActivationStore as ActivationStore, open_store as open_store
 from relope.types import Generation as Generation, Grade as Grade, Outcome as Outcome, Sample as Sample, Watch as Watch
 
@@ -371,6 +372,48 @@ def predict(
         transfer: allow a router fitted on other data or images of the same model
         grades: grader@version that read the answers; default: the newest
         device: auto, cpu, cuda or cuda:0
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
+def calibrate(
+    *,
+    router: str | PathLike[str],
+    store: str | PathLike[str],
+    split: str | Sequence[str] = ...,
+    budget: float | None = ...,
+    max_error: float | None = ...,
+    min_accuracy: float | None = ...,
+    max_usd_per_1k: float | None = ...,
+    large_store: str | PathLike[str] | None = ...,
+    costs: str | PathLike[str] | None = ...,
+    confidence: float = ...,
+    calibration: Literal['isotonic', 'platt'] | None = ...,
+    grades: str | None = ...,
+    seed: int = ...,
+    device: str = ...,
+    out: str | PathLike[str] | None = ...,
+    watch: Watch = ...,
+) -> Calibrated:
+    """Set a router's threshold on samples that it has not seen, say what it promises, and leave a bundle to ship.
+
+    Args:
+        router: a router folder, or the name of a method that trains nothing
+        store: a store: its folder, or a URI
+        split: splits that thresholds are set on
+        budget: goal: escalate at most this share, e.g. 0.2
+        max_error: goal: at most this share of the kept is wrong
+        min_accuracy: goal: at least this share of the system's answers is right
+        max_usd_per_1k: goal: at most so many dollars per 1,000 queries
+        large_store: the large model's store, for the system's accuracy and dollars
+        costs: a price list, as `evaluate` takes it
+        confidence: of the promise
+        calibration: how scores become P(correct); default: isotonic from 1,000 samples on
+        grades: grader@version of the grades; default: those that count
+        seed: which sample of an image group stands for it
+        device: auto, cpu, cuda or cuda:0
+        out: the bundle; default <store>.bundles/<router's folder>
 
     Raises:
         RelopeError: what the user can mend.

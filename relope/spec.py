@@ -237,6 +237,34 @@ class PredictSpec(Spec, step="predict"):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
 
 
+class CalibrateSpec(Spec, step="calibrate"):
+    """Set a router's threshold on samples that it has not seen, say what it promises, and leave a bundle to ship."""
+
+    router: Annotated[str, Names("methods", or_path=True)] = Field(
+        description="a router folder, or the name of a method that trains nothing"
+    )
+    store: Annotated[StoreRef, Reads()] = Field(description="a store: its folder, or a URI")
+    split: Words = Field(("validation",), description="splits that thresholds are set on")
+    budget: float | None = Field(None, gt=0, lt=1, description="goal: escalate at most this share, e.g. 0.2")
+    max_error: float | None = Field(None, gt=0, lt=1, description="goal: at most this share of the kept is wrong")
+    min_accuracy: float | None = Field(
+        None, gt=0, lt=1, description="goal: at least this share of the system's answers is right"
+    )
+    max_usd_per_1k: float | None = Field(None, gt=0, description="goal: at most so many dollars per 1,000 queries")
+    large_store: Annotated[StoreRef | None, Reads()] = Field(
+        None, description="the large model's store, for the system's accuracy and dollars"
+    )
+    costs: Annotated[Path | None, Reads()] = Field(None, description="a price list, as `evaluate` takes it")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the promise")
+    calibration: Literal["isotonic", "platt"] | None = Field(
+        None, description="how scores become P(correct); default: isotonic from 1,000 samples on"
+    )
+    grades: str | None = Field(None, description="grader@version of the grades; default: those that count")
+    seed: int = Field(0, ge=0, description="which sample of an image group stands for it")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
+    out: Path | None = Field(None, description="the bundle; default <store>.bundles/<router's folder>")
+
+
 class EvaluateSpec(Spec, step="evaluate"):
     """Compare the scores of several methods and write a report."""
 

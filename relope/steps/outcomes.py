@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from relope.evaluate.numbers.records import Report
     from relope.probes.router import Router
+    from relope.serve.bundle import Bundle
     from relope.store import ActivationStore
 
 
@@ -65,6 +66,18 @@ class Scored(Outcome):
         import polars as pl
 
         return pl.read_parquet(self.path)
+
+
+@dataclass(frozen=True)
+class Calibrated(Outcome):
+    """A bundle."""
+
+    @property
+    def bundle(self) -> "Bundle":
+        """The bundle, every file of it checked."""
+        from relope.serve.bundle import load_bundle
+
+        return load_bundle(self.path)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,11 @@ def router_folder(store: Path | str, name: str) -> Path:
     return Path(f"{outputs_beside(store)}.routers") / name
 
 
+def bundle_folder(store: Path | str, name: str) -> Path:
+    """Return the default folder of a router's bundle."""
+    return Path(f"{outputs_beside(store)}.bundles") / name
+
+
 def scores_path(store: Path | str, name: str) -> Path:
     """Return the default file of a router's scores."""
     return Path(f"{outputs_beside(store)}.scores") / f"{name}.parquet"

@@ -5,19 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-import polars as pl
 
-from relope import registry
 from relope.command_line import now
-from relope.evaluate.numbers.costs import Costs, PriceList, cost_of
+from relope.evaluate.numbers.costs import Costs, PriceList
 from relope.evaluate.numbers.inputs import MethodScores, Origin, ReportInputs
 from relope.evaluate.scores import Scores, align
 from relope.extract.data.images import decode
-from relope.probes.protocol import method_class
 from relope.provenance import digest, versions
 from relope.steps.evaluation import Evaluation
 from relope.steps.joins import free_parts, view_of
+from relope.steps.query_costs import query_costs
 from relope.steps.reopen import recorded_samples
 from relope.store import ActivationStore
 from relope.types import ResultWarning, Sample
@@ -137,32 +134,9 @@ def _origin(seeds: Sequence[Scores]) -> Origin:
 
 
 def _costs(evaluation: Evaluation, prices: PriceList) -> Costs:
-    """Return what each sample costs on each model; without a store of the large model its costs are unknown."""
-    labels, large = evaluation.labels, evaluation.large
-    own, (prompt, answer) = prices.models.get(evaluation.store.manifest.recorded["model"]), _tokens(labels)
-    small, prefill = cost_of(own, prompt, answer), cost_of(own, prompt, np.zeros_like(answer))
-    theirs, samples = None, labels
-    if large is not None:
-        theirs = prices.models.get(large.manifest.recorded["model"])
-        samples = labels.select("id").join(large.samples, on="id", how="left", maintain_order="left")
-    known = set(registry.names("methods"))
-    traits = {
-        name: method_class(first.meta.method).traits
-        for name, (first, *_) in evaluation.scored.items()
-        if first.meta.method in known
-    }
-    return Costs(
-        small,
-        prefill,
-        cost_of(theirs, *_tokens(samples)),
-        before_answer=frozenset(name for name, of_method in traits.items() if not of_method.reads_answer),
-        needs={name: of_method.flags for name, of_method in traits.items() if of_method.needs},
-    )
-
-
-def _tokens(samples: pl.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return prompt and answer tokens of each sample."""
-    return samples["n_tokens"].to_numpy(), samples["token_ids"].list.len().cast(pl.Int64).to_numpy()
+    """Return what each sample costs on each model."""
+    methods = {name: first.meta.method for name, (first, *_) in evaluation.scored.items()}
+    return query_costs(evaluation.store, evaluation.labels, evaluation.large, prices, methods)
 
 
 def _what(evaluation: Evaluation, dataset: str) -> str:

@@ -65,12 +65,17 @@ class Costs:
 
         None if a price or speed that it needs is unknown.
         """
+        kept, escalated = self.of_query(axis, method)
+        if kept is None or escalated is None:
+            return None
+        added = np.concatenate([[0.0], np.cumsum((escalated - kept)[order])])
+        return np.asarray((kept.sum() + added) / len(order))
+
+    def of_query(self, axis: Axis, method: str) -> tuple[Floats | None, Floats | None]:
+        """Return ``[N]`` the cost of each query when it is kept, and when it is escalated; None where unknown."""
         small, large = self.small[axis], self.large[axis]
         seen = self.prefill[axis] if method in self.before_answer else small
-        if small is None or large is None or seen is None:
-            return None
-        added = np.concatenate([[0.0], np.cumsum((seen + large - small)[order])])
-        return np.asarray((small.sum() + added) / len(order))
+        return small, None if large is None or seen is None else seen + large
 
 
 def read_prices(path: Path) -> PriceList:

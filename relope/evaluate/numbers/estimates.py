@@ -131,9 +131,8 @@ def share_term(outcome: Bools, population: Population) -> Term:
     n_groups = int(np.count_nonzero(np.bincount(population.number)))
 
     def bounds(z: float) -> Interval:
-        # The design effect is estimated too, without groups it is 1 for certain. Choice: by Student's t with twice the
-        # groups' degrees of freedom, since it is never taken below 1; 7 groups then cover 95 %, not 92 or 98.
-        return share_interval(share, n, student(z, 2 * max(1, n_groups - 1)) if n_groups < len(outcome) else z)
+        # The design effect is estimated too, from so many groups; without groups it is 1 for certain.
+        return share_interval(share, n, student(z, max(1, n_groups - 1)) if n_groups < len(outcome) else z)
 
     return Term(share, by_group, population.key, population.n_minority(outcome), bounds)
 

@@ -1,0 +1,202 @@
+"""A bundle: a fitted router with its calibration, its thresholds and what it promises, in one folder to ship.
+
+The folder holds the router's own files, block l of the backbone where the router runs it, a model card, and
+``bundle.json``, written last, which names every other file with its sha256. No pickle: JSON and safetensors.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from relope.errors import InvalidInputError, NotFoundError, StoreError
+from relope.evaluate.numbers.calibration import Calibration
+from relope.evaluate.numbers.guarantee import Promise
+from relope.evaluate.numbers.intervals import Interval
+from relope.evaluate.numbers.metrics import Floats
+from relope.evaluate.numbers.routing import Kind
+from relope.evaluate.numbers.thresholds import ThresholdRow
+from relope.provenance import file_digest, write_json
+
+FORMAT_VERSION = 1
+MANIFEST = "bundle.json"
+CARD = "README.md"
+MOST_BYTES = 16 << 20
+"""Largest ``bundle.json`` that is read; ours have 60 kB."""
+
+BACKBONE = {
+    "model_files": "checkpoint",
+    "adapter_files": "adapter",
+    "processor_files": "tokenizer, chat template or image processor",
+    "image_processor": "image processor",
+    "pixels": "image size",
+    "prompts": "prompt format",
+    "compute_dtype": "dtype",
+    "quantize": "quantization",
+}
+"""Field of a store's identity that decides a router's input on live traffic → what messages call it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a bundle's numbers were measured on, and by whom.
+
+    Attributes:
+        dataset: name of the data set.
+        splits: of the samples that thresholds were set on; the router did not learn from them.
+        n: samples.
+        n_groups: groups of samples that share an image.
+        n_correct: of which the small model is right.
+        auc: of the scores on them, with its interval; None where one class is absent.
+        grader: ``name@version`` that judged.
+        large: the large model, ``""`` where it was not run.
+        recipe_id: of the store.
+        date: UTC, ``YYYY-MM-DD``.
+    """
+
+    dataset: str
+    splits: tuple[str, ...]
+    n: int
+    n_groups: int
+    n_correct: int
+    auc: float | None
+    auc_ci95: Interval | None
+    grader: str
+    large: str
+    recipe_id: str
+    date: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """The content of ``bundle.json``.
+
+    Attributes:
+        method: CLI name of the router's method.
+        layer: the block l that it reads.
+        before_answer: whether it decides before the small model answers.
+        model: the small model's name.
+        source: where it comes from: a hub id, or the name of a folder.
+        revision: of the hub.
+        backbone: fields of the store's identity that live traffic must agree with.
+        calibration: score → P(correct).
+        threshold: scores below it are escalated.
+        promise: what holds at the threshold.
+        accuracy_is: ``system`` with the large model's answers, ``kept`` without.
+        table: one row a percent escalated.
+        made: what all of it was measured on.
+        fingerprint: digest of everything that decides it.
+        files: name → sha256 of every other file.
+    """
+
+    format_version: int = FORMAT_VERSION
+    method: str
+    layer: int
+    before_answer: bool
+    model: str
+    source: str
+    revision: str
+    backbone: Mapping[str, Any]
+    calibration: Calibration
+    threshold: float
+    promise: Promise
+    accuracy_is: Kind
+    table: tuple[ThresholdRow, ...]
+    made: Made
+    fingerprint: str
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def escalates(self, scores: Floats) -> Any:
+        """Return ``[N] bool``: whether each score sends its query to the large model."""
+        return scores < self.threshold
+
+    def check_backbone(self, identity: Mapping[str, Any], name: str) -> None:
+        """Refuse another model than the router was fitted on.
+
+        Args:
+            identity: of the backbone, or of a store made with it.
+            name: what messages call it.
+
+        Raises:
+            InvalidInputError: both sides are named, with what differs.
+        """
+        for field, what in BACKBONE.items():
+            ours, theirs = self.backbone.get(field), identity.get(field)
+            if ours != theirs:
+                raise InvalidInputError(
+                    f"the bundle is for {self.model}, {what} {_short(ours)}; {name} has {what} {_short(theirs)}",
+                    hint="serve it with the model that it was fitted on, or fit and calibrate on this one",
+                )
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text[:12] if len(text) == 64 else text
+
+
+def is_bundle(folder: Path) -> bool:
+    """Return whether a folder holds a finished bundle."""
+    return (folder / MANIFEST).is_file()
+
+
+def write_bundle(folder: Path, bundle: Bundle) -> Bundle:
+    """Write ``bundle.json`` over the other files of a folder, which are there; return it with their digests."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = {name: file_digest(folder / name) for name in names if name != MANIFEST}
+    finished = dataclasses.replace(bundle, files=files)
+    write_json(folder / MANIFEST, _adapter().dump_python(finished, mode="json"))
+    return finished
+
+
+def load_bundle(folder: Path | str) -> Bundle:
+    """Read a bundle, and check every file of it.
+
+    Raises:
+        NotFoundError: there is none.
+        StoreError: a file was changed, is missing or does not belong there.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise NotFoundError(f"{folder} holds no bundle", hint="relope calibrate --router DIR --store STORE makes one")
+    if path.stat().st_size > MOST_BYTES:
+        raise StoreError(f"{path} has {path.stat().st_size:,} bytes, more than the {MOST_BYTES:,} of any bundle")
+    bundle = _parse(path)
+    _check_files(folder, bundle.files)
+    return bundle
+
+
+def _parse(path: Path) -> Bundle:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        version = value.get("format_version") if isinstance(value, dict) else None
+        if version != FORMAT_VERSION:
+            raise StoreError(f"{path} has format {version}; this version of relope reads {FORMAT_VERSION}")
+        bundle: Bundle = _adapter().validate_python(value)
+    except (ValidationError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        why = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}" if first else str(error)
+        raise StoreError(f"{path} is no bundle ({why})", hint="calibrate again") from error
+    return bundle
+
+
+def _check_files(folder: Path, files: Mapping[str, str]) -> None:
+    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
+    strange = [name for name, path in there.items() if path.is_symlink() or name not in {*files, MANIFEST}]
+    if strange:
+        raise StoreError(f"{folder} has {strange[0]}, which does not belong to the bundle", hint="remove it")
+    for name, digest in files.items():
+        if name not in there:
+            raise StoreError(f"{folder} lacks {name}", hint="calibrate or pull again")
+        if file_digest(there[name]) != digest:
+            raise StoreError(f"{folder / name} was changed after the bundle was made", hint="calibrate or pull again")
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Any]:
+    return TypeAdapter(Bundle)

@@ -1,0 +1,275 @@
+"""The step ``calibrate``: a router's threshold set on held-out samples, with what it promises, as a bundle to ship."""
+
+import datetime
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from relope.errors import InvalidInputError
+from relope.evaluate.numbers.calibration import fit_calibration
+from relope.evaluate.numbers.costs import read_prices
+from relope.evaluate.numbers.estimates import Population, auc_term
+from relope.evaluate.numbers.guarantee import Promise, independent, promise_accuracy, promise_budget, promise_error
+from relope.evaluate.numbers.intervals import Z95
+from relope.evaluate.numbers.metrics import Floats, Groups
+from relope.evaluate.numbers.ranking import rank
+from relope.evaluate.numbers.thresholds import Outcomes, threshold_table
+from relope.partial import partial_folder
+from relope.probes.protocol import block_use
+from relope.probes.router import Router, load_router, write_router
+from relope.provenance import cannot_write, digest
+from relope.serve.bundle import BACKBONE, Bundle, Made, is_bundle, load_bundle, write_bundle
+from relope.serve.card import goal_text, promise_text, write_card
+from relope.spec import CalibrateSpec
+from relope.steps.joins import large_correct
+from relope.steps.outcomes import Calibrated
+from relope.steps.outputs import bundle_folder
+from relope.steps.query_costs import query_costs
+from relope.steps.reopen import device_here, open_block
+from relope.steps.step import Step
+from relope.store import ActivationStore, block_folder, open_store
+from relope.store.grades import labelled, parsed_answers, read_grades
+from relope.types import Watch
+
+VERSION = 1
+GOALS = {
+    "budget": "--budget 0.2",
+    "max_error": "--max-error 0.1",
+    "min_accuracy": "--min-accuracy 0.8",
+    "max_usd_per_1k": "--max-usd-per-1k 5 --costs FILE",
+}
+
+
+@dataclass(frozen=True)
+class Held:
+    """The samples that thresholds are set on.
+
+    Attributes:
+        store: of the small model.
+        large: of the large model; None where it was not run.
+        grader: ``name@version`` that judged both.
+        rows: ``[N]`` of the store.
+        samples: one row a sample.
+        outcomes: which model is right on each, and what each costs.
+    """
+
+    store: ActivationStore
+    large: ActivationStore | None
+    grader: str
+    rows: npt.NDArray[np.int64]
+    samples: pl.DataFrame
+    outcomes: Outcomes
+
+    @property
+    def groups(self) -> Groups:
+        """``[N]`` groups; a sample without one stands for itself."""
+        return np.asarray(self.samples.select(pl.coalesce("group", "id"))["group"].to_list(), dtype=np.str_)
+
+
+def output(spec: CalibrateSpec) -> Path:
+    """Return the folder of the bundle."""
+    return spec.out or bundle_folder(spec.store, Path(spec.router).name)
+
+
+def check(spec: CalibrateSpec) -> None:
+    """Refuse anything but one goal, with what it needs.
+
+    Raises:
+        InvalidInputError: no goal, several, or one that lacks what it is computed from.
+    """
+    asked = [goal for goal in GOALS if getattr(spec, goal) is not None]
+    if len(asked) != 1:
+        raise InvalidInputError(
+            f"a threshold has one goal, {len(asked)} are given ({', '.join(asked) or 'none'})",
+            hint=f"give one of {', '.join(GOALS.values())}",
+        )
+    if spec.max_usd_per_1k is not None and (spec.costs is None or spec.large_store is None):
+        raise InvalidInputError(
+            "dollars need prices and the large model's answers", hint="add --costs FILE and --large-store STORE"
+        )
+
+
+def run(spec: CalibrateSpec, watch: Watch) -> Calibrated:
+    """Set a threshold, say what it promises, and leave a bundle."""
+    check(spec)
+    out, router = output(spec), load_router(spec.router)
+    held = _held(spec, router)
+    fingerprint = _fingerprint(spec, router, held)
+    if is_bundle(out) and load_bundle(out).fingerprint == fingerprint:
+        return Calibrated(out, True, f"bundle of {router.record.method} up to date → {out}")
+    if out.exists() and not is_bundle(out):
+        raise InvalidInputError(f"{out} exists and is no bundle", hint="give another --out")
+    device = device_here(spec.device)
+    streams = open_block(held.store, [(router.probe, router.layer_in(held.store))], device)
+    with watch(f"calibrate {router.record.method}"):
+        grades = parsed_answers(held.store, held.rows, held.grader)
+        scores = router.score(held.store, held.rows, grades, device=device, streams=streams).astype(np.float64)
+        bundle = _bundle(spec, router, held, scores, fingerprint)
+    bundle = _write(out, bundle, router, held.store)
+    return Calibrated(out, False, f"{_told(bundle)}\n→ {out}", {"threshold": bundle.threshold, "n": bundle.made.n})
+
+
+def _held(spec: CalibrateSpec, router: Router) -> Held:
+    """Read the samples that thresholds are set on.
+
+    Raises:
+        InvalidInputError: the router learned from them, or was fitted on another recipe.
+    """
+    store = open_store(spec.store)
+    router.check_recipe(store)
+    if seen := sorted({*router.learned_in(store)} & {*spec.split}):
+        raise InvalidInputError(
+            f"{spec.router} learned from split {seen[0]}: a threshold set there would promise too much",
+            hint="give samples that it has not seen with --split",
+        )
+    grader = read_grades(store, spec.grades).name
+    rows, right = labelled(store, spec.split, grader)
+    samples, identity = store.samples[rows], store.manifest.identity
+    large = open_store(spec.large_store) if spec.large_store else None
+    large_right = None if large is None else large_correct(large, grader, store.label, identity, samples)
+    kept = escalated = None
+    if spec.costs is not None:
+        method = router.record.method
+        costs = query_costs(store, samples, large, read_prices(spec.costs), {method: method})
+        kept, escalated = costs.of_query("dollars", method)
+    return Held(store, large, grader, rows, samples, Outcomes(right, large_right, kept, escalated))
+
+
+def _fingerprint(spec: CalibrateSpec, router: Router, held: Held) -> str:
+    """Return a digest of everything that decides the bundle."""
+    kept = spec.model_dump(mode="json", exclude={"out", "device", "router", "store", "large_store", "costs"})
+    outcomes = [None if values is None else values.tolist() for values in vars(held.outcomes).values()]
+    contents = held.samples.select("id", "content").rows()
+    return digest([VERSION, router.record.method, router.record.fingerprint, kept, contents, outcomes])
+
+
+def _bundle(spec: CalibrateSpec, router: Router, held: Held, scores: Floats, fingerprint: str) -> Bundle:
+    record, identity, recorded = router.record, held.store.manifest.identity, held.store.manifest.recorded
+    outcomes, population = held.outcomes, Population.of(held.groups, spec.seed)
+    promise = _promise(spec, held, scores)
+    if promise.threshold is None:
+        needed = f"about {promise.n_needed:,} like these would do" if promise.n_needed else "no number of them would do"
+        raise InvalidInputError(
+            f"{goal_text(promise)} cannot be promised with {100 * promise.confidence:.3g} % confidence on "
+            f"{promise.n:,} independent samples; {needed}",
+            hint="calibrate on more samples, ask for less, or lower --confidence",
+        )
+    return Bundle(
+        method=record.method,
+        layer=router.layer_in(held.store),
+        before_answer=not router.probe.traits.reads_answer,
+        model=str(recorded["model"]),
+        source=_shareable(str(recorded.get("source", ""))),
+        revision=str(recorded.get("revision") or ""),
+        backbone={field: identity[field] for field in BACKBONE if field in identity},
+        calibration=fit_calibration(scores, outcomes.right, spec.calibration),
+        threshold=promise.threshold,
+        promise=promise,
+        accuracy_is=outcomes.kind,
+        table=tuple(threshold_table(scores, outcomes, population)),
+        made=_made(spec, held, scores, population),
+        fingerprint=fingerprint,
+    )
+
+
+def _made(spec: CalibrateSpec, held: Held, scores: Floats, population: Population) -> Made:
+    recorded, right = held.store.manifest.recorded, held.outcomes.right
+    auc = auc_term(rank(right, scores), population) if 0 < right.sum() < len(right) else None
+    return Made(
+        dataset=str(recorded["dataset"]),
+        splits=tuple(spec.split),
+        n=len(scores),
+        n_groups=population.n_groups,
+        n_correct=int(right.sum()),
+        auc=None if auc is None else auc.value,
+        auc_ci95=None if auc is None else auc.bounds(Z95),
+        grader=held.grader,
+        large=str(held.large.manifest.recorded["model"]) if held.large else "",
+        recipe_id=held.store.recipe_id,
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+    )
+
+
+def _promise(spec: CalibrateSpec, held: Held, scores: Floats) -> Promise:
+    """Return what the goal comes to on one sample of each image group."""
+    one = independent(held.groups, spec.seed)
+    alone, right, confidence = scores[one], held.outcomes.right[one], spec.confidence
+    if spec.max_error is not None:
+        return promise_error(alone, ~right, spec.max_error, confidence)
+    if spec.min_accuracy is not None and held.outcomes.large_right is None:
+        return promise_error(alone, ~right, 1 - spec.min_accuracy, confidence)
+    if spec.min_accuracy is not None and held.outcomes.large_right is not None:
+        return promise_accuracy(alone, right, held.outcomes.large_right[one], spec.min_accuracy, confidence)
+    return promise_budget(alone, _budget(spec, held.outcomes, scores), confidence)
+
+
+def _budget(spec: CalibrateSpec, outcomes: Outcomes, scores: Floats) -> float:
+    """Return the share that may be escalated: as asked, or what the dollars pay for at these samples' prices.
+
+    Raises:
+        InvalidInputError: the dollars do not pay for the small model alone.
+    """
+    if spec.max_usd_per_1k is None:
+        assert spec.budget is not None  # `check` has let one goal through
+        return spec.budget
+    order = np.argsort(scores, kind="stable")
+    kept, escalated = outcomes.dollars(np.zeros(len(order), bool)), outcomes.dollars(np.ones(len(order), bool))
+    if kept is None or escalated is None:
+        raise InvalidInputError(
+            f"{spec.costs} lacks dollars of one of the models", hint="fill in both kinds of tokens of both models"
+        )
+    mean = (kept.sum() + np.concatenate([[0.0], np.cumsum((escalated - kept)[order])])) / len(order)
+    affordable = np.flatnonzero(1000 * mean <= spec.max_usd_per_1k)
+    if not len(affordable) or affordable[-1] == 0:
+        raise InvalidInputError(
+            f"max_usd_per_1k={spec.max_usd_per_1k:g} does not pay for more than the small model, which costs "
+            f"{1000 * mean[0]:.4g} per 1,000 queries",
+            hint="allow more dollars",
+        )
+    return min(float(affordable[-1] / len(order)), 1 - 1e-9)
+
+
+def _told(bundle: Bundle) -> str:
+    """Return what was decided, in a line or two."""
+    row = next((row for row in bundle.table if row.threshold >= bundle.threshold), bundle.table[-1])
+    right = "" if row.accuracy is None else f"; {100 * row.accuracy:.1f} % of {_counted(bundle)} are right there"
+    text = f"scores below {bundle.threshold:.6g} are escalated, {100 * row.share:.1f} % of {bundle.made.n:,} samples"
+    return f"{text}{right}\npromised: {promise_text(bundle)}"
+
+
+def _counted(bundle: Bundle) -> str:
+    return "the system's answers" if bundle.accuracy_is == "system" else "the kept answers"
+
+
+def _shareable(source: str) -> str:
+    """Return where a model comes from, without the folders of this machine."""
+    return Path(source).name if Path(source).is_absolute() else source
+
+
+def _write(out: Path, bundle: Bundle, router: Router, store: ActivationStore) -> Bundle:
+    """Write a bundle beside its place, then put it there in one rename.
+
+    Raises:
+        OutputError: the system refuses.
+    """
+    layer = router.layer_in(store)
+    try:
+        with partial_folder(out) as partial:
+            write_router(partial, router.record, router.probe)
+            if block_use(router.probe) != "none":
+                shutil.copytree(store.block_folder(layer), block_folder(partial, layer))
+            write_card(partial, bundle)
+            finished = write_bundle(partial, bundle)
+            if out.exists():
+                shutil.rmtree(out)
+            partial.rename(out)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    return finished
+
+
+STEP = Step(run, output, version=VERSION, check=check)
