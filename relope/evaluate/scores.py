@@ -5,9 +5,10 @@ What relope reads again is Parquet; CSV and JSON Lines are for other tools.
 
 import dataclasses
 import functools
+import hashlib
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from relope.asked import ASKED
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.numbers.metrics import Floats
-from relope.provenance import canonical, write_bytes, write_frame, write_json
+from relope.provenance import canonical, file_digest, write_bytes, write_frame, write_json
 
 METADATA_KEY = "relope"
 COLUMNS = {"id": pl.String, "score": pl.Float32}
@@ -105,6 +106,10 @@ class RunNote:
         seconds_predict: time to score all samples.
         router: the router's folder, from the folder of the scores; ``""`` for a method that trains nothing.
         fingerprint: of scores that are no Parquet, which keep none themselves.
+        content: sha256 (hex) of such a file: one that was changed since is made anew.
+        decided: what became of the samples, in words, where that was decided.
+        threshold: scores below it are escalated.
+        escalated: so many samples are.
     """
 
     command: str = ""
@@ -112,6 +117,10 @@ class RunNote:
     seconds_predict: float | None = None
     router: str = ""
     fingerprint: str = ""
+    content: str = ""
+    decided: str = ""
+    threshold: float | None = None
+    escalated: int | None = None
 
 
 @dataclass(frozen=True)
@@ -171,16 +180,17 @@ def write_scores(
     frame = pl.DataFrame({"id": ids, "score": values}, schema=COLUMNS)
     if escalate is not None:
         frame = frame.with_columns(pl.Series(ESCALATE, escalate))
-    if run is not None:
-        marked = run if path.suffix == ".parquet" else dataclasses.replace(run, fingerprint=meta.fingerprint)
-        write_json(_note_path(path), dataclasses.asdict(marked))
-    if path.suffix == ".csv":
-        write_bytes(path, frame.write_csv().encode())
-    elif path.suffix == ".jsonl":
-        write_bytes(path, frame.write_ndjson().encode())
-    else:
-        frame = frame if asked is None else frame.with_columns(asked.alias(ASKED))
-        write_frame(path, frame, {METADATA_KEY: canonical(dataclasses.asdict(meta)).decode()})
+    run = run or RunNote()
+    if path.suffix != ".parquet":
+        content = (frame.write_csv() if path.suffix == ".csv" else frame.write_ndjson()).encode()
+        digest = hashlib.sha256(content).hexdigest()
+        write_json(_note_path(path), dataclasses.asdict(replace(run, fingerprint=meta.fingerprint, content=digest)))
+        write_bytes(path, content)
+        return
+    if run != RunNote():
+        write_json(_note_path(path), dataclasses.asdict(run))
+    frame = frame if asked is None else frame.with_columns(asked.alias(ASKED))
+    write_frame(path, frame, {METADATA_KEY: canonical(dataclasses.asdict(meta)).decode()})
 
 
 def check_ending(path: Path) -> None:
@@ -201,7 +211,10 @@ def fingerprint_of(path: Path) -> str | None:
     """
     if not path.exists():
         return None
-    return read_scores(path).meta.fingerprint if path.suffix == ".parquet" else _read_note(path).fingerprint
+    if path.suffix == ".parquet":
+        return read_scores(path).meta.fingerprint
+    note = read_note(path)
+    return note.fingerprint if path.is_file() and note.content == file_digest(path) else None
 
 
 def read_scores(path: Path) -> Scores:
@@ -219,14 +232,15 @@ def read_scores(path: Path) -> Scores:
     values = frame["score"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
     _check(path, ids, values)
     asked = frame.select("id", ASKED) if ASKED in frame.columns else None
-    return Scores(path, tuple(ids), values, meta, asked, _read_note(path))
+    return Scores(path, tuple(ids), values, meta, asked, read_note(path))
 
 
 def _note_path(path: Path) -> Path:
-    return path.with_suffix(".run.json")
+    """Return the file beside scores; CSV and JSON Lines of one name have one each, each made by its own run."""
+    return path.with_suffix(".run.json") if path.suffix == ".parquet" else path.with_name(f"{path.name}.run.json")
 
 
-def _read_note(path: Path) -> RunNote:
+def read_note(path: Path) -> RunNote:
     """Return what is told of the run; nothing where the note is gone, since no number hangs on it."""
     note = _note_path(path)
     try:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import polars as pl
 from relope import registry
 from relope.asked import asked_column
 from relope.command_line import command_line, now
-from relope.evaluate.scores import RunNote, ScoresMeta, check_ending, fingerprint_of, write_scores
+from relope.evaluate.scores import RunNote, ScoresMeta, check_ending, fingerprint_of, read_note, write_scores
 from relope.probes.protocol import note_of
 from relope.probes.router import Router, RouterRecord, load_router
 from relope.provenance import digest
@@ -52,7 +53,7 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
     held = held_out(router, store, spec.split) if spec.budget is not None else None
     fingerprint = _fingerprint(spec, router, store, samples, grades, held)
     if fingerprint_of(out) == fingerprint:
-        return Scored(out, True, f"scores of {method} up to date{_by(router.record, grader)} → {out}")
+        return _up_to_date(out, f"scores of {method} up to date{_by(router.record, grader)} → {out}", read_note(out))
     note, device = router.check_recipe(store, spec.transfer), device_here(spec.device)
     streams = open_block(store, [(router.probe, router.layer_in(store))], device)
     begun, bytes_before = time.perf_counter(), store.bytes_read
@@ -97,13 +98,26 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
     )
     escalate = None if decided is None else decided.escalates(scores)
     note_beside = _note(spec, out, record, seconds)
+    if decided is not None and escalate is not None:
+        told, n = decided.told(scores), int(escalate.sum())
+        note_beside = replace(note_beside, decided=told, threshold=decided.threshold, escalated=n)
     write_scores(out, samples["id"].to_list(), scores, meta, asked_column(samples), note_beside, escalate)
     facts: dict[str, Any] = {"samples": len(samples), "grader": record.grader or None, "grades_read": grader or None}
     text = f"{counted(len(samples), 'sample')} scored by {method}{_by(record, grader)} → {out}"
-    if decided is not None and escalate is not None:
-        facts |= {"threshold": decided.threshold, "escalated": int(escalate.sum())}
-        text += f"\n{decided.told(scores)}"
-    return Scored(out, False, text, facts)
+    return Scored(out, False, text + _decided(note_beside), facts | _decision(note_beside))
+
+
+def _up_to_date(out: Path, text: str, note: RunNote) -> Scored:
+    """Return what is told of scores that are there already; what was decided by them is told again."""
+    return Scored(out, True, text + _decided(note), _decision(note))
+
+
+def _decided(note: RunNote) -> str:
+    return f"\n{note.decided}" if note.decided else ""
+
+
+def _decision(note: RunNote) -> dict[str, Any]:
+    return {"threshold": note.threshold, "escalated": note.escalated} if note.decided else {}
 
 
 def _by(record: RouterRecord, grader: str) -> str:

@@ -62,8 +62,9 @@ def _check_layers(store: RowReader, runs: Sequence[Run]) -> None:
     needed = sorted({layer for run in runs for layer in run.probe.layers(run.layer)})
     if missing := [layer for layer in needed if layer not in store.layers]:
         lacks, has = (", ".join(map(str, layers)) for layers in (missing, store.layers))
+        what = f"layer {lacks} is" if len(missing) == 1 else f"layers {lacks} are"
         raise NotFoundError(
-            f"the grid reads layers that {store.label} lacks: {lacks} (it has {has})",
+            f"{what} not in {store.label} (has {has})",
             hint=f"sweep layers that it holds, or extract with --layers {','.join(map(str, needed))} into a new --out",
         )
 

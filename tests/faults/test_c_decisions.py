@@ -41,7 +41,8 @@ def test_c_a_budget_gives_a_column_escalate_set_on_the_samples_themselves(store_
     kept = table.filter(~pl.col("escalate"))["score"]
     assert table.filter("escalate")["score"].max() < kept.min() == pytest.approx(outcome.facts["threshold"])
     assert "16 of 80 escalated, 20.0 %" in outcome.text and "the scored samples themselves" in outcome.text
-    assert step("predict", router=router, store=store_path, budget=0.2, out=out).reused
+    again = step("predict", router=router, store=store_path, budget=0.2, out=out)
+    assert again.reused and "16 of 80 escalated" in again.text and again.facts["escalated"] == 16
     assert not step("predict", router=router, store=store_path, budget=0.3, out=out).reused
     assert "escalate" not in pl.read_parquet(
         step("predict", router=router, store=store_path, out=tmp_path / "n.parquet").path
@@ -71,6 +72,17 @@ def test_c_a_threshold_decides_and_two_ways_at_once_are_refused(store_path, rout
     assert ((table["score"] < 0.5) == table["escalate"]).all()
     with pytest.raises(InvalidInputError, match=r"budget .* and a threshold"):
         step("predict", router=router, store=store_path, threshold=0.5, budget=0.2, out=out)
+
+
+def test_c_scores_of_one_name_in_several_formats_are_up_to_date_each_by_its_own_run(store_path, router, tmp_path):
+    csv, lines = tmp_path / "s.csv", tmp_path / "s.jsonl"
+    step("predict", router=router, store=store_path, budget=0.2, out=csv)
+    step("predict", router=router, store=store_path, budget=0.4, out=lines)
+    assert not step("predict", router=router, store=store_path, budget=0.4, out=csv).reused
+    assert pl.read_csv(csv)["escalate"].sum() == 32
+    csv.write_text(csv.read_text().replace("true", "false"))
+    assert not step("predict", router=router, store=store_path, budget=0.4, out=csv).reused, "it was changed"
+    assert pl.read_csv(csv)["escalate"].sum() == 32
 
 
 @pytest.mark.parametrize(("ending", "read"), [(".csv", pl.read_csv), (".jsonl", pl.read_ndjson)])
