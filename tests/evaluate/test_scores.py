@@ -22,9 +22,9 @@ def test_round_trip(tmp_path):
 
 
 def test_same_scores_give_the_same_bytes(tmp_path):
-    for name in ("one", "two"):
+    for name in ("one.parquet", "two.parquet"):
         write_scores(tmp_path / name, ["a"], np.array([0.5]), META)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
 
 
 @pytest.mark.parametrize(
