@@ -114,6 +114,13 @@ def test_c_mistakes_in_labels_are_told(tmp_path, store_path):
         steps.run(GradeSpec(store=str(store_path), grader="human"))
 
 
+def test_c_a_flaw_among_traffic_makes_it_no_labelled_split(tmp_path):
+    path = written(tmp_path / "q.jsonl", [*rows(), {"id": "torn", "question": "half \ud800", "split": "test"}])
+    dataset = open_dataset(str(path))
+    samples = [sample for split in dataset.splits for sample in dataset.load(split, None)]
+    assert [flaw.id for flaw in find_flaws(samples, text_only=False)[0]] == ["torn"]
+
+
 def test_c_a_row_that_forgot_its_answer_is_told(tmp_path):
     path = written(tmp_path / "q.jsonl", [{"question": "A?", "answer": "x"}, {"question": "B?"}])
     with pytest.raises(RelopeError, match="column 'answer' is missing in line 2"):

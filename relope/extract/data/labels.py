@@ -1,6 +1,6 @@
 """What a user's own file says of the model's answers, and samples of which nobody knows the right one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,18 +34,16 @@ def label_in(cells: Mapping[str, Any]) -> dict[str, bool | None]:
     return {LABEL: _SAID[said]}
 
 
-def answered_splits(samples: Sequence[Sample]) -> set[str]:
-    """Return the splits in which a sample has, or should have had, a gold answer."""
-    return {sample.split for sample in samples if sample.answers or "flaw" in sample.meta}
-
-
-def unlabelled(samples: Sequence[Sample]) -> list[Sample]:
+def unlabelled(samples: Sequence[Sample], answered: Collection[str]) -> list[Sample]:
     """Return samples with those marked that need no gold answer.
 
-    They are those that a person labels, and those of a split in which no sample has one: traffic. Beside answered
+    They are those that a person labels, and those of a split in which no row gives one: traffic. Beside answered
     ones an empty answer is a flaw.
+
+    Args:
+        samples: of a data set.
+        answered: splits in which a row gives an answer.
     """
-    answered = answered_splits(samples)
     free = [not sample.answers and (LABEL in sample.meta or sample.split not in answered) for sample in samples]
     return [
         replace(sample, meta={**sample.meta, UNLABELLED: True}) if is_free else sample

@@ -25,7 +25,7 @@ from relope.extract.data.flaws import input_digest
 from relope.extract.data.groups import connected, in_shares, split_notes
 from relope.extract.data.halves import TORN, half_in, whole
 from relope.extract.data.images import lazy_image
-from relope.extract.data.labels import ALLOWED, LABEL, answered_splits, label_in, unlabelled
+from relope.extract.data.labels import ALLOWED, LABEL, label_in, unlabelled
 from relope.extract.data.rows import ALLOW_OUTSIDE, SUFFIXES, Row, read_rows
 from relope.provenance import digest
 from relope.types import LETTERS, LazyImage, Sample
@@ -97,6 +97,7 @@ def _samples(rows: Iterable[Row], name: str, answers: AnswerColumn) -> tuple[lis
     first: dict[str, str] = {}
     samples: list[Sample] = []
     lacking: dict[str, Row] = {}
+    answered = set[str]()
     for row in rows:
         sample = _sample(row, name, answers)
         if sample.id in first:
@@ -104,12 +105,14 @@ def _samples(rows: Iterable[Row], name: str, answers: AnswerColumn) -> tuple[lis
             raise InvalidInputError(f"{first[sample.id]} and {row.where} {what} (column 'id'); ids must differ")
         first[sample.id] = row.where
         samples.append(sample)
-        if "answer" not in row.cells and LABEL not in row.cells:
+        if _answer(row) not in (None, ""):
+            answered.add(sample.split)
+        elif "answer" not in row.cells and LABEL not in row.cells:
             lacking.setdefault(sample.split, row)
     answers.check()
-    for split in answered_splits(samples) & set(lacking):
+    for split in sorted(answered & set(lacking)):
         raise _missing(lacking[split], "answer")
-    samples = unlabelled(samples)
+    samples = unlabelled(samples, answered)
     unsplit = [first[sample.id] for sample in samples if not sample.split]
     if unsplit and len(unsplit) < len(samples):
         raise InvalidInputError(f"{unsplit[0]} has no split (column 'split') but others have; give it to all or none")
