@@ -267,7 +267,7 @@ def fit(
         out: the router; default <store>.routers/<method>[@seed<seed>]; with folds, the scores
         layer: block whose states are read; default: the store's deepest
         split: splits to learn from
-        grades: grader@version of the grades; default: the newest
+        grades: grader@version of the grades; default: what `relope grade` set last
         large_store: routellm-sw: the large model's store, for who wins
         seed: decides initial weights, batches and the inner split
         device: auto, cpu, cuda or cuda:0
@@ -302,7 +302,7 @@ def sweep(
         out: table of all runs; default <store>.sweeps/<method>.parquet
         layer: block whose states are read; default: the store's deepest
         split: splits to learn from
-        grades: grader@version of the grades; default: the newest
+        grades: grader@version of the grades; default: what `relope grade` set last
         seed: the first of the seeds
         device: auto, cpu, cuda or cuda:0
         set: a setting of all runs, key=value; repeatable
@@ -370,7 +370,7 @@ def predict(
         budget: also decide: escalate this share, e.g. 0.2; the threshold is set on validation
         threshold: also decide: escalate scores below this
         transfer: allow a router fitted on other data or images of the same model
-        grades: grader@version that read the answers; default: the newest
+        grades: grader@version that read the answers; default: what `relope grade` set last
         device: auto, cpu, cuda or cuda:0
 
     Raises:
@@ -444,7 +444,7 @@ def evaluate(
         methods: methods to compare; default: all that have scores
         fit: methods to fit on train and to score first, as far as that is not done, e.g. probe,fusion
         split: splits to evaluate on
-        grades: grader@version of the grades; default: the newest
+        grades: grader@version of the grades; default: what `relope grade` set last
         labels_store: take grades from this store: labels frozen on other images
         costs: a price list; `costs example` says where one to fill in lies
         out: folder of the report; default <store>.report

@@ -169,7 +169,7 @@ class FitSpec(Spec, step="fit"):
     )
     layer: int | None = Field(None, ge=1, description="block whose states are read; default: the store's deepest")
     split: Words = Field(("train",), description="splits to learn from")
-    grades: str | None = Field(None, description="grader@version of the grades; default: the newest")
+    grades: str | None = Field(None, description="grader@version of the grades; default: what `relope grade` set last")
     large_store: Annotated[StoreRef | None, Reads()] = Field(
         None, description="routellm-sw: the large model's store, for who wins"
     )
@@ -192,7 +192,7 @@ class SweepSpec(Spec, step="sweep"):
     out: Path | None = Field(None, description="table of all runs; default <store>.sweeps/<method>.parquet")
     layer: int | None = Field(None, ge=1, description="block whose states are read; default: the store's deepest")
     split: Words = Field(("train",), description="splits to learn from")
-    grades: str | None = Field(None, description="grader@version of the grades; default: the newest")
+    grades: str | None = Field(None, description="grader@version of the grades; default: what `relope grade` set last")
     seed: int = Field(0, ge=0, description="the first of the seeds")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
     set: Annotated[dict[str, Any], KeyValues("head=logistic")] = Field(
@@ -233,7 +233,9 @@ class PredictSpec(Spec, step="predict"):
     )
     threshold: float | None = Field(None, ge=0, le=1, description="also decide: escalate scores below this")
     transfer: bool = Field(False, description="allow a router fitted on other data or images of the same model")
-    grades: str | None = Field(None, description="grader@version that read the answers; default: the newest")
+    grades: str | None = Field(
+        None, description="grader@version that read the answers; default: what `relope grade` set last"
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
 
 
@@ -278,7 +280,7 @@ class EvaluateSpec(Spec, step="evaluate"):
         (), description="methods to fit on train and to score first, as far as that is not done, e.g. probe,fusion"
     )
     split: Words = Field(("test",), description="splits to evaluate on")
-    grades: str | None = Field(None, description="grader@version of the grades; default: the newest")
+    grades: str | None = Field(None, description="grader@version of the grades; default: what `relope grade` set last")
     labels_store: Annotated[StoreRef | None, Reads()] = Field(
         None, description="take grades from this store: labels frozen on other images"
     )
