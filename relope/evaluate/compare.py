@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError
-from relope.evaluate.numbers.draws import align_reports, asked_otherwise, resample_aucs
+from relope.evaluate.numbers.draws import align_reports, resample_aucs
 from relope.evaluate.numbers.estimates import Estimate
+from relope.evaluate.numbers.likeness import asked_otherwise, unlike
 from relope.evaluate.numbers.metrics import auc_null_reason
 from relope.evaluate.numbers.persample import StoredReport, open_report
 from relope.evaluate.numbers.significance import Comparison, compared
@@ -135,7 +136,7 @@ def compare_reports(first: Path, second: Path, resamples: int, seed: int) -> Rep
         null_reason=auc_null_reason(before.correct) or auc_null_reason(after.correct),
         accuracy=(float(before.correct.mean()), float(after.correct.mean())),
         settings_changed=_settings(before, after),
-        warnings=worst_first((*before.warnings, *after.warnings)),
+        warnings=worst_first((*unlike((before, after)), *before.warnings, *after.warnings)),
     )
 
 

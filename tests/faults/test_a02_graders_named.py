@@ -8,6 +8,8 @@ import pytest
 from stepping import report_of, step
 
 from relope.command_line import command_line
+from relope.evaluate.numbers.likeness import unlike
+from relope.evaluate.numbers.persample import open_report
 from relope.evaluate.report import read_report
 from relope.evaluate.scores import read_scores
 from relope.probes.router import read_record
@@ -144,3 +146,17 @@ def test_a2_a_command_line_names_switches_and_no_password():
     assert command_line(build("store pull", {"uri": "hf://datasets/a/b/c", "verify": False})).endswith("--no-verify")
     spec = build("caption", {"model": "m", "dataset": "tiny", "endpoint": "http://me:secret@host/v1"})
     assert "secret" not in command_line(spec) and "http://host/v1" in command_line(spec)
+
+
+def test_a2_reports_by_two_graders_are_not_put_side_by_side_without_a_word(graded, tmp_path):
+    step("predict", router="logprob", store=graded)
+    auto, exact = sorted(orders(graded))
+    for name in (auto, exact):
+        step("evaluate", store=graded, grades=name, bootstrap=100, out=tmp_path / name)
+    said = f"{auto} and {exact} are judged by {auto} and {exact}"
+    compared = step("compare", first=tmp_path / auto, second=tmp_path / exact, bootstrap=100)
+    assert compared.warnings[0].severity == "wrong" and compared.warnings[0].text.startswith(said)
+    studied = unlike([open_report(tmp_path / auto), open_report(tmp_path / exact)])
+    assert [warning.text.startswith(said) for warning in studied] == [True]
+    alone = step("compare", first=tmp_path / auto, second=tmp_path / auto, bootstrap=100)
+    assert not [warning for warning in alone.warnings if warning.severity == "wrong"]

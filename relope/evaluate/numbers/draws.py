@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from relope.asked import ASKED, AskedOtherwise, first_difference
 from relope.evaluate.numbers.bootstrap import bootstrap_rankings
 from relope.evaluate.numbers.estimates import Estimate
+from relope.evaluate.numbers.likeness import asked_otherwise
 from relope.evaluate.numbers.persample import StoredReport
 from relope.evaluate.numbers.ranking import rank
 
@@ -14,17 +14,6 @@ def resample_aucs(report: StoredReport, resamples: int, seed: int) -> dict[str, 
     rankings = [[rank(report.correct, row) for row in rows] for rows in report.scores.values()]
     aucs = bootstrap_rankings(rankings, report.groups, resamples, seed)
     return dict(zip(report.scores, aucs, strict=True))
-
-
-def asked_otherwise(first: StoredReport, second: StoredReport) -> AskedOtherwise | None:
-    """Return the first sample that two reports share by its id alone; images may differ where they are shown otherwise.
-
-    Reports of an older relope do not tell what was asked: of them ids are all there is.
-    """
-    if any(ASKED not in report.samples.columns for report in (first, second)):
-        return None
-    views = [(report.text_only, report.perturbation) for report in (first, second)]
-    return first_difference(first.samples, second.samples, () if views[0] == views[1] else ("images",))
 
 
 def align_reports(first: StoredReport, others: list[StoredReport]) -> tuple[list[StoredReport], bool]:

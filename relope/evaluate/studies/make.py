@@ -7,6 +7,7 @@ from pathlib import Path
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.bootstrap import MANY
 from relope.evaluate.numbers.estimates import RESAMPLED_FROM
+from relope.evaluate.numbers.likeness import unlike
 from relope.evaluate.numbers.persample import find_reports
 from relope.evaluate.pages.export import write_tables
 from relope.evaluate.pages.render import render
@@ -37,7 +38,8 @@ def make_study(request: StudyRequest, out: Path) -> StudyResult:
         {"folder": str(report.path), "fingerprint": report.report.provenance.get("fingerprint")}
         for report in inputs.reports
     ]
-    warned = worst_first((*study.warnings, *(each for report in inputs.reports for each in report.warnings)))
+    of_reports = (each for report in inputs.reports for each in report.warnings)
+    warned = worst_first((*unlike(inputs.reports), *study.warnings, *of_reports))
     result = StudyResult(request, study, reports, versions(), warned)
     write_tables(out, study.tables)
     write_bytes(out / "study.html", render_study(result).encode())
