@@ -18,9 +18,9 @@ PAGE = (Path(__file__).parents[1] / "docs" / "your-data.md").read_text(encoding=
 def test_every_command_of_your_data_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MY_KEY", "secret")
-    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    Path("snippet.py").write_text(snippet, encoding="utf-8")
-    runpy.run_path("snippet.py")
+    for snippet in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        Path("snippet.py").write_text(snippet, encoding="utf-8")
+        runpy.run_path("snippet.py")
     blocks = re.findall(r"```\n(.*?)```", re.sub(r"```python\n.*?```", "", PAGE, flags=re.DOTALL), re.DOTALL)
     commands = [line for block in blocks for line in block.splitlines() if line.startswith(("relope ", "printf "))]
     assert len(commands) >= 13

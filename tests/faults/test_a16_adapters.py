@@ -18,7 +18,6 @@ from relope.errors import InvalidInputError, NotFoundError, UnsupportedError
 from relope.extract.model.backbone import open_backbone, open_skeleton
 from relope.extract.model.generate import answer_batch, captures
 from relope.spec import build
-from relope.store import open_store
 from relope.types import Sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -194,6 +193,21 @@ def test_a16_adapters_that_do_not_fit_are_refused(copied):
             opened(copied.adapter)
 
 
+@pytest.mark.parametrize("change", [{"r": 10**9}, {"target_modules": ["nothing"]}, {"r": -1}, {"rank_pattern": 7}])
+def test_a16_settings_that_the_files_do_not_bear_out(copied, change):
+    """Refused, and before memory is taken for them."""
+    mend(copied.adapter, **change)
+    with pytest.raises(UnsupportedError, match="does not fit its model"):
+        opened(copied.adapter)
+
+
+def test_a16_weights_without_a_configuration_beside_an_adapter_are_no_model(copied):
+    """As an exported router has its head in a file beside its adapter."""
+    before = opened(copied.adapter).identity
+    save_file({"head": torch.zeros(3)}, copied.adapter / "head.safetensors")
+    assert opened(copied.adapter).identity == before
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "null", '"x"'])
 def test_a16_a_damaged_adapter_config(copied, text):
     (copied.adapter / "adapter_config.json").write_text(text)
@@ -244,15 +258,15 @@ def test_a16_an_adapter_brings_its_own_tokenizer(copied):
 def test_a16_relope_is_fitted_on_an_adapted_backbone(copied, tmp_path):
     """The store keeps block l as it is with the LoRA merged; the model is opened again for a streamed fit."""
     out = tmp_path / "x.zarr"
-    rows = [{"question": f"Which bar is {n}?", "answer": "x", "split": "train"} for n in range(24)]
+    rows = [{"question": f"Which bar is {n}?", "answer": "xy"[n % 2], "split": "train"} for n in range(24)]
+    judge = tmp_path / "judge.py"
+    judge.write_text("def turns(response, answers, choices):\n    return answers[0] == 'x'\n")
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
     asked = {"dataset": str(tmp_path / "own.jsonl"), "layers": "3,4", "max_new_tokens": 1, "device": "cpu"}
+    asked["grader"] = f"{judge}:turns"  # every other answer is right, so that there is something to learn
     steps.run(build("extract", {"model": str(copied.adapter), "out": out, **asked}))
     block = load_file(out / "block_4" / "block.safetensors")
     assert torch.equal(block["self_attn.q_proj.weight"], opened(copied.adapter).blocks[3].self_attn.q_proj.weight)
-    with open_store(out) as store:
-        grades = store.samples["id"].to_list()
-    _grade_by_turns(out, grades)
     settings = {"epochs": 1, "lora_rank": 2}
     for mode in ("cached", "full"):
         spec = {"method": "relope", "store": str(out), "device": "cpu", "out": tmp_path / mode}
@@ -265,15 +279,6 @@ def test_a16_relope_is_fitted_on_an_adapted_backbone(copied, tmp_path):
     shutil.rmtree(out / "block_4")
     with pytest.raises(InvalidInputError, match="no longer the checkpoint"):
         steps.run(build("fit", {**spec, "out": tmp_path / "again", "set": {**settings, "mode": "cached"}}))
-
-
-def _grade_by_turns(out, ids):
-    """Let every other answer be right, so that there is something to learn."""
-    import polars as pl
-
-    path = max((out / "grades").glob("*.parquet"))
-    frame = pl.read_parquet(path)
-    frame.with_columns(pl.Series("correct", [n % 2 == 0 for n in range(len(frame))])).write_parquet(path)
 
 
 def test_a16_remote_code_is_never_asked_for(made, tmp_path, monkeypatch):

@@ -51,7 +51,8 @@ def read_template(path: Path, what: str) -> str:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        raise NotFoundError(f"there is no {what} at {path}") from error
+        hint = "give a file; plain is a chat template that is built in" if what == "chat template" else "give a file"
+        raise NotFoundError(f"there is no {what} at {path}", hint=hint) from error
     if not S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
         raise InvalidInputError(f"the {what} {path} must be a file of at most {LARGEST_BYTES >> 10} KiB")
     try:

@@ -2,10 +2,13 @@
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from relope.errors import NotFoundError, UnsupportedError, reason_of
+from safetensors import SafetensorError
+
+from relope.errors import NotFoundError, RelopeError, UnsupportedError, reason_of
 from relope.extract.model.interfaces import Model
 from relope.provenance import digest, file_digest
 
@@ -22,8 +25,9 @@ def is_adapter(folder: Path) -> bool:
         UnsupportedError: a model's own weights and an adapter lie side by side.
     """
     beside = sorted(path.name for path in folder.glob("adapter_*") if path.name.startswith((CONFIG, "adapter_model.")))
+    is_model = (folder / "config.json").is_file()  # without one, other weights belong to no model: a router's head
     own = sorted(path.name for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
-    if beside and own:
+    if beside and own and is_model:
         raise UnsupportedError(
             f"{folder} holds a model's weights ({own[0]}) and an adapter ({beside[0]}) side by side: whether the "
             "adapter is in the weights already cannot be told",
@@ -112,15 +116,22 @@ def merged(model: Model, folder: Path) -> Model:
     try:
         with warnings.catch_warnings():  # peft 0.21 uses a name that transformers 5.23 is about to drop
             warnings.simplefilter("ignore")
-            adapted: Any = PeftModel.from_pretrained(model, str(folder))
-            found = adapted.load_adapter(str(folder), "default")  # again, to be told of keys that do not match
+            # Made without memory: a rank of a billion must not be allocated before the files are looked at.
+            adapted: Any = PeftModel.from_pretrained(model, str(folder), low_cpu_mem_usage=True)
+            # Loaded again, to be told of keys that do not match.
+            found = adapted.load_adapter(str(folder), "default", low_cpu_mem_usage=True)
+            _check_keys(folder, sorted(found.missing_keys), sorted(found.unexpected_keys))
             whole: Model = adapted.merge_and_unload()
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
+        if isinstance(error, RelopeError):
+            raise
         raise UnsupportedError(f"the adapter {folder} does not fit its model: {reason_of(error)}") from error
-    wrong = {"lacks": sorted(found.missing_keys), "holds, without a place for them,": sorted(found.unexpected_keys)}
-    for what, keys in wrong.items():
+    return whole
+
+
+def _check_keys(folder: Path, missing: Sequence[str], unexpected: Sequence[str]) -> None:
+    for what, keys in (("lacks", missing), ("holds, without a place for them,", unexpected)):
         if keys:
             raise UnsupportedError(
                 f"the adapter {folder} does not fit its model: it {what} {len(keys)} weights (first: {keys[0]})"
             )
-    return whole
