@@ -10,7 +10,7 @@ from torch import Tensor
 
 from relope.errors import InvalidInputError
 from relope.extract.model.backbone import Backbone
-from relope.extract.model.continuation import Extras
+from relope.extract.model.extras import Extras
 from relope.extract.model.generate import Answered, answer_batch
 from relope.types import Sample
 

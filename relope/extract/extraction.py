@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from relope.errors import InvalidInputError
-from relope.extract.batches import Batches
 from relope.extract.data.dataset import DataSet
-from relope.extract.model.backbone import Backbone, open_backbone, open_skeleton
-from relope.extract.model.continuation import Extras
+from relope.extract.model.extras import Extras
 from relope.extract.model.stops import read_stops
 from relope.extract.view import View
+
+if TYPE_CHECKING:  # a refusal must not wait for torch
+    from relope.extract.batches import Batches
+    from relope.extract.model.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,10 @@ class ModelChoice:
     quantize: str | None = None
     chat_template: str = ""
 
-    def open(self) -> Backbone:
+    def open(self) -> "Backbone":
         """Load the model."""
+        from relope.extract.model.backbone import open_backbone
+
         return open_backbone(
             self.name,
             self.device,
@@ -37,8 +41,10 @@ class ModelChoice:
             chat_template=self.chat_template,
         )
 
-    def skeleton(self) -> Backbone:
+    def skeleton(self) -> "Backbone":
         """Return it without weights: enough to tell what an extraction will cost."""
+        from relope.extract.model.backbone import open_skeleton
+
         return open_skeleton(self.name, self.device, self.dtype, self.chat_template)
 
 
@@ -80,20 +86,22 @@ class Extraction:
     strict: bool
     thumbnails: bool = True
 
-    def layers(self, backbone: Backbone) -> tuple[int, ...]:
+    def layers(self, backbone: "Backbone") -> tuple[int, ...]:
         """Return the blocks whose output is kept of a model."""
         return parse_layers(self.asked_layers, len(backbone.blocks), backbone.default_layer)
 
-    def stored_dtype(self, backbone: Backbone) -> str:
+    def stored_dtype(self, backbone: "Backbone") -> str:
         """Return the dtype that a model's states are stored in."""
         return backbone.compute_dtype if self.asked_dtype == "auto" else self.asked_dtype
 
-    def batch_size(self, backbone: Backbone) -> int:
+    def batch_size(self, backbone: "Backbone") -> int:
         """Return how many samples a model prefills at once."""
         return self.asked_batch_size or backbone.card.batch_size
 
-    def batches(self, backbone: Backbone, halved: Callable[[Sequence[str]], None] = lambda ids: None) -> Batches:
+    def batches(self, backbone: "Backbone", halved: Callable[[Sequence[str]], None] = lambda ids: None) -> "Batches":
         """Return what answers batches of samples as this extraction asks; ``halved`` as in `Batches`."""
+        from relope.extract.batches import Batches
+
         stored = self.stored_dtype(backbone)
         return Batches(
             backbone,

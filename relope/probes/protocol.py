@@ -158,6 +158,16 @@ def pick_layer(store: RowReader, probe: Probe, asked: int | None) -> int:
     return layer
 
 
+def check_method(name: str) -> None:
+    """Refuse a name that is no method's, without loading one.
+
+    Raises:
+        NotFoundError: there is none of that name.
+    """
+    if name not in registry.names("methods"):
+        method_class(name)
+
+
 def method_class(name: str) -> type[Probe]:
     """Return the class of a method by CLI name.
 

@@ -210,15 +210,15 @@ def load_router(name: Path | str) -> Router:
     text, folder = str(name), Path(name)
     if record := read_record(folder):
         return Router(text, record, method_class(record.method).load(folder))
-    untrained = [method for method in registry.names("methods") if not method_class(method).traits.trains]
-    if text in untrained:
-        return Router(text, RouterRecord(text), make(text, {}))
-    if folder.is_dir() or set(text) & set("/\\."):
+    methods = registry.names("methods")
+    if text not in methods and (folder.is_dir() or set(text) & set("/\\.")):
         what = "holds no finished router (it has no router.json)" if folder.is_dir() else "is not there"
         raise NotFoundError(f"router folder {text} {what}", hint="give a folder that `relope fit` wrote")
-    if text in registry.names("methods"):
+    if text not in methods:
+        raise unknown("router", text, methods, "give a folder that `relope fit` wrote, or a method that trains nothing")
+    if method_class(text).traits.trains:
         raise NotFoundError(f"{text} must be fitted first", hint=f"relope fit {text} --store …, then give its folder")
-    raise unknown("router", text, untrained, "give a folder that `relope fit` wrote, or one of these methods")
+    return Router(text, RouterRecord(text), make(text, {}))
 
 
 def read_record(folder: Path) -> RouterRecord | None:

@@ -6,6 +6,8 @@ from relope.extract.captioning import Captioning, write_captions
 from relope.extract.data.captions import PROMPT
 from relope.extract.data.dataset import check_splits
 from relope.extract.data.open import dataset_name, open_dataset
+from relope.extract.model.card import open_card
+from relope.extract.model.devices import check_device
 from relope.spec import CaptionSpec
 from relope.steps.outputs import captions_path
 from relope.steps.step import Step
@@ -30,7 +32,10 @@ def run(spec: CaptionSpec, watch: Watch) -> Outcome:
 
 
 def _captioning_of(spec: CaptionSpec) -> Captioning:
-    """Return what a specification asks for."""
+    """Return what a specification asks for; a misspelt name is told before torch loads."""
+    if spec.endpoint is None:
+        check_device(spec.device)
+        open_card(spec.model)
     dataset = open_dataset(spec.dataset, spec.name, spec.answer_is, allow_outside=spec.allow_outside)
     return Captioning(
         dataset=dataset,

@@ -16,7 +16,7 @@ from relope.steps.grade import accuracy_text, counted_grader, grade_extracted, l
 from relope.steps.outcomes import Extracted
 from relope.steps.outputs import store_path
 from relope.steps.step import Step
-from relope.store import StoreWriter, create_or_open, open_store, plan_path
+from relope.store import StoreWriter, check_output, create_or_open, open_store, plan_path
 from relope.store.made import MadeBy, note_made
 from relope.types import Sample, Watch
 from relope.words import counted
@@ -37,14 +37,17 @@ def output(spec: ExtractSpec) -> Path:
 def run(spec: ExtractSpec, watch: Watch) -> Extracted:
     """Run a model once over a data set into a store, then grade its answers."""
     from relope.extract.growth import continued
-    from relope.extract.recipe import make_manifest, save_block
-    from relope.extract.selfcheck import check_padding
     from relope.steps.extraction import extraction_of, samples_of
 
     extraction, out = extraction_of(spec), output(spec)
+    check_output(out)
     if spec.reuse:
         open_store(spec.reuse).close()  # a mistake is told before anything is written
     samples = samples_of(extraction, watch)
+
+    from relope.extract.recipe import make_manifest, save_block  # torch loads here
+    from relope.extract.selfcheck import check_padding
+
     extraction = continued(extraction, out)
     for note in extraction.dataset.notes:
         log.warning("%s", note)

@@ -6,7 +6,8 @@ from relope.extract.data.templates import chat_template, open_prompt
 from relope.extract.extraction import Extraction, ModelChoice, answer_tokens, parse_layers, stop_texts
 from relope.extract.grading.grader import open_grader
 from relope.extract.model.card import open_card
-from relope.extract.model.continuation import Extras
+from relope.extract.model.devices import check_device
+from relope.extract.model.extras import Extras
 from relope.extract.view import open_view
 from relope.spec import ExtractSpec
 from relope.types import Sample, Watch
@@ -18,6 +19,7 @@ def extraction_of(spec: ExtractSpec) -> Extraction:
     Raises:
         RelopeError: a name, layer, split or setting that is not there, or settings that do not go together.
     """
+    check_device(spec.device)
     card = open_card(spec.model)
     if card.n_blocks:
         parse_layers(spec.layers, card.n_blocks, card.layer)

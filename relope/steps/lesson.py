@@ -13,8 +13,9 @@ from relope import registry
 from relope.command_line import command_line
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.scarcity import LEARNED, scarcity
+from relope.extract.model.devices import check_device
 from relope.probes.examples import Examples
-from relope.probes.protocol import Probe, block_use, make, pick_layer
+from relope.probes.protocol import Probe, block_use, check_method, make, pick_layer
 from relope.provenance import digest
 from relope.spec import FitSpec
 from relope.steps.joins import large_correct
@@ -129,15 +130,17 @@ def lesson_of(spec: FitSpec) -> Lesson:
     Raises:
         RelopeError: settings, stores, splits or layers that do not fit together.
     """
-    probe = make(spec.method, spec.set)
+    check_method(spec.method)
+    check_device(spec.device)
+    training = training_rows(
+        Selection((spec.store, *spec.also), spec.split, spec.grades, spec.leave_out, spec.cap, spec.seed)
+    )
+    probe = make(spec.method, spec.set)  # which may load torch: mistakes about stores are told before
     if spec.large_store is not None and not probe.traits.reads_large:
         raise InvalidInputError(
             f"{spec.method} reads no large store, {spec.large_store} was given",
             hint="drop --large-store, or fit routellm-sw",
         )
-    training = training_rows(
-        Selection((spec.store, *spec.also), spec.split, spec.grades, spec.leave_out, spec.cap, spec.seed)
-    )
     large = None if spec.large_store is None else _large_correct(open_store(spec.large_store), training)
     return Lesson(
         method=spec.method,

@@ -45,8 +45,10 @@ def check(spec: PredictSpec) -> None:
 def run(spec: PredictSpec, watch: Watch) -> Scored:
     """Score a store's samples with a router, or with a method that trains nothing; decide on them if asked."""
     check(spec)
-    out, store, router = output(spec), open_store(spec.store), load_router(spec.router)
-    method, rows = router.record.method, rows_of(store, spec.split)
+    out, store = output(spec), open_store(spec.store)
+    rows = rows_of(store, spec.split)  # a mistake in what is scored is told before a router loads torch
+    router = load_router(spec.router)
+    method = router.record.method
     samples, reads = store.samples[rows], router.probe.traits.reads_grades
     grader = (spec.grades or counting(store) or "") if reads else ""
     grades = parsed_answers(store, rows, grader or None) if reads else None

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 def device_here(asked: str) -> str:
     """Return the device that was asked for; under ``torchrun`` each process has a card of its own."""
-    from relope.extract.model.load import pick_device
+    from relope.extract.model.devices import check_device
 
+    check_device(asked)
     if asked == "cpu":
         return asked
+
+    from relope.extract.model.load import pick_device
+
     device = pick_device(asked)
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
         device = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")

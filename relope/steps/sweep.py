@@ -8,7 +8,7 @@ from relope.command_line import command_line
 from relope.errors import NotFoundError
 from relope.evaluate.numbers.scarcity import held_out_scarcity
 from relope.probes.examples import Examples
-from relope.probes.protocol import pick_layer
+from relope.probes.protocol import check_method, pick_layer
 from relope.spec import SweepSpec
 from relope.steps.outcomes import Swept
 from relope.steps.outputs import sweep_path
@@ -35,15 +35,16 @@ def check(spec: SweepSpec) -> None:
 
 def run(spec: SweepSpec, watch: Watch) -> Swept:
     """Fit every combination of a grid and select one on inner validation."""
-    from relope.probes.parallel import process_group
-
-    check(spec)
-    path, device = output(spec), device_here(spec.device)
+    check_method(spec.method)
     training = training_rows(Selection((spec.store,), spec.split, spec.grades, keep_rows=True))
+    path, device = output(spec), device_here(spec.device)
     store, rows, correct = training.store, training.rows, training.correct
     runs = planned(_grid(spec), spec.layer or max(store.layers))
     _check_layers(store, runs)
     blocks = [(planned_run.probe, pick_layer(store, planned_run.probe, planned_run.layer)) for planned_run in runs]
+
+    from relope.probes.parallel import process_group
+
     with process_group(device, shared=False), watch(f"sweep {spec.method}") as progress:
         streams = open_block(store, blocks, device)
         examples = [Examples(store, rows, correct, layer, streams, device, training.parsed) for _, layer in blocks]

@@ -78,6 +78,17 @@ class StoreWriter:
         return catalog.publish(self.path, order)
 
 
+def check_output(path: Path) -> None:
+    """Refuse a path at which something else than a store is.
+
+    Raises:
+        StoreError: a file, or a folder with other files in it.
+    """
+    if path.exists() and not (path / META).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        what = "is a folder with other files in it" if path.is_dir() else "is a file"
+        raise StoreError(f"{path} {what}, not a store: nothing was written", hint="choose another --out")
+
+
 def create_or_open(path: Path, manifest: StoreManifest, *, codec: str = "none", bfloat16: bool = False) -> StoreWriter:
     """Create a store, or open the one at the path if it has the same recipe.
 
@@ -97,9 +108,7 @@ def create_or_open(path: Path, manifest: StoreManifest, *, codec: str = "none", 
     with writing(path):
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             _create(path.resolve(), manifest)
-    if not (path / META).is_file():
-        what = "is a folder with other files in it" if path.is_dir() else "is a file"
-        raise StoreError(f"{path} {what}, not a store: nothing was written", hint="choose another --out")
+    check_output(path)
     written = read_manifest(path)
     _check_same(path, written, manifest)
     keep_here(path, manifest.recorded)

@@ -11,8 +11,8 @@ from relope.spec import SPECS
 
 MISTAKES = """
 extract                                                            | missing option '--model'
-extract --model tiny-v                                             | did you mean 'tiny-vl'
-extract --modell tiny-vl                                           | did you mean --model?
+extract --model tiny-v --dataset tiny                                           | did you mean 'tiny-vl'
+extract --modell tiny-vl                                         | did you mean --model?
 extract --model tiny-vl stray                                      | unexpected extra argument
 extract --model tiny-vl --model tiny-vl-large --dataset tiny       | --model is given 2 times
 extract --model {tmp}/nowhere --dataset tiny                       | unknown model
@@ -156,7 +156,7 @@ predict --router {router}                                          | missing opt
 predict --router {tmp}/nowhere --store {store}                     | is not there
 predict --router {tmp}/busy --store {store}                        | holds no finished router
 predict --router probe --store {store}                             | must be fitted first
-predict --router prob --store {store}                              | did you mean 'logprob'
+predict --router prob --store {store}                              | did you mean 'probe'
 predict --router mot --store {store}                               | extract again with --samples 5
 predict --router {router} --store {store} --split dev              | unknown split
 predict --router {router} --store {tmp}/nowhere                    | no store at

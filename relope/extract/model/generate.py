@@ -14,7 +14,8 @@ from relope.extract.data import prompts
 from relope.extract.model.backbone import Backbone
 from relope.extract.model.cache import cache_name, roomy_cache
 from relope.extract.model.capture import Stop, Tap
-from relope.extract.model.continuation import Extras, ask_whether_true, draws, sample_traces, truth_ids
+from relope.extract.model.continuation import ask_whether_true, draws, sample_traces, truth_ids
+from relope.extract.model.extras import Extras
 from relope.extract.model.overlap import HostCopy
 from relope.extract.model.stops import Stops, cut_at
 from relope.types import Capture, Generation

@@ -14,6 +14,7 @@ from torch import nn
 from relope.errors import InvalidInputError, RelopeError, UnsupportedError, reason_of
 from relope.extract.model.adapter import merged
 from relope.extract.model.checkpoint import Checkpoint
+from relope.extract.model.devices import check_device
 from relope.extract.model.interfaces import Model, Processor
 from relope.extract.model.traits import tokenizer_of
 from relope.extract.model.weights import check_complete, reports_unprinted
@@ -25,7 +26,6 @@ REFUSED = dict.fromkeys(
 """Class → why it is refused."""
 
 QUANTIZATIONS = ("4bit", "8bit")
-DEVICES = "auto, cpu, cuda or cuda:0"
 
 
 @dataclass(frozen=True)
@@ -256,14 +256,10 @@ def pick_device(name: str) -> torch.device:
     Raises:
         InvalidInputError: there is no such device here.
     """
+    check_device(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InvalidInputError(f"unknown device {name!r} (there is: {DEVICES})") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InvalidInputError(f"device {name!r} is of a kind that relope does not run on ({DEVICES})")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InvalidInputError(
             f"device {name!r} is not here ({torch.cuda.device_count()} CUDA devices)", hint="try --device cpu"
