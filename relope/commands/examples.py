@@ -37,6 +37,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "relope predict --router runs/tiny.zarr.routers/probe --store runs/tiny.zarr",
         "relope predict --router logprob --store runs/tiny.zarr --split validation,test",
     ),
+    "calibrate": (
+        "relope calibrate --router runs/tiny.zarr.routers/probe --store runs/tiny.zarr --budget 0.2",
+        "relope calibrate --router logprob --store runs/tiny.zarr --max-error 0.1 --confidence 0.9",
+    ),
     "evaluate": (
         "relope evaluate --store runs/tiny.zarr",
         "relope evaluate --store runs/tiny.zarr --large-store runs/large.zarr --costs prices.yaml",

@@ -13,7 +13,7 @@ MISTAKES = """
 extract                                                            | missing option '--model'
 extract --model tiny-v --dataset tiny                                           | did you mean 'tiny-vl'
 extract --modell tiny-vl                                         | did you mean --model?
-extract --model tiny-vl stray                                      | unexpected extra argument
+extract --model tiny-vl --dataset tiny stray | unexpected extra argument
 extract --model tiny-vl --model tiny-vl-large --dataset tiny       | --model is given 2 times
 extract --model {tmp}/nowhere --dataset tiny                       | unknown model
 extract --model {tmp}/busy --dataset tiny --out {tmp}/x            | holds no config.json
@@ -72,7 +72,7 @@ extract --model tiny-vl --dataset tiny-bars --limit 1 --reuse {tmp}/busy --out {
 plan --model tiny-v --dataset tiny                                 | did you mean 'tiny-vl'
 plan --model tiny-vl --dataset tiny --measure -1                   | --measure -1: must be at least 0
 plan --model tiny-vl --dataset tiny --layers 99                    | layer 99 is out of range
-caption                                                            | missing option '--model'
+caption | missing option '--dataset'
 caption --model m --dataset tiny --endpoint x --out {tmp}/c        | is no web address
 caption --model m --dataset tiny --endpoint ftp://h --out {tmp}/c  | is no web address
 caption --model m --dataset tiny --endpoint http://localhost:1/v1 --api-key-env NO_SUCH_KEY | no variable NO_SUCH_KEY
@@ -182,6 +182,10 @@ evaluate --store {store} --scores {scores} --costs {tmp}/list.yaml --out {tmp}/x
 evaluate --store {store} --scores {scores} --costs {tmp}/none.yaml --out {tmp}/x | copy the example
 evaluate --store {store} --bootstrap 5                             | --bootstrap 5: must be at least 100
 evaluate --store {store} --bootstrap many                          | must be a whole number
+calibrate --store {store} --budget 0.2                             | missing option '--router'
+calibrate --router {tmp}/nowhere --store {store} --budget 0.2      | router folder
+calibrate --router {router} --store {tmp}/nowhere --budget 0.2     | no store at
+calibrate --router {router} --store {store} --budget much          | --budget much: must be a number
 study                                                              | missing argument 'STUDY'
 study table9                                                       | did you mean 'table4'
 study table1                                                       | give --reports
