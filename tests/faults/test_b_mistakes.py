@@ -140,7 +140,7 @@ sweep probe --store {store} --grid epoch=1,2                       | did you mea
 sweep probe --store {store} --grid epochs                          | must be key=value
 sweep probe --store {store} --grid epochs=,                        | must be key=value
 sweep probe --store {store} --grid layer=a                         | is no block number
-sweep probe --store {store} --grid layer=99                        | it has 3, 4
+sweep probe --store {store} --grid layer=99                        | layer 99 is not in
 sweep probe --store {store} --seeds 0                              | --seeds 0: must be at least 1
 sweep probe --store {store} --grid epochs=1,2 --set epochs=1       | by --set or by --grid
 sweep probe --store {store} --grid epochs=1 --out {tmp}/file       | is no table of a sweep
