@@ -39,7 +39,7 @@ _EXPLICIT = re.compile(
     + r"[\s:]{0,3}(?:(?:the )?(?:correct )?(?:option|choice|letter|answer)\b[\s:]{0,2})?"
     r"[\"'“‘(\[<]{0,3}([A-Za-z])(?![\w+#-]|['’]\w)"
     r"|(?<![\w'’(\[-])(?P<option>(?:option|choice|answer|letter) )?"
-    r"[(\[]?(?P<correct>[A-Z])[)\]]? is (?:the )?(?:most |only )?(?:correct|right|best)\b",
+    r"[(\[]?(?P<correct>[A-Z])[)\]]? is (?:the |my )?(?:most |only )?(?:correct|right|best|answer)\b",
     re.IGNORECASE,
 )
 _AFTER_HEAD = re.compile(
@@ -54,6 +54,10 @@ _LABELLED = re.compile(r"[\"'“‘(\[]{0,2}([A-Z]) ?[.):\]]{1,3}\s?(\S.{0,300}?
 _IS_CORRECT = re.compile(
     r"(?<![A-Za-z])([A-Z])(?:(?:项|選項|选项)?(?:是)?(?:正确|正確|对的)|が(?:正解|正しい|答え)"
     r"|번?(?:이|가) ?(?:정답|맞))"
+)
+_IT_IS = re.compile(
+    r"\b(?:it|that)(?:['’]s| is| must be) (?:option |choice |letter )?[(\[]?([A-Z])(?=[)\]]{0,2}(?:[.,;:!]|\s*$))",
+    re.IGNORECASE,
 )
 _ANOTHER = re.compile(
     r"[)\]\"'”’]{0,2}(?:,? ?(?:or|and|/|&) ?[(\[]?[A-Z](?![\w'’-])|, ?[(\[]?[A-Z][)\]]?(?=$|[,.;\n]| and | or ))"
@@ -120,6 +124,9 @@ def _explicit(text: str, choices: Sequence[str]) -> Iterator[Mention]:
             yield from _mention(text, start, said, match, group, choices)
     for match in deque(_IS_CORRECT.finditer(text), DECLARATIONS):
         yield from _mention(text, match.start(), match.end(), match, 1, choices)
+    for match in deque(_IT_IS.finditer(text), DECLARATIONS):
+        if match[1].isupper():
+            yield from _mention(text, match.start(), match.start(1), match, 1, choices)
 
 
 def _stated(text: str, choices: Sequence[str]) -> Iterator[Mention]:

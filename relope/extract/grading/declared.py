@@ -60,7 +60,8 @@ _IF = re.compile(
     re.IGNORECASE,
 )
 _FOR = (
-    r"(?:(?:only|just|mainly|solely) (?:for|if|in|when|where|with)\b|\b(?:for|in case|when|whenever"
+    r"(?:(?:only|just|mainly|solely) (?:for|if|in|when|where|with)\b"
+    r"|\b(?:in|on|of|about) (?:an? )?(?:other|others|another|different|some)\b|\b(?:for|in case|when|whenever"
     r"|with|without|under|among)"
     r"\b(?! (?:this|these|that|our|your|me\b|example|instance|the (?:given|above|following|question"
     r"|image|picture|photo"
@@ -72,7 +73,7 @@ _CASE_BEFORE = re.compile(rf"(?:^|[:;(,])\s*{_FOR}", re.IGNORECASE)
 _OF_OTHERS = re.compile(
     r"\b(?:people|students?|pupils|some|many|most|others?|someone|somebody|anyone|one|you|users?"
     r"|beginners|they|he|she)\b"
-    r"[^.;:,]{0,24}\b(?:sa(?:y|ys|id)|think|thinks|thought|believed?s?|assumed?s?|guess(?:es|ed)?"
+    r"[^.;:,]{0,60}\b(?:sa(?:y|ys|id)|think|thinks|thought|believed?s?|assumed?s?|guess(?:es|ed)?"
     r"|argued?s?|claim(?:s|ed)?"
     r"|conclude[sd]?|answer(?:s|ed)?)\b[^.;:]{0,16}$",
     re.IGNORECASE,

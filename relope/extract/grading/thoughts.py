@@ -17,14 +17,16 @@ _MUSING = re.compile(
 """What a model says to itself and to nobody else."""
 
 _NAMES = (
-    r"think(?:ing)?|thoughts?|thought_process|reason(?:ing|s)?|reflect(?:ion)?|self_reflection|scratch_?pad|analysis"
-    r"|cot|chain_of_thought|inner_?(?:monologue|thoughts?|voice)|internal_(?:monologue|thoughts?|reasoning)"
+    r"think(?:ing)?|thoughts?|reason(?:ing|s)?|reflect(?:ion)?|self_reflection|scratch_?pad|analysis"
+    r"|cot|chain[_-]of[_-]thought|inner_?(?:monologue|thoughts?|voice)|internal_(?:monologue|thoughts?|reasoning)"
     r"|rationale|deliberation|planning|ant_?thinking"
 )
 _TAG = re.compile(
     r"(?:<|&lt;)\|?(?P<closes>/|end_(?:of_)?)?(?:begin_(?:of_)?|start_(?:of_)?|[a-z]{1,10}:)?"
-    rf"(?P<name>{_NAMES})(?:[ \t][^<>\n]{{0,80}})?/?\|?(?:>|&gt;)"
-    r"|\[(?P<closes2>/)?(?P<name2>think(?:ing)?)\]"
+    rf"(?P<name>{_NAMES})(?P<part>[_-](?:start|begin|end|process|content|block|trace|steps?))?"
+    r"(?:\s[^<>\n]{0,80})?/?\|?(?:>|&gt;)"
+    r"|\[(?P<closes2>/)?(?P<name2>think(?:ing)?|reasoning|thoughts?|analysis)\]"
+    r"|\[(?P<answers>(?:final[ _]?)?(?:answer|response|solution|conclusion))\]"
     r"|[◁⟨〈](?P<closes3>/)?(?P<name3>think(?:ing)?|thoughts?)[▷⟩〉]"
     r"|(?P<opens4><\|?channel\|?> ?(?:analysis|commentary|thought|thinking)\b(?: ?<\|message\|>)?"
     r"|<\|im_start\|> ?think\b|<unused94>)"
@@ -32,6 +34,11 @@ _TAG = re.compile(
     r"|\bassistantfinal(?![a-z]))",
     re.IGNORECASE,
 )
+SQUARE = ("[reaso]", "[analy]")
+"""Thoughts that begin with a heading in square brackets; the heading of the answer ends them, or its line."""
+
+_ANSWER_LINE = re.compile(r"^[\W_]{0,4}(?:final )?answer\b\W{0,3}[:=]", re.IGNORECASE | re.MULTILINE)
+
 _BEGUN = re.compile(
     r"\s*(?:(?P<harmony>analysis)(?=[A-Z])|(?:\*\*)?here(?:['’]s| is) my (?:thought|thinking|reasoning) process:?"
     r"|<(?:summary|caption)>)",
@@ -67,13 +74,17 @@ def _outside(response: str, finish_reason: str) -> str:
         closes, name = _read(match)
         if not open_names:
             said.append(response[start : match.start()])
-        if not closes:
+        if match["answers"]:
+            open_names = [name for name in open_names if name not in SQUARE]
+        elif not closes:
             open_names += [name] if name not in open_names else []
         elif not open_names:
             said.clear()  # the thought was opened in the prompt
         elif name in open_names:
             del open_names[open_names.index(name) :]
         start = match.end()
+    if open_names and set(open_names) <= set(SQUARE) and (lines := list(_ANSWER_LINE.finditer(response, start))):
+        return response[lines[-1].start() :].strip()
     if open_names or (finish_reason == LENGTH and not start and _MUSING.search(response)):
         return ""
     return "\n".join([*said, response[start:]]).strip()
@@ -93,5 +104,7 @@ def _read(match: re.Match[str]) -> tuple[bool, str]:
     """Return whether a tag closes a thought, and of which kind it is: thinking is closed as think or thought."""
     if match["opens4"] or match["closes4"]:
         return bool(match["closes4"]), "channel"
-    name = (match["name"] or match["name2"] or match["name3"]).casefold()
-    return bool(match["closes"] or match["closes2"] or match["closes3"]), "th" if name.startswith("th") else name[:5]
+    name = (match["name"] or match["name2"] or match["name3"] or "").casefold()
+    ends = match["closes"] or match["closes2"] or match["closes3"] or (match["part"] or "").endswith("end")
+    kind = "th" if name.startswith("th") else name[:5]
+    return bool(ends), f"[{kind}]" if match["name2"] and not kind.startswith("th") else kind
