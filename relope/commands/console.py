@@ -49,13 +49,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     from rich.console import Console
     from rich.table import Table
 
+    # Names in titles and cells are nobody's markup.
     shown = Table(title=title, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
         numeric = number > 0 and all(_is_number(row[number]) for row in rows)
         shown.add_column(column, justify="right" if numeric else "left", no_wrap=number == 0)
     for row in rows:
         shown.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Console(width=None if sys.stdout.isatty() else 140, markup=False, emoji=False)
     console.print(shown)
 
 

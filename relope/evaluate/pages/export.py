@@ -5,22 +5,17 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from relope.evaluate.pages.escape import csv_cell, latex_text, markdown_text
 from relope.evaluate.pages.table import Table
 from relope.provenance import write_bytes
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "–": "--", "—": "---", "±": r"$\pm$",
-    "Δ": r"$\Delta$", "β": r"$\beta$", "×": r"$\times$", "≤": r"$\leq$",
-    "→": r"$\to$", "\N{NARROW NO-BREAK SPACE}": r"\,",
-}  # fmt: skip
 
 
 def markdown(table: Table) -> str:
     """Return a table in GitHub's Markdown."""
     rules = ["---:" if column.style == "n" else "---" for column in table.columns if column.scale is None]
-    lines = [f"**{table.title}**", "", _pipes(table.headings), _pipes(rules), *map(_pipes, table.texts)]
-    return "\n".join([*lines, *(f"\n{note}" for note in table.notes)]) + "\n"
+    under = f"| {' | '.join(rules)} |"
+    lines = [f"**{markdown_text(table.title)}**", "", _pipes(table.headings), under, *map(_pipes, table.texts)]
+    return "\n".join([*lines, *(f"\n{markdown_text(note)}" for note in table.notes)]) + "\n"
 
 
 def latex(table: Table) -> str:
@@ -36,9 +31,9 @@ def comma_separated(table: Table) -> str:
     """Return the records as comma-separated values; null is an empty field."""
     keys = list(dict.fromkeys(key for record in table.records for key in record))
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, keys, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table.records)
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(map(csv_cell, keys))
+    writer.writerows([csv_cell(record.get(key)) for key in keys] for record in table.records)
     return buffer.getvalue()
 
 
@@ -53,13 +48,8 @@ def write_tables(folder: Path, tables: Sequence[Table]) -> None:
             write_bytes(folder / "tables" / f"{table.name}.{ending}", render(table).encode())
 
 
-def latex_text(text: str) -> str:
-    """Escape what LaTeX would read as a command."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
-
-
 def _pipes(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(markdown_text, cells)) + " |"
 
 
 def _ampersands(cells: Sequence[str]) -> str:
