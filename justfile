@@ -17,6 +17,10 @@ check:
 test *arguments:
     pytest {{ arguments }}
 
+# the pages in headless Chromium (Debian: apt-get install chromium), which plain `pytest` leaves out
+browser *arguments:
+    pytest -m browser {{ arguments }}
+
 # the tests of what the pages say
 docs:
     pytest tests/test_docs*.py

@@ -430,6 +430,7 @@ def evaluate(
     grades: str | None = ...,
     labels_store: str | PathLike[str] | None = ...,
     costs: str | PathLike[str] | None = ...,
+    budget: float = ...,
     out: str | PathLike[str] | None = ...,
     bootstrap: int = ...,
     seed: int = ...,
@@ -447,6 +448,7 @@ def evaluate(
         grades: grader@version of the grades; default: what `relope grade` set last
         labels_store: take grades from this store: labels frozen on other images
         costs: a price list; `costs example` says where one to fill in lies
+        budget: share of the questions that may be escalated: 0.2 or 20%
         out: folder of the report; default <store>.report
         bootstrap: resamples of the intervals
         seed: seed of the resamples and of ties

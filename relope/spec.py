@@ -12,6 +12,7 @@ from pydantic import Field
 
 from relope.fields import (
     SPECS,
+    Budget,
     KeyValues,
     Metavar,
     Names,
@@ -286,6 +287,9 @@ class EvaluateSpec(Spec, step="evaluate"):
     )
     costs: Annotated[Path | None, Reads()] = Field(
         None, description="a price list; `--costs example` says where one to fill in lies"
+    )
+    budget: Annotated[Budget, Metavar("SHARE")] = Field(
+        0.2, description="share of the questions that may be escalated: 0.2 or 20%"
     )
     out: Path | None = Field(None, description="folder of the report; default <store>.report")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")

@@ -13,7 +13,7 @@ from relope.evaluate.numbers.metrics import auc_null_reason
 from relope.evaluate.numbers.persample import StoredReport, open_report
 from relope.evaluate.numbers.significance import Comparison, compared
 from relope.evaluate.pages.table import Record, Row, Table, columns, hundred, row, signed_hundred
-from relope.evaluate.pages.wording import DASH
+from relope.evaluate.pages.wording import DASH, p_number
 from relope.types import ResultWarning, worst_first
 
 UNCHANGED = "no change shown"
@@ -60,7 +60,7 @@ class Change:
             hundred(self.first.known, self.first.ci95),
             hundred(self.second.known, self.second.ci95),
             DASH if gap is None else signed_hundred(gap.value, gap.ci95),
-            DASH if gap is None else f"{gap.p_holm:.3f}",
+            DASH if gap is None else p_number(gap.p_holm),
             self.verdict,
         )
 

@@ -10,12 +10,22 @@ from relope.evaluate.numbers.records import MethodRow, Report
 from relope.evaluate.numbers.summary import summarise
 from relope.evaluate.pages import wording
 from relope.evaluate.pages.export import write_tables
+from relope.evaluate.pages.first_screen import summary_table
 from relope.evaluate.pages.page import render_report
 from relope.evaluate.pages.report_tables import report_tables
 from relope.evaluate.pages.table import Row, Table, columns, row
 from relope.provenance import write_bytes, write_frame, write_json
 
-__all__ = ["MethodScores", "Report", "ReportInputs", "build_report", "finished_report", "read_report", "terminal_table"]
+__all__ = [
+    "MethodScores",
+    "Report",
+    "ReportInputs",
+    "build_report",
+    "finished_report",
+    "read_report",
+    "terminal_table",
+    "terminal_tables",
+]
 
 PAGE = "report.html"
 
@@ -50,21 +60,34 @@ def finished_report(folder: Path, fingerprint: str) -> Report | None:
     return report if report.provenance.get("fingerprint") == fingerprint else None
 
 
+def terminal_tables(report: Report) -> list[Table]:
+    """Return what the command line prints of a report: what it comes to, then every method, the best first."""
+    summary = summary_table(report)
+    return [terminal_table(report)] if summary is None else [summary, terminal_table(report)]
+
+
 def terminal_table(report: Report) -> Table:
-    """Return what the command line prints of a report, best method first."""
-    accuracy = "system @ 20 %" if report.has_system else "kept @ 20 %"
+    """Return the table of methods that the command line prints."""
+    accuracy = f"{'system' if report.has_system else 'kept'} @ {wording.share(report.budget)}"
     named = columns(["method"], ["AUC", "95 % interval", "vs probe", "verdict", accuracy, "fit"])
-    return Table("terminal", f"AUC of P(correct) on {report.n} samples", named, list(map(_row, report.methods)))
+    rows = [_row(method, report.at_budget) for method in report.methods]
+    return Table("terminal", f"AUC of P(correct) on {report.n} samples", named, rows)
 
 
-def _row(method: MethodRow) -> Row:
+def _row(method: MethodRow, at: str) -> Row:
     gap = method.difference_to_probe
     return row(
-        f"{method.method} (control)" if method.is_control else method.method,
+        _named(method),
         wording.fraction(method.auc),
         wording.between(method.ci95),
         wording.DASH if gap is None else wording.signed(gap.value),
         method.auc_null_reason or wording.standing(method),
-        wording.percent(method.accuracy_at["0.2"]),
+        wording.percent(method.accuracy_at[at]),
         wording.seconds(method.seconds_fit),
     )
+
+
+def _named(method: MethodRow) -> str:
+    seen = [f"learned from {', '.join(method.seen)}"] if method.seen else []
+    marks = ["control"] * method.is_control + seen
+    return f"{method.method} ({'; '.join(marks)})" if marks else method.method

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from relope import registry
-from relope.evaluate.report import build_report, finished_report, read_report, terminal_table
+from relope.evaluate.report import build_report, finished_report, read_report, terminal_tables
 from relope.probes.protocol import make, method_class
 from relope.spec import EvaluateSpec, build
 from relope.steps.evaluation import evaluation_of
@@ -48,7 +48,7 @@ def run(spec: EvaluateSpec, watch: Watch) -> Evaluated:
 
 def tables(out: Path) -> list[TextTable]:
     """Return the table of a finished report."""
-    return [terminal_table(read_report(out)).text]
+    return [table.text for table in terminal_tables(read_report(out))]
 
 
 def warnings(out: Path) -> Sequence[ResultWarning]:

@@ -38,6 +38,7 @@ class Evaluation:
         scored: method → its scores, one a seed.
         labels_frozen: whether the grades are those of another store of the same model.
         prices: what the models cost; None when nobody said so.
+        budget: share of the questions that may be escalated.
         resamples: of the intervals.
         seed: of the resamples and of ties.
         command: the command line.
@@ -53,6 +54,7 @@ class Evaluation:
     scored: Mapping[str, Sequence[Scores]]
     labels_frozen: bool
     prices: PriceList | None
+    budget: float
     resamples: int
     seed: int
     command: str
@@ -102,6 +104,7 @@ def evaluation_of(spec: EvaluateSpec) -> Evaluation:
         },
         labels_frozen=frozen is not None,
         prices=None if spec.costs is None else read_prices(spec.costs),
+        budget=spec.budget,
         resamples=spec.bootstrap,
         seed=spec.seed,
         command=command_line(spec),

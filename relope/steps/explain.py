@@ -1,7 +1,5 @@
 """The step ``explain``: which tokens of a sample a router looks at."""
 
-import base64
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ import numpy as np
 
 from relope import registry
 from relope.errors import InvalidInputError, RelopeError, unknown
-from relope.evaluate.pages.attention import Patches, Word, render_attention
+from relope.evaluate.pages.attention import Patches, Word, picture, render_attention
 from relope.extract.data.images import decode
 from relope.probes.examples import Examples
 from relope.probes.protocol import Explains, method_class
@@ -102,9 +100,9 @@ def run(spec: ExplainSpec, watch: Watch) -> Outcome:
         images = [None] * len(explanation.patches)
     title = f"{spec.sample}: P(correct) = {explanation.score:.3f}"
     notes = [note for note in (explanation.note, why) if note]
-    uris = [None if image is None else _data_uri(image) for image in images]
+    pictures = [None if image is None else picture(image) for image in images]
     answer, patches, words = explanation.sample["response"], explanation.patches, explanation.words
-    write_bytes(out / "attention.html", render_attention(title, answer, notes, uris, patches, words).encode())
+    write_bytes(out / "attention.html", render_attention(title, answer, notes, pictures, patches, words).encode())
     facts = explanation.facts()
     write_bytes(out / "weights.json", (json.dumps(facts, indent=1) + "\n").encode())
     text = f"{spec.sample}: P(correct) {explanation.score:.3f}, {explanation.on_images:.1%} of the weight on the image"
@@ -175,12 +173,6 @@ def _images(store: ActivationStore, sample: dict[str, Any]) -> tuple[list["Image
         return [], f"The image itself is not shown: {why}"
     shown = [decode(content) for content in thumbnails if content is not None]
     return list(shown), f"The image is a thumbnail that the store keeps: {why}"
-
-
-def _data_uri(image: "Image") -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 STEP = Step(run, output, version=1)

@@ -41,7 +41,6 @@ def query_costs(
         prefill,
         cost_of(theirs, *_tokens(asked)),
         before_answer=frozenset(name for name, of_method in traits.items() if not of_method.reads_answer),
-        needs={name: of_method.flags for name, of_method in traits.items() if of_method.needs},
     )
 
 

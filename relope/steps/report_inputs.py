@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from relope import registry
 from relope.command_line import now
 from relope.evaluate.numbers.costs import Costs, PriceList
 from relope.evaluate.numbers.inputs import MethodScores, Origin, ReportInputs
 from relope.evaluate.scores import Scores, align
 from relope.extract.data.images import decode
+from relope.probes.protocol import Traits, method_class
 from relope.provenance import digest, versions
 from relope.steps.evaluation import Evaluation
 from relope.steps.joins import free_parts, view_of
@@ -25,16 +27,41 @@ if TYPE_CHECKING:
 VERSION = 2
 """Of a report: raised when the same scores and grades give other numbers or another page."""
 
-TINY_CAVEAT = (
-    "The images, the questions and both models are our own miniature: a 1.6 M-parameter model with 16 image "
-    "tokens and 6 blocks. The routing signal is real, but the order of the methods here says nothing about "
-    "7–12 B models, and need not be the paper's. Compare with the controls: a probe that does not beat "
-    "question-confidence knows no more than the question and the model's own certainty."
+MINIATURE = (
+    "The images, the questions and {models} are our own miniature: a 1.6 M-parameter model with 16 image tokens and 6 "
+    "blocks. The routing signal is real, but the order of the methods here says nothing about 7–12 B models, and need "
+    "not be the paper's. Compare with the controls: a probe that does not beat question-confidence knows no more than "
+    "the question and the model's own certainty."
 )
-CAVEAT = (
-    "These numbers hold for this model, this data set and these splits. The interval covers the sampling of test "
-    "questions, not the randomness of training; fit with several --seed values to see that."
+ELSEWHERE = (
+    "{model} is our own miniature of 1.6 M parameters, which knows nothing but our own small drawings: on other data "
+    "these numbers show that everything works, not what a real model would do."
 )
+HOLDS = "These numbers hold for this model, this data set and these splits."
+ONE_SEED = (
+    "An interval covers the sampling of test questions, not the randomness of training; fit with several seeds to see "
+    "that."
+)
+EMBEDDED_DATA = "relope.tiny"
+"""What the identity of our own benchmark says of its source."""
+
+
+def caveat_of(evaluation: Evaluation) -> str:
+    """Return what the numbers can and cannot show, as it is true of these models, data and seeds."""
+    store, large = evaluation.store, evaluation.large
+    model, embedded = store.manifest.recorded["model"], _embedded(store)
+    data = store.manifest.identity["dataset"]
+    if embedded and isinstance(data, dict) and data.get("source") == EMBEDDED_DATA:
+        both = large is not None and _embedded(large)
+        return MINIATURE.format(models="both models" if both else "the small model")
+    trained = [seeds for seeds in evaluation.scored.values() if seeds[0].meta.needs_training]
+    parts = [ELSEWHERE.format(model=model)] if embedded else []
+    parts += [HOLDS, *([ONE_SEED] if any(len(seeds) == 1 for seeds in trained) else [])]
+    return " ".join(parts)
+
+
+def _embedded(store: ActivationStore) -> bool:
+    return str(store.manifest.recorded.get("source", "")).startswith("package:")
 
 
 def report_inputs(evaluation: Evaluation) -> ReportInputs:
@@ -51,9 +78,10 @@ def report_inputs(evaluation: Evaluation) -> ReportInputs:
         methods=[_method(evaluation, name) for name in evaluation.scored],
         large_correct=evaluation.large_correct,
         provenance=_provenance(evaluation),
-        caveat=TINY_CAVEAT if recorded["model"].startswith("tiny-vl") else CAVEAT,
+        caveat=caveat_of(evaluation),
         costs=None if prices is None else _costs(evaluation, prices),
         images=_images(evaluation.store, evaluation.splits),
+        budget=evaluation.budget,
         resamples=evaluation.resamples,
         seed=evaluation.seed,
         warnings=[warning for name in evaluation.scored for warning in _warnings(evaluation, name)],
@@ -91,12 +119,10 @@ def _dataset_name(evaluation: Evaluation) -> str:
 def _method(evaluation: Evaluation, name: str) -> MethodScores:
     labels, held, seeds = evaluation.labels, evaluation.held, evaluation.scored[name]
     first = seeds[0]
-    meta, n = first.meta, len(first.ids)
-    seen = ", ".join(split for split in meta.learned if split in evaluation.splits)
+    meta, n, traits = first.meta, len(first.ids), _traits(first)
     notes = [
         meta.note,
         "" if meta.method == name else f"method {meta.method}",
-        f"learned from {seen}: its figures are of samples that it has seen" if seen else "",
     ]
     scored = len(held) > 0 and set(held["id"].to_list()) <= set(first.ids)
     return MethodScores(
@@ -112,6 +138,9 @@ def _method(evaluation: Evaluation, name: str) -> MethodScores:
         bytes_read_fit=meta.bytes_read_fit,
         bytes_read_each=None if meta.bytes_read is None else meta.bytes_read / n,
         origin=_origin(seeds),
+        decides_before_answer=None if traits is None else not traits.reads_answer,
+        needs="" if traits is None else traits.flags,
+        seen=[split for split in meta.learned if split in evaluation.splits],
     )
 
 
@@ -131,6 +160,12 @@ def _origin(seeds: Sequence[Scores]) -> Origin:
         commands=tuple(command for command, _ in told),
         dates=tuple(date for _, date in told),
     )
+
+
+def _traits(scores: Scores) -> Traits | None:
+    """Return what holds for the method of some scores; None for one that is not installed."""
+    name = scores.meta.method
+    return method_class(name).traits if name in registry.names("methods") else None
 
 
 def _costs(evaluation: Evaluation, prices: PriceList) -> Costs:
@@ -173,6 +208,7 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
         "out_of_fold": evaluation.out_of_fold,
         "costs": None if prices is None else prices.model_dump(),
         "split": list(evaluation.splits),
+        "budget": evaluation.budget,
         "bootstrap": evaluation.resamples,
         "seed": evaluation.seed,
     }

@@ -15,7 +15,7 @@ from relope.errors import InvalidInputError
 from relope.evaluate.numbers.records import Report
 from relope.evaluate.numbers.routing import escalation_order
 from relope.evaluate.numbers.significance import delong, holm
-from relope.evaluate.pages.export import latex_text
+from relope.evaluate.pages.escape import latex_text
 from relope.evaluate.pages.scale import Scale
 from relope.evaluate.pages.wording import plain
 from relope.evaluate.report import (
@@ -216,7 +216,7 @@ def test_without_a_large_model_nothing_is_guessed(tmp_path):
     scores, correct = np.asarray(inputs.methods[1].scores), inputs.labels["correct"].to_numpy()
     kept = escalation_order(scores, 5)[N // 5 :]
     assert by_name(report)["relope"]["accuracy_at"]["0.2"] == pytest.approx(correct[kept].mean())
-    assert "The large model was not run" in page and "questions it keeps" in page
+    assert "The large model was not run" in page and "on what it keeps" in page
 
 
 @pytest.mark.parametrize("value", [True, False])

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from relope import steps
 from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError
-from relope.evaluate.pages.attention import Patches, Word, render_attention, scale
+from relope.evaluate.pages.attention import Patches, Picture, Word, render_attention, scale
 from relope.spec import ExplainSpec, FitSpec
 from relope.steps import explain as explaining
 from relope.steps.prompt_parts import patches_of, words_of
@@ -75,7 +75,7 @@ def test_the_page_is_written_and_fetches_nothing(facts):
     told, out = facts
     assert sorted(path.name for path in out.iterdir()) == ["attention.html", "weights.json"]
     text = (out / "attention.html").read_text()
-    assert text.count("<i title=") == 16 and "data:image/png;base64," in text
+    assert text.count("<i title=") == 16 and text.count("data:image/webp;base64,") == 1
     assert "http" not in text and "<script" not in text
     assert json.loads((out / "weights.json").read_text()) == told
 
@@ -162,7 +162,8 @@ def test_a_dark_patch_is_where_its_weight_is(known, called):
     """All weight on the last of two rows of three patches: ink there and nowhere else."""
     weights = np.zeros(6, np.float32)
     weights[5] = 1
-    page = render_attention("t", "a", [], ["data:image/png;base64,"], [Patches(list(range(6)), weights, 3, known)], [])
+    shown = [Picture("data:image/webp;base64,", 3, 2)]
+    page = render_attention("t", "a", [], shown, [Patches(list(range(6)), weights, 3, known)], [])
     cells = re.findall(r'<i title="([^"]*)" style="background: rgb\(213 94 0 / ([\d.]+)\)">', page)
     assert [float(ink) for _, ink in cells] == [0, 0, 0, 0, 0, 0.85]
     assert cells[5][0] == f"{called}: 100.00%" and "repeat(2, 1fr) / repeat(3, 1fr)" in page

@@ -21,9 +21,9 @@ class Analysis:
 
     Attributes:
         comparisons: of each method with the baseline; None for itself and where undefined.
-        best: index of the method with the highest AUC, controls aside.
+        best: index of the method with the highest AUC, controls and those that learned from these samples aside.
         baseline: index of ``probe``, None when it was not run.
-        ranked: indices of all methods, best AUC first, controls last.
+        ranked: indices of all methods, best AUC first, then those that learned from these samples, controls last.
         calibrated: ``[M, N]`` cross-fitted isotonic scores of each method's first seed.
     """
 
@@ -50,11 +50,13 @@ class Analysis:
 
 def analyse(inputs: ReportInputs) -> Analysis:
     """Compute everything that a report shows."""
-    labels = Labels(inputs.correct, inputs.large_correct, inputs.seed)
+    labels = Labels(inputs.correct, inputs.large_correct, inputs.seed, inputs.marks)
     with ThreadPoolExecutor(n_threads()) as pool:
         methods = list(pool.map(lambda method: _sorted(inputs, method, labels), inputs.methods))
     resampled = resample(inputs.groups, labels, methods, inputs.resamples)
     ranked = _ranked(inputs, resampled)
+    # Where nothing is fair a control that learned from other samples stands for it: warnings say so first.
+    best = min(ranked, key=lambda index: (not inputs.methods[index].is_fair, bool(inputs.methods[index].seen)))
     listed = [method.name for method in inputs.methods]
     baseline = listed.index(BASELINE) if BASELINE in listed else None
     return Analysis(
@@ -63,8 +65,8 @@ def analyse(inputs: ReportInputs) -> Analysis:
         comparisons=_comparisons(inputs, resampled, baseline),
         curves=tuple(_curve(inputs, method) for method in inputs.methods),
         calibrated=np.stack([seeds[0].calibrated for seeds in methods]),
-        slices=tuple(slices(inputs, inputs.scores[ranked[0]])),
-        best=ranked[0],
+        slices=tuple(slices(inputs, inputs.scores[best])),
+        best=best,
         baseline=baseline,
         ranked=ranked,
         n_groups=len(np.unique(inputs.groups)),
@@ -99,9 +101,10 @@ def _comparisons(inputs: ReportInputs, resampled: Resampled, baseline: int | Non
 
 
 def _ranked(inputs: ReportInputs, resampled: Resampled) -> tuple[int, ...]:
-    def key(index: int) -> tuple[bool, float, bool, int]:
+    def key(index: int) -> tuple[bool, bool, float, bool, int]:
         value = float(resampled.value["auc"][index])
         method = inputs.methods[index]
-        return method.is_control, -value if np.isfinite(value) else 0.0, method.name != BASELINE, index
+        seen = bool(method.seen)
+        return method.is_control, seen, -value if np.isfinite(value) else 0.0, method.name != BASELINE, index
 
     return tuple(sorted(range(len(inputs.methods)), key=key))

@@ -1,5 +1,6 @@
 """What is really escalated when a threshold is set for a budget: on held-out scores, as one must."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,15 +29,16 @@ def threshold_for(held: Floats, share: float) -> float:
     return float(np.quantile(held, share, method="higher"))
 
 
-def realised_budgets(held: Floats, test: Floats) -> list[Realised]:
+def realised_budgets(held: Floats, test: Floats, marks: Sequence[int] = MARKS) -> list[Realised]:
     """Return what each of the quoted budgets turns into on the test samples.
 
     Args:
         held: ``[V]`` scores that thresholds are set on.
         test: ``[N]`` scores that meet the threshold.
+        marks: the budgets in percent.
     """
-    thresholds = [threshold_for(held, mark / 100) for mark in MARKS]
+    thresholds = [threshold_for(held, mark / 100) for mark in marks]
     return [
         Realised(mark / 100, threshold, float((test < threshold).mean()))
-        for mark, threshold in zip(MARKS, thresholds, strict=True)
+        for mark, threshold in zip(marks, thresholds, strict=True)
     ]

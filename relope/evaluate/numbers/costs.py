@@ -1,7 +1,6 @@
 """What answers cost: prices and speeds that the user fills in; what is unknown stays unknown."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -50,15 +49,12 @@ class Costs:
         prefill: its prompt alone.
         large: the large model's prompt and answer.
         before_answer: rows of the report whose method scores before the small model answers.
-        needs: rows whose method has the small model do more than answer, and the flag of the
-            extraction that makes it.
     """
 
     small: dict[Axis, Floats | None]
     prefill: dict[Axis, Floats | None]
     large: dict[Axis, Floats | None]
     before_answer: frozenset[str] = frozenset()
-    needs: Mapping[str, str] = field(default_factory=dict)
 
     def along(self, axis: Axis, method: str, order: Ints) -> Floats | None:
         """Return ``[N + 1]`` mean cost of a query when the first k of a method's queue are escalated.

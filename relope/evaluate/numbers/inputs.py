@@ -13,6 +13,7 @@ import polars as pl
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.costs import Costs
 from relope.evaluate.numbers.metrics import Bools, Floats, Ints
+from relope.evaluate.numbers.routing import MARKS
 from relope.types import ResultWarning
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class MethodScores:
         bytes_read_fit: what the training read from the store.
         bytes_read_each: what scoring one sample reads from the store.
         origin: where the scores come from.
+        decides_before_answer: whether it scores before the small model answers; None where nobody knows.
+        needs: what the small model does for it beside answering, as flags of an extraction.
+        seen: the evaluated splits that it learned from; its numbers are then no test.
     """
 
     name: str
@@ -85,6 +89,19 @@ class MethodScores:
     bytes_read_fit: int | None = None
     bytes_read_each: float | None = None
     origin: Origin = Origin()
+    decides_before_answer: bool | None = None
+    needs: str = ""
+    seen: Sequence[str] = ()
+
+    @property
+    def is_fair(self) -> bool:
+        """Return whether it may be called the best: no control, and judged on samples that it has not seen."""
+        return not self.is_control and not self.seen
+
+    @property
+    def is_free(self) -> bool:
+        """Return whether it costs nothing: no training, and nothing that the small model does beside answering."""
+        return self.is_fair and not self.needs_training and not self.needs
 
     @property
     def by_seed(self) -> Floats:
@@ -113,6 +130,7 @@ class ReportInputs:
         resamples: bootstrap draws.
         seed: of the draws and of tie breaking.
         warnings: what must be said of the numbers that labels and scores alone do not tell.
+        budget: share of the questions that may be escalated, in whole percents.
     """
 
     title: str
@@ -130,6 +148,17 @@ class ReportInputs:
     resamples: int = 2000
     seed: int = 0
     warnings: Sequence[ResultWarning] = ()
+    budget: float = 0.2
+
+    @property
+    def budget_percent(self) -> int:
+        """Return the budget in percent."""
+        return round(100 * self.budget)
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """Return the percents escalated at which accuracies are quoted, the budget among them."""
+        return tuple(sorted({*MARKS, self.budget_percent}))
 
     def __post_init__(self) -> None:
         """Check that everything fits together.

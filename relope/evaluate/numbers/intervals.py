@@ -129,7 +129,8 @@ def student(z: float, freedom: int) -> float:
     """Return the quantile of Student's t with the tail that z has in a normal distribution; a million at most."""
     from scipy.special import ndtr, stdtrit
 
-    return min(1e6, -float(stdtrit(freedom, ndtr(-z))))
+    # scipy gives +∞ for a tail that is 0, or too small for it.
+    return min(1e6, abs(float(stdtrit(freedom, ndtr(-z)))))
 
 
 def p_of(value: float, interval_at: Callable[[float], Interval]) -> float:

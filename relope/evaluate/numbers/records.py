@@ -10,8 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.budget import Realised
 from relope.evaluate.numbers.costs import Axis
+from relope.evaluate.numbers.decision import Decision
 from relope.evaluate.numbers.intervals import Interval
-from relope.evaluate.numbers.routing import Kind
+from relope.evaluate.numbers.routing import Kind, mark_key
 from relope.evaluate.numbers.significance import Comparison, JudgedDifference
 from relope.evaluate.numbers.slices import Slice
 from relope.types import ResultWarning
@@ -51,6 +52,8 @@ class MethodRow:
         learned_from: splits that it learned from.
         commands: the command lines that made its scores, fit before predict.
         dates: when they ran, in UTC.
+        needs: the same, also where no costs are known.
+        seen: the evaluated splits that it learned from; its numbers are then no test.
     """
 
     method: str
@@ -89,6 +92,8 @@ class MethodRow:
     learned_from: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     dates: tuple[str, ...] = ()
+    needs: str = ""
+    seen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +123,9 @@ class Report:
         auc_interval: how intervals of AUCs, and of differences between them, were made.
         resamples: that were drawn, which of very many samples are fewer than was asked for.
         resamples_dropped: resamples without an AUC, since one class was absent.
-        best: the method with the highest AUC, controls aside.
+        budget: share of the questions that may be escalated.
+        decision: what the methods come to at that budget; None in reports before format 3.
+        best: the method with the highest AUC, controls and those that learned from these samples aside.
         accuracy_at_is: ``system`` with the large model's answers, ``kept`` where they are unknown.
         methods: best first, controls last.
         curves: method → accuracy at 0, 1, …, 100 % escalated, None where nothing is kept.
@@ -143,6 +150,8 @@ class Report:
     resamples: int
     resamples_dropped: int
     seed: int
+    budget: float = 0.2
+    decision: Decision | None = None
     best: str
     accuracy_at_is: Kind
     methods: tuple[MethodRow, ...]
@@ -158,6 +167,11 @@ class Report:
     def has_system(self) -> bool:
         """Return whether accuracies are those of both models together."""
         return self.accuracy_at_is == "system"
+
+    @property
+    def at_budget(self) -> str:
+        """Return the key of the budget among accuracies."""
+        return mark_key(round(100 * self.budget))
 
     @property
     def best_row(self) -> MethodRow:

@@ -22,7 +22,7 @@ from relope.evaluate.numbers.estimates import (
 )
 from relope.evaluate.numbers.intervals import Interval
 from relope.evaluate.numbers.metrics import Bools, Floats, Groups
-from relope.evaluate.numbers.routing import MARKS, mark_key, n_escalated
+from relope.evaluate.numbers.routing import mark_key, n_escalated
 from relope.evaluate.numbers.statistics import Labels, SortedScores, Values, names, statistics
 
 
@@ -98,7 +98,7 @@ def resample(groups: Groups, labels: Labels, methods: Sequence[Sequence[SortedSc
             small.append(labels.correct @ weights / drawn_n)
             if labels.large is not None:
                 large.append(labels.large @ weights / drawn_n)
-    drawn = {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in names()}
+    drawn = {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in names(labels.marks)}
     value = {name: values[:, 0] for name, values in _means(whole).items()}
     estimates = Estimates(labels, population, value, drawn, normal=n > MANY)
     return Resampled(
@@ -131,7 +131,10 @@ def _measure(
 
 def _means(measured: Sequence[Sequence[Values]]) -> Values:
     """Return statistic → ``[M, r]`` means over seeds."""
-    return {name: np.stack([np.mean([seed[name] for seed in seeds], axis=0) for seeds in measured]) for name in names()}
+    return {
+        name: np.stack([np.mean([seed[name] for seed in seeds], axis=0) for seeds in measured])
+        for name in measured[0][0]
+    }
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class Estimates:
     def by_name(self, methods: Sequence[Sequence[SortedScores]]) -> dict[str, tuple[Estimate, ...]]:
         """Return statistic → one estimate a method."""
         estimates = {"auc": tuple(self._auc(index, seeds) for index, seeds in enumerate(methods))}
-        for mark in MARKS:
+        for mark in self.labels.marks:
             accuracies = [mean_of([self._accuracy(seed, mark) for seed in seeds]) for seeds in methods]
             random = self._at_random(mark)
             leads = [accuracy.minus(random) for accuracy in accuracies]

@@ -1,6 +1,7 @@
 """What a router is worth: accuracy of the system against the share of questions it escalates."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,10 +44,9 @@ class RoutingCurve:
     area_over_random: float
     oracle_share: float | None
 
-    @property
-    def accuracy_at(self) -> dict[str, float | None]:
-        """Return the accuracy at 10, 20 and 50 % escalated, keyed ``0.1``, ``0.2``, ``0.5``."""
-        return {mark_key(mark): number(float(self.accuracy[mark])) for mark in MARKS}
+    def accuracy_at(self, marks: Sequence[int] = MARKS) -> dict[str, float | None]:
+        """Return the accuracy at 10, 20 and 50 % escalated, or at other marks, keyed ``0.1``, ``0.2``, ``0.5``."""
+        return {mark_key(mark): number(float(self.accuracy[mark])) for mark in marks}
 
 
 def mark_key(percent: int) -> str:

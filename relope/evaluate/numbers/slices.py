@@ -18,9 +18,6 @@ COLUMNS = ("dataset", "kind", "subject", "subfield", "topic", "category", "quest
 MOST = 40
 """Columns with more distinct values than this are not cut up."""
 
-SHARE = 20
-"""Percent escalated, over all samples, at which slices are looked at."""
-
 
 @dataclass(frozen=True)
 class Slice:
@@ -30,7 +27,7 @@ class Slice:
         large_accuracy: None when the large model was not run.
         auc: of the best method within the slice, None with ``auc_null_reason`` where one class is absent.
         ci95: of that AUC.
-        escalated: share of the slice among the lowest 20 % of all scores.
+        escalated: share of the slice among the lowest scores of all that the budget escalates.
         kept_accuracy: of the small model on what it keeps then, None when nothing is kept.
         system_accuracy: with the large model on the rest, None when it was not run.
         small_accuracy: of the small model on all of it.
@@ -55,7 +52,7 @@ def slices(inputs: ReportInputs, score: Floats) -> list[Slice]:
     """Cut the samples by every known column with 2 to ``MOST`` values, ``dataset`` also with one."""
     order = escalation_order(score, inputs.seed)
     escalated = np.zeros(len(score), bool)
-    escalated[order[: n_escalated(len(score), SHARE)]] = True
+    escalated[order[: n_escalated(len(score), inputs.budget_percent)]] = True
     return [
         _slice(inputs, score, escalated, inside, column, value)
         for column, values in _columns(inputs.labels)

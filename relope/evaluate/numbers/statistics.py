@@ -4,6 +4,7 @@ The value on all samples is the one with every weight 1, and a resample is an in
 each sample, so a value and its interval can never come from two formulas.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,16 @@ Values = dict[str, Floats]
 
 @dataclass(frozen=True)
 class Labels:
-    """What came true on N samples: ``[N]`` of the small model, and of the large one if it was run."""
+    """What came true on N samples: ``[N]`` of the small model, and of the large one if it was run.
+
+    Attributes:
+        marks: percent escalated at which accuracies are quoted.
+    """
 
     correct: Bools
     large: Bools | None
     seed: int
+    marks: Sequence[int] = MARKS
 
 
 @dataclass(frozen=True)
@@ -65,14 +71,14 @@ class SortedScores:
         )
 
 
-def names() -> list[str]:
+def names(marks: Sequence[int] = MARKS) -> list[str]:
     """Return the names of all statistics, in the order in which they are reported."""
     return [
         "auc",
         *(f"tpr_at_fpr_{percent}" for percent in FALSE_POSITIVES),
-        *(f"accuracy_at_{mark_key(mark)}" for mark in MARKS),
-        *(f"gain_over_random_at_{mark_key(mark)}" for mark in MARKS),
-        *(f"pgr_at_{mark_key(mark)}" for mark in MARKS),
+        *(f"accuracy_at_{mark_key(mark)}" for mark in marks),
+        *(f"gain_over_random_at_{mark_key(mark)}" for mark in marks),
+        *(f"pgr_at_{mark_key(mark)}" for mark in marks),
         "apgr",
         *(f"cpt_{percent}" for percent in RECOVERED),
         "qnc",
@@ -131,7 +137,7 @@ def _along_the_queue(labels: Labels, method: SortedScores, weights: Floats) -> V
     gap = gained[-1] if labels.large is not None else np.zeros_like(n)
     defined = gap > 0
     undefined = np.full(n.shape, np.nan)
-    for mark in MARKS:
+    for mark in labels.marks:
         lead = values[f"accuracy_at_{mark_key(mark)}"] - small / n
         values[f"pgr_at_{mark_key(mark)}"] = np.divide(lead * n, gap, out=undefined.copy(), where=defined)
     # The area under the recovered share by trapezoids: what a sample gains counts for all cuts behind it, and for
@@ -149,7 +155,7 @@ def _accuracies(labels: Labels, escalated: Floats, gained: Floats, worth: Floats
     n, columns = escalated[-1], np.arange(escalated.shape[1])
     large = small + gained[-1] if labels.large is not None else small
     values: Values = {}
-    for mark in MARKS:
+    for mark in labels.marks:
         k = np.ceil(mark * n / 100)
         reached = [np.searchsorted(column, goal) for column, goal in zip(escalated.T, k, strict=True)]
         last = np.minimum(np.array(reached, dtype=np.int64), len(escalated) - 1)

@@ -1,20 +1,24 @@
 """From an analysis to the report: no clock in it, timings only under names that start with ``seconds_``."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from relope.evaluate.numbers.analysis import Analysis
 from relope.evaluate.numbers.budget import Realised, realised_budgets
 from relope.evaluate.numbers.costs import Axis
+from relope.evaluate.numbers.decision import decide
 from relope.evaluate.numbers.estimates import FEWEST, RESAMPLED_FROM
+from relope.evaluate.numbers.inputs import ReportInputs
 from relope.evaluate.numbers.metrics import auc_null_reason
 from relope.evaluate.numbers.records import AucInterval, Hybrid, MethodRow, Metric, Report
 from relope.evaluate.numbers.resampled import Resampled
-from relope.evaluate.numbers.routing import MARKS, escalation_order, mark_key, n_escalated, number
+from relope.evaluate.numbers.routing import escalation_order, mark_key, n_escalated, number
 from relope.evaluate.numbers.scarcity import scarcity
 from relope.evaluate.numbers.significance import judged
 from relope.evaluate.numbers.statistics import names
 from relope.provenance import versions
-from relope.types import worst_first
+from relope.types import ResultWarning, worst_first
 
 NO_LARGE = "the large model was not run on these samples, so its accuracy is not guessed"
 TOO_FEW = f"no interval: fewer than {FEWEST} image groups hold the rarer of right and wrong answers"
@@ -34,7 +38,7 @@ def summarise(analysis: Analysis) -> Report:
         large_name=inputs.large_name,
         dataset=inputs.dataset,
         caveat=inputs.caveat,
-        warnings=worst_first((*inputs.warnings, *scarcity(inputs.correct, inputs.groups))),
+        warnings=worst_first((*inputs.warnings, *_seen_before(inputs), *scarcity(inputs.correct, inputs.groups))),
         n=inputs.labels.height,
         n_groups=analysis.n_groups,
         n_correct=int(inputs.correct.sum()),
@@ -43,6 +47,8 @@ def summarise(analysis: Analysis) -> Report:
         resamples=analysis.resampled.n_draws,
         resamples_dropped=analysis.resampled.n_dropped,
         seed=inputs.seed,
+        budget=inputs.budget,
+        decision=decide(analysis),
         best=analysis.name_of_best,
         accuracy_at_is=analysis.curves[0].kind,
         methods=tuple(_method(analysis, index) for index in analysis.ranked),
@@ -65,9 +71,23 @@ def _auc_interval(resampled: Resampled) -> AucInterval:
     return "closed form, many samples" if resampled.normal else "bootstrap"
 
 
+def _seen_before(inputs: ReportInputs) -> Iterator[ResultWarning]:
+    """Yield a warning for each method that learned from the samples that it is judged on."""
+    for method in inputs.methods:
+        if method.seen:
+            splits = f"split{'s' * (len(method.seen) > 1)} {', '.join(method.seen)}"
+            yield ResultWarning(
+                "wrong",
+                f"{method.name} learned from the {splits}, on which it is judged here: its numbers are of answers that "
+                "it has seen, so it is left out of the best",
+            )
+    if not any(method.is_fair for method in inputs.methods):
+        yield ResultWarning("wrong", "no method is left that is no control and has not seen these answers")
+
+
 def _method(analysis: Analysis, index: int) -> MethodRow:
     inputs, curve = analysis.inputs, analysis.curves[index]
-    method, correct, resampled, costs = inputs.methods[index], inputs.correct, analysis.resampled, inputs.costs
+    method, correct, resampled = inputs.methods[index], inputs.correct, analysis.resampled
     return MethodRow(
         method=method.name,
         note=method.note,
@@ -88,16 +108,16 @@ def _method(analysis: Analysis, index: int) -> MethodRow:
         auc_sd_over_seeds=_spread(resampled.by_seed[index]),
         difference_to_probe=analysis.comparisons[index],
         best_over_control=judged(resampled.difference(analysis.best, index)) if method.is_control else None,
-        accuracy_at=curve.accuracy_at,
-        accuracy_at_ci95={mark_key(mark): resampled.interval(index, f"accuracy_at_{mark_key(mark)}") for mark in MARKS},
-        metrics={name: _metric(analysis, index, name) for name in names()},
+        accuracy_at=curve.accuracy_at(inputs.marks),
+        accuracy_at_ci95={
+            mark_key(mark): resampled.interval(index, f"accuracy_at_{mark_key(mark)}") for mark in inputs.marks
+        },
+        metrics={name: _metric(analysis, index, name) for name in names(inputs.marks)},
         area_over_random=curve.area_over_random,
         oracle_area_share=curve.oracle_share,
         budgets=_budgets(analysis, index),
         budgets_set_on="validation" if method.held is not None else "test",
         costs=_costs(analysis, index),
-        decides_before_answer=None if costs is None else method.name in costs.before_answer,
-        not_counted=None if costs is None else costs.needs.get(method.name),
         n_train=method.origin.n_train,
         layer=method.origin.layer,
         settings=method.origin.settings,
@@ -105,6 +125,10 @@ def _method(analysis: Analysis, index: int) -> MethodRow:
         learned_from=method.origin.splits,
         commands=method.origin.commands,
         dates=method.origin.dates,
+        decides_before_answer=method.decides_before_answer,
+        not_counted=None if inputs.costs is None else method.needs or None,
+        needs=method.needs,
+        seen=tuple(method.seen),
     )
 
 
@@ -138,7 +162,7 @@ def _spread(values: tuple[float, ...]) -> float | None:
 
 def _budgets(analysis: Analysis, index: int) -> tuple[Realised, ...]:
     held, test = analysis.inputs.methods[index].held, analysis.inputs.scores[index]
-    return tuple(realised_budgets(test if held is None else held, test))
+    return tuple(realised_budgets(test if held is None else held, test, analysis.inputs.marks))
 
 
 def _costs(analysis: Analysis, index: int) -> dict[Axis, dict[str, float] | None] | None:
@@ -147,7 +171,7 @@ def _costs(analysis: Analysis, index: int) -> dict[Axis, dict[str, float] | None
     if costs is None:
         return None
     order = escalation_order(analysis.inputs.scores[index], analysis.inputs.seed)
-    name, marks = analysis.inputs.methods[index].name, (0, *MARKS, 100)
+    name, marks = analysis.inputs.methods[index].name, (0, *analysis.inputs.marks, 100)
     lines = {axis: costs.along(axis, name, order) for axis in costs.small}
     return {
         axis: None if line is None else {mark_key(m): float(line[n_escalated(len(order), m)]) for m in marks}
@@ -164,9 +188,9 @@ def _hybrid(analysis: Analysis) -> Hybrid:
         large_accuracy_ci95=None if resampled.large is None else resampled.large.ci95,
         large_accuracy_null_reason=NO_LARGE if curve.large_accuracy is None else None,
         best=analysis.name_of_best,
-        best_accuracy_at=curve.accuracy_at,
-        random_accuracy_at={mark_key(mark): float(curve.random[mark]) for mark in MARKS},
-        oracle_accuracy_at={mark_key(mark): number(float(curve.oracle[mark])) for mark in MARKS},
+        best_accuracy_at=curve.accuracy_at(analysis.inputs.marks),
+        random_accuracy_at={mark_key(mark): float(curve.random[mark]) for mark in analysis.inputs.marks},
+        oracle_accuracy_at={mark_key(mark): number(float(curve.oracle[mark])) for mark in analysis.inputs.marks},
         best_area_over_random=curve.area_over_random,
         best_oracle_area_share=curve.oracle_share,
     )

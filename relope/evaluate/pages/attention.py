@@ -1,15 +1,24 @@
 """Attention weights over image patches and words: a page on which pointing at one tells its weight."""
 
+import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from relope.evaluate.pages.render import render
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 _FULL = 4.0
 """At least so many times the average weight is inked fully: even weights look even, and light."""
+
+_SIDE, _SMOOTH = 840, 100
+"""Pixels of a picture's longer side at most: twice what it takes on the page; and below which it is not smoothed."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,35 @@ class Word:
     def visible(self) -> str:
         """Return the text with its line ends written out."""
         return self.text.replace("\n", "⏎")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as a page holds it.
+
+    Attributes:
+        uri: a data URI.
+        width: pixels.
+        height: pixels.
+    """
+
+    uri: str
+    width: int
+    height: int
+
+    @property
+    def small(self) -> bool:
+        """Return whether its pixels are to be seen as squares, not smoothed."""
+        return max(self.width, self.height) < _SMOOTH
+
+
+def picture(image: "Image") -> Picture:
+    """Return an image as a page holds it: no larger than it is looked at, small ones to the bit."""
+    shown = image.convert("RGB")
+    shown.thumbnail((_SIDE, _SIDE))
+    lossless, buffer = max(shown.size) < _SMOOTH, io.BytesIO()
+    shown.save(buffer, "WEBP", lossless=lossless, quality=85)
+    return Picture(f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", *shown.size)
 
 
 @dataclass(frozen=True)
@@ -64,7 +102,7 @@ def render_attention(
     title: str,
     answer: str,
     notes: Sequence[str],
-    images: Sequence[str | None],
+    images: Sequence[Picture | None],
     patches: Sequence[Patches],
     words: Sequence[Word],
 ) -> str:
@@ -74,7 +112,7 @@ def render_attention(
         title: heading.
         answer: what the model answered.
         notes: sentences under the heading.
-        images: data URIs, or None where an image is not at hand.
+        images: None where one is not at hand.
         patches: one grid an image.
         words: the prompt's words.
     """

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 
+from relope.evaluate.numbers.budget import Realised
 from relope.evaluate.numbers.costs import Axis
 from relope.evaluate.numbers.records import MethodRow, Metric, Report
 from relope.evaluate.numbers.routing import MARKS, mark_key
@@ -11,14 +12,16 @@ from relope.evaluate.pages.table import Cell, Column, Row, Table, row
 from relope.evaluate.pages.wording import DASH, NARROW, NBSP
 
 ROUTING = (
-    ("apgr", "APGR", wording.fraction),
-    ("cpt_50", f"CPT(50{NBSP}%)", wording.percent),
-    ("cpt_80", f"CPT(80{NBSP}%)", wording.percent),
-    ("qnc", "QNC", wording.percent),
-    ("auarc", "AUARC", wording.fraction),
-    ("tpr_at_fpr_1", f"TPR at 1{NBSP}% FPR", wording.percent),
-    ("tpr_at_fpr_5", f"TPR at 5{NBSP}% FPR", wording.percent),
+    ("apgr", "APGR", "mean share of the gap between the models that is recovered; random: 0.5", wording.fraction),
+    ("cpt_50", f"CPT(50{NBSP}%)", "least share escalated that recovers half of the gap", wording.percent),
+    ("cpt_80", f"CPT(80{NBSP}%)", "… that recovers four fifths of it", wording.percent),
+    ("qnc", "QNC", "… that is as accurate as the large model alone", wording.percent),
+    ("auarc", "AUARC", "mean accuracy of the small model on what it keeps", wording.fraction),
+    ("tpr_at_fpr_1", f"TPR at 1{NBSP}% FPR", f"right answers kept when 1{NBSP}% of the wrong are", wording.percent),
+    ("tpr_at_fpr_5", f"TPR at 5{NBSP}% FPR", f"… when 5{NBSP}% of the wrong are", wording.percent),
 )
+"""Statistic, its heading, what that stands for, and how it is written."""
+
 CALIBRATION = {
     "brier": "Brier score",
     "brier_calibrated": "calibrated",
@@ -48,7 +51,7 @@ def rows_of(report: Report, cells: Callable[[MethodRow], Iterable[Cell | str]]) 
 
 def columns_of(*titles: str) -> list[Column]:
     """Return the method's column and columns of numbers."""
-    return [Column("method"), *(Column(title, style="n") for title in titles)]
+    return [Column("method", style="label"), *(Column(title, style="n") for title in titles)]
 
 
 def _number(metric: Metric, write: Callable[[float], str]) -> Cell:
@@ -60,25 +63,32 @@ def _number(metric: Metric, write: Callable[[float], str]) -> Cell:
 
 def routing_table(report: Report) -> Table:
     """Return the routing metrics with their intervals."""
-    rows = rows_of(report, lambda method: [_number(method.metrics[key], write) for key, _, write in ROUTING])
+    rows = rows_of(report, lambda method: [_number(method.metrics[key], write) for key, _, _, write in ROUTING])
     first = report.methods[0].metrics["apgr"]
     missing = "" if first.value is not None else f" APGR, CPT and QNC are undefined: {first.null_reason}."
-    caption = (
-        "APGR: mean share of the gap between the two models that is recovered, 0.5 by random escalation. CPT(x): least "
-        "share of calls to the large model that recovers x of the gap; QNC: that reaches its accuracy. AUARC: mean "
-        "accuracy of the small model on the share it keeps. TPR: share of right answers "
-        f"kept when so few wrong ones are. Small figures: 95{NBSP}% intervals.{missing}"
-    )
-    return Table("routing", "Routing", columns_of(*(title for _, title, _ in ROUTING)), rows, caption=caption)
+    caption = f"Each heading says what its numbers are. Small figures: 95{NBSP}% intervals.{missing}"
+    numbers = [Column(title, style="n", means=means) for _, title, means, _ in ROUTING]
+    return Table("routing", "Routing", [Column("method", style="label"), *numbers], rows, caption=caption)
 
 
 def budget_table(report: Report) -> Table:
-    """Return requested against realised escalation."""
+    """Return the threshold of each budget, and what it really escalates where that is not what was asked for."""
     held = all(method.budgets_set_on == "validation" for method in report.methods)
     where = "on the validation split" if held else "on the test scores themselves, since validation was not scored"
-    rows = rows_of(report, lambda method: [wording.percent(budget.realised) for budget in method.budgets])
-    title = f"Share really escalated when the threshold for a budget is set {where}; equal scores move together."
-    return Table("budgets", title, columns_of(*(f"asked {mark}{NARROW}%" for mark in MARKS)), rows)
+    rows = rows_of(report, lambda method: [_threshold(budget) for budget in method.budgets])
+    caption = (
+        f"Thresholds: escalate what scores below. Each is set {where}. Small figures: the share of the test samples "
+        "that it really escalates, where that is not what was asked for; equal scores move together."
+    )
+    asked = [round(100 * budget.requested, 6) for budget in report.methods[0].budgets]
+    return Table(
+        "budgets", "Thresholds", columns_of(*(f"for {mark:g}{NARROW}%" for mark in asked)), rows, caption=caption
+    )
+
+
+def _threshold(budget: Realised) -> Cell:
+    asked, really = wording.percent(budget.requested), wording.percent(budget.realised)
+    return Cell(f"{budget.threshold:.4f}", () if really == asked else (f"really {really}",))
 
 
 def price_tables(report: Report) -> list[Table]:

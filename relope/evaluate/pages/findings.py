@@ -21,7 +21,7 @@ def _comparison(report: Report, best: MethodRow) -> str:
     gaps = {
         row.method: row.difference_to_probe
         for row in report.methods
-        if row.difference_to_probe is not None and not row.is_control
+        if row.difference_to_probe is not None and not row.is_control and not row.seen
     }
     if not gaps:
         return f"{lead}); there is no other method to compare it with."

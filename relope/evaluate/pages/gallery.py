@@ -10,7 +10,7 @@ import numpy as np
 from relope.evaluate.numbers.analysis import Analysis
 from relope.evaluate.numbers.metrics import Ints
 from relope.evaluate.numbers.routing import escalation_order, n_escalated
-from relope.evaluate.pages.routing_figures import SHOWN
+from relope.evaluate.pages.wording import share
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,7 +54,7 @@ class Shelf:
 def shelves(analysis: Analysis) -> list[Shelf]:
     """Choose the samples; no image comes twice in a row."""
     order = escalation_order(analysis.inputs.scores[analysis.best], analysis.inputs.seed)
-    cut = n_escalated(len(order), SHOWN)
+    cut = n_escalated(len(order), analysis.inputs.budget_percent)
     kept, correct = order[cut:][::-1], analysis.inputs.correct
     rows = [
         ("Kept, and right", "Highest scores among the right answers.", kept[correct[kept]]),
@@ -63,7 +63,11 @@ def shelves(analysis: Analysis) -> list[Shelf]:
             "Highest scores among the wrong answers: the router's worst mistakes.",
             kept[~correct[kept]],
         ),
-        ("Escalated", f"Lowest scores of all: first to leave when {SHOWN} % are escalated.", order[:cut]),
+        (
+            "Escalated",
+            f"Lowest scores of all: first to leave when {share(analysis.inputs.budget)} are escalated.",
+            order[:cut],
+        ),
     ]
     return [
         Shelf(title, explanation, [_card(analysis, index) for index in _first(analysis, indices)])

@@ -23,7 +23,7 @@ def _methods(report: Report, label: Record) -> Table:
         spread = method.auc_sd_over_seeds
         judged: list[Cell | str] = [DASH, DASH, DASH]
         if gap is not None:
-            judged = [signed_hundred(gap.value, gap.ci95), f"{gap.p_holm:.3f}", gap.verdict]
+            judged = [signed_hundred(gap.value, gap.ci95), wording.p_number(gap.p_holm), gap.verdict]
         auc = hundred(method.auc, method.ci95)
         rows.append(row(method.method, auc, DASH if spread is None else f"{100 * spread:.1f}", *judged))
         more = {} if gap is None else dataclasses.asdict(gap)

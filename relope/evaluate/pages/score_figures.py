@@ -8,8 +8,9 @@ from markupsafe import Markup
 from relope.evaluate.numbers.analysis import Analysis
 from relope.evaluate.numbers.metrics import Floats, reliability
 from relope.evaluate.numbers.routing import escalation_order, n_escalated
-from relope.evaluate.pages.routing_figures import SHOWN
+from relope.evaluate.pages.panels import share_axis
 from relope.evaluate.pages.svg import INK, MUTED, SERIES, WIDTH, add_panel, draw
+from relope.evaluate.pages.wording import share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,10 +21,10 @@ RIGHT, WRONG = SERIES[0], SERIES[1]
 
 
 def threshold(analysis: Analysis, index: int) -> float:
-    """Return the lowest score that is still kept when 20 % are escalated."""
+    """Return the lowest score that is still kept when the budget is escalated."""
     scores = analysis.inputs.scores[index]
     order = escalation_order(scores, analysis.inputs.seed)
-    return float(scores[order[min(n_escalated(len(order), SHOWN), len(order) - 1)]])
+    return float(scores[order[min(n_escalated(len(order), analysis.inputs.budget_percent), len(order) - 1)]])
 
 
 def histograms(analysis: Analysis) -> Markup:
@@ -38,7 +39,7 @@ def histograms(analysis: Analysis) -> Markup:
         reach = 1.32 * max(float(both.max()) for both in counts)
         for panel, (index, both) in enumerate(zip(shown, counts, strict=True)):
             axes = add_panel(figure, 56 + panel * width, 46, WIDTH - (panel + 1) * width + 20, 34)
-            _histogram(axes, both, threshold(analysis, index))
+            _histogram(axes, both, threshold(analysis, index), share(analysis.inputs.budget))
             axes.set_ylim(-reach, reach)
             axes.set_title(analysis.inputs.methods[index].name, pad=14, weight="bold")
             if panel == 0:
@@ -54,7 +55,7 @@ def _counts(analysis: Analysis, index: int) -> Floats:
     return np.array(both, dtype=np.float64)
 
 
-def _histogram(axes: "Axes", both: Floats, cut: float) -> None:
+def _histogram(axes: "Axes", both: Floats, cut: float, budget: str) -> None:
     left = np.arange(N_BARS) / N_BARS
     axes.bar(left, both[0], width=0.88 / N_BARS, align="edge", color=RIGHT)
     axes.bar(left, -both[1], width=0.88 / N_BARS, align="edge", color=WRONG)
@@ -77,7 +78,7 @@ def _histogram(axes: "Axes", both: Floats, cut: float) -> None:
     axes.text(
         cut + (0.012 if early else -0.012),
         0.995,
-        f"← {SHOWN} % escalated",
+        f"← {budget} escalated",
         transform=axes.get_xaxis_transform(),
         color=MUTED,
         verticalalignment="top",
@@ -112,7 +113,9 @@ def _reliability(axes: "Axes", analysis: Analysis, scores: Floats) -> None:
         low, high = wilson(filled_bin.accuracy, filled_bin.n)
         axes.plot([filled_bin.score, filled_bin.score], [low, high], color=SERIES[0], linewidth=1.5)
     axes.plot([each.score for each in filled], [each.accuracy for each in filled], color=SERIES[0], marker="o")
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="score: predicted P(correct)")
+    axes.set(xlim=(-0.02, 1.02), xlabel="score: predicted P(correct)")
+    axes.set_xticks(np.arange(6) / 5)
+    share_axis(axes, 0, 1, 0.03)
     axes.text(0.98, 0.05, "dashed: as predicted", color=MUTED, horizontalalignment="right")
 
 

@@ -50,11 +50,13 @@ STYLE: dict[Any, Any] = {
     "ytick.color": MUTED,
     "xtick.major.size": 0.0,
     "ytick.major.size": 0.0,
+    # A number at the foot of the vertical axis reaches half its height below it.
+    "xtick.major.pad": 9.0,
     "lines.solid_capstyle": "round",
 }
 
 
-def draw(name: str, description: str, height: int, paint: "Callable[[Figure], None]") -> Markup:
+def draw(name: str, description: str, height: int, paint: "Callable[[Figure], None]", width: int = WIDTH) -> Markup:
     """Return a figure as an ``<svg>`` element; its unit is one CSS pixel.
 
     Args:
@@ -62,12 +64,13 @@ def draw(name: str, description: str, height: int, paint: "Callable[[Figure], No
         description: what the figure shows, for those who cannot see it.
         height: in pixels.
         paint: draws on the empty figure with the sentinel colours.
+        width: in pixels.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
+        figure = Figure(figsize=(width / 72, height / 72), dpi=72)
         paint(figure)
         return _to_svg(figure, name, description)
 

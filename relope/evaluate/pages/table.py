@@ -21,12 +21,21 @@ Mark = tuple[float, tuple[float, float], str]
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, a second line of that, what its cells hold, and the scale of its marks if it has any."""
+    """A column.
+
+    Attributes:
+        title: heading.
+        under: second line of it.
+        style: what its cells hold.
+        scale: of its marks, if it has any.
+        means: what the heading stands for, below it on a page.
+    """
 
     title: str
     under: str = ""
     style: Style = ""
     scale: Scale | None = None
+    means: str = ""
 
     @property
     def plain(self) -> str:

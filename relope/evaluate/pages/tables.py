@@ -31,7 +31,8 @@ def methods_table(report: Report) -> Table:
         "Differences are paired; a verdict says higher or lower only where p stays below 0.05 after Holm's correction "
         f"for all rows.{_seeds(report)}"
     )
-    right = ("system right", "20 % escalated") if report.has_system else ("right of the kept", "20 % set aside")
+    at = wording.share(report.budget)
+    right = ("system right", f"{at} escalated") if report.has_system else ("right of the kept", f"{at} set aside")
     columns = [
         Column("method", style="label"),
         Column("AUC"),
@@ -62,7 +63,7 @@ def _method(report: Report, method: MethodRow) -> Row:
         _auc(method),
         Cell(mark=_mark(method.auc, method.ci95, colour)),
         _difference(method),
-        wording.percent(method.accuracy_at["0.2"]),
+        wording.percent(method.accuracy_at[report.at_budget]),
         wording.seconds(method.seconds_fit) if method.needs_training else "none",
         style="best" if best else "base" if base else "",
         apart=method.is_control,
@@ -89,7 +90,7 @@ def _difference(method: MethodRow) -> Cell:
     detail = f"{wording.between_signed(gap.ci95)}, {wording.p_value(gap.p_holm)}"
     if gap.p_delong is not None:
         detail += f" (DeLong {wording.p_value(gap.p_delong)})"
-    tone = word if word in ("higher", "lower") else "muted"
+    tone = "no" if method.seen else word if word in ("higher", "lower") else "muted"
     return Cell(wording.signed(gap.value), (detail,), word, tone)
 
 

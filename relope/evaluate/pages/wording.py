@@ -6,6 +6,7 @@ from typing import Any
 
 from relope.evaluate.numbers.inputs import BASELINE
 from relope.evaluate.numbers.records import MethodRow, Report
+from relope.evaluate.numbers.significance import ALPHA
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EM DASH}"
@@ -22,6 +23,19 @@ def percent(share: float | None, digits: int = 1) -> str:
 def fraction(value: float | None, digits: int = 3) -> str:
     """Write a number between 0 and 1."""
     return DASH if value is None else f"{value:.{digits}f}"
+
+
+def share(value: float) -> str:
+    """Write a share that somebody asked for, with no more digits than it has."""
+    return f"{round(100 * value, 6):g}{NARROW}%"
+
+
+def price(dollars: float | None) -> str:
+    """Write a price of a query, for a thousand of them, to three digits."""
+    if dollars is None:
+        return DASH
+    thousand = 1000 * dollars
+    return f"${thousand:,.0f}" if thousand >= 100 else f"${thousand:.3g}"
 
 
 def signed(value: float, digits: int = 3) -> str:
@@ -53,7 +67,16 @@ def between_signed(bounds: Sequence[float], digits: int = 3) -> str:
 
 def p_value(p: float) -> str:
     """Write a p-value to the precision that matters."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    number = p_number(p)
+    return f"p {number}" if number.startswith("<") else f"p = {number}"
+
+
+def p_number(p: float) -> str:
+    """Write a p-value without the letter: with as many digits as show on which side of α it lies."""
+    if p < 0.001:
+        return "< 0.001"
+    texts = (f"{p:.{digits}f}" for digits in range(3, 8))
+    return next((text for text in texts if (float(text) < ALPHA) == (p < ALPHA)), f"< {ALPHA:g}")
 
 
 def seconds(value: float | None) -> str:
@@ -104,6 +127,8 @@ def _nested(value: Any) -> str:
 
 def standing(method: MethodRow) -> str:
     """Say how a method compares with the baseline."""
+    if method.seen:
+        return "has seen the answers"
     if method.method == BASELINE:
         return "baseline"
     return DASH if method.difference_to_probe is None else method.difference_to_probe.verdict

@@ -14,11 +14,12 @@ from relope.evaluate.numbers.estimates import Estimate, mean_of
 from relope.evaluate.numbers.heldout import HELD, keeps_held, resample_runs
 from relope.evaluate.numbers.intervals import Interval
 from relope.evaluate.numbers.scarcity import held_out_scarcity
+from relope.evaluate.pages.panels import panel_title, share_axis
 from relope.evaluate.pages.panels import panels as draw_panels
 from relope.evaluate.pages.svg import SERIES
 from relope.evaluate.pages.table import Record, Row, Table, columns, hundred, row, signed_hundred
 from relope.evaluate.pages.wording import DASH
-from relope.evaluate.studies.cells import PAIRED, TINY
+from relope.evaluate.studies.cells import EMBEDDED, PAIRED, TINY
 from relope.evaluate.studies.inputs import Study, StudyInputs
 from relope.types import ResultWarning
 from relope.words import counted
@@ -165,7 +166,7 @@ def _what(panels: list[Panel]) -> str:
 
 
 def _shows(panels: list[Panel]) -> str:
-    tiny = any(str(point.model).startswith("tiny-") for panel in panels for point in panel.points)
+    tiny = any(point.model in EMBEDDED for panel in panels for point in panel.points)
     return (
         "Each fit holds out a part of its training samples, and the AUC is on that part: nothing here has seen the "
         "test split. It is the AUC of the fit's best epoch there, which flatters every value a little. Intervals say "
@@ -278,10 +279,10 @@ def _drawn(panels: Sequence[Panel]) -> Markup:
         axes.plot([best], [y[best]], marker="o", markersize=11, markerfacecolor="none", color=SERIES[0])
         axes.set_xticks(x, [f"{point.value:g}" for point in panel.points])
         axes.set_xlim(-0.4, len(panel.points) - 0.6)
-        axes.set_ylim(min(every) - room, max(every) + room)
+        share_axis(axes, min(every), max(every), room)
         axes.set_xlabel(TITLES.get(panel.setting, panel.setting))
         axes.yaxis.set_major_formatter("{x:.3f}")
-        axes.set_title(f"{panel.method}: inner AUC{f', n={panel.held}' if panel.held else ''}", pad=10, fontsize=13)
+        panel_title(axes, f"{panel.method}: inner AUC{f', n={panel.held}' if panel.held else ''}")
 
     settings = ", ".join(TITLES.get(panel.setting, panel.setting) for panel in panels)
     return draw_panels("ablation", f"Inner validation AUC against {settings}.", len(panels), 3, 16, paint)

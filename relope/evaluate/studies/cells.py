@@ -18,6 +18,7 @@ CANNOT = (
     "The numbers hold for these models, data and splits. An interval says how far the AUC may move with other "
     "questions of the same kind, not with other models or data."
 )
+EMBEDDED = ("tiny-vl", "tiny-vl-large")
 TINY = (
     " The embedded models are miniatures: that a number can be made at all is shown here, not what a 7–12 B model does."
 )
@@ -25,7 +26,7 @@ TINY = (
 
 def shows(inputs: StudyInputs, text: str) -> str:
     """Return what a study's numbers can and cannot show."""
-    tiny = any(report.model.startswith("tiny-") for report in inputs.reports)
+    tiny = any(report.model in EMBEDDED for report in inputs.reports)
     return f"{text} {CANNOT}{TINY if tiny else ''}"
 
 

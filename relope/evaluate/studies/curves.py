@@ -46,19 +46,17 @@ def figure2(inputs: StudyInputs) -> Study:
         "The lowest-scored share of the questions goes to the large model. The dashed line is random escalation, the "
         "dotted one an oracle that knows every grade beforehand."
     )
-    text = f"accuracy of the system by share escalated; names stand in the order at 50 %.{_unnamed(inputs, hybrid)}"
+    text = f"accuracy of the system by share escalated.{_left_out(inputs, hybrid)}"
     drawn = figures.routing_figures(inputs, hybrid)
     captioned = [(svg, f"{model}: {text}") for model, svg in drawn.items()]
     return Study("Figure 2: routing curves", inputs.described(), shows(inputs, about), [table], captioned)
 
 
-def _unnamed(inputs: StudyInputs, reports: Sequence[StoredReport]) -> str:
-    """Say which methods have no name in the figures, or are in none."""
-    grey = figures.unnamed(inputs, reports)
+def _left_out(inputs: StudyInputs, reports: Sequence[StoredReport]) -> str:
+    """Say which methods are in none of the figures."""
     controls = {row.method for report in reports for row in report.report.methods if row.is_control}
     left_out = sorted(controls & set(inputs.methods(reports)))
-    said = f" Thin grey lines without a name: {listed(grey)}." if grey else ""
-    return said + (f" Not drawn, since they are controls: {listed(left_out)}." if left_out else "")
+    return f" Not drawn, since they are controls: {listed(left_out)}." if left_out else ""
 
 
 def _cell(name: str, metric: Metric) -> Cell:

@@ -9,8 +9,9 @@ from markupsafe import Markup
 from relope.evaluate.numbers.estimates import Estimate
 from relope.evaluate.numbers.metrics import Floats
 from relope.evaluate.numbers.persample import StoredReport
-from relope.evaluate.pages.panels import LABEL_ROOM, end_labels, panels
-from relope.evaluate.pages.svg import GREY, MUTED, SERIES
+from relope.evaluate.pages.lines import line_styles
+from relope.evaluate.pages.panels import LABEL_ROOM, Label, end_labels, fitting, panel_title, panels, share_axis
+from relope.evaluate.pages.svg import MUTED
 from relope.evaluate.studies.inputs import StudyInputs
 
 if TYPE_CHECKING:
@@ -19,10 +20,8 @@ if TYPE_CHECKING:
 Line = dict[int, Estimate]
 """Labelled samples → AUC."""
 
-
-def colours(names: Sequence[str]) -> dict[str, str]:
-    """Return a colour for each name; those that have none left are grey."""
-    return {name: SERIES[number] if number < len(SERIES) else GREY for number, name in enumerate(names)}
+NAMED_AT = 50
+"""Percent escalated at which the curves are named, with their values there."""
 
 
 def routing_figures(inputs: StudyInputs, reports: Sequence[StoredReport]) -> dict[str, Markup]:
@@ -37,7 +36,7 @@ def routing_figures(inputs: StudyInputs, reports: Sequence[StoredReport]) -> dic
 
 def _routing_panels(name: str, reports: Sequence[StoredReport], shown: Sequence[str]) -> Markup:
     """Draw accuracy of the system against the share escalated."""
-    tint = colours(shown)
+    styles = line_styles(shown)
 
     def paint(axes: "Axes", index: int, pixels: int) -> None:
         report = reports[index].report
@@ -45,26 +44,29 @@ def _routing_panels(name: str, reports: Sequence[StoredReport], shown: Sequence[
         curves = {method: _percent(report.curves[method]) for method in shown if method in report.curves}
         axes.plot(ratios, _percent(report.oracle_curve), color=MUTED, linewidth=1.2, dashes=(1.5, 2.5))
         axes.plot(ratios, _percent(report.random_curve), color=MUTED, linewidth=1.2, dashes=(6, 4))
+        axes.axvline(NAMED_AT, color=MUTED, linewidth=1, alpha=0.5)
         for method, curve in reversed(curves.items()):
-            axes.plot(ratios, curve, color=tint[method], linewidth=1.8 if tint[method] != GREY else 1)
-        axes.set_title(f"{report.small_name}, {reports[index].dataset}, n={report.n:,}", pad=10, fontsize=13)
+            axes.plot(ratios, curve, **styles[method], linewidth=1.8)
+        panel_title(axes, f"{report.small_name}, {reports[index].dataset}, n={report.n:,}")
         axes.set_xlim(0, 100)
         axes.set_xticks((0, 20, 50, 100))
         axes.xaxis.set_major_formatter("{x:.0f} %")
         axes.yaxis.set_major_formatter("{x:g} %")
         axes.set_xlabel("share sent to the large model")
-        labels = [method for method in curves if tint[method] != GREY]
+        every = np.concatenate([*curves.values(), _percent(report.oracle_curve), _percent(report.random_curve)])
+        low, high = float(np.nanmin(every)), float(np.nanmax(every))
+        share_axis(axes, low, high, 0.06 * max(high - low, 2.0), 100)
         # The curves meet at both ends; at the middle they are furthest apart.
-        ends = [(method, float(curves[method][50]), tint[method], method == labels[0]) for method in labels]
-        end_labels(axes, ends, pixels, leaders=False)
+        at = {method: float(curve[NAMED_AT]) for method, curve in curves.items()}
+        best = next(iter(curves), "")
+        labels = [
+            Label(fitting(method, f"{value:.1f} %"), value, styles[method], method == best)
+            for method, value in at.items()
+        ]
+        end_labels(axes, labels, pixels, heading=f"at {NAMED_AT} %, grey line")
 
     text = f"Routing curves of {', '.join(shown)}: accuracy of the whole system by share escalated."
-    return panels(name, text, len(reports), 2, LABEL_ROOM, paint)
-
-
-def unnamed(inputs: StudyInputs, reports: Sequence[StoredReport]) -> list[str]:
-    """Return the methods that `routing_figures` has no colour left for."""
-    return [name for name, colour in colours(_ranked(inputs, reports)).items() if colour == GREY]
+    return panels(name, text, len(reports), 2, LABEL_ROOM, paint, n_labels=len(shown) + 1)
 
 
 def _percent(curve: Sequence[float | None]) -> Floats:
@@ -87,14 +89,15 @@ def efficiency_panels(shown: Sequence[tuple[StoredReport, Mapping[str, Line]]]) 
 
     def paint(axes: "Axes", index: int, pixels: int) -> None:
         report, lines = shown[index]
-        tint, ends, ticks = colours(list(lines)), [], set()
+        styles, ends, bounds, ticks = line_styles(list(lines)), [], [], set()
         for method, line in lines.items():
             x, aucs = zip(*sorted(line.items()), strict=True)
             y = [auc.value for auc in aucs]
             low, high = np.array([auc.ci95 or (np.nan, np.nan) for auc in aucs]).T
-            axes.fill_between(x, low, high, color=tint[method], alpha=0.12, linewidth=0)
-            axes.plot(x, y, color=tint[method], linewidth=2, marker="o", markersize=5)
-            ends.append((method, y[-1], tint[method], method == "relope"))
+            axes.fill_between(x, low, high, color=styles[method]["color"], alpha=0.12, linewidth=0)
+            axes.plot(x, y, **styles[method], linewidth=2, marker="o", markersize=5)
+            ends.append(Label(fitting(method), y[-1], styles[method], method == "relope"))
+            bounds += [*y, *low, *high]
             ticks |= set(x)
         axes.set_xscale("log")
         axes.set_xticks(sorted(ticks), [f"{n:,}" for n in sorted(ticks)])
@@ -102,7 +105,11 @@ def efficiency_panels(shown: Sequence[tuple[StoredReport, Mapping[str, Line]]]) 
         axes.axhline(0.5, color=MUTED, linewidth=1, dashes=(6, 4))
         axes.set_xlabel("labelled training samples (log scale)")
         axes.yaxis.set_major_formatter("{x:.2f}")
-        axes.set_title(f"{report.model}, {report.dataset}: test AUC, n={report.report.n:,}", pad=10, fontsize=13)
+        least, most = float(np.nanmin([0.5, *bounds])), float(np.nanmax([0.5, *bounds]))
+        share_axis(axes, least, most, 0.05 * max(most - least, 0.02))
+        panel_title(axes, f"{report.model}, {report.dataset}: test AUC, n={report.report.n:,}")
         end_labels(axes, ends, pixels)
 
-    return panels("efficiency", "Test AUC against labelled training samples.", len(shown), 2, LABEL_ROOM, paint)
+    most = max(len(lines) for _, lines in shown)
+    text = "Test AUC against labelled training samples."
+    return panels("efficiency", text, len(shown), 2, LABEL_ROOM, paint, n_labels=most)

@@ -9,7 +9,7 @@ from relope.evaluate.numbers.inputs import BASELINE
 from relope.evaluate.numbers.persample import StoredReport
 from relope.evaluate.numbers.significance import compared
 from relope.evaluate.pages.table import Cell, Column, Record, Row, Table, columns, hundred, row, signed_hundred
-from relope.evaluate.pages.wording import DASH
+from relope.evaluate.pages.wording import DASH, p_number
 from relope.evaluate.studies import published
 from relope.evaluate.studies.cells import PAIRED, SEEDS, cell, published_table, record, shows, unknown_notes
 from relope.evaluate.studies.inputs import Study, StudyInputs
@@ -110,7 +110,7 @@ def _against_baseline(aucs: Aucs, models: Sequence[str], methods: Sequence[str],
         )
         for method, gap in gaps.items():
             difference = signed_hundred(gap.value, gap.ci95)
-            rows.append(row(model, method, difference, f"{gap.p_holm:.3f}", gap.verdict))
+            rows.append(row(model, method, difference, p_number(gap.p_holm), gap.verdict))
             records.append(
                 {
                     "model": model,

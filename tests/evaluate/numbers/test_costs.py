@@ -33,7 +33,6 @@ def made(small=SMALL, large=LARGE):
         cost_of(small, PROMPT, np.zeros_like(ANSWER)),
         cost_of(large, PROMPT, THEIRS),
         before_answer=frozenset({"probe"}),
-        needs={"mot": "--samples 5"},
     )
 
 
@@ -63,7 +62,11 @@ def test_an_unknown_price_makes_its_axis_unknown(lacking, method):
 def test_the_report_says_when_a_method_decides_and_what_is_not_counted(tmp_path):
     correct = np.array([True, False])
     scores = np.array([0.9, 0.1])
-    methods = [MethodScores(name, scores) for name in ("probe", "posthoc", "mot")]
+    methods = [
+        MethodScores("probe", scores, decides_before_answer=True),
+        MethodScores("posthoc", scores, decides_before_answer=False),
+        MethodScores("mot", scores, decides_before_answer=False, needs="--samples 5"),
+    ]
     inputs = ReportInputs(
         title="t",
         what="w",

@@ -29,7 +29,7 @@ def test_curve_worked_by_hand():
     assert curve.oracle[[0, 20, 40, 60, 80, 100]] == pytest.approx([0.4, 0.6, 0.8, 0.8, 0.8, 0.6])
     assert curve.random[[0, 50, 100]] == pytest.approx([0.4, 0.5, 0.6])
     assert (curve.small_accuracy, curve.large_accuracy, curve.kind) == (0.4, 0.6, "system")
-    assert curve.accuracy_at == pytest.approx({"0.1": 0.4, "0.2": 0.4, "0.5": 0.4})
+    assert curve.accuracy_at() == pytest.approx({"0.1": 0.4, "0.2": 0.4, "0.5": 0.4})
 
 
 def test_area_is_a_trapezoid_in_points():

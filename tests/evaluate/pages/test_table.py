@@ -33,7 +33,7 @@ def page():
 
 
 def test_html(page):
-    assert "<caption>What &lt;b&gt;is&lt;/b&gt; 50 % &amp; more_</caption>" in page
+    assert "<figcaption>What &lt;b&gt;is&lt;/b&gt; 50 % &amp; more_</figcaption>" in page
     assert page.count('<tr class="group"><th colspan="3">m1</th></tr>') == 1 and '<th colspan="3">m2</th>' in page
     assert '<td class="label">a|b</td>' in page and "data<br>n=9</th>" in page
     under = '<div class="under">78.0–82.0</div><div class="under">paper &lt;81&gt;</div>'
@@ -50,14 +50,17 @@ def test_markdown():
     assert lines[2:5] == [
         "| model | method | data, n=9 |",
         "| --- | --- | ---: |",
-        "| m1 | a\\|b | 80.1 (78.0–82.0; paper <81>) |",
+        "| m1 | a\\|b | 80.1 (78.0–82.0; paper &lt;81&gt;) |",
     ]
-    assert lines[5:7] == ["| m1 | c | −1.0 lower |", "| m2 | d | — |"] and lines[-1] == "A <note>."
+    assert lines[5:7] == ["| m1 | c | −1.0 lower |", "| m2 | d | — |"] and lines[-1] == "A &lt;note&gt;."
 
 
 def test_latex():
     text = latex(TABLE)
-    assert r"\caption{What <b>is</b> 50 \% \& more\_}" in text and r"\begin{tabular}{llr}" in text
+    assert (
+        r"\caption{What \textless{}b\textgreater{}is\textless{}/b\textgreater{} 50 \% \& more\_}" in text
+        and r"\begin{tabular}{llr}" in text
+    )
     assert r"m1 & c & $-$1.0 lower \\" in text and r"m2 & d & --- \\" in text
 
 

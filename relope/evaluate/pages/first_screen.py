@@ -1,0 +1,202 @@
+"""What a report comes to, for whoever has to decide: the same in the page's first screen and on the terminal."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from relope.evaluate.numbers.decision import AtBudget, Decision
+from relope.evaluate.numbers.records import Report
+from relope.evaluate.numbers.significance import JudgedDifference
+from relope.evaluate.pages.table import Table, columns, row
+from relope.evaluate.pages.wording import (
+    DASH,
+    NARROW,
+    between_percent,
+    between_signed,
+    percent,
+    points,
+    price,
+    share,
+)
+
+Answers = list[tuple[str, str]]
+"""Questions with their answers."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number of the first screen: what it is, its value, and what stands below it."""
+
+    label: str
+    value: str
+    under: str
+    main: bool = False
+
+
+def conclusion(report: Report) -> str:
+    """Say in one sentence what to do."""
+    decision, at = report.decision, share(report.budget)
+    if decision is None:
+        return ""
+    worth, router, free = decision.large_over_small, decision.router, decision.free
+    if worth is not None and worth.verdict == "lower":
+        return f"Do not escalate: {report.large_name} is right less often than {report.small_name}."
+    if worth is not None and worth.verdict != "higher":
+        return f"It is not shown that {report.large_name} is right more often than {report.small_name}."
+    gap = decision.router_over_free
+    if router is not None and _higher(router.over_random) and (gap is None or gap.verdict == "higher"):
+        over = f", more than {free.method}, which costs no training" if free is not None else ""
+        return f"Route with {router.method}: at {at} it is shown to be better than {_blind(report)}{over}."
+    if free is not None and _higher(free.over_random):
+        no = f"; {router.method}, the best that was trained, is not shown to be better" if router is not None else ""
+        better = f"at {at} it is shown to be better than {_blind(report)}{no}"
+        return f"Route with {free.method}, which needs no training: {better}."
+    return f"No router here is shown to be better than {_blind(report)} at {at}."
+
+
+def answers(report: Report) -> Answers:
+    """Return what is asked first of a report, and what its numbers answer."""
+    return [] if report.decision is None else list(_answers(report, report.decision))
+
+
+def _answers(report: Report, decision: Decision) -> Iterator[tuple[str, str]]:
+    at = share(report.budget)
+    yield "Is the large model worth it?", _worth(report, decision)
+    yield f"Best router at {at}", _reached(report, decision, decision.router, "no method that was trained is scored")
+    yield (
+        f"Best free one at {at}",
+        _reached(report, decision, decision.free, "none that needs no training is scored (logprob, for one)"),
+    )
+    if decision.router_over_free is not None:
+        yield "Does training pay?", f"router less free one {_gap(decision.router_over_free)}"
+    if when := _when(decision):
+        yield "When does it decide?", when
+    yield "What does it cost?", _cost(report, decision)
+
+
+def _worth(report: Report, decision: Decision) -> str:
+    gap, hybrid = decision.large_over_small, report.hybrid
+    if gap is None:
+        return "not known: the large model was not run on these questions"
+    said = {"higher": "yes", "lower": "no"}.get(gap.verdict, "not shown")
+    large, small = percent(hybrid.large_accuracy), percent(hybrid.small_accuracy)
+    return f"{said}: {report.large_name} is right on {large}, {report.small_name} on {small}: {_gap(gap)}"
+
+
+def _reached(report: Report, decision: Decision, method: AtBudget | None, none: str) -> str:
+    if method is None:
+        return none
+    text = f"{method.method}: {_what(report)} {percent(method.accuracy)}"
+    if method.over_random is not None:
+        text += f", over {_blind(report)} {_gap(method.over_random)}"
+    if method.over_small is not None and not _higher(decision.large_over_small):
+        text += f"; over {report.small_name} alone {_gap(method.over_small)}"
+    return text
+
+
+def _when(decision: Decision) -> str:
+    known = {
+        method.method: when
+        for method in (decision.router, decision.free)
+        if method is not None and (when := decides(method))
+    }
+    if len(set(known.values())) < len(known):
+        return f"both {next(iter(known.values()))}"
+    return ", ".join(f"{name} {when}" for name, when in known.items())
+
+
+def decides(method: AtBudget) -> str:
+    """Say when a method decides, "" where nobody knows."""
+    if method.decides_before_answer is None:
+        return ""
+    return f"{'before' if method.decides_before_answer else 'after'} the small model's answer"
+
+
+def _cost(report: Report, decision: Decision) -> str:
+    if decision.dollars_small is None or decision.dollars_large is None:
+        return "not known: prices of both models are needed" if report.has_system else "not known"
+    reached = [method for method in (decision.router, decision.free) if method is not None]
+    parts = [f"{method.method} at {share(report.budget)} {price(method.dollars)}" for method in reached]
+    alone = f"{report.small_name} alone {price(decision.dollars_small)}, {report.large_name} alone"
+    return f"{', '.join([*parts, alone])} {price(decision.dollars_large)} per 1,000 queries"
+
+
+def _gap(gap: JudgedDifference) -> str:
+    """Write a difference of shares with its interval and verdict."""
+    bounds = between_signed([100 * bound for bound in gap.ci95], 1)
+    return f"{points(gap.value)} (95 % interval {bounds}): {gap.verdict}"
+
+
+def _higher(gap: JudgedDifference | None) -> bool:
+    return gap is not None and gap.verdict == "higher"
+
+
+def _blind(report: Report) -> str:
+    return "escalating at random" if report.has_system else "keeping at random"
+
+
+def _what(report: Report) -> str:
+    return "system right" if report.has_system else "right of the kept"
+
+
+def tiles(report: Report) -> list[Tile]:
+    """Return the numbers that say what happened."""
+    hybrid, decision = report.hybrid, report.decision
+    if decision is None:
+        return []
+    small = Tile(
+        f"{report.small_name} alone, right", percent(hybrid.small_accuracy), _interval(hybrid.small_accuracy_ci95)
+    )
+    large = Tile("large model alone, right", DASH, "not run, and not guessed")
+    if decision.large_over_small is not None:
+        under = f"{_interval(hybrid.large_accuracy_ci95)}\n{_short(decision.large_over_small)} than {report.small_name}"
+        large = Tile(f"{report.large_name} alone, right", percent(hybrid.large_accuracy), under)
+    at = share(report.budget)
+    router, free = decision.router, decision.free
+    return [
+        small,
+        large,
+        _method_tile(f"best router at {at} {_done(report)}", router, _over_random(report, router)),
+        _method_tile(f"best free one at {at} {_done(report)}", free, _over_free(decision)),
+    ]
+
+
+def _done(report: Report) -> str:
+    return "escalated" if report.has_system else "set aside"
+
+
+def _method_tile(label: str, method: AtBudget | None, under: str) -> Tile:
+    if method is None:
+        return Tile(label, DASH, "none is scored", main=True)
+    lines = [under, f"decides {decides(method)}" if decides(method) else ""]
+    return Tile(f"{label}: {method.method}", percent(method.accuracy), "\n".join(filter(None, lines)), main=True)
+
+
+def _over_random(report: Report, method: AtBudget | None) -> str:
+    if method is None:
+        return ""
+    random = report.hybrid.random_accuracy_at.get(report.at_budget)
+    text = f"random {percent(random)}" if random is not None else ""
+    return text if method.over_random is None else f"{text}, lead {_short(method.over_random)}"
+
+
+def _over_free(decision: Decision) -> str:
+    gap = decision.router_over_free
+    return "" if gap is None else f"router less free one {_short(gap)}"
+
+
+def _short(gap: JudgedDifference) -> str:
+    bounds = between_signed([100 * bound for bound in gap.ci95], 1)
+    return f"{points(gap.value)} ({bounds}), {gap.verdict}"
+
+
+def _interval(bounds: tuple[float, float] | None) -> str:
+    return f"95{NARROW}% interval {between_percent(bounds)}"
+
+
+def summary_table(report: Report) -> Table | None:
+    """Return what a terminal shows above the methods; None for an older report."""
+    given = answers(report)
+    if not given:
+        return None
+    rows = [row(question, answer) for question, answer in given]
+    return Table("summary", conclusion(report), columns(["asked", "answer"], []), rows)
