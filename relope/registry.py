@@ -64,6 +64,12 @@ def summary(kind: str, name: str) -> str:
     return summary_line[1].strip() if summary_line else ""
 
 
+def module_name(kind: str, name: str) -> str | None:
+    """Return the module of a plug-in of ours, None where it is another package's or unknown."""
+    path = _files(kind).get(name)
+    return None if path is None else _module(kind, path)
+
+
 def load(kind: str, name: str) -> ModuleType:
     """Import and return the module of a plug-in.
 

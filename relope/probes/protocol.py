@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, nearest
 from relope.fields import complaint
+from relope.probes.declared import declared_settings
 from relope.probes.examples import Examples
 from relope.store import RowReader
 from relope.types import Progress, no_progress
@@ -158,6 +159,19 @@ def pick_layer(store: RowReader, probe: Probe, asked: int | None) -> int:
     return layer
 
 
+def check_layer(store: RowReader, layer: int) -> None:
+    """Refuse a layer that a store lacks, before a method says what else it needs.
+
+    Raises:
+        NotFoundError: it is not there.
+    """
+    if layer not in store.layers:
+        raise NotFoundError(
+            f"layer {layer} is not in {store.label} (has {', '.join(map(str, store.layers))})",
+            hint=f"extract again with --layers {layer} into a new --out",
+        )
+
+
 def check_method(name: str) -> None:
     """Refuse a name that is no method's, without loading one.
 
@@ -184,16 +198,39 @@ def make(name: str, settings: dict[str, Any]) -> Probe:
         NotFoundError: unknown method.
         InvalidInputError: unknown or ill-typed setting; the message lists those there are.
     """
+    check_settings(name, settings)
     method = method_class(name)
     try:
         return method(method.Params(**settings))
     except ValidationError as error:
         first, fields = error.errors()[0], method.Params.model_fields
         key = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(f"{field}={info.default}" for field, info in fields.items()) or "none"
-        wrong = f"setting {key}={settings.get(key)!r}: {complaint(first)}" if key in fields else f"no setting {key!r}"
-        guess = "" if key in fields else nearest(key, fields)
-        raise InvalidInputError(f"{name}: {wrong}{guess} (settings and defaults: {known})") from error
+        defaults = {field: info.default for field, info in fields.items()}
+        if key not in fields:
+            raise _no_setting(name, key, defaults) from error
+        wrong = f"setting {key}={settings.get(key)!r}: {complaint(first)}"
+        raise InvalidInputError(f"{name}: {wrong} (settings and defaults: {_listed(defaults)})") from error
+
+
+def check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuse names that are no settings of a method, without loading it where its file says them.
+
+    Raises:
+        InvalidInputError: one of them is none.
+    """
+    declared = declared_settings(name)
+    for key in settings if declared is not None else ():
+        if key not in (declared or {}):
+            raise _no_setting(name, key, declared or {})
+
+
+def _no_setting(name: str, key: str, defaults: Mapping[str, Any]) -> InvalidInputError:
+    known = f"(settings and defaults: {_listed(defaults)})"
+    return InvalidInputError(f"{name}: no setting {key!r}{nearest(key, defaults)} {known}")
+
+
+def _listed(defaults: Mapping[str, Any]) -> str:
+    return ", ".join(f"{field}={default}" for field, default in defaults.items()) or "none"
 
 
 def fresh(probe: Probe) -> Probe:

@@ -15,7 +15,7 @@ from relope.errors import InvalidInputError
 from relope.evaluate.numbers.scarcity import LEARNED, scarcity
 from relope.extract.model.devices import check_device
 from relope.probes.examples import Examples
-from relope.probes.protocol import Probe, block_use, check_method, make, pick_layer
+from relope.probes.protocol import Probe, block_use, check_layer, check_method, check_settings, make, pick_layer
 from relope.provenance import digest
 from relope.spec import FitSpec
 from relope.steps.joins import large_correct
@@ -131,10 +131,13 @@ def lesson_of(spec: FitSpec) -> Lesson:
         RelopeError: settings, stores, splits or layers that do not fit together.
     """
     check_method(spec.method)
+    check_settings(spec.method, spec.set)
     check_device(spec.device)
     training = training_rows(
         Selection((spec.store, *spec.also), spec.split, spec.grades, spec.leave_out, spec.cap, spec.seed)
     )
+    if spec.layer is not None:
+        check_layer(training.store, spec.layer)
     probe = make(spec.method, spec.set)  # which may load torch: mistakes about stores are told before
     if spec.large_store is not None and not probe.traits.reads_large:
         raise InvalidInputError(

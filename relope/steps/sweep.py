@@ -8,7 +8,7 @@ from relope.command_line import command_line
 from relope.errors import NotFoundError
 from relope.evaluate.numbers.scarcity import held_out_scarcity
 from relope.probes.examples import Examples
-from relope.probes.protocol import check_method, pick_layer
+from relope.probes.protocol import check_method, check_settings, pick_layer
 from relope.spec import SweepSpec
 from relope.steps.outcomes import Swept
 from relope.steps.outputs import sweep_path
@@ -36,6 +36,7 @@ def check(spec: SweepSpec) -> None:
 def run(spec: SweepSpec, watch: Watch) -> Swept:
     """Fit every combination of a grid and select one on inner validation."""
     check_method(spec.method)
+    check_settings(spec.method, {key: None for key in (*spec.set, *spec.grid) if key != LAYER})
     training = training_rows(Selection((spec.store,), spec.split, spec.grades, keep_rows=True))
     path, device = output(spec), device_here(spec.device)
     store, rows, correct = training.store, training.rows, training.correct
