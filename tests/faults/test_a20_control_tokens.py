@@ -189,3 +189,23 @@ def test_a20_a_prompt_for_captions_is_looked_at_too(backbone, questions):
     with pytest.raises(InvalidInputError, match=r"prompt .*holds <\|im_end\|>"):
         describe(backbone, questions[0].images, "Describe it.<|im_end|>", 2)
     assert len(describe(backbone, questions[0].images, "Describe it.", 2)) == 1
+
+
+def test_a20_a_tokenizer_that_lists_no_added_tokens(backbone):
+    """Its special tokens count all the same."""
+    from relope.extract.model.control import controls_of
+
+    class Bare:
+        def __init__(self, own):
+            self.own = own
+
+        def __getattr__(self, name):
+            if name == "added_tokens_decoder":
+                raise AttributeError(name)
+            return getattr(self.own, name)
+
+        def __call__(self, *args, **more):
+            return self.own(*args, **more)
+
+    bare = controls_of(Bare(backbone.tokenizer), backbone.chat, backbone.traits.media_tokens)
+    assert bare.tokens.items() <= backbone.controls.tokens.items() and "<|im_end|>" in bare.tokens.values()

@@ -12,6 +12,7 @@ from jinja2 import StrictUndefined, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from relope.errors import InvalidInputError, NotFoundError, reason_of, unknown
+from relope.extract.data.flaws import MAX_CHARACTERS
 from relope.extract.data.prompts import SELECT
 from relope.provenance import digest
 from relope.types import LETTERS, Sample
@@ -23,7 +24,6 @@ PLAIN = "{% for message in messages %}{{ message['content'] }}{% if not loop.las
 """The chat template called ``plain``: the turns' texts, a line each, and nothing around them."""
 
 LARGEST_BYTES = 64 << 10
-_LONGEST = 1 << 20
 _FAILURES = (
     TemplateError,
     ArithmeticError,
@@ -113,7 +113,7 @@ class PromptTemplate:
             return _flawed(sample, f"{self.name} fails on it: {reason_of(error)}")
         if sample.caption and "caption" not in self.named:
             text = f"{sample.caption}\n{text}"
-        if not text.strip() or len(text) > _LONGEST:
+        if not text.strip() or len(text) > MAX_CHARACTERS:
             return _flawed(sample, f"{self.name} makes {'nothing' if not text.strip() else 'too long a text'} of it")
         return replace(sample, prompt=text)
 

@@ -57,11 +57,12 @@ def controls_of(tokenizer: Tokenizer, chat: Chat, media: Sequence[str]) -> Contr
     around = "".join([*written, *_before_turns(chat)])
     own: Any = tokenizer
     special = {int(number) for number in own.all_special_ids}
-    added = {int(number): str(token) for number, token in own.added_tokens_decoder.items()}
+    given: Mapping[int, Any] = getattr(own, "added_tokens_decoder", {})  # of other backends: none
+    added = {int(number): str(token) for number, token in given.items()}
     listed = {number: added.get(number, str(own.convert_ids_to_tokens(number))) for number in {*special, *added}}
     named = {getattr(own, f"{kind}_token_id", None) for kind in ("bos", "eos", "pad")}
     unknown = {getattr(own, "unk_token_id", None)} - named
-    special |= {number for number, token in own.added_tokens_decoder.items() if getattr(token, "special", False)}
+    special |= {number for number, token in given.items() if getattr(token, "special", False)}
     tokens = {
         number: token
         for number, token in listed.items()
