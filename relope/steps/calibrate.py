@@ -25,7 +25,7 @@ from relope.provenance import cannot_write, digest
 from relope.serve.bundle import BACKBONE, Bundle, Made, is_bundle, load_bundle, write_bundle
 from relope.serve.card import goal_text, promise_text, write_card
 from relope.spec import CalibrateSpec
-from relope.steps.joins import large_correct
+from relope.steps.joins import large_correct, learned_otherwise
 from relope.steps.outcomes import Calibrated
 from relope.steps.outputs import bundle_folder
 from relope.steps.query_costs import query_costs
@@ -99,8 +99,9 @@ def run(spec: CalibrateSpec, watch: Watch) -> Calibrated:
     out, router = output(spec), load_router(spec.router)
     held = _held(spec, router)
     fingerprint = _fingerprint(spec, router, held)
+    warned = learned_otherwise(router.record.method, router.record.grader, held.grader)
     if is_bundle(out) and load_bundle(out).fingerprint == fingerprint:
-        return Calibrated(out, True, f"bundle of {router.record.method} up to date → {out}")
+        return Calibrated(out, True, f"bundle of {router.record.method} up to date → {out}", warnings=warned)
     if out.exists() and not is_bundle(out):
         raise InvalidInputError(f"{out} exists and is no bundle", hint="give another --out")
     device = device_here(spec.device)
@@ -110,7 +111,8 @@ def run(spec: CalibrateSpec, watch: Watch) -> Calibrated:
         scores = router.score(held.store, held.rows, grades, device=device, streams=streams).astype(np.float64)
         bundle = _bundle(spec, router, held, scores, fingerprint)
     bundle = _write(out, bundle, router, held.store)
-    return Calibrated(out, False, f"{_told(bundle)}\n→ {out}", {"threshold": bundle.threshold, "n": bundle.made.n})
+    facts = {"threshold": bundle.threshold, "n": bundle.made.n}
+    return Calibrated(out, False, f"{_told(bundle)}\n→ {out}", facts, warnings=warned)
 
 
 def _held(spec: CalibrateSpec, router: Router) -> Held:

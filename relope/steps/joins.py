@@ -12,6 +12,7 @@ from relope.evaluate.numbers.persample import perturbation_name
 from relope.store import ActivationStore, Identity
 from relope.store.grade_files import bare_grader, orders
 from relope.store.grades import correct_of
+from relope.types import ResultWarning
 
 VIEW = ("text_only", "captions", "perturbation")
 """Fields of an identity that say how a sample's images are shown to the model."""
@@ -47,6 +48,21 @@ def require_grades(other: ActivationStore, grader: str, label: str) -> None:
             f"{label} is judged by {grader}, but {other.label} {has}; both must be judged by one grader and version",
             hint=f"`relope grade --grader {bare_grader(grader)} --store …`, on both stores if versions differ",
         )
+
+
+def learned_otherwise(name: str, learned: str, judge: str) -> tuple[ResultWarning, ...]:
+    """Return the warning that a method calls for which learned from grades by another grader than now judges.
+
+    Args:
+        name: of the method.
+        learned: ``grader@version`` that judged what it learned from; of several stores each, joined by " + ";
+            ``""`` where it learned nothing, or an older relope did not say.
+        judge: ``grader@version`` that judges now.
+    """
+    if not learned or judge in learned.split(" + "):
+        return ()
+    text = f"{name} learned from grades by {learned} and is evaluated on grades by {judge}"
+    return (ResultWarning("wrong", f"{text}: what it predicts is not what is counted."),)
 
 
 def large_correct(

@@ -15,7 +15,7 @@ from relope.extract.data.images import decode
 from relope.probes.protocol import Traits, method_class
 from relope.provenance import digest, versions
 from relope.steps.evaluation import Evaluation
-from relope.steps.joins import free_parts, view_of
+from relope.steps.joins import free_parts, learned_otherwise, view_of
 from relope.steps.query_costs import query_costs
 from relope.steps.reopen import recorded_samples
 from relope.store import ActivationStore
@@ -90,11 +90,13 @@ def report_inputs(evaluation: Evaluation) -> ReportInputs:
 
 def _warnings(evaluation: Evaluation, name: str) -> Iterator[ResultWarning]:
     """Yield what must be said of a method's scores before its numbers are read."""
-    for seed in evaluation.scored[name]:
+    seeds = evaluation.scored[name]
+    if differing := _unlike(seeds):
+        text = f"the seeds of {name} were not fitted alike ({', '.join(differing)} differ)"
+        yield ResultWarning("wrong", f"{text}: their mean is of no one router.")
+    for seed in seeds:
         meta, judge = seed.meta, evaluation.grader
-        if meta.grader and judge not in meta.grader.split(" + "):
-            text = f"{name} learned from grades by {meta.grader} and is evaluated on grades by {judge}"
-            yield ResultWarning("wrong", f"{text}: what it predicts is not what is counted.")
+        yield from learned_otherwise(name, meta.grader, judge)
         if meta.grades_read and meta.grades_read != judge:
             text = f"{name} scored answers as {meta.grades_read} read them and is evaluated on grades by {judge}."
             yield ResultWarning("wrong", text)
@@ -106,6 +108,13 @@ def _warnings(evaluation: Evaluation, name: str) -> Iterator[ResultWarning]:
         if meta.needs_training and not meta.grader:
             text = f"{name} was fitted or scored by an older relope, which did not keep what judged its labels."
             yield ResultWarning("note", text)
+
+
+def _unlike(seeds: Sequence[Scores]) -> list[str]:
+    """Return in which of what decides a router beside its seed the seeds of a method differ, as far as they tell."""
+    metas = [seed.meta for seed in seeds if seed.meta.n_train is not None]
+    names = {"layer": "layers", "settings": "settings", "grader": "graders", "fit_splits": "splits"}
+    return [told for name, told in names.items() if len({repr(getattr(meta, name)) for meta in metas}) > 1]
 
 
 def _dataset_name(evaluation: Evaluation) -> str:

@@ -160,3 +160,26 @@ def test_a2_reports_by_two_graders_are_not_put_side_by_side_without_a_word(grade
     assert [warning.text.startswith(said) for warning in studied] == [True]
     alone = step("compare", first=tmp_path / auto, second=tmp_path / auto, bootstrap=100)
     assert not [warning for warning in alone.warnings if warning.severity == "wrong"]
+
+
+def test_a2_seeds_that_were_not_fitted_alike_are_said_first(graded):
+    for seed, epochs in ((0, 2), (1, 3)):
+        router = step("fit", method="probe", store=graded, set={"epochs": epochs}, seed=seed).path
+        step("predict", router=router, store=graded)
+    done = step("evaluate", store=graded, bootstrap=100)
+    assert report_of(done.path)["methods"][0]["seeds"] == [0, 1]
+    wrong = [warning.text for warning in read_report(done.path).warnings if warning.severity == "wrong"]
+    assert wrong == ["the seeds of probe were not fitted alike (settings differ): their mean is of no one router."]
+    step("predict", router=step("fit", method="probe", store=graded, set={"epochs": 3}).path, store=graded)
+    alike = step("evaluate", store=graded, bootstrap=100)
+    assert not [warning for warning in alike.warnings if warning.severity == "wrong"]
+
+
+def test_a2_a_threshold_is_not_set_on_other_grades_without_a_word(graded, tmp_path):
+    router = step("fit", method="question-kind", store=graded).path
+    asked = {"router": router, "store": graded, "split": "test", "budget": 0.2}
+    same = step("calibrate", **asked, out=tmp_path / "same")
+    other = next(name for name in orders(graded) if name.startswith("auto@"))
+    done = step("calibrate", **asked, grades=other, out=tmp_path / "other")
+    assert not same.warnings and done.warnings[0].severity == "wrong" and other in done.warnings[0].text
+    assert step("calibrate", **asked, grades=other, out=tmp_path / "other").warnings == done.warnings
