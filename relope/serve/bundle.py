@@ -36,6 +36,8 @@ BACKBONE = {
     "image_processor": "image processor",
     "pixels": "image size",
     "prompts": "prompt format",
+    "prompt_template": "prompt template",
+    "chat_template": "chat template",
     "compute_dtype": "dtype",
     "quantize": "quantization",
 }
