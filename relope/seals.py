@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relope.errors import InvalidInputError, NotFoundError, StoreError
-from relope.provenance import digest, frame_bytes, pretty, write_bytes
+from relope.provenance import canonical, digest, frame_bytes, pretty, write_bytes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,7 +60,8 @@ def read_plain(path: Path, limit: int = SMALL_BYTES) -> bytes:
 
 def sealed_json(value: Mapping[str, Any]) -> bytes:
     """Return a JSON object with its digest, as our files spell it."""
-    return pretty({**value, SEAL: digest(value)})
+    plain = json.loads(canonical(value))  # as it will be read: tuples are lists, keys are text
+    return pretty({**plain, SEAL: digest(plain)})
 
 
 def sealed_frame(frame: "pl.DataFrame", metadata: Mapping[str, str] | None = None) -> bytes:

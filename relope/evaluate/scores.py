@@ -6,6 +6,7 @@ What relope reads again is Parquet; CSV and JSON Lines are for other tools.
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -18,9 +19,10 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from relope.asked import ASKED
-from relope.errors import InvalidInputError, NotFoundError
+from relope.errors import InvalidInputError, NotFoundError, StoreError
 from relope.evaluate.numbers.metrics import Floats
-from relope.provenance import canonical, file_digest, write_bytes, write_frame, write_json
+from relope.provenance import canonical, file_digest, write_bytes, write_json
+from relope.seals import opened_frame, read_plain, write_sealed_frame
 
 METADATA_KEY = "relope"
 COLUMNS = {"id": pl.String, "score": pl.Float32}
@@ -190,7 +192,7 @@ def write_scores(
     if run != RunNote():
         write_json(_note_path(path), dataclasses.asdict(run))
     frame = frame if asked is None else frame.with_columns(asked.alias(ASKED))
-    write_frame(path, frame, {METADATA_KEY: canonical(dataclasses.asdict(meta)).decode()})
+    write_sealed_frame(path, frame, {METADATA_KEY: canonical(dataclasses.asdict(meta)).decode()})
 
 
 def check_ending(path: Path) -> None:
@@ -227,7 +229,8 @@ def read_scores(path: Path) -> Scores:
     if not path.is_file():
         what = "is a folder and no file of scores" if path.is_dir() else "does not exist"
         raise NotFoundError(f"{path} {what}", hint=PREDICT)
-    frame, meta = _read_frame(path), _read_meta(path)
+    content = read_plain(path)
+    frame, meta = _read_frame(path, content), _read_meta(path, content)
     ids = frame["id"].to_list()
     values = frame["score"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
     _check(path, ids, values)
@@ -244,8 +247,8 @@ def read_note(path: Path) -> RunNote:
     """Return what is told of the run; nothing where the note is gone, since no number hangs on it."""
     note = _note_path(path)
     try:
-        return _notes().validate_json(note.read_bytes()) if note.is_file() else RunNote()
-    except (ValidationError, OSError) as error:
+        return _notes().validate_json(read_plain(note)) if note.is_file() else RunNote()
+    except (ValidationError, InvalidInputError) as error:
         raise InvalidInputError(
             f"{note} is damaged: {str(error).splitlines()[0]}", hint=f"delete it, or {PREDICT}"
         ) from error
@@ -275,13 +278,11 @@ def align(labels: pl.DataFrame, scores: Scores) -> Floats:
     return scores.scores[[index[identifier] for identifier in wanted]].astype(np.float64)
 
 
-def _read_frame(path: Path) -> pl.DataFrame:
+def _read_frame(path: Path, content: bytes) -> pl.DataFrame:
     try:
-        frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InvalidInputError(
-            f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}", hint=PREDICT
-        ) from error
+        frame = opened_frame(content, "it")
+    except StoreError as error:
+        raise InvalidInputError(f"{path} is not a readable Parquet file: {error}", hint=PREDICT) from error
     if lacking := [name for name in COLUMNS if name not in frame.columns]:
         raise InvalidInputError(
             f"{path} lacks the columns {', '.join(lacking)} (it has {', '.join(frame.columns) or 'none'}); "
@@ -296,17 +297,25 @@ def _read_frame(path: Path) -> pl.DataFrame:
     return frame
 
 
-def _read_meta(path: Path) -> ScoresMeta:
-    text = pl.read_parquet_metadata(path).get(METADATA_KEY)
+def _read_meta(path: Path, content: bytes) -> ScoresMeta:
+    text = pl.read_parquet_metadata(io.BytesIO(content)).get(METADATA_KEY)
     if text is None:
         raise InvalidInputError(
             f"{path} has no {METADATA_KEY!r} metadata, so nobody can say what made it", hint=PREDICT
         )
     try:
-        return ScoresMeta(**json.loads(text))
-    except (TypeError, ValueError) as error:
+        ScoresMeta(**json.loads(text))  # names what is missing or unknown
+        return _metas().validate_json(text, strict=True)
+    except (TypeError, ValueError, RecursionError) as error:
         needed = ", ".join(field.name for field in dataclasses.fields(ScoresMeta))
-        raise InvalidInputError(f"{path} has metadata that cannot be read ({error}); it needs {needed}") from error
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        what = error if first is None else f"{first['loc'][0]}: {first['msg']}"
+        raise InvalidInputError(f"{path} has metadata that cannot be read ({what}); it needs {needed}") from error
+
+
+@functools.cache
+def _metas() -> TypeAdapter[ScoresMeta]:
+    return TypeAdapter(ScoresMeta)
 
 
 def _check(path: Path, ids: list[str], scores: npt.NDArray[np.float32]) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relope.probes.examples import Examples, check_trainable
-from relope.probes.files import load_state, save_state
+from relope.probes.files import check_shapes, load_state, save_state
 from relope.probes.heads import MLP_WIDTHS, Standardize, from_numpy, initialize, mlp, seeded, to_device, to_numpy
 from relope.probes.protocol import Traits
 from relope.probes.resume import History
@@ -114,5 +114,6 @@ class OnFeatures(ABC):
     def load(cls, folder: Path) -> Self:
         settings, tensors = load_state(folder)
         probe = cls(cls.Params(**settings["params"]))
+        check_shapes(folder, tensors, {"0.mean": [settings["width"]]})
         probe.net_ = FeatureNet.restore(settings["width"], probe.head, tensors)
         return probe

@@ -7,6 +7,7 @@ block's weights needs no checkpoint.
 
 import functools
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,10 +20,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from relope.errors import NotFoundError, UnsupportedError
+from relope.errors import NotFoundError, RelopeError, StoreError, UnsupportedError
 from relope.probes.heads import to_device
 from relope.rope import longrope_bound
+from relope.seals import first_line
 from relope.store import BLOCK_FILES, RaggedBatch, RowReader, check_block, has_block
+
+_SIZES = re.compile(r"layers|depth|experts|heads|size|dim|width")
+_LARGEST = {"layers": 1024, "depth": 1024, "experts": 4096, "heads": 4096}
+_LARGEST |= dict.fromkeys(("size", "dim", "width"), 1 << 22)
+"""Word in the name of a number → the largest that is believed."""
 
 SHARES_STATE = ("gemma4", "gemma3n")
 """Model types whose blocks take more than hidden states: refused until proved equal."""
@@ -190,18 +197,40 @@ class BlockReplay:
 @functools.lru_cache(maxsize=1)
 def _opened(folder: Path, changed_ns: int, layer: int, device: str, dtype: str) -> BlockReplay:
     """Build a block, or return the one built last: the fits of a sweep share it, and none changes it."""
+    check_block(folder.parent, folder.name)
+    try:
+        return _built(folder, layer, device, dtype)
+    except RelopeError:
+        raise
+    except Exception as error:  # whatever transformers says of a configuration that somebody changed
+        raise StoreError(
+            f"{folder.name} of {folder.parent} cannot be used ({type(error).__name__}: {first_line(error)})",
+            hint="delete its folder and extract again: it is made anew from the checkpoint",
+        ) from error
+
+
+def _built(folder: Path, layer: int, device: str, dtype: str) -> BlockReplay:
+    """Build a block from its files.
+
+    Raises:
+        UnsupportedError: a model type whose blocks cannot be replayed.
+        StoreError: its configuration claims sizes that no model has, or names what is no model.
+    """
     import transformers
     from transformers import AutoConfig
 
-    check_block(folder.parent, folder.name)
     settings = json.loads((folder / "replay.json").read_text(encoding="utf-8"))
+    _check_sizes(folder, json.loads((folder / "config.json").read_text(encoding="utf-8")))
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if config.model_type.startswith(SHARES_STATE):
         raise UnsupportedError(
             f"blocks of {config.model_type} cannot be replayed from the cache: they share keys and values with others",
             hint="fit with --set mode=truncated or --set mode=full",
         )
-    factory = getattr(transformers, settings["class"])
+    factory = getattr(transformers, settings["class"], None)
+    if not (isinstance(factory, type) and issubclass(factory, transformers.PreTrainedModel)):
+        name = settings["class"]
+        raise StoreError(f"{folder.name}/replay.json of {folder.parent} names {name!s:.80}, which is no model class")
     # A flash kernel may be missing where the fit runs; sdpa computes the same.
     attention = "sdpa" if settings["attention"].startswith("flash") else settings["attention"]
     with torch.device("meta"):
@@ -210,6 +239,19 @@ def _opened(folder: Path, changed_ns: int, layer: int, device: str, dtype: str) 
     block.load_state_dict(load_file(folder / "block.safetensors"), assign=True, strict=True)
     wanted = None if dtype == "auto" else getattr(torch, dtype)
     return BlockReplay(skeleton, block.to(device, wanted).eval().requires_grad_(False), layer)
+
+
+def _check_sizes(folder: Path, config: Any) -> None:
+    """Refuse a configuration with sizes that no model has: classes would take memory, or build blocks, without end.
+
+    Raises:
+        StoreError: one is too large.
+    """
+    for key, value in config.items() if isinstance(config, dict) else ():
+        if isinstance(value, dict):
+            _check_sizes(folder, value)
+        elif type(value) is int and (kind := _SIZES.search(key)) and abs(value) > _LARGEST[kind[0]]:
+            raise StoreError(f"{folder.name}/config.json of {folder.parent} has {key} {value:,}, which no model has")
 
 
 def last_of(output: Any) -> Tensor:

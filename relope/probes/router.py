@@ -1,8 +1,8 @@
 """Fitted routers on disk: the record that makes one count, and the router as an object that scores stores."""
 
 import dataclasses
+import functools
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,12 +12,16 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic import TypeAdapter, ValidationError
 
 from relope import registry
-from relope.errors import InvalidInputError, NotFoundError, StoreError, unknown
+from relope.errors import InvalidInputError, NotFoundError, OutputError, RelopeError, StoreError, unknown
+from relope.partial import alone, partial_folder
 from relope.probes.examples import Examples, Streams
+from relope.probes.files import check_records, damaged, records_of
 from relope.probes.protocol import Probe, make, method_class, pick_layer
-from relope.provenance import cannot_write, sync_folder, versions, write_json
+from relope.provenance import cannot_write, sync_folder, versions
+from relope.seals import first_line, opened_json, read_plain, write_sealed_json
 from relope.store import FREE, ActivationStore, open_store
 from relope.store.grades import parsed_answers, rows_of
 
@@ -45,6 +49,7 @@ class RouterRecord:
         dataset: what it learned from, by name.
         command: the command line that fitted it, without anybody's folders.
         date: when, in UTC.
+        files: name → size and sha256 of each file beside the record; ``{}`` where an older relope wrote it.
     """
 
     method: str
@@ -62,10 +67,12 @@ class RouterRecord:
     dataset: str = ""
     command: str = ""
     date: str = ""
+    files: dict[str, Any] = field(default_factory=dict)
 
 
 RECORD = "router.json"
-LATER = ("grader", "dataset", "command", "date")
+_AGAIN = "fit the router again"
+LATER = ("grader", "dataset", "command", "date", "files")
 """Fields that older routers lack."""
 
 
@@ -213,7 +220,7 @@ def load_router(name: Path | str) -> Router:
     """
     text, folder = str(name), Path(name)
     if record := read_record(folder):
-        return Router(text, record, method_class(record.method).load(folder))
+        return Router(text, record, _probe(folder, record))
     methods = registry.names("methods")
     if text not in methods and (folder.is_dir() or set(text) & set("/\\.")):
         what = "holds no finished router (it has no router.json)" if folder.is_dir() else "is not there"
@@ -225,17 +232,45 @@ def load_router(name: Path | str) -> Router:
     return Router(text, RouterRecord(text), make(text, {}))
 
 
+def _probe(folder: Path, record: RouterRecord) -> Probe:
+    """Return the method of a router, its files held against their digests where the record has some.
+
+    Raises:
+        StoreError: a file is damaged, or does not say what the method needs.
+    """
+    method = method_class(record.method)
+    check_records(folder, record.files)
+    try:
+        return method.load(folder)
+    except RelopeError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError) as error:
+        raise damaged(folder, f"{type(error).__name__}: {first_line(error)}") from error
+
+
 def read_record(folder: Path) -> RouterRecord | None:
-    """Return the record of a router, or None when there is none (or an unfinished one)."""
+    """Return the record of a router, or None when there is none (or an unfinished one).
+
+    Raises:
+        StoreError: it is damaged, or not what a fit writes.
+    """
     path = folder / RECORD
     if not path.is_file():
         return None
+    value, _ = opened_json(read_plain(path), str(path))
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        fields = [name for name in RouterRecord.__dataclass_fields__ if name in record or name not in LATER]
-        return RouterRecord(**{name: record[name] for name in fields})
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is no router record ({error})", hint="fit the router again") from error
+        fields = {name: value[name] for name in RouterRecord.__dataclass_fields__ if name in value or name not in LATER}
+        return _records().validate_json(json.dumps(fields), strict=True)
+    except KeyError as error:
+        raise StoreError(f"{path} is no router record: it lacks {error}", hint=_AGAIN) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StoreError(f"{path} is no router record ({first['loc'][0]}: {first['msg']})", hint=_AGAIN) from error
+
+
+@functools.cache
+def _records() -> TypeAdapter[RouterRecord]:
+    return TypeAdapter(RouterRecord)
 
 
 def is_fitted(folder: Path, fingerprint: str) -> bool:
@@ -249,19 +284,21 @@ def write_router(folder: Path, record: RouterRecord, probe: Probe) -> Path | Non
 
     What another run has written meanwhile, fitted on the same, stays.
     """
-    if is_fitted(folder, record.fingerprint):
-        return None
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        probe.save(partial)
-        write_json(partial / RECORD, {**dataclasses.asdict(record), "versions": versions()})
-        kept = _keep(folder)
-        _put(partial, folder)
+        with partial_folder(folder) as partial:
+            probe.save(partial)
+            fields = {**dataclasses.asdict(record), "files": records_of(partial), "versions": versions()}
+            write_sealed_json(partial / RECORD, fields)
+            # Two fits into one folder must not move their files there side by side.
+            with alone(folder.parent):
+                if is_fitted(folder, record.fingerprint):
+                    return None
+                kept = _keep(folder)
+                _put(partial, folder)
+    except OutputError:
+        raise
     except OSError as error:
         raise cannot_write(folder, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return kept
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from relope.errors import InvalidInputError
 from relope.probes.examples import Examples, check_finite, check_trainable
-from relope.probes.files import load_state, save_state
+from relope.probes.files import check_shapes, load_state, save_state
 from relope.probes.heads import Standardize, from_numpy, initialize, mlp, seeded, to_device, to_numpy
 from relope.probes.pool import Pool, sample_weights
 from relope.probes.protocol import Traits
@@ -146,6 +146,7 @@ class Method:
     def load(cls, folder: Path) -> Self:
         settings, tensors = load_state(folder)
         probe = cls(cls.Params(**settings["params"]))
+        check_shapes(folder, tensors, {"query": [settings["width"]]})
         probe.net_ = Net(settings["width"], probe.params.norm)
         from_numpy(probe.net_, tensors)
         return probe

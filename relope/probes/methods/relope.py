@@ -16,7 +16,7 @@ from relope.probes.block_output import Batch, replayed, stored, streamed
 from relope.probes.bottleneck import Bottleneck, Learned
 from relope.probes.examples import Examples, Streams, check_finite, check_trainable
 from relope.probes.export import write_peft
-from relope.probes.files import load_state, save_state
+from relope.probes.files import check_shapes, load_state, save_state
 from relope.probes.heads import from_numpy, seeded, to_device, to_numpy
 from relope.probes.lora import Adapter, attach, module_name, target_shapes
 from relope.probes.parallel import World, world
@@ -145,6 +145,11 @@ class Method:
         settings, tensors = load_state(folder)
         probe = cls(cls.Params(**settings["params"]))
         probe.shape_ = {name: settings[name] for name in ("width", "layer", "linears", "module", "base")}
+        rank, shapes = probe.params.lora_rank, {"bottleneck.mean.weight": [probe.params.z, settings["width"]]}
+        for name, (width_in, width_out) in settings["linears"].items():
+            adapter = f"adapters.{name.replace('.', '/')}"
+            shapes |= {f"{adapter}.down": [rank, width_in], f"{adapter}.up": [width_out, rank]}
+        check_shapes(folder, tensors, shapes)
         probe._assemble(seed=0)
         from_numpy(probe.learned_, tensors)
         return probe
