@@ -46,3 +46,7 @@ stub:
 # write the tree of docs/architecture.md from the folders
 map:
     python recipes/house.py
+
+# a larger assault on a store, routers, scores and grades than the gate makes: `just attack 5000 2000`
+attack mutations="3000" flips="2000" start="1000":
+    RELOPE_ATTACK_MUTATIONS={{ mutations }} RELOPE_ATTACK_FLIPS={{ flips }} RELOPE_ATTACK_START={{ start }} pytest tests/attack

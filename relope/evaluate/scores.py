@@ -21,8 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 from relope.asked import ASKED
 from relope.errors import InvalidInputError, NotFoundError, StoreError
 from relope.evaluate.numbers.metrics import Floats
-from relope.provenance import canonical, file_digest, write_bytes, write_json
-from relope.seals import opened_frame, read_plain, write_sealed_frame
+from relope.provenance import canonical, file_digest, write_bytes
+from relope.seals import opened_frame, opened_json, read_plain, write_sealed_frame, write_sealed_json
 
 METADATA_KEY = "relope"
 COLUMNS = {"id": pl.String, "score": pl.Float32}
@@ -186,11 +186,11 @@ def write_scores(
     if path.suffix != ".parquet":
         content = (frame.write_csv() if path.suffix == ".csv" else frame.write_ndjson()).encode()
         digest = hashlib.sha256(content).hexdigest()
-        write_json(_note_path(path), dataclasses.asdict(replace(run, fingerprint=meta.fingerprint, content=digest)))
+        write_sealed_json(_note_path(path), dataclasses.asdict(replace(run, fingerprint=meta.fingerprint, content=digest)))
         write_bytes(path, content)
         return
     if run != RunNote():
-        write_json(_note_path(path), dataclasses.asdict(run))
+        write_sealed_json(_note_path(path), dataclasses.asdict(run))
     frame = frame if asked is None else frame.with_columns(asked.alias(ASKED))
     write_sealed_frame(path, frame, {METADATA_KEY: canonical(dataclasses.asdict(meta)).decode()})
 
@@ -247,8 +247,8 @@ def read_note(path: Path) -> RunNote:
     """Return what is told of the run; nothing where the note is gone, since no number hangs on it."""
     note = _note_path(path)
     try:
-        return _notes().validate_json(read_plain(note)) if note.is_file() else RunNote()
-    except (ValidationError, InvalidInputError) as error:
+        return _notes().validate_python(opened_json(read_plain(note), "it")[0]) if note.is_file() else RunNote()
+    except (ValidationError, InvalidInputError, StoreError) as error:
         raise InvalidInputError(
             f"{note} is damaged: {str(error).splitlines()[0]}", hint=f"delete it, or {PREDICT}"
         ) from error

@@ -61,6 +61,19 @@ def check_shapes(folder: Path, tensors: Tensors, shapes: Mapping[str, Sequence[o
             raise damaged(folder, f"{name} is {has}, by its settings {list(shape)!s:.80}")
 
 
+def check_words(folder: Path, words: object) -> list[str]:
+    """Return a vocabulary that settings hold.
+
+    Raises:
+        StoreError: it is no list of distinct texts.
+    """
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise damaged(folder, "its vocabulary must be a list of texts")
+    if len(set(words)) < len(words) or not words:
+        raise damaged(folder, "its vocabulary is empty or holds a word twice")
+    return words
+
+
 def records_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Return name → size and sha256 of every file below a router's folder."""
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -77,8 +90,8 @@ def check_records(folder: Path, records: Mapping[str, Any]) -> None:
         path = folder / name
         if path.is_symlink() or not path.is_file() or ".." in Path(name).parts:
             raise damaged(folder, f"{name} is missing or no plain file")
-        size = record.get("bytes") if isinstance(record, dict) else None
-        if path.stat().st_size != size or file_digest(path) != record["sha256"]:
+        said = (record.get("bytes"), record.get("sha256")) if isinstance(record, dict) else ()
+        if said != (path.stat().st_size, file_digest(path)):
             raise damaged(folder, f"{name} is not what was written")
 
 

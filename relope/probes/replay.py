@@ -134,7 +134,8 @@ class BlockReplay:
                 hint=f"extract with --layers {layer - 1},{layer} into a new --out, or fit with --set mode=full",
             )
         changed = max((folder / name).lstat().st_mtime_ns for name in BLOCK_FILES if (folder / name).exists())
-        return _opened(folder, changed, layer, device, dtype)
+        rows = sum(name.startswith("position_") for name in store.manifest.token_columns)
+        return _opened(folder, changed, layer, device, dtype, rows)
 
     def arguments(self, batch: PaddedBatch) -> dict[str, Any]:
         """Return what block l is called with besides its hidden states."""
@@ -195,11 +196,15 @@ class BlockReplay:
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(folder: Path, changed_ns: int, layer: int, device: str, dtype: str) -> BlockReplay:
+def _opened(folder: Path, changed_ns: int, layer: int, device: str, dtype: str, rows: int) -> BlockReplay:
     """Build a block, or return the one built last: the fits of a sweep share it, and none changes it."""
     check_block(folder.parent, folder.name)
     try:
-        return _built(folder, layer, device, dtype)
+        replay = _built(folder, layer, device, dtype)
+        replay.last_states(
+            _two_tokens(replay, rows, device)
+        )  # a configuration that does not fit the weights fails here
+        return replay
     except RelopeError:
         raise
     except Exception as error:  # whatever transformers says of a configuration that somebody changed
@@ -207,6 +212,13 @@ def _opened(folder: Path, changed_ns: int, layer: int, device: str, dtype: str) 
             f"{folder.name} of {folder.parent} cannot be used ({type(error).__name__}: {first_line(error)})",
             hint="delete its folder and extract again: it is made anew from the checkpoint",
         ) from error
+
+
+def _two_tokens(replay: BlockReplay, rows: int, device: str) -> PaddedBatch:
+    """Return the shortest input of a block that has something to attend to."""
+    width, plain = replay.text_config.hidden_size, torch.zeros(1, 2, dtype=torch.long, device=device)
+    positions = torch.arange(2, device=device).expand(rows, 1, 2)
+    return PaddedBatch(torch.zeros(1, 2, width, dtype=replay.dtype, device=device), plain + 1, positions, plain)
 
 
 def _built(folder: Path, layer: int, device: str, dtype: str) -> BlockReplay:
@@ -231,10 +243,11 @@ def _built(folder: Path, layer: int, device: str, dtype: str) -> BlockReplay:
     if not (isinstance(factory, type) and issubclass(factory, transformers.PreTrainedModel)):
         name = settings["class"]
         raise StoreError(f"{folder.name}/replay.json of {folder.parent} names {name!s:.80}, which is no model class")
+    model_class: Any = factory
     # A flash kernel may be missing where the fit runs; sdpa computes the same.
     attention = "sdpa" if settings["attention"].startswith("flash") else settings["attention"]
     with torch.device("meta"):
-        skeleton = factory._from_config(config, attn_implementation=attention)
+        skeleton = model_class._from_config(config, attn_implementation=attention)
     block = skeleton.get_decoder().layers[layer - 1]
     block.load_state_dict(load_file(folder / "block.safetensors"), assign=True, strict=True)
     wanted = None if dtype == "auto" else getattr(torch, dtype)

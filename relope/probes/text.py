@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from relope.probes.examples import Examples, check_trainable
-from relope.probes.files import load_state, save_state
+from relope.probes.files import check_shapes, check_words, load_state, save_state
 from relope.probes.logistic import Logistic, Matrix, sigmoid
 from relope.probes.protocol import Params, Traits
 
@@ -108,6 +108,7 @@ class TextLogistic:
     def load(cls, folder: Path) -> Self:
         settings, tensors = load_state(folder)
         probe = cls(cls.Params(**settings["params"]))
-        probe.words_ = Words(settings["vocabulary"])
-        probe.model_ = Logistic(tensors["weights"])
+        words = check_words(folder, settings["vocabulary"])
+        check_shapes(folder, tensors, {"weights": [len(words) + 1]})
+        probe.words_, probe.model_ = Words(words), Logistic(tensors["weights"])
         return probe

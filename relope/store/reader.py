@@ -11,8 +11,9 @@ from typing import Any, Self
 from relope.errors import InvalidInputError, StoreError
 from relope.places import is_uri
 from relope.store.format.arrays import ArrayReader, open_array
-from relope.store.format.catalog import Catalog, newest_catalog, parts_content_id
+from relope.store.format.catalog import Catalog, newest_catalog
 from relope.store.format.codec import Scratch
+from relope.store.format.content import content_id
 from relope.store.format.index import SampleIndex, build_index
 from relope.store.format.layout import COMMIT, block_folder, part_folder
 from relope.store.format.manifest import ArraySpec, StoreManifest, array_specs, read_manifest
@@ -106,8 +107,16 @@ class ActivationStore(RowReader):
 
     @functools.cached_property
     def content_id(self) -> str:
-        """Root over the contents of the samples; as published, if it was."""
-        return self._catalog.content_id or parts_content_id(self.path, self.parts)
+        """Root over the contents of the samples.
+
+        Raises:
+            StoreError: the catalog says another.
+        """
+        root = content_id(zip(self.samples["id"], self.samples["content"], strict=True))
+        if self._catalog.content_id not in ("", root):
+            number = self._catalog.number
+            raise StoreError(f"catalog/{number}.json of {self.label} does not agree with the samples of its parts")
+        return root
 
     @functools.cached_property
     def index(self) -> SampleIndex:

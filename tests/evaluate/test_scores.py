@@ -9,7 +9,7 @@ import pytest
 from relope.errors import InvalidInputError, NotFoundError
 from relope.evaluate.scores import ScoresMeta, align, read_scores, write_scores
 
-META = ScoresMeta("probe", 1.5, 0.25, "recipe", "content", "abc", 3, True, "a note")
+META = ScoresMeta("probe", 1.5, 0.25, "recipe", "content", "abc", 3, True, note="a note")
 
 
 def test_round_trip(tmp_path):
@@ -56,7 +56,8 @@ def test_what_is_no_score_is_never_written(tmp_path, ids, scores, message):
 def test_a_bad_file_is_refused_by_name(tmp_path, columns, message):
     path = tmp_path / "bad.parquet"
     write_scores(tmp_path / "good.parquet", ["a"], np.array([0.5]), META)
-    pl.DataFrame(columns).write_parquet(path, metadata=pl.read_parquet_metadata(tmp_path / "good.parquet"))
+    facts = pl.read_parquet_metadata(tmp_path / "good.parquet")["relope"]
+    pl.DataFrame(columns).write_parquet(path, metadata={"relope": facts})
     with pytest.raises(InvalidInputError, match=message) as caught:
         read_scores(path)
     assert "bad.parquet" in str(caught.value) and caught.value.lines.count("\n") <= 1

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from relope.errors import InvalidInputError
 from relope.probes.confidence import answer_odds, confidence_features
 from relope.probes.examples import Examples, check_trainable
-from relope.probes.files import load_state, save_state
+from relope.probes.files import check_words, load_state, save_state
 from relope.probes.logistic import Logistic, Matrix, Scale, beside, sigmoid
 from relope.probes.protocol import BlockUse, Params, Probe, Traits, block_use, make, method_class
 from relope.probes.text import Words, question_texts
@@ -131,7 +131,7 @@ class Method:
         settings, tensors = load_state(folder)
         probe = cls(cls.Params(**settings["params"]))
         probe.base_ = method_class(probe.params.probe).load(folder / "base")
-        probe.words_, probe.scale_ = Words(settings["vocabulary"]), Scale.restore(tensors)
+        probe.words_, probe.scale_ = Words(check_words(folder, settings["vocabulary"])), Scale.restore(tensors)
         probe.stack_, probe.platt_ = Logistic(tensors["weights"]), tensors["platt"]
         return probe
 
