@@ -8,6 +8,7 @@ import functools
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -247,7 +248,7 @@ def read_note(path: Path) -> RunNote:
     """Return what is told of the run; nothing where the note is gone, since no number hangs on it."""
     note = _note_path(path)
     try:
-        return _notes().validate_python(opened_json(read_plain(note), "it")[0]) if note.is_file() else RunNote()
+        return _notes().validate_python(opened_json(read_plain(note), "it")[0]) if os.path.lexists(note) else RunNote()
     except (ValidationError, InvalidInputError, StoreError) as error:
         raise InvalidInputError(
             f"{note} is damaged: {str(error).splitlines()[0]}", hint=f"delete it, or {PREDICT}"

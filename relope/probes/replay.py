@@ -201,9 +201,7 @@ def _opened(folder: Path, changed_ns: int, layer: int, device: str, dtype: str, 
     check_block(folder.parent, folder.name)
     try:
         replay = _built(folder, layer, device, dtype)
-        replay.last_states(
-            _two_tokens(replay, rows, device)
-        )  # a configuration that does not fit the weights fails here
+        replay.last_states(_two_tokens(replay, rows, device))  # fails where configuration and weights do not fit
         return replay
     except RelopeError:
         raise

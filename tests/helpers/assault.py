@@ -149,9 +149,9 @@ def outcome(world: World, name: str) -> tuple[int, Any, str]:
 
 
 def _figures(report: Path) -> list[dict[str, Any]]:
-    """Return the rows of a report without the seconds that a run took: they are told, and differ by run."""
+    """Return the rows of a report without what is told of its runs: command lines, and seconds, which differ by run."""
     rows = json.loads(report.read_text())["methods"]
-    return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
+    return [{key: value for key, value in row.items() if "second" not in key and key != "commands"} for row in rows]
 
 
 def commands_for(world: World, path: Path, seed: int) -> list[str]:

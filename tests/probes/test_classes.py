@@ -207,7 +207,8 @@ def gemma4():
 
 def test_gemma4_is_refused_from_the_cache_and_streams(gemma4, tmp_path):
     save_block(gemma4, tmp_path, (3, 4))
-    store = SimpleNamespace(path=tmp_path, block_folder=lambda layer: block_folder(tmp_path, layer))
+    manifest = SimpleNamespace(token_columns=())
+    store = SimpleNamespace(path=tmp_path, manifest=manifest, block_folder=lambda layer: block_folder(tmp_path, layer))
     with pytest.raises(UnsupportedError, match=r"gemma4.* cannot be replayed from the cache") as caught:
         BlockReplay.open(store, LAYER, "cpu")
     assert "--set mode=truncated" in caught.value.hint

@@ -63,7 +63,8 @@ def open_array(
         claimed = document.get("shape") if isinstance(document, dict) else document
         raise StoreError(f"{where} has shape {claimed!s:.80}, must be [{n_rows}, {spec.columns}] for its samples")
     allowed = {spec.stored.name, spec.logical}
-    if (data_type := document.get("data_type")) not in allowed:
+    data_type = document.get("data_type")
+    if not isinstance(data_type, str) or data_type not in allowed:
         raise StoreError(f"{where} has data type {data_type!s:.80}, must be {' or '.join(sorted(allowed))}")
     if chunking := own_chunking(document, spec, n_rows):
         return _MappedShard(store, folder, spec, chunking, verify, scratch or Scratch())
