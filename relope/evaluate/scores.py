@@ -187,7 +187,8 @@ def write_scores(
     if path.suffix != ".parquet":
         content = (frame.write_csv() if path.suffix == ".csv" else frame.write_ndjson()).encode()
         digest = hashlib.sha256(content).hexdigest()
-        write_sealed_json(_note_path(path), dataclasses.asdict(replace(run, fingerprint=meta.fingerprint, content=digest)))
+        marked = replace(run, fingerprint=meta.fingerprint, content=digest)
+        write_sealed_json(_note_path(path), dataclasses.asdict(marked))
         write_bytes(path, content)
         return
     if run != RunNote():
