@@ -24,7 +24,9 @@ def folder(store_path, tmp_path_factory):
 
 
 def test_it_gives_the_scores_of_the_step_predict(folder, store_path, store, tmp_path):
-    made = steps.run(PredictSpec(router=str(folder), store=store_path, split=("train", "test"), out=tmp_path / "s"))
+    made = steps.run(
+        PredictSpec(router=str(folder), store=store_path, split=("train", "test"), out=tmp_path / "s.parquet")
+    )
     router = load_router(folder)
     scores = router.predict_proba(store, ("train", "test"))
     assert scores.dtype == np.float32 and np.array_equal(scores, read_scores(made.path).scores.astype(np.float32))
