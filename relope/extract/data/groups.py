@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from relope.types import Sample
+from relope.words import counted
 
 N_FOLDS = 5
 FOLDS = tuple(f"fold-{number}" for number in range(N_FOLDS))
@@ -70,8 +71,8 @@ def split_notes(samples: Sequence[Sample], shares: bool) -> list[str]:
     if not shares or n_test >= FEW:
         return []
     return [
-        f"no column 'split': by image, {len(samples) - n_test} samples are in train and {n_test} in test, which are "
-        f"too few to tell methods apart; {folds}"
+        f"no column 'split': cut by image, train has {counted(len(samples) - n_test, 'sample')} and test {n_test}, too "
+        f"few to tell methods apart; {folds}"
     ]
 
 
