@@ -10,6 +10,7 @@ from relope import registry
 from relope.command_line import now
 from relope.evaluate.numbers.costs import Costs, PriceList
 from relope.evaluate.numbers.inputs import MethodScores, Origin, ReportInputs
+from relope.evaluate.pages.wording import listed
 from relope.evaluate.scores import Scores, align
 from relope.extract.data.images import decode
 from relope.probes.protocol import Traits, method_class
@@ -84,30 +85,39 @@ def report_inputs(evaluation: Evaluation) -> ReportInputs:
         budget=evaluation.budget,
         resamples=evaluation.resamples,
         seed=evaluation.seed,
-        warnings=[warning for name in evaluation.scored for warning in _warnings(evaluation, name)],
+        warnings=list(_warnings(evaluation)),
     )
 
 
-def _warnings(evaluation: Evaluation, name: str) -> Iterator[ResultWarning]:
-    """Yield what must be said of a method's scores before its numbers are read."""
-    seeds = evaluation.scored[name]
+def _warnings(evaluation: Evaluation) -> Iterator[ResultWarning]:
+    """Yield what must be said of the scores before their numbers are read; what holds of several is said once."""
+    for name, seeds in evaluation.scored.items():
+        yield from _fit_warnings(name, seeds, evaluation.grader)
+    unasked = [name for name, seeds in evaluation.scored.items() if any(seed.asked is None for seed in seeds)]
+    if unasked:
+        text = f"the scores of {listed(unasked)} are an older relope's, which did not keep what was asked"
+        yield ResultWarning("unsure", f"{text}: they join by id alone.")
+    unjudged = [
+        name
+        for name, seeds in evaluation.scored.items()
+        if any(seed.meta.needs_training and not seed.meta.grader for seed in seeds)
+    ]
+    if unjudged:
+        text = f"an older relope fitted or scored {listed(unjudged)}"
+        yield ResultWarning("note", f"{text}, and did not keep what judged the labels.")
+
+
+def _fit_warnings(name: str, seeds: Sequence[Scores], judge: str) -> Iterator[ResultWarning]:
+    """Yield where a method's seeds were not fitted alike, or hang on another grader than the one that judges here."""
     if differing := _unlike(seeds):
         text = f"the seeds of {name} were not fitted alike ({', '.join(differing)} differ)"
         yield ResultWarning("wrong", f"{text}: their mean is of no one router.")
     for seed in seeds:
-        meta, judge = seed.meta, evaluation.grader
+        meta = seed.meta
         yield from learned_otherwise(name, meta.grader, judge)
         if meta.grades_read and meta.grades_read != judge:
             text = f"{name} scored answers as {meta.grades_read} read them and is evaluated on grades by {judge}."
             yield ResultWarning("wrong", text)
-        if seed.asked is None:
-            text = (
-                f"the scores of {name} are an older relope's, which did not keep what was asked: they join by id alone."
-            )
-            yield ResultWarning("unsure", text)
-        if meta.needs_training and not meta.grader:
-            text = f"{name} was fitted or scored by an older relope, which did not keep what judged its labels."
-            yield ResultWarning("note", text)
 
 
 def _unlike(seeds: Sequence[Scores]) -> list[str]:

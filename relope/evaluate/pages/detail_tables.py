@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from relope.evaluate.numbers.budget import Realised
 from relope.evaluate.numbers.costs import Axis
 from relope.evaluate.numbers.records import MethodRow, Metric, Report
-from relope.evaluate.numbers.routing import MARKS, mark_key
 from relope.evaluate.pages import wording
 from relope.evaluate.pages.table import Cell, Column, Row, Table, row
 from relope.evaluate.pages.wording import DASH, NARROW, NBSP
@@ -102,19 +101,19 @@ def unknown_axes(report: Report) -> list[Axis]:
 
 
 def _prices(report: Report, axis: Axis) -> Table:
-    (unit, factor), marks = UNITS[axis], (0, *MARKS, 100)
+    (unit, factor), keys = UNITS[axis], list((report.methods[0].costs or {})[axis] or {})
 
     def costs(method: MethodRow) -> list[float]:
         line = (method.costs or {})[axis] or {}
-        return [factor * line[mark_key(mark)] for mark in marks]
+        return [factor * line[key] for key in keys]
 
     digits = _digits(min(min(costs(method)) for method in report.methods))
 
     def cells(method: MethodRow) -> list[str]:
-        decides = "before the answer" if method.decides_before_answer else "after the answer"
+        decides = {True: "before the answer", False: "after the answer", None: DASH}[method.decides_before_answer]
         return [decides, *(f"{cost:.{digits}f}" for cost in costs(method))]
 
-    method, *numbers = columns_of(*(f"{mark}{NARROW}% escalated" for mark in marks))
+    method, *numbers = columns_of(*(f"{wording.share(float(key))} escalated" for key in keys))
     columns = [method, Column("decides", style="label"), *numbers]
     return Table(f"prices_{axis}", f"Mean cost: {unit}.", columns, rows_of(report, cells))
 

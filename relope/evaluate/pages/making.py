@@ -34,7 +34,9 @@ def fitted(method: MethodRow) -> str:
     layer = "reads no states" if method.layer is None else f"layer {method.layer}"
     if not method.needs_training:
         return f"nothing is trained; {layer}"
-    return f"{_learned(method)}; {layer}; {_seeds(method)}"
+    # Of scores that do not say what was learned from, nobody knows the layer either.
+    known = [] if method.n_train is None and method.layer is None else [layer]
+    return "; ".join([_learned(method), *known, _seeds(method)])
 
 
 def _learned(method: MethodRow) -> str:
@@ -55,10 +57,10 @@ def making_table(report: Report) -> Table:
     columns = [
         Column("method", style="label"),
         Column("n_train", style="n"),
-        Column("splits"),
+        Column("splits", style="apart"),
         Column("grader"),
         Column("layer", style="n"),
-        Column("seeds"),
+        Column("seeds", style="apart"),
         Column("settings"),
         Column("made"),
     ]

@@ -64,13 +64,13 @@ class StudyResult:
     """The content of ``study.json``.
 
     Attributes:
-        reports: folder and fingerprint of each report that it is made of.
+        reports: each that it is made of: folder, fingerprint, model, data, n, grader, date and command line.
         warnings: of those reports and of what sweeps held out, worst first.
     """
 
     request: StudyRequest
     study: Study
-    reports: Sequence[Mapping[str, str | None]]
+    reports: Sequence[Mapping[str, str | int | None]]
     versions: Mapping[str, str]
     warnings: Sequence[ResultWarning] = ()
 

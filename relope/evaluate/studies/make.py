@@ -1,14 +1,14 @@
 """The paper's tables and figures, put together from several reports."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.bootstrap import MANY
 from relope.evaluate.numbers.estimates import RESAMPLED_FROM
 from relope.evaluate.numbers.likeness import unlike
-from relope.evaluate.numbers.persample import find_reports
+from relope.evaluate.numbers.persample import StoredReport, find_reports
 from relope.evaluate.pages.export import write_tables
 from relope.evaluate.pages.render import render
 from relope.evaluate.pages.table import Table
@@ -34,10 +34,7 @@ def make_study(request: StudyRequest, out: Path) -> StudyResult:
     """
     inputs = _inputs(request)
     study = MAKERS[request.study](inputs)
-    reports = [
-        {"folder": str(report.path), "fingerprint": report.report.provenance.get("fingerprint")}
-        for report in inputs.reports
-    ]
+    reports = list(map(_origin, inputs.reports))
     of_reports = (each for report in inputs.reports for each in report.warnings)
     warned = worst_first((*unlike(inputs.reports), *study.warnings, *of_reports))
     result = StudyResult(request, study, reports, versions(), warned)
@@ -45,6 +42,29 @@ def make_study(request: StudyRequest, out: Path) -> StudyResult:
     write_bytes(out / "study.html", render_study(result).encode())
     write_json(out / STUDY, result.to_json())
     return result
+
+
+def _origin(stored: StoredReport) -> dict[str, str | int | None]:
+    """Return where a report's numbers come from: folder, what was asked of whom, n, grader, date, command line."""
+    told = stored.report.provenance
+    known = {key: told.get(key) for key in ("fingerprint", "grader", "date", "command")}
+    return {
+        "folder": str(stored.path),
+        "model": stored.model,
+        "data": stored.report.dataset,
+        "n": stored.report.n,
+        **known,
+    }
+
+
+def _sources(reports: Sequence[Mapping[str, str | int | None]]) -> Iterator[tuple[str, str]]:
+    """Yield what a page says of each report."""
+    for report in reports:
+        parts = [f"{report['model']} on {report['data']}", f"n = {report['n']:,}"]
+        parts += [f"by {report['grader']}"] if report["grader"] else []
+        parts += [f"made {report['date']}"] if report["date"] else []
+        parts += [str(report["command"])] if report["command"] else []
+        yield str(report["folder"]), "; ".join(parts)
 
 
 def read_table(folder: Path) -> Table:
@@ -91,11 +111,11 @@ def _inputs(request: StudyRequest) -> StudyInputs:
 def render_study(result: StudyResult) -> str:
     """Return the page: what was run and what it shows first, how it was computed last."""
     request, study = result.request, result.study
-    folders = [report["folder"] for report in result.reports]
     how = [
         ("intervals", INTERVALS.format(resamples=request.bootstrap)),
         ("seed", str(request.seed)),
-        ("sweeps" if request.sweeps else "reports", plain(list(request.sweeps) or folders)),
+        *([("sweeps", plain(list(request.sweeps)))] if request.sweeps else []),
+        *_sources(result.reports),
         ("versions", plain(result.versions)),
     ]
     return render("study.html.j2", title=study.title, study=study, warnings=result.warnings, how=how)

@@ -183,9 +183,9 @@ def test_pages_are_written_for_people(tmp_path):
     result, page = study(tmp_path, "table2", tmp_path / "r")
     assert f"one<br>n={N}" in page and page.count('<tr class="group">') >= 4 and ">small-2</th>" in page
     assert f"relope {result['versions']['relope']}, python" in page and "{&quot;" not in page
-    assert f"{tmp_path}/r/a, {tmp_path}/r/b" in page and "\n| small-1 | probe |" in "".join(
-        (tmp_path / "study/tables/table2.md").read_text()
-    )
+    for folder, model in (("a", "small-1"), ("b", "small-2")):
+        assert f"<dt>{tmp_path}/r/{folder}</dt><dd>{model} on one; n = {N}</dd>" in page
+    assert "\n| small-1 | probe |" in (tmp_path / "study/tables/table2.md").read_text()
 
 
 def test_figure2_names_every_method_but_the_controls(tmp_path):
