@@ -49,13 +49,16 @@ def read_plain(path: Path, limit: int = SMALL_BYTES) -> bytes:
         raise NotFoundError(f"there is no file {path}") from error
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb", closefd=True) as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise InvalidInputError(f"{path} is no plain file")
         if status.st_size > limit:
             raise InvalidInputError(f"{path} has {status.st_size:,} bytes, more than the {limit:,} that are read")
-        return file.read(limit)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(descriptor)
 
 
 def sealed_json(value: Mapping[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.asked import AskedOtherwise, asked_column, first_difference
-from relope.errors import InvalidInputError, NotFoundError, unknown
+from relope.errors import InvalidInputError, NotFoundError, StoreError, unknown
 from relope.store.format.layout import grades_path
 from relope.store.grade_files import Grades, bare_grader, highest, orders, read_grades_file, write_grades_file
 from relope.store.reader import ActivationStore
@@ -165,12 +165,26 @@ def rows_of(store: ActivationStore, splits: Sequence[str]) -> npt.NDArray[np.int
     Raises:
         NotFoundError: the store holds no sample of a split.
     """
+    _check_named(store)
     known = some_samples(store)["split"].unique().sort().to_list()
     splits = [name for split in splits for name in _unfolded(split, known)]
     for split in splits:
         if split not in known:
             raise unknown(f"split of {store.label}", split, known, f"extract it: relope extract --split {split} …")
     return store.samples.filter(pl.col("split").is_in(list(splits)))["row"].to_numpy().astype(np.int64)
+
+
+def _check_named(store: ActivationStore) -> None:
+    """Refuse samples that say nothing, or no text, of where they belong.
+
+    Raises:
+        StoreError: a split or a data set is null.
+    """
+    for name in {"split", "dataset"} & set(store.samples.columns):
+        column = store.samples[name]
+        if len(column) and (column.dtype != pl.String or column.null_count()):
+            n = column.null_count() or len(column)
+            raise StoreError(f"{n:,} of {len(column):,} samples of {store.label} have no {name}", hint="extract again")
 
 
 def _unfolded(split: str, known: Sequence[str]) -> Sequence[str]:
