@@ -22,6 +22,9 @@ class Made:
         self.path, self.label = path, str(path)
         self.samples = samples.with_row_index("row")
 
+    def __len__(self):
+        return len(self.samples)
+
 
 def test_traces_are_parsed_one_by_one(tmp_path):
     columns = {
