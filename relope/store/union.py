@@ -11,6 +11,7 @@ import polars as pl
 
 from relope.errors import InvalidInputError
 from relope.provenance import digest
+from relope.seals import first_line
 from relope.store.format.arrays import ArrayReader
 from relope.store.format.index import Rows, SampleIndex
 from relope.store.reader import ActivationStore
@@ -96,7 +97,7 @@ def _joined(indexes: Sequence[SampleIndex], first_parts: Sequence[int]) -> Sampl
     try:
         table = pl.concat(frames, how="diagonal_relaxed")
     except pl.exceptions.PolarsError as error:
-        raise InvalidInputError(f"the samples of the stores do not fit one table: {error}") from error
+        raise InvalidInputError(f"the samples of the stores do not fit one table: {first_line(error)}") from error
     keys = [name for name in ("dataset", "id", "content") if name in table.columns]
     first = table.select(pl.struct(keys).is_first_distinct()).to_series()
     keep = first.to_numpy()

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.errors import InvalidInputError, StoreError
+from relope.seals import first_line
 from relope.store.format.samples import OURS, read_part
 
 Rows = npt.NDArray[np.int64] | Sequence[int] | None
@@ -68,7 +69,7 @@ def build_index(store: Path, parts: Sequence[str], recipe_id: str) -> SampleInde
         empty = pl.DataFrame(schema={"id": pl.String, **OURS, "part": pl.String})
         table = pl.concat(frames, how="diagonal_relaxed") if frames else empty
     except pl.exceptions.PolarsError as error:
-        raise StoreError(f"the samples of the parts of {store} do not fit one table: {error}") from error
+        raise StoreError(f"the samples of the parts of {store} do not fit one table: {first_line(error)}") from error
     first = table["id"].is_first_distinct()
     keep, sizes = first.to_numpy(), [len(frame) for frame in frames]
     kept = table.filter(first)

@@ -14,7 +14,7 @@ import polars as pl
 
 from relope.errors import InvalidInputError, StoreError
 from relope.provenance import file_digest
-from relope.seals import check_rows
+from relope.seals import check_rows, first_line
 from relope.store.format.commit import read_commit
 from relope.store.format.layout import COMMIT, REMAKE, SAMPLES, guard, part_folder, part_id
 
@@ -69,7 +69,7 @@ def read_samples(store: Path, part: str, columns: Sequence[str] | None = None) -
     try:
         frame = pl.read_parquet(path, columns=list(columns) if columns else None)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise StoreError(f"{damaged}: {error}") from error
+        raise StoreError(f"{damaged}: {first_line(error)}") from error
     for name, dtype in {"id": pl.String, **OURS}.items():
         if columns is not None and name not in columns:
             continue
