@@ -37,6 +37,7 @@ NEEDED = {
     "fit": ["probe", "--store", "s"], "sweep": ["probe", "--store", "s"],
     "explain": ["--router", "r", "--store", "s", "--sample", "1"], "export": ["r", "--out", "o"],
     "predict": ["--router", "r", "--store", "s"], "evaluate": ["--store", "s"], "study": ["table1"],
+    "calibrate": ["--router", "r", "--store", "s"],
     "compare": ["a", "b"], "store info": ["s"], "store verify": ["s"], "store convert": ["s", "--out", "o"],
     "store push": ["s", "s3://b/x"], "store pull": ["s3://b/x"], "store ls": ["s3://b/x"],
     "store merge": ["a", "b", "--out", "o"], "store gc": ["s"],
