@@ -33,9 +33,10 @@ def test_no_pickle_eval_or_remote_code():
         calls = {
             node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
-        keywords = {k.arg for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords}
+        keywords = [k for node in ast.walk(tree) if isinstance(node, ast.Call) for k in node.keywords]
+        remote = [k.value for k in keywords if k.arg == "trust_remote_code"]
         assert not calls & {"eval", "exec", "print"}, path
-        assert "trust_remote_code" not in keywords, path
+        assert all(isinstance(value, ast.Constant) and value.value is False for value in remote), path
         assert not imported(path) & {"pickle", "joblib", "dill"}, path
 
 

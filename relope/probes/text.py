@@ -83,6 +83,11 @@ class TextLogistic:
     def layers(self, layer: int) -> tuple[int, ...]:
         return ()
 
+    @staticmethod
+    def n_features(n_words: int) -> int:
+        """Return F of a vocabulary."""
+        return n_words
+
     def features(self, examples: Examples) -> Matrix:
         """Return ``[N, F]``; here the words alone."""
         return self.words_.transform(question_texts(examples))
@@ -109,6 +114,6 @@ class TextLogistic:
         settings, tensors = load_state(folder)
         probe = cls(cls.Params(**settings["params"]))
         words = check_words(folder, settings["vocabulary"])
-        check_shapes(folder, tensors, {"weights": [len(words) + 1]})
+        check_shapes(folder, tensors, {"weights": [cls.n_features(len(words)) + 1]})
         probe.words_, probe.model_ = Words(words), Logistic(tensors["weights"])
         return probe

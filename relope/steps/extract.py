@@ -42,7 +42,9 @@ def run(spec: ExtractSpec, watch: Watch) -> Extracted:
     extraction, out = extraction_of(spec), output(spec)
     check_output(out)
     if spec.reuse:
-        open_store(spec.reuse).close()  # a mistake is told before anything is written
+        from relope.store.share.pull import check_shared
+
+        check_shared(spec.reuse)  # a mistake is told before anything is written
     samples = samples_of(extraction, watch)
 
     from relope.extract.recipe import make_manifest, save_block  # torch loads here

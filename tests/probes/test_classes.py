@@ -53,7 +53,7 @@ def opened(name, model, path):
         max_new_tokens=2,
         text_only=text_only,
     )
-    with mock.patch("relope.extract.extraction.open_backbone", return_value=backbone):
+    with mock.patch("relope.extract.model.backbone.open_backbone", return_value=backbone):
         steps.run(spec)
     store = ActivationStore.open(path)
     samples = {sample.id: sample for sample in open_dataset("tiny").load("test", N)}

@@ -57,7 +57,7 @@ def test_what_others_must_know_is_said_once_and_typed(name):
     assert type(method.traits) is Traits and method.name == name and "traits" not in vars(make(name, {}))
     assert block_use(make(name, {})) in ("none", "replayed")
     # What is needed are settings of an extraction, and the flags are what its command line takes.
-    build("extract", {"model": "tiny-vl", **method.traits.needs})
+    build("extract", {"model": "tiny-vl", "dataset": "tiny", **method.traits.needs})
     assert method.traits.needs.keys() <= ExtractSpec.model_fields.keys()
 
 

@@ -269,6 +269,5 @@ def test_a_report_says_when_it_is_of_samples_that_a_router_has_seen(store_path, 
     for split, seen in (("test", False), ("train", True)):
         step("evaluate", store=store_path, scores=folder, split=split, bootstrap=100, out=tmp_path / split)
         rows = json.loads((tmp_path / split / "report.json").read_text())["methods"]
-        notes = {row["method"]: row["note"] for row in rows}
-        assert ("learned from train" in notes["kind"]) is seen
-        assert "learned" not in notes["logprob"]
+        learned = {row["method"]: row["seen"] for row in rows}
+        assert learned == {"kind": ["train"] if seen else [], "logprob": []}

@@ -75,7 +75,7 @@ def test_other_folders_and_files_are_never_written_to(tmp_path: Path) -> None:
         create_or_open(tmp_path, make_manifest())
     with pytest.raises(StoreError, match="is a file, not a store"):
         create_or_open(tmp_path / "thesis.tex", make_manifest())
-    with pytest.raises(OutputError, match=r"cannot write .*x\.zarr: Not a directory$"):
+    with pytest.raises(OutputError, match=r"cannot write .*x\.zarr: (Not a directory|File exists)$"):
         create_or_open(tmp_path / "thesis.tex" / "x.zarr", make_manifest())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -85,7 +85,7 @@ def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cod
     monkeypatch.setattr(os, "mkdir", refuse(code))
     with pytest.raises(OutputError, match=rf"cannot write .*: {os.strerror(code)}$") as caught:
         create_or_open(tmp_path / "x.zarr", make_manifest())
-    assert str(caught.value).count("cannot write") == 1 and caught.value.hint.startswith("free space")
+    assert str(caught.value).count("cannot write") == 1 and caught.value.hint.startswith("it is read-only to you")
 
 
 def test_two_creators_at_once_share_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,11 @@ class Method(TextLogistic):
         self.learn(examples, seed)
         return self
 
+    @staticmethod
+    def n_features(n_words: int) -> int:
+        """Return F: the words, the odds, and each word times the odds."""
+        return 2 * n_words + 1
+
     def features(self, examples: Examples) -> Matrix:
         words, odds = super().features(examples), answer_odds(examples, self.name)
         return beside(words, odds, words.multiply(odds))

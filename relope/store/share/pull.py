@@ -182,6 +182,19 @@ def reuse(uri: Path | str, writer: StoreWriter, wanted: Collection[str], progres
         return pulled
 
 
+def check_shared(uri: Path | str) -> None:
+    """Refuse a place to take samples from that holds neither a store nor a folder of some.
+
+    Raises:
+        NotFoundError: there is none, or it cannot be reached.
+        StoreError: what is there is damaged.
+    """
+    remote = open_remote(as_location(uri))
+    if remote.read(META) is not None or not stores_below(remote):
+        with snapshot_of(remote) as snapshot:
+            _ = snapshot.manifest
+
+
 def _same_recipe(location: Location, writer: StoreWriter) -> Remote:
     """Return the store at a location, or the one right below it that has the recipe of a run."""
     remote = open_remote(location)
