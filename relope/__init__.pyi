@@ -367,7 +367,7 @@ def predict(
         store: a store: its folder, or a URI
         out: the scores, .parquet, .csv or .jsonl; default <store>.scores/<router's folder>.parquet
         split: splits to score
-        budget: also decide: escalate this share, e.g. 0.2; the threshold is set on validation
+        budget: also decide: escalate 0.2 or 20%; the threshold is set on validation
         threshold: also decide: escalate scores below this
         transfer: allow a router fitted on other data or images of the same model
         grades: grader@version that read the answers; default: what `relope grade` set last
@@ -402,7 +402,7 @@ def calibrate(
         router: a router folder, or the name of a method that trains nothing
         store: a store: its folder, or a URI
         split: splits that thresholds are set on
-        budget: goal: escalate at most this share, e.g. 0.2
+        budget: goal: escalate at most 0.2 or 20%
         max_error: goal: at most this share of the kept is wrong
         min_accuracy: goal: at least this share of the system's answers is right
         max_usd_per_1k: goal: at most so many dollars per 1,000 queries

@@ -42,6 +42,19 @@ Budget = Annotated[float, BeforeValidator(budget_of)]
 """The share of questions that may be escalated, in whole percents."""
 
 
+def share_of(value: object) -> object:
+    """Return a share that is written as percents, ``20%``, as the number that it is; anything else as it came."""
+    text = value.strip() if isinstance(value, str) else ""
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else value
+    except ValueError:
+        return value
+
+
+Share = Annotated[float, BeforeValidator(share_of)]
+"""A share between 0 and 1: 0.2 or 20%."""
+
+
 @dataclass(frozen=True)
 class Positional:
     """The field is given without a flag."""

@@ -20,6 +20,7 @@ from relope.fields import (
     Panel,
     Positional,
     Reads,
+    Share,
     Spec,
     StoreRef,
     Verbatim,
@@ -229,8 +230,8 @@ class PredictSpec(Spec, step="predict"):
         description="the scores, .parquet, .csv or .jsonl; default <store>.scores/<router's folder>.parquet",
     )
     split: Words = Field(("test",), description="splits to score")
-    budget: float | None = Field(
-        None, gt=0, lt=1, description="also decide: escalate this share, e.g. 0.2; the threshold is set on validation"
+    budget: Annotated[Share | None, Metavar("SHARE")] = Field(
+        None, gt=0, lt=1, description="also decide: escalate 0.2 or 20%; the threshold is set on validation"
     )
     threshold: float | None = Field(None, ge=0, le=1, description="also decide: escalate scores below this")
     transfer: bool = Field(False, description="allow a router fitted on other data or images of the same model")
@@ -248,7 +249,9 @@ class CalibrateSpec(Spec, step="calibrate"):
     )
     store: Annotated[StoreRef, Reads()] = Field(description="a store: its folder, or a URI")
     split: Words = Field(("validation",), description="splits that thresholds are set on")
-    budget: float | None = Field(None, gt=0, lt=1, description="goal: escalate at most this share, e.g. 0.2")
+    budget: Annotated[Share | None, Metavar("SHARE")] = Field(
+        None, gt=0, lt=1, description="goal: escalate at most 0.2 or 20%"
+    )
     max_error: float | None = Field(None, gt=0, lt=1, description="goal: at most this share of the kept is wrong")
     min_accuracy: float | None = Field(
         None, gt=0, lt=1, description="goal: at least this share of the system's answers is right"

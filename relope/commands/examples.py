@@ -26,7 +26,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "relope sweep relope --store runs/tiny.zarr --grid lora_rank=2,4,8 --seeds 5",
     ),
     "explain": (
-        "relope explain --router runs/tiny.zarr.routers/attention-probe --store runs/tiny.zarr --sample count-test-0",
+        "relope explain --router runs/t.zarr.routers/attention-probe --store runs/t.zarr --sample count-test-0-count",
         "relope explain --router router --store runs/tiny.zarr --sample 17 --out runs/why-17",
     ),
     "export": (

@@ -37,8 +37,6 @@ def _fields(module: str, name: str) -> dict[str, Any] | None:
     if node is None:
         source = _imported(module).get(name)
         return None if source is None else _fields(source, name)
-    if any("model_validator" in ast.unparse(line) for line in node.body if isinstance(line, ast.FunctionDef)):
-        return None  # it takes other keys than its fields, as fusion does
     fields: dict[str, Any] = {}
     for base in node.bases:
         inherited = _fields(module, base.id) if isinstance(base, ast.Name) else None

@@ -219,9 +219,13 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
         InvalidInputError: one of them is none.
     """
     declared = declared_settings(name)
-    for key in settings if declared is not None else ():
-        if key not in (declared or {}):
-            raise _no_setting(name, key, declared or {})
+    if declared is None:
+        return
+    others = {key: value for key, value in settings.items() if key not in declared}
+    if others and declared.keys() >= {"probe", "settings"}:  # what is not its own goes to the probe that it stacks
+        check_settings(str(settings.get("probe", declared["probe"])), others)
+    elif others:
+        raise _no_setting(name, next(iter(others)), declared)
 
 
 def _no_setting(name: str, key: str, defaults: Mapping[str, Any]) -> InvalidInputError:

@@ -203,9 +203,10 @@ class Estimates:
         return self._share(outcome, self.population)
 
     def _at_random(self, mark: int) -> Estimate:
-        """Return that accuracy when the same share is escalated at random; of what is kept it is the small model's."""
+        """Return that accuracy when as many are escalated at random; of what is kept it is the small model's."""
         small = self._share(self.labels.correct, self.population)
         if self.labels.large is None:
             return small
-        share = mark / 100
+        n = len(self.labels.correct)
+        share = n_escalated(n, mark) / n
         return weighted_sum([(1 - share, small), (share, self._share(self.labels.large, self.population))])

@@ -26,7 +26,7 @@ class RoutingCurve:
             labels are unknown: accuracy of the small model on what it keeps.
         ratios: ``[101]`` share escalated.
         accuracy: ``[101]``; NaN where nothing is kept (``kept`` only), as in ``oracle``.
-        random: ``[101]`` expectation when the same share is picked at random.
+        random: ``[101]`` expectation when as many are picked at random.
         oracle: ``[101]`` the best that any order can reach at that share.
         small_accuracy: with nothing escalated.
         large_accuracy: with everything escalated, None when unknown.
@@ -114,7 +114,9 @@ def routing_curve(score: Floats, small_correct: Bools, large_correct: Bools | No
     ratios = np.array(PERCENTS) / 100
     small = float(small_correct.mean())
     large = None if large_correct is None else float(large_correct.mean())
-    random = np.full(len(ratios), small) if large is None else small + (large - small) * ratios
+    # As many as the router escalates, which at few samples are more than the share.
+    as_many = np.array([n_escalated(n, percent) for percent in PERCENTS]) / n
+    random = np.full(len(ratios), small) if large is None else small + (large - small) * as_many
     curve = _accuracies(escalation_order(score, seed), small_correct, large_correct)
     oracle = _accuracies(oracle_order(small_correct, large_correct), small_correct, large_correct)
     area, best = _lead(curve, random, ratios), _lead(oracle, random, ratios)

@@ -164,7 +164,7 @@ def _accuracies(labels: Labels, escalated: Floats, gained: Floats, worth: Floats
         counted = n if labels.large is not None else n - k
         accuracy = np.divide(right, counted, out=np.full(n.shape, np.nan), where=counted > 0)
         values[f"accuracy_at_{mark_key(mark)}"] = accuracy
-        values[f"gain_over_random_at_{mark_key(mark)}"] = accuracy - (small + (large - small) * mark / 100) / n
+        values[f"gain_over_random_at_{mark_key(mark)}"] = accuracy - (small + (large - small) * k / n) / n
     return values
 
 

@@ -59,4 +59,6 @@ def _controls(report: Report, best: MethodRow) -> list[str]:
         return [f"{reach}; {lead}."]
     if gap.verdict == "too few to tell":
         return [f"{reach}; {lead}, which too few answers of one class can tell."]
+    if best.layer is None:
+        return [f"{reach}; {lead}, which is no difference shown."]
     return [f"{reach}; {lead}, so the hidden states are not shown to add anything here."]

@@ -27,7 +27,8 @@ def test_curve_worked_by_hand():
     assert curve.accuracy[[1, 21]] == pytest.approx([0.4, 0.6])
     # oracle: 1 and 4 first (wrong → right), then 0 and 3 (equal), then 2 (right → wrong)
     assert curve.oracle[[0, 20, 40, 60, 80, 100]] == pytest.approx([0.4, 0.6, 0.8, 0.8, 0.8, 0.6])
-    assert curve.random[[0, 50, 100]] == pytest.approx([0.4, 0.5, 0.6])
+    # at random as many: 3 of 5 at 50 %
+    assert curve.random[[0, 40, 50, 100]] == pytest.approx([0.4, 0.48, 0.52, 0.6])
     assert (curve.small_accuracy, curve.large_accuracy, curve.kind) == (0.4, 0.6, "system")
     assert curve.accuracy_at() == pytest.approx({"0.1": 0.4, "0.2": 0.4, "0.5": 0.4})
 
@@ -95,7 +96,8 @@ def test_resampled_accuracies_equal_repeating_each_sample_as_often_as_it_is_draw
             outcome = np.concatenate([large[queue[:k]], kept]) if with_large else kept
             assert values[f"accuracy_at_{mark_key(percent)}"][draw] == pytest.approx(outcome.mean(), abs=1e-12)
         if with_large:
-            random = 0.8 * small[queue].mean() + 0.2 * large[queue].mean()
+            share = n_escalated(len(queue), 20) / len(queue)
+            random = (1 - share) * small[queue].mean() + share * large[queue].mean()
             gain = values["accuracy_at_0.2"][draw] - values["gain_over_random_at_0.2"][draw]
             assert gain == pytest.approx(random)
 

@@ -50,7 +50,7 @@ def by_hand(small, large, queue):
         k = int(np.ceil(round(share * n, 9)))
         values[f"accuracy_at_{share:g}"] = accuracy[k]
         values[f"pgr_at_{share:g}"] = pgr[k]
-        values[f"gain_over_random_at_{share:g}"] = accuracy[k] - a_small - (a_large - a_small) * share
+        values[f"gain_over_random_at_{share:g}"] = accuracy[k] - a_small - (a_large - a_small) * k / n
     return values
 
 
