@@ -23,7 +23,7 @@ from relope.steps.outputs import scores_path
 from relope.steps.reopen import device_here, open_block
 from relope.steps.step import Step
 from relope.store import ActivationStore, open_store
-from relope.store.grades import counting, parsed_answers, rows_of
+from relope.store.grades import counting, parsed_answers, read_grades, rows_of
 from relope.types import Watch
 from relope.words import counted
 
@@ -50,6 +50,8 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
     router = load_router(spec.router)
     method = router.record.method
     samples, reads = store.samples[rows], router.probe.traits.reads_grades
+    if spec.grades is not None:
+        read_grades(store, spec.grades)  # grades that are not there are refused, also where the method reads none
     grader = (spec.grades or counting(store) or "") if reads else ""
     grades = parsed_answers(store, rows, grader or None) if reads else None
     held = held_out(router, store, spec.split) if spec.budget is not None else None

@@ -8,6 +8,7 @@ import pytest
 from stepping import report_of, step
 
 from relope.command_line import command_line
+from relope.errors import NotFoundError
 from relope.evaluate.numbers.likeness import unlike
 from relope.evaluate.numbers.persample import open_report
 from relope.evaluate.report import read_report
@@ -183,3 +184,8 @@ def test_a2_a_threshold_is_not_set_on_other_grades_without_a_word(graded, tmp_pa
     done = step("calibrate", **asked, grades=other, out=tmp_path / "other")
     assert not same.warnings and done.warnings[0].severity == "wrong" and other in done.warnings[0].text
     assert step("calibrate", **asked, grades=other, out=tmp_path / "other").warnings == done.warnings
+
+
+def test_a2_predict_refuses_grades_that_are_not_there(store_path, tmp_path):
+    with pytest.raises(NotFoundError, match="unknown grades"):
+        step("predict", store=store_path, router="logprob", out=tmp_path / "s.parquet", grades="nope@1")
