@@ -17,7 +17,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "your-data.md").read_text(encoding=
 
 def test_every_command_of_your_data_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MY_KEY", "secret")
+    monkeypatch.setenv("MY_KEY", "sk-of-nobody")
     for snippet in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         Path("snippet.py").write_text(snippet, encoding="utf-8")
         runpy.run_path("snippet.py")
