@@ -21,28 +21,7 @@ StoreRef = Annotated[str, BeforeValidator(store_ref)]
 """A store that is read: its folder, or a URI. (As a Path, a URI would lose a slash.)"""
 
 
-def budget_of(value: Any) -> float:
-    """Return the share of questions that may be escalated: ``0.2``, ``"0.2"`` and ``"20%"`` are the same.
-
-    Raises:
-        ValueError: it is no share, or not a whole percent from 1 to 99.
-    """
-    text = str(value).strip()
-    number = text.removesuffix("%").strip()
-    try:
-        percent = float(number) if text.endswith("%") else 100 * float(number)
-    except ValueError:
-        percent = float("nan")
-    if not (0.5 <= percent < 99.5 and abs(percent - round(percent)) < 1e-6):
-        raise ValueError("a budget is a share of the questions in whole percents: 0.01 to 0.99, or 1% to 99%")
-    return round(percent) / 100
-
-
-Budget = Annotated[float, BeforeValidator(budget_of)]
-"""The share of questions that may be escalated, in whole percents."""
-
-
-def share_of(value: object) -> object:
+def share_of(value: Any) -> Any:
     """Return a share that is written as percents, ``20%``, as the number that it is; anything else as it came."""
     text = value.strip() if isinstance(value, str) else ""
     try:
@@ -53,6 +32,25 @@ def share_of(value: object) -> object:
 
 Share = Annotated[float, BeforeValidator(share_of)]
 """A share between 0 and 1: 0.2 or 20%."""
+
+
+def budget_of(value: Any) -> float:
+    """Return the share of questions that may be escalated: ``0.2``, ``"0.2"`` and ``"20%"`` are the same.
+
+    Raises:
+        ValueError: it is no share, or not a whole percent from 1 to 99.
+    """
+    try:
+        percent = 100 * float(share_of(value))
+    except (TypeError, ValueError):
+        percent = float("nan")
+    if not (0.5 <= percent < 99.5 and abs(percent - round(percent)) < 1e-6):
+        raise ValueError("a budget is a share of the questions in whole percents: 0.01 to 0.99, or 1% to 99%")
+    return round(percent) / 100
+
+
+Budget = Annotated[float, BeforeValidator(budget_of)]
+"""The share of questions that may be escalated, in whole percents."""
 
 
 @dataclass(frozen=True)

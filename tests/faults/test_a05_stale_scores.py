@@ -43,7 +43,9 @@ def test_a5_a_router_beside_the_store_is_not_mistaken_for_the_one_that_scored(st
     step("fit", method="probe", store=store, set={"epochs": 2})
     step("fit", method="probe", store=store, set={"epochs": 3}, out=tmp_path / "other" / "probe")
     step("predict", router=tmp_path / "other" / "probe", store=store)
-    step("evaluate", store=store, bootstrap=100)
+    outcome = step("evaluate", store=store, bootstrap=100)
+    (row,) = (row for row in outcome.report.methods if row.method == "probe")
+    assert row.settings["epochs"] == 3
 
 
 def test_a5_a_router_that_another_one_replaces_is_kept_under_its_fingerprint(store):

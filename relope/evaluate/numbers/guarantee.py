@@ -1,4 +1,4 @@
-"""What a threshold can promise on queries to come: exact binomial bounds, no assumption about scores or errors.
+"""What a threshold can promise on queries to come: exact bounds from order statistics and binomial tests.
 
 A query is escalated when its score lies below the threshold. Samples that share an image are not independent, so of
 each group one sample counts (`independent`).
