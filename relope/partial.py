@@ -5,11 +5,12 @@ ends, so a free lock means that nobody will ever finish it.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ENDING = ".partial"
@@ -64,12 +65,25 @@ def partial_file(path: Path) -> Iterator[tuple[int, Path]]:
         OSError: the system refuses.
     """
     sweep(path)
+    with locked_file(lambda: beside(path)) as partial:
+        yield partial
+
+
+@contextlib.contextmanager
+def locked_file(unused: Callable[[], Path]) -> Iterator[tuple[int, Path]]:
+    """Give a new file of an unused name, open for writing and locked; what is not renamed in the block is removed.
+
+    Raises:
+        OSError: the system refuses.
+    """
     for _ in range(_ATTEMPTS):
-        partial = beside(path)
+        partial = unused()
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
         if _ours(descriptor):
             break
         os.close(descriptor)  # swept by another process before it was locked
+    else:
+        raise BlockingIOError(errno.EAGAIN, "others swept the file away before it was locked", str(partial))
     try:
         yield descriptor, partial
     finally:

@@ -10,9 +10,11 @@ import ml_dtypes
 import numpy as np
 import polars as pl
 
+from relope.places import as_location
 from relope.provenance import file_digest, write_json
 from relope.seals import write_sealed_frame
 from relope.store import StoreManifest, StoreWriter, create_or_open, write_block, write_object
+from relope.store.share.schemes import open_remote
 from relope.types import Capture
 
 HIDDEN = 6
@@ -128,3 +130,8 @@ def flip(path: Path, bit: int) -> None:
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def names_at(uri: str) -> list[str]:
+    """Return the names of the files that a shared store has."""
+    return [file.name for file in open_remote(as_location(uri)).files("")]

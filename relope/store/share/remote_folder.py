@@ -5,18 +5,19 @@ import fcntl
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from relope.errors import NotFoundError
-from relope.partial import remove_if_free
+from relope.partial import locked_file, remove_if_free
 from relope.places import Location
 from relope.provenance import sync_folder
 from relope.store.format.layout import SWAP_LOCK, TEMPORARY, check_plain, check_way, guard, link, writing
 from relope.store.share.remote import SMALL_BYTES, FileVersion, RemoteFile, Sent, cut_short, too_large
 
 _BLOCK_BYTES = 8 << 20
+_ATTEMPTS = 20
 
 
 class FolderRemote:
@@ -86,7 +87,7 @@ class FolderRemote:
             _finish(file)
             if tag is None:
                 try:
-                    link(staged, path)
+                    _move(staged, path, link)
                 except FileExistsError:
                     return False
             else:
@@ -94,8 +95,7 @@ class FolderRemote:
                     version = self.read(name)
                     if version is None or version.tag != tag:
                         return False
-                    staged.replace(path)
-            sync_folder(path.parent)
+                    _move(staged, path, Path.replace)
             return True
 
     def upload(self, files: Mapping[str, Path], sent: Sent) -> None:
@@ -106,8 +106,7 @@ class FolderRemote:
                     file.write(block)
                     sent(len(block))
                 _finish(file)
-                staged.replace(path)
-                sync_folder(path.parent)
+                _move(staged, path, Path.replace)
 
     def delete(self, names: Sequence[str]) -> None:
         for name in names:
@@ -127,15 +126,13 @@ class FolderRemote:
     def _staged(self, path: Path) -> Iterator[tuple[BinaryIO, Path]]:
         """Give a locked file at the store's top; a lock that is free says that its writer is gone."""
         check_way(self.root, path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         self._sweep()
-        staged = self.root / f"{TEMPORARY}{uuid.uuid4().hex}"
-        try:
-            with staged.open("xb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield file, staged
-        finally:
-            staged.unlink(missing_ok=True)
+        with (
+            locked_file(lambda: self.root / f"{TEMPORARY}{uuid.uuid4().hex}") as (descriptor, staged),
+            os.fdopen(descriptor, "wb", closefd=False) as file,
+        ):
+            yield file, staged
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -150,6 +147,21 @@ class FolderRemote:
             self._swept = True
             for left in self.root.glob(f"{TEMPORARY}*"):
                 remove_if_free(left)
+
+
+def _move(staged: Path, path: Path, move: Callable[[Path, Path], object]) -> None:
+    """Give a staged file its name, in a folder that others may remove meanwhile: `delete` takes empty ones along."""
+    for _ in range(_ATTEMPTS):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            move(staged, path)
+            break
+        except FileNotFoundError as error:
+            gone = error
+    else:
+        raise gone
+    with contextlib.suppress(FileNotFoundError):  # who has finished what it was for has removed it
+        sync_folder(path.parent)
 
 
 def _finish(file: BinaryIO) -> None:

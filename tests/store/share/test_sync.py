@@ -1,20 +1,17 @@
 """Stores that travel: the same on a shared mount as on an S3 server."""
 
-import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
-from made_stores import PARTS, make_capture, make_manifest, tree_bytes, write_part
+from made_stores import PARTS, make_capture, make_manifest, names_at, tree_bytes, write_part
 
 from relope.errors import NotFoundError, OutputError, StoreError
-from relope.places import as_location
 from relope.store import ActivationStore, verify
 from relope.store.share import threads as threads_module
 from relope.store.share import transfer as transfer_module
@@ -24,37 +21,6 @@ from relope.store.share.pull import merge, pull
 from relope.store.share.push import push
 from relope.store.share.remote_folder import FolderRemote
 from relope.store.share.remote_objects import ObjectRemote
-from relope.store.share.schemes import open_remote
-
-
-@pytest.fixture
-def uri(team):
-    return f"{team}/x.zarr"
-
-
-@pytest.fixture
-def fail(uri, monkeypatch):
-    """Let a remote's method fail once, on its n-th call from now."""
-    kind = FolderRemote if uri.startswith("file") else ObjectRemote
-
-    def _fail(method, n, error=KeyboardInterrupt):
-        real, calls, lock = getattr(kind, method), [], threading.Lock()
-
-        def failing(self, *arguments):
-            with lock:
-                calls.append(1)
-                now = len(calls) == n
-            if now:
-                raise error("stopped by the test")
-            return real(self, *arguments)
-
-        monkeypatch.setattr(kind, method, failing)
-
-    return _fail
-
-
-def remote_names(uri):
-    return [file.name for file in open_remote(as_location(uri)).files("")]
 
 
 def test_a_store_comes_back_as_it_was(made, uri, tmp_path):
@@ -65,7 +31,7 @@ def test_a_store_comes_back_as_it_was(made, uri, tmp_path):
     assert got.content_id == sent.content_id == ActivationStore.open(made.path).content_id
     assert tree_bytes(tmp_path / "y.zarr") == tree_bytes(made.path)
     assert verify(tmp_path / "y.zarr", deep=True) == []
-    assert sorted(remote_names(uri)) == sorted(tree_bytes(made.path))
+    assert sorted(names_at(uri)) == sorted(tree_bytes(made.path))
 
 
 def test_again_nothing_moves(made, uri, tmp_path):
@@ -98,47 +64,6 @@ def test_listing(made, team, uri):
     json.dumps(found)
 
 
-def test_two_people_pushing_at_once_both_survive(build, uri, tmp_path):
-    people = [build(f"{ids}.zarr", parts=[ids]) for ids in ("abc", "d", "ef", "g")]
-    start, errors = threading.Barrier(len(people)), []
-
-    def share(made):
-        start.wait()
-        try:
-            push(made.path, uri)
-        except BaseException as error:  # noqa: BLE001  (the test looks at it)
-            errors.append(error)
-
-    threads = [threading.Thread(target=share, args=(made,)) for made in people]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    pull(uri, tmp_path / "y.zarr")
-    assert set(ActivationStore.open(tmp_path / "y.zarr").samples["id"]) == set("abcdefg")
-    assert ActivationStore.open(tmp_path / "y.zarr").content_id == listing(uri)["content_id"]
-
-
-def test_who_loses_the_race_for_a_catalog_retries(build, uri, monkeypatch):
-    mine, theirs = build("a.zarr", parts=["abc"]), build("b.zarr", parts=["d"])
-    push(theirs.path, uri)
-    remote = open_remote(as_location(uri))
-    first = remote.read("catalog/1.json").content
-    remote.delete(["catalog/1.json"])
-    real = type(remote).swap
-
-    def swap(self, name, content, tag):
-        if name == "catalog/1.json" and content != first:
-            assert real(self, name, first, None)  # they take the number between our look and our write
-        return real(self, name, content, tag)
-
-    monkeypatch.setattr(type(remote), "swap", swap)
-    done = push(mine.path, uri)
-    assert done.catalog == 2 and done.n_samples == 4
-    assert [part["part"] for part in listing(uri)["parts"]] == [*theirs.parts, *mine.parts]
-
-
 @pytest.mark.parametrize("method", ["upload", "swap", "delete"])
 def test_an_interrupted_push_is_never_half_seen_and_continues(small, uri, fail, tmp_path, method):
     for n in range(1, 40):
@@ -147,7 +72,7 @@ def test_an_interrupted_push_is_never_half_seen_and_continues(small, uri, fail, 
             push(small.path, uri)
             break
         except KeyboardInterrupt:
-            if "zarr.json" in remote_names(uri):
+            if "zarr.json" in names_at(uri):
                 for part in listing(uri)["parts"]:  # complete, or not there
                     assert part["n_samples"] == 2
                     assert len(pull(uri, tmp_path / f"y{n}.zarr").parts) == 1
@@ -223,124 +148,6 @@ def test_two_pulls_into_one_store_do_not_mix(small, uri, tmp_path):
         pytest.raises(OutputError, match="another process is pulling"),
     ):
         pull(uri, tmp_path / "y.zarr")
-
-
-@pytest.fixture
-def rivals(build):
-    """Two people whose machines computed the same part, with other last bits."""
-    one, two = build("a.zarr", parts=["ac"]), build("b.zarr", parts=["g"])
-    captures = {name: make_capture(name, two.manifest) for name in "ac"}
-    captures["a"].answer[0] ^= 1
-    part = write_part(two.writer, "ac", captures)
-    shutil.rmtree(two.folder())
-    (two.path / "catalog" / "1.json").unlink()
-    two.writer.publish()
-    assert part == one.parts[0]
-    return one, two
-
-
-def test_of_two_versions_of_a_part_the_first_counts(rivals, uri, tmp_path):
-    one, two = rivals
-    push(one.path, uri)
-    second = push(two.path, uri)
-    assert second.parts == [] and second.differing == one.parts
-    pull(uri, tmp_path / "y.zarr")
-    assert tree_bytes(tmp_path / "y.zarr") == tree_bytes(one.path)
-
-
-def test_two_versions_of_a_part_never_mix(rivals, uri, fail, tmp_path):
-    one, two = rivals
-    fail("upload", 4)
-    with pytest.raises(KeyboardInterrupt):
-        push(one.path, uri)
-    with pytest.raises(StoreError, match="has not finished"):
-        push(two.path, uri)
-    assert [item for item in gc(uri) if "given up" in item.why] == []  # it was touched a moment ago
-    assert listing(uri)["unfinished"] == one.parts
-    assert gc(uri, delete=True, hours=-1)
-    assert push(two.path, uri).parts == one.parts
-    pull(uri, tmp_path / "y.zarr")
-    assert tree_bytes(tmp_path / "y.zarr") == tree_bytes(two.path)
-
-
-def test_a_slow_push_that_was_taken_for_given_up_does_not_seal_half_a_part(small, uri, monkeypatch, tmp_path):
-    kind = FolderRemote if uri.startswith("file") else ObjectRemote
-    real, cleaned = kind.upload, []
-
-    def upload(self, files, sent):
-        real(self, files, sent)
-        if any(name.endswith("zarr.json") for name in files) and not cleaned:
-            cleaned.append(gc(uri, delete=True, hours=-1))
-
-    monkeypatch.setattr(threads_module, "N_THREADS", 1)
-    monkeypatch.setattr(kind, "upload", upload)
-    with pytest.raises(OutputError, match="somebody removed what was pushed"):
-        push(small.path, uri)
-    assert cleaned and listing(uri)["parts"] == []
-    push(small.path, uri)
-    pull(uri, tmp_path / "y.zarr")
-    assert tree_bytes(tmp_path / "y.zarr") == tree_bytes(small.path)
-
-
-def test_the_same_part_pushed_twice_at_once_is_fine(small, uri, tmp_path):
-    copy = shutil.copytree(small.path, tmp_path / "copy.zarr")
-    errors = []
-
-    def share(path):
-        try:
-            push(path, uri)
-        except BaseException as error:  # noqa: BLE001  (the test looks at it)
-            errors.append(error)
-
-    threads = [threading.Thread(target=share, args=(path,)) for path in (small.path, copy)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    pull(uri, tmp_path / "y.zarr")
-    assert ActivationStore.open(tmp_path / "y.zarr").content_id == ActivationStore.open(small.path).content_id
-
-
-@pytest.mark.parametrize("moment", ["before the claim is read", "before the files are listed"])
-def test_a_part_that_a_teammate_seals_while_our_push_checks_it_is_fine(small, uri, tmp_path, monkeypatch, moment):
-    copy = shutil.copytree(small.path, tmp_path / "copy.zarr")
-    kind, begun = (FolderRemote if uri.startswith("file") else ObjectRemote), []
-    real = {"read": kind.read, "files": kind.files}
-    last = {"read": f"parts/{small.parts[0]}/.lock", "files": f"parts/{small.parts[0]}"}
-    method, n_before = ("read", 0) if moment == "before the claim is read" else ("files", 1)
-
-    def racing(self, name, *arguments):
-        begun.append(1) if name == last[method] else None
-        if name == last[method] and len(begun) == n_before + 1:
-            assert push(copy, uri).parts == small.parts  # claims, sends, seals and gives the claim back
-        return real[method](self, name, *arguments)
-
-    monkeypatch.setattr(kind, method, racing)
-    push(small.path, uri)
-    assert len(begun) > n_before and listing(uri)["parts"][0]["n_samples"] == 2
-    assert f"parts/{small.parts[0]}/.lock" not in remote_names(uri)
-
-
-def test_a_claim_given_back_while_the_files_are_listed_hides_none(small, tmp_path, monkeypatch):
-    """The kernel names the claim, the teammate who sealed the part deletes it, and only then is its size asked."""
-    copy, uri = shutil.copytree(small.path, tmp_path / "copy.zarr"), (tmp_path / "mount" / "x.zarr").as_uri()
-    (tmp_path / "mount").mkdir()
-    real, listed = os.scandir, []
-
-    @contextlib.contextmanager
-    def scandir(folder):
-        with real(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)  # .lock comes first
-        if str(folder) == str(tmp_path / "mount" / "x.zarr" / "parts" / small.parts[0]):
-            listed.append(folder)
-            if len(listed) == 2:  # everything is sent: does it all stand there?
-                push(copy, uri)
-        yield iter(found)
-
-    monkeypatch.setattr("relope.store.share.remote_folder.os.scandir", scandir)
-    push(small.path, uri)
-    assert len(listed) > 2 and listing(uri)["parts"][0]["n_samples"] == 2
 
 
 def test_a_damaged_part_is_not_shared(small, uri):
