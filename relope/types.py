@@ -96,6 +96,46 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What an answer took, as far as anybody has said; None is unknown, never nothing.
+
+    Attributes:
+        prompt_tokens: that were read, cached ones included.
+        completion_tokens: that were written, those of the model's reasoning included.
+        cached_tokens: of the prompt, those that the server had read before.
+        latency_s: seconds from the request to the end of the answer.
+        cost_usd: dollars that were paid for it.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    latency_s: float | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model that runs elsewhere has said.
+
+    Attributes:
+        text: the answer.
+        logprobs: nats of each of its tokens; None where nobody has told them.
+        entropies: nats of the distribution at each of its tokens, likewise.
+        finish_reason: ``stop``, ``length`` or ``""`` where it is not known.
+        usage: what it took.
+        answered_by: what the server calls the model that has answered: the version behind an alias.
+    """
+
+    text: str
+    logprobs: tuple[float, ...] | None = None
+    entropies: tuple[float, ...] | None = None
+    finish_reason: str = ""
+    usage: Usage = field(default_factory=Usage)
+    answered_by: str = ""
+
+
+@dataclass(frozen=True)
 class Grade:
     """A verdict on one answer; an answer that cannot be parsed is wrong, never guessed."""
 

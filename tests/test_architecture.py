@@ -27,6 +27,7 @@ MAY_READ: dict[str, set[str]] = {
     "steps": {
         "extract",
         "extract.model",
+        "extract.endpoint",
         "extract.data",
         "extract.grading",
         "probes",
@@ -42,8 +43,9 @@ MAY_READ: dict[str, set[str]] = {
     },
     "serve": {"evaluate.numbers", "extract.model", "extract.data", "probes", "store.face", "store"},
     "serve.engines": {"serve", "evaluate.numbers", "extract.model", "extract.data", "probes", "store.face", "store"},
-    "extract": {"extract.model", "extract.data", "extract.grading", "store.face", "store"},
+    "extract": {"extract.model", "extract.endpoint", "extract.data", "extract.grading", "store.face", "store"},
     "extract.model": {"extract.data"},
+    "extract.endpoint": {"extract.data"},
     "extract.backbones": {"extract.model"},
     "extract.datasets": {"extract.data", "tiny"},
     "extract.data": {"extract.grading"},

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relope.errors import InvalidInputError, OutputError, UnsupportedError
-from relope.extract import caption_endpoint
 from relope.extract.data.captions import CaptionLog, known_captions
 from relope.extract.data.dataset import DataSet, load_samples
 from relope.extract.data.flaws import distinct_images, look_at
+from relope.extract.endpoint.address import open_endpoint
+from relope.extract.endpoint.client import Manners, Question, Refused, ask
+from relope.extract.endpoint.messages import data_uri
 from relope.types import LazyImage, Progress
 
 Captioned = tuple[LazyImage, str, str]
@@ -109,16 +111,16 @@ Describe = Callable[[Sequence[LazyImage]], Iterator[Captioned]]
 
 
 def _by_endpoint(captioning: Captioning, url: str) -> Describe:
-    endpoint = caption_endpoint.open_endpoint(url, captioning.model, captioning.key_env)
+    endpoint, manners = open_endpoint(url, captioning.model, captioning.key_env), Manners()
 
     failed: list[OutputError] = []
 
-    def ask(image: LazyImage) -> Captioned:
+    def captioned(image: LazyImage) -> Captioned:
         if failed:  # the queue is cancelled only when the caller sees the failure; until then nobody is asked in vain
             raise failed[0]
         try:
-            text = caption_endpoint.ask(endpoint, image, captioning.prompt, captioning.max_new_tokens)
-        except caption_endpoint.Refused as error:
+            text = ask(endpoint, _question(captioning, image), manners).text
+        except Refused as error:
             return image, "", str(error)
         except OutputError as error:
             failed.append(error)
@@ -128,11 +130,17 @@ def _by_endpoint(captioning: Captioning, url: str) -> Describe:
     def describe(images: Sequence[LazyImage]) -> Iterator[Captioned]:
         with ThreadPoolExecutor(captioning.workers) as threads:
             try:
-                yield from threads.map(ask, images)
+                yield from threads.map(captioned, images)
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
 
     return describe
+
+
+def _question(captioning: Captioning, image: LazyImage) -> Question:
+    shown = {"type": "image_url", "image_url": {"url": data_uri(image)}}
+    content = [shown, {"type": "text", "text": captioning.prompt}]
+    return Question([{"role": "user", "content": content}], captioning.max_new_tokens)
 
 
 def _by_model(captioning: Captioning) -> Describe:

@@ -3,18 +3,16 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
 
-from relope.asked import ASKED, asked_digest
 from relope.extract.batches import Batches, Inputs
-from relope.extract.data.flaws import input_digest
 from relope.extract.model.backbone import Backbone
 from relope.extract.model.generate import Answered, captures, extra_columns, generations
 from relope.extract.model.overlap import BackgroundQueue, prefetch
 from relope.extract.plan import Unit
+from relope.extract.sample_rows import sample_row
 from relope.extract.thumbnails import thumbnails_of
 from relope.store import PartWriter, StoreWriter
-from relope.types import Generation, Progress, Sample, no_progress
+from relope.types import Progress, Sample, no_progress
 
 ReadyBatch = tuple[Sequence[Sample], Inputs]
 """Samples of a batch, and the inputs that the model gets for them."""
@@ -90,27 +88,3 @@ class _Write:
         ]
         pictures = {} if self.pictured is None else thumbnails_of(self.batch, self.pictured)
         self.part.append(rows, captures(self.answered, self.layers), pictures)
-
-
-def sample_row(sample: Sample, generation: Generation) -> dict[str, Any]:
-    """Return one row of ``samples.parquet``: the question, and what the model said."""
-    images = [image.digest for image in sample.images]
-    return {
-        "id": sample.id,
-        "dataset": sample.dataset,
-        "split": sample.split,
-        "group": sample.group or (sample.images[0].digest if sample.images else sample.id),
-        "question": sample.question,
-        "choices": list(sample.choices),
-        "answers": list(sample.answers),
-        "input": input_digest(sample),
-        ASKED: asked_digest(sample.question, sample.choices, sample.hint, images, sample.said_before),
-        "image_digests": images,
-        "kind": str(sample.meta.get("kind", "")),
-        "family": str(sample.meta.get("family", sample.dataset)),
-        "response": generation.text,
-        "token_ids": list(generation.token_ids),
-        "logprobs": list(generation.logprobs),
-        "entropies": list(generation.entropies),
-        "finish_reason": generation.finish_reason,
-    }

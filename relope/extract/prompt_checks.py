@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from relope.extract.data.flaws import Flaw, Sizes
-from relope.extract.model.backbone import Backbone, prompt_text
+from relope.extract.data.turns import prompt_text
+from relope.extract.model.backbone import Backbone
 from relope.types import Sample
 
 MARGIN = 1.25

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from relope.errors import NotFoundError
 from relope.probes.examples import Examples, check_finite
@@ -33,10 +34,17 @@ def answer_values(examples: Examples, column: str, name: str) -> list[Floats]:
     """Return one array of per-token values a sample; an empty answer gives an empty array.
 
     Raises:
-        NotFoundError: the store has no answers; ``name`` is the method's.
+        NotFoundError: the store has no answers, or nobody has told these values of some; ``name`` is the method's.
     """
     check_answers(examples, name)
-    return [np.asarray(values, dtype=np.float64) for values in examples.table[column].to_list()]
+    store, table = examples.store, examples.table
+    known = table[column].is_not_null() if column in table.columns else pl.repeat(False, len(table), eager=True)
+    if lacking := int((~known).sum()):
+        raise NotFoundError(
+            f"{name} needs the {column} of each answer, which {lacking} of {len(table)} samples of {store.label} lack",
+            hint="ask a server that gives log-probs, or score with another method",
+        )
+    return [np.asarray(values, dtype=np.float64) for values in table[column].to_list()]
 
 
 def log_odds(logprobs: Floats) -> float:

@@ -20,7 +20,7 @@ from relope.errors import InvalidInputError, NotFoundError, nearest
 from relope.fields import complaint
 from relope.probes.declared import declared_settings
 from relope.probes.examples import Examples
-from relope.store import RowReader
+from relope.store import RowReader, no_states
 from relope.types import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -148,6 +148,10 @@ def pick_layer(store: RowReader, probe: Probe, asked: int | None) -> int:
     Raises:
         NotFoundError: the store lacks a layer that the method needs.
     """
+    if store.manifest.answers_only:
+        if probe.layers(1) or block_use(probe) != "none":
+            raise no_states(store.label, f"hidden states, which {probe.name} reads")
+        return 0
     layer = asked or max(store.layers)
     needed = probe.layers(layer)
     for number in needed:
@@ -165,6 +169,8 @@ def check_layer(store: RowReader, layer: int) -> None:
     Raises:
         NotFoundError: it is not there.
     """
+    if store.manifest.answers_only:
+        raise no_states(store.label, f"layer {layer}")
     if layer not in store.layers:
         raise NotFoundError(
             f"layer {layer} is not in {store.label} (has {', '.join(map(str, store.layers))})",

@@ -155,8 +155,11 @@ class Router:
 
         Raises:
             InvalidInputError: the recipes differ, and not only in data and images with ``transfer`` asked for.
+            NotFoundError: the store holds answers only, and the method reads states.
         """
         record = self.record
+        if store.manifest.answers_only:
+            self.layer_in(store)  # says what is missing, where states are read
         if not record.recipe_id or record.recipe_id == store.recipe_id:
             return ""
         differing = store.manifest.identity.differing(record.identity)

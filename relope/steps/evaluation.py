@@ -129,7 +129,7 @@ def _of_same_model(store: ActivationStore, labels: ActivationStore) -> Activatio
     Raises:
         InvalidInputError: its answers are another model's.
     """
-    if labels.manifest.identity["model_files"] != store.manifest.identity["model_files"]:
+    if labels.manifest.identity.model_key != store.manifest.identity.model_key:
         raise InvalidInputError(
             f"the grades of {labels.label} are on answers of {labels.manifest.recorded['model']}, {store.label} is "
             f"of {store.manifest.recorded['model']}",

@@ -21,7 +21,7 @@ from relope.steps.outputs import explained_folder
 from relope.steps.prompt_parts import Decode, patches_of, words_of
 from relope.steps.reopen import recorded_samples
 from relope.steps.step import Step
-from relope.store import ActivationStore, open_store
+from relope.store import ActivationStore, no_states, open_store
 from relope.types import Outcome, Watch
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ def explain(router: Router, store: ActivationStore, name: str) -> Explanation:
         NotFoundError: no such sample.
         InvalidInputError: the router's method looks at no tokens, or it was fitted on another recipe.
     """
+    if store.manifest.answers_only:
+        raise no_states(store.label, "prompt tokens")
     probe = router.probe
     if not isinstance(probe, Explains):
         can = [method for method in registry.names("methods") if issubclass(method_class(method), Explains)]

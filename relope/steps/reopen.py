@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
 from relope.probes.protocol import Probe, block_use
-from relope.store import ActivationStore, has_block
+from relope.store import ActivationStore, has_block, no_states
 from relope.types import Sample
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ def recorded_choice(store: "RowReader", device: str) -> "ModelChoice":
     from relope.extract.extraction import ModelChoice
     from relope.extract.model.card import recorded_model
 
+    if store.manifest.answers_only:
+        raise no_states(store.label, "model that runs here")
     identity, recorded = store.manifest.identity, store.manifest.recorded
     return ModelChoice(
         recorded_model(recorded),

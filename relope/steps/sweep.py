@@ -40,7 +40,7 @@ def run(spec: SweepSpec, watch: Watch) -> Swept:
     training = training_rows(Selection((spec.store,), spec.split, spec.grades, keep_rows=True))
     path, device = output(spec), device_here(spec.device)
     store, rows, correct = training.store, training.rows, training.correct
-    runs = planned(_grid(spec), spec.layer or max(store.layers))
+    runs = planned(_grid(spec), spec.layer or max(store.layers, default=1))
     _check_layers(store, runs)
     blocks = [(planned_run.probe, pick_layer(store, planned_run.probe, planned_run.layer)) for planned_run in runs]
 
@@ -61,6 +61,10 @@ def _check_layers(store: RowReader, runs: Sequence[Run]) -> None:
     Raises:
         NotFoundError: it lacks some; all of them are named.
     """
+    if store.manifest.answers_only:
+        for run in runs:
+            pick_layer(store, run.probe, run.layer)
+        return
     needed = sorted({layer for run in runs for layer in run.probe.layers(run.layer)})
     if missing := [layer for layer in needed if layer not in store.layers]:
         lacks, has = (", ".join(map(str, layers)) for layers in (missing, store.layers))

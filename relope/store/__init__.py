@@ -23,7 +23,7 @@ from relope.store.format.layout import (
     sealed_parts,
     write_object,
 )
-from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, read_manifest
+from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, no_states, read_manifest
 from relope.store.format.part import PartWriter
 from relope.store.format.samples import read_samples
 from relope.store.format.thumbnails import THUMBNAIL_BYTES
@@ -66,6 +66,7 @@ __all__ = [
     "info",
     "info_rows",
     "is_sealed_block",
+    "no_states",
     "open_store",
     "part_folder",
     "part_id",

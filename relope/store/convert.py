@@ -9,7 +9,7 @@ from relope.errors import InvalidInputError, NotFoundError, StoreError
 from relope.store.format.block import copy_block, has_block
 from relope.store.format.catalog import Catalog
 from relope.store.format.layout import grades_folder, plan_path, read_object, write_object
-from relope.store.format.manifest import StoreManifest, no_layer
+from relope.store.format.manifest import StoreManifest, no_layer, no_states
 from relope.store.format.samples import read_samples
 from relope.store.format.shard import Encoding
 from relope.store.grade_files import add_grades, orders, read_grades_file
@@ -52,6 +52,8 @@ def convert(
         OutputError: the system refuses to write.
     """
     with ActivationStore.open(source) as store:
+        if store.manifest.answers_only and (bfloat16 or tokens):
+            raise no_states(store.label)
         manifest = _manifest(store, tokens, layers)
         if source.resolve() == target.resolve():
             raise InvalidInputError(f"{target} is the store that is read", hint="choose another --out")

@@ -58,6 +58,9 @@ def _split_counts(store: ActivationStore) -> dict[str, int]:
 
 
 def _token_counts(store: ActivationStore) -> dict[str, int]:
+    if store.manifest.answers_only:
+        known = [name for name in ("prompt_tokens", "completion_tokens") if name in store.samples.columns]
+        return {name.removesuffix("_tokens"): int(store.samples[name].sum() or 0) for name in known}
     counts = {"total": int(store.index.n_tokens.sum())}
     if "kind" not in store.manifest.token_columns:
         return counts
@@ -94,7 +97,7 @@ def info_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("content", facts["content_id"]),
         ("model", str(recorded.get("model", ""))),
         ("data set", str(recorded.get("dataset", "")) + (" (text only)" if identity.get("text_only") else "")),
-        ("states", f"{facts['hidden_size']:,} wide, {facts['dtype']}, format {facts['format_version']}"),
+        ("states", f"{_states(facts)}, format {facts['format_version']}"),
         ("parts", f"{facts['parts']:,} ({_counted(facts['codecs'])})"),
     ]
     if "subset_of" in recorded:
@@ -110,6 +113,10 @@ def info_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if excluded := facts["excluded"]:
         rows.append(("excluded", f"{len(excluded):,} copies of samples that an earlier part has: {_some(excluded)}"))
     return rows
+
+
+def _states(facts: Mapping[str, Any]) -> str:
+    return f"{facts['hidden_size']:,} wide, {facts['dtype']}" if facts["layers"] else "none: answers only"
 
 
 def _provenance_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,4 +1,7 @@
-"""What people say of a store's answers: labels of their own, kept as the grades ``human@1``."""
+"""Verdicts that no grader gave: what people say of a store's answers, or the tool that an answer comes from.
+
+They are kept as grades, ``human@1`` and ``imported@1``.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +15,7 @@ from relope.store.reader import ActivationStore
 
 HUMAN, VERSION = "human", "1"
 LABELS = f"{HUMAN}@{VERSION}"
+IMPORTED = f"imported@{VERSION}"
 
 
 def has_labels(store: ActivationStore) -> bool:
@@ -20,7 +24,7 @@ def has_labels(store: ActivationStore) -> bool:
 
 
 def write_labels(
-    store: ActivationStore, labels: Mapping[str, bool | None], read: pl.DataFrame
+    store: ActivationStore, labels: Mapping[str, bool | None], read: pl.DataFrame, name: str = LABELS
 ) -> tuple[Path, pl.DataFrame, bool]:
     """Keep labels as grades; return the file, its table, and whether anything was written.
 
@@ -31,12 +35,14 @@ def write_labels(
         store: the opened store.
         labels: id → whether people say that the answer is right; None = they do not say.
         read: what a grader read in the answers, one row a sample, with ``id``, ``split`` and ``correct``.
+        name: ``grader@version`` that they are kept as.
     """
-    known = dict(read_grades(store, LABELS).table.select("id", "correct").iter_rows()) if has_labels(store) else {}
+    is_new = name not in orders(store.path)
+    known = {} if is_new else dict(read_grades(store, name).table.select("id", "correct").iter_rows())
     merged = {**known, **labels}
     said = pl.Series("correct", [merged.get(name) for name in read["id"]], pl.Boolean)
-    table, path = read.with_columns(said), grades_path(store.path, HUMAN, VERSION)
-    return path, table, keep_grades(store, path, table, count=not has_labels(store))
+    table, path = read.with_columns(said), grades_path(store.path, *name.split("@", 1))
+    return path, table, keep_grades(store, path, table, count=is_new)
 
 
 def count_labels(store: ActivationStore) -> tuple[Path, pl.DataFrame, bool]:

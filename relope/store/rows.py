@@ -15,7 +15,7 @@ from relope.store.format.arrays import ArrayReader
 from relope.store.format.batches import Buffers, Piece, RaggedBatch, check_out, cut, offsets_of
 from relope.store.format.dtypes import stored_dtype, to_float32
 from relope.store.format.index import Rows, SampleIndex
-from relope.store.format.manifest import StoreManifest, no_layer
+from relope.store.format.manifest import StoreManifest, no_layer, no_states
 
 if TYPE_CHECKING:
     from relope.store.torch_data import TokenBatches
@@ -100,7 +100,8 @@ class RowReader(abc.ABC):
         """Show what is read: label, model, data set, N and the layers."""
         recorded, layers = self.manifest.recorded, ", ".join(map(str, self.layers))
         made = f"{recorded.get('model', 'unknown model')} on {recorded.get('dataset', 'unknown data')}"
-        return f"<{type(self).__name__} {self.label}: {made}, {len(self):,} samples, layers {layers}>"
+        kept = "answers only" if self.manifest.answers_only else f"layers {layers}"
+        return f"<{type(self).__name__} {self.label}: {made}, {len(self):,} samples, {kept}>"
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -232,6 +233,8 @@ class RowReader(abc.ABC):
 
     def token_batch(self, rows: Rows = None) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Return ``[ΣT, C] int32`` token columns and ``[B + 1]`` offsets, in the order of ``rows``."""
+        if self.manifest.answers_only:
+            raise no_states(self.label, "prompt tokens")
         numbers = self.index.numbers(rows)
         offsets = offsets_of(self.index.n_tokens[numbers])
         values = np.empty((offsets[-1], len(self.manifest.token_columns)), np.int32)
@@ -267,6 +270,8 @@ class RowReader(abc.ABC):
 
     def _per_sample(self, name: str, rows: Rows) -> npt.NDArray[np.float32]:
         """Return ``[len(rows), H]`` float32 of an array with one row a sample."""
+        if self.manifest.answers_only:
+            raise no_states(self.label)
         numbers = self.index.numbers(rows)
         if self._kept_rows is None:
             return self._gathered(name, numbers)

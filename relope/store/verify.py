@@ -14,7 +14,7 @@ from relope.provenance import digest, file_digest, pretty
 from relope.store.beside import group_fault, look_beside
 from relope.store.format.arrays import ArrayReader, open_array, read_sample
 from relope.store.format.catalog import catalog_numbers, parts_content_id, read_catalog
-from relope.store.format.content import sample_content
+from relope.store.format.content import answer_content, sample_content
 from relope.store.format.layout import (
     COMMIT,
     LOCK,
@@ -31,7 +31,7 @@ from relope.store.format.layout import (
     read_small,
 )
 from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, array_specs, parse_manifest, read_manifest
-from relope.store.format.samples import read_samples
+from relope.store.format.samples import RESERVED, read_samples
 from relope.store.format.thumbnails import read_thumbnails
 
 _COMMIT_KEYS = {"format_version", "part", "n_samples", "n_tokens", "samples", "files"}
@@ -236,6 +236,9 @@ def _check_content(
     manifest: StoreManifest, samples: pl.DataFrame, arrays: dict[str, ArrayReader]
 ) -> Iterator[tuple[str, str]]:
     """Yield the first sample of a part whose rows are not the ones that were written."""
+    if manifest.answers_only:
+        yield from _check_answers(samples)
+        return
     specs = array_specs(manifest)
     written = samples.select("id", "first_token", "n_tokens", "content").iter_rows()
     for local, (sample, first_token, n_tokens, content) in enumerate(written):
@@ -253,3 +256,11 @@ def _check_content(
             if rows[f"last/{layer}"].tobytes() != rows[f"hidden/{layer}"][-1:].tobytes():
                 yield f"last/{layer}", f"the row of sample {sample!r} is not its last one in hidden/{layer}"
                 return
+
+
+def _check_answers(samples: pl.DataFrame) -> Iterator[tuple[str, str]]:
+    """Yield the first sample whose row is not the one that was written."""
+    for row in samples.iter_rows(named=True):
+        if answer_content({name: value for name, value in row.items() if name not in RESERVED}) != row["content"]:
+            yield SAMPLES, f"the row of sample {row['id']!r} does not hash to its content digest"
+            return

@@ -15,7 +15,8 @@ from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError, StoreError, UnsupportedError
 from relope.extract.data import prompts
 from relope.extract.data.templates import PLAIN, PromptTemplate, chat_template, open_prompt
-from relope.extract.model.backbone import open_backbone, open_skeleton, prompt_text
+from relope.extract.data.turns import prompt_text
+from relope.extract.model.backbone import open_backbone, open_skeleton
 from relope.extract.model.capture import Tap
 from relope.extract.model.continuation import Extras
 from relope.extract.model.generate import answer_batch, captures, extra_columns, generations

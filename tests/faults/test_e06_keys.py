@@ -4,23 +4,22 @@ import json
 
 import pytest
 from caption_server import answer, server
-from PIL import Image
 
 from relope import redact
 from relope.errors import InvalidInputError, RelopeError
-from relope.extract import caption_endpoint
-from relope.extract.caption_endpoint import ask, open_endpoint
+from relope.extract.endpoint import client
+from relope.extract.endpoint.address import open_endpoint
+from relope.extract.endpoint.client import Question, ask
 from relope.places import parse_uri
 from relope.redact import hide, redacted
-from relope.types import LazyImage
 
 KEY = "sk-do-not-show-4711"
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(caption_endpoint, "ATTEMPTS", 2)
-    monkeypatch.setattr(caption_endpoint, "LONGEST_WAIT_S", 0.0)
+    monkeypatch.setattr(client, "ATTEMPTS", 2)
+    monkeypatch.setattr(client, "LONGEST_WAIT_S", 0.0)
     monkeypatch.setattr(redact, "_hidden", set())
 
 
@@ -28,7 +27,7 @@ def refused(url, monkeypatch, key=KEY):
     """Ask with a key and return the error."""
     monkeypatch.setenv("MY_SERVER", key)
     with pytest.raises(RelopeError) as caught:
-        ask(open_endpoint(url, "m", "MY_SERVER"), LazyImage("0", lambda: Image.new("RGB", (2, 2))), "?", 8)
+        ask(open_endpoint(url, "m", "MY_SERVER"), Question([{"role": "user", "content": "?"}], 8))
     return caught.value
 
 
@@ -37,7 +36,7 @@ def test_e6_a_key_is_stripped(monkeypatch, ending):
     with server(lambda number, body: (200, {}, answer("a cat"))) as (url, seen):
         monkeypatch.setenv("MY_SERVER", KEY + ending)
         endpoint = open_endpoint(url, "m", "MY_SERVER")
-        assert ask(endpoint, LazyImage("0", lambda: Image.new("RGB", (2, 2))), "?", 8) == "a cat"
+        assert ask(endpoint, Question([{"role": "user", "content": "?"}], 8)).text == "a cat"
         assert seen[0][1] == f"Bearer {KEY}"
 
 
@@ -71,7 +70,7 @@ def test_e6_user_and_password_of_an_address(monkeypatch):
         endpoint = open_endpoint(url.replace("://", "://ada:hunter2-long@"), "m", None)
         assert "hunter2" not in repr(endpoint) and "hunter2" not in endpoint.url
         with pytest.raises(RelopeError) as caught:
-            ask(endpoint, LazyImage("0", lambda: Image.new("RGB", (2, 2))), "?", 8)
+            ask(endpoint, Question([{"role": "user", "content": "?"}], 8))
     assert seen[0][1].startswith("Basic ") and "hunter2" not in caught.value.lines and "ada" not in caught.value.lines
     for uri in ("ftp://ada:hunter2@host/x", "s3://ada:hunter2@bucket/x.zarr"):
         with pytest.raises(InvalidInputError) as caught:

@@ -1,16 +1,15 @@
-"""E10, the endpoint of captions: whatever a server says ends in a line or two."""
+"""E10, a server of answers: whatever a server says ends in a line or two."""
 
 import socket
 import threading
 from contextlib import contextmanager
 
 import pytest
-from PIL import Image
 
 from relope.errors import RelopeError
-from relope.extract import caption_endpoint
-from relope.extract.caption_endpoint import ask, open_endpoint
-from relope.types import LazyImage
+from relope.extract.endpoint import client
+from relope.extract.endpoint.address import open_endpoint
+from relope.extract.endpoint.client import Question, ask
 
 OK = b"HTTP/1.1 200 OK\r\n"
 ANSWERS = {
@@ -63,14 +62,14 @@ def saying(answer):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(caption_endpoint, "ATTEMPTS", 2)
-    monkeypatch.setattr(caption_endpoint, "LONGEST_WAIT_S", 0.0)
+    monkeypatch.setattr(client, "ATTEMPTS", 2)
+    monkeypatch.setattr(client, "LONGEST_WAIT_S", 0.0)
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_e10_whatever_a_server_says(kind):
     with saying(ANSWERS[kind]) as url, pytest.raises(RelopeError) as caught:
-        ask(open_endpoint(url, "m", None), LazyImage("0", lambda: Image.new("RGB", (2, 2))), "?", 8)
+        ask(open_endpoint(url, "m", None), Question([{"role": "user", "content": "?"}], 8))
     assert len(caught.value.lines.splitlines()) <= 2 and len(caught.value.lines) < 600
 
 

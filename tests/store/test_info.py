@@ -36,7 +36,7 @@ def test_the_table_for_people(build: Callable[..., Made]) -> None:
     rows = dict(info_rows(facts))
     assert rows["recipe"] == made.manifest.recipe_id and rows["parts"] == "2 (zstd 2)"
     assert rows["samples, test"] == "2, 50.0% answered correctly" and rows["samples, train"].startswith("1, 100.0%")
-    assert rows["states"] == "6 wide, bfloat16, format 2" and rows["tokens"] == "total 304, image 102, text 202"
+    assert rows["states"] == "6 wide, bfloat16, format 3" and rows["tokens"] == "total 304, image 102, text 202"
     assert rows["layer 2"].endswith("B, every token") and rows["excluded"].endswith("earlier part has: b")
     assert all(isinstance(value, str) for value in rows.values())
 

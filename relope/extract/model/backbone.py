@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from relope.errors import InvalidInputError, UnsupportedError
-from relope.extract.data import prompts
+from relope.extract.data.turns import Turn, asked_turns
 from relope.extract.model.card import Card, open_card
-from relope.extract.model.chat import Chat, Turn
+from relope.extract.model.chat import Chat
 from relope.extract.model.checkpoint import Checkpoint, find_checkpoint, known_adapters
 from relope.extract.model.control import Controls, controls_of, faults
 from relope.extract.model.interfaces import Decoder, Model, Processor, Tokenizer
@@ -138,8 +138,7 @@ class Backbone:
                 f"model {self.name} is text-only but the samples have images",
                 hint="add --text-only to put captions in their place",
             )
-        before = [(role, text) for role, text in sample.said_before]
-        return self.chat.turns([*before, ("user", prompt_text(sample, text_only))], n_images)
+        return self.chat.turns(asked_turns(sample, text_only), n_images)
 
     def faults(self, samples: Sequence[Sample], text_only: bool = False) -> Iterator[str]:
         """Yield for each sample why its conversation cannot be put to the model, or ``""``."""
@@ -194,23 +193,6 @@ class Backbone:
                 f"smaller images (the batch begins with sample {samples[0].id!r})"
             )
         return batch
-
-
-def prompt_text(sample: Sample, text_only: bool) -> str:
-    """Return the text of the user's turn; with ``text_only`` the caption comes first.
-
-    Raises:
-        InvalidInputError: there is no caption to stand in for the sample's images.
-    """
-    asked = sample.prompt or prompts.build(sample.question, sample.choices, sample.hint, sample.instruction)
-    if not (text_only and (sample.images or sample.caption)):
-        return asked
-    if not sample.caption:
-        raise InvalidInputError(
-            f"sample {sample.id!r} has no caption to stand in for its image",
-            hint="`relope caption` makes captions for --captions; or drop --text-only",
-        )
-    return asked if sample.prompt else f"{sample.caption}\n{asked}"
 
 
 def _open(sample: Sample, index: int) -> "Image":

@@ -1,6 +1,5 @@
 """A conversation in the words of a model's chat template, its images where the text mentions them."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,51 +8,13 @@ from typing import Any
 from jinja2 import TemplateError
 
 from relope.errors import UnsupportedError, reason_of
+from relope.extract.data.turns import Part, Turn, split_at_images
 from relope.extract.model.interfaces import Processor
-
-Part = str | None
-"""A piece of a turn: text, or None where an image stands."""
-
-Turn = tuple[str, Sequence[Part]]
-"""A role, and the pieces of what it says."""
 
 _DAY = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro -%}"
 """Put before a template that writes today's date (Llama 3's), so that prompts last. Choice: the template's default."""
 
-_TAG = re.compile(r"<image (\d{1,3})>")
 _BEFORE, _AFTER = "0123456789", "9876543210"
-
-
-def split_at_images(said: Sequence[tuple[str, str]], n_images: int) -> list[Turn]:
-    """Cut the user's turns where images stand, in the order of the sample's images.
-
-    An image stands where ``<image 1>``, ``<image 2>``, … first mentions it; later mentions stay as
-    text. Images that are not all mentioned, in their order, come before the user's first text as it is.
-
-    Args:
-        said: role and text of each turn.
-        n_images: images of the sample.
-    """
-    first: dict[int, tuple[int, re.Match[str]]] = {}
-    for turn, (role, text) in enumerate(said):
-        for tag in _TAG.finditer(text) if role == "user" else ():
-            if 1 <= int(tag[1]) <= n_images:
-                first.setdefault(int(tag[1]), (turn, tag))
-    if list(first) != list(range(1, n_images + 1)):
-        begins = next((turn for turn, (role, _) in enumerate(said) if role == "user"), 0)
-        return [(role, [*[None] * (n_images * (turn == begins)), text]) for turn, (role, text) in enumerate(said)]
-    return [
-        (role, _cut(text, [tag for at, tag in first.values() if at == turn])) for turn, (role, text) in enumerate(said)
-    ]
-
-
-def _cut(text: str, tags: Sequence[re.Match[str]]) -> list[Part]:
-    parts: list[Part] = []
-    end = 0
-    for tag in tags:
-        parts += [text[end : tag.start()], None]
-        end = tag.end()
-    return [part for part in (*parts, text[end:]) if part != ""] or [""]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from relope.errors import UnsupportedError
-from relope.extract.model.chat import Chat, Turn
+from relope.extract.data.turns import Turn
+from relope.extract.model.chat import Chat
 from relope.extract.model.interfaces import Tokenizer
 
 _BRACKETED = re.compile(r"<<[^<>\n]{1,40}>>|<[^<>\s]{1,40}>|\[/?[A-Z_]{2,20}\]|<｜[^<>\n]{1,40}｜>")

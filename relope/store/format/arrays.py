@@ -114,7 +114,12 @@ def own_chunking(document: dict[str, Any], spec: ArraySpec, n_rows: int) -> Chun
 
 
 def part_codec(store: Path, part: str, specs: Mapping[str, ArraySpec]) -> str:
-    """Return how the first array of a part is packed: ``none``, ``zstd``, or ``foreign`` when not by us."""
+    """Return how the first array of a part is packed: ``none``, ``zstd``, or ``foreign`` when not by us.
+
+    A part without arrays is ``none``.
+    """
+    if not specs:
+        return "none"
     name, spec = next(iter(specs.items()))
     document = read_json(store, part_folder(store, part) / name / META)
     shape = document.get("shape") if isinstance(document, dict) else None

@@ -28,7 +28,7 @@ class Commit:
     Attributes:
         part: part id.
         n_samples: rows of ``samples.parquet``.
-        n_tokens: rows of the arrays with one row a token.
+        n_tokens: rows of the arrays with one row a token; 0 where there are none.
         files: name below the part → record.
     """
 
@@ -54,11 +54,12 @@ def read_commit(store: Path, part: str) -> Commit:
     if not isinstance(value, dict) or value.get("part") != part or not isinstance(value.get("files"), dict):
         raise StoreError(f"{where} is damaged: it must hold the part's id and its files")
     counts: tuple[Any, Any] = (value.get("n_samples"), value.get("n_tokens"))
-    if any(type(count) is not int or count < 1 for count in counts):
-        raise StoreError(f"{where} is damaged: n_samples and n_tokens are {counts}")
     files = {name: _record_of_part(name, record, where) for name, record in value["files"].items()}
     if SAMPLES not in files:
         raise StoreError(f"{where} is damaged: it lists no {SAMPLES}")
+    fewest = (1, 1 if any("/" in name for name in files) else 0)  # answers alone have no arrays, so no tokens
+    if any(type(count) is not int or count < least for count, least in zip(counts, fewest, strict=True)):
+        raise StoreError(f"{where} is damaged: n_samples and n_tokens are {counts}")
     return Commit(part, counts[0], counts[1], files)
 
 

@@ -38,6 +38,24 @@ def sample_content(manifest: StoreManifest, rows: Mapping[str, npt.NDArray[Any]]
     return total.hexdigest()
 
 
+def answer_content(row: Mapping[str, Any]) -> str:
+    """Return the sha256 (hex) of a sample of which nothing but its row is kept.
+
+    Columns without a value count as if they were not there, and every number as a float: a part's table gives
+    each column one type, and other parts need not have the same columns.
+
+    Args:
+        row: of ``samples.parquet``, without the store's own columns.
+    """
+    return digest({name: _as_kept(value) for name, value in row.items() if value is not None})
+
+
+def _as_kept(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_as_kept(inner) for inner in value]
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
 def content_id(samples: Iterable[tuple[str, str]]) -> str:
     """Return the root over samples' ``(id, content)``; their order does not matter."""
     return digest(sorted([name, content] for name, content in samples))

@@ -56,6 +56,11 @@ class Identity(Mapping[str, Any]):
         return str(self._required("model_files"))
 
     @property
+    def model_key(self) -> str:
+        """What tells models apart: the digest of the checkpoint's files, else the name where it runs elsewhere."""
+        return str(self.get("model_files") or self._required("model"))
+
+    @property
     def compute_dtype(self) -> str:
         """Number type that the model computed in."""
         return str(self._required("compute_dtype"))

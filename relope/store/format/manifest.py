@@ -20,11 +20,14 @@ from relope.store.format.here import names_only, with_paths
 from relope.store.format.identity import Identity
 from relope.store.format.layout import GROUP, META, check_entries, read_json
 
-FORMAT_VERSION = 2
-"""Of new stores: since 2 every file of a store is under a digest, and parts may hold thumbnails.parquet.
+FORMAT_VERSION = 3
+"""Of new stores: since 2 every file of a store is under a digest, and parts may hold thumbnails.parquet; since 3
+a store may hold answers only, without layers.
 
-Stores of format 1 are read, and keep theirs.
+Stores of formats 1 and 2 are read, and keep theirs.
 """
+
+_ANSWERS_SINCE = 3
 
 _WHICH = "give the folder that `relope extract --out` wrote"
 _COMPARED = ("layers", "hidden_size", "dtype", "tokens", "token_layers", "token_columns")
@@ -43,7 +46,8 @@ class StoreManifest:
 
     Attributes:
         identity: every field that keys the recipe; a plain mapping of JSON values is taken too.
-        layers: decoder blocks whose outputs are kept, ascending.
+        layers: decoder blocks whose outputs are kept, ascending; none where answers alone are kept, e.g. those of
+            a model that runs elsewhere: hidden_size is then 0, and dtype and token_columns are empty.
         hidden_size: H.
         dtype: ``bfloat16`` or ``float32``.
         token_columns: names of the columns of ``tokens/``; ``kind`` is 1 for image, 0 for text.
@@ -74,6 +78,14 @@ class StoreManifest:
         Raises:
             InvalidInputError: a field has a value that is not allowed.
         """
+        if not self.answers_only:
+            self._check_states()
+        elif self.format_version < _ANSWERS_SINCE or self.tokens != "all" or self.token_layers:
+            raise InvalidInputError(f"a store of answers only has format {_ANSWERS_SINCE} or above and no token_layers")
+        object.__setattr__(self, "identity", Identity(self.identity))
+        object.__setattr__(self, "recorded", json.loads(canonical(self.recorded)))
+
+    def _check_states(self) -> None:
         stored_dtype(self.dtype)
         layers = tuple(sorted(set(self.layers)))
         if not layers or layers[0] < 0:
@@ -93,8 +105,11 @@ class StoreManifest:
             )
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "token_layers", kept)
-        object.__setattr__(self, "identity", Identity(self.identity))
-        object.__setattr__(self, "recorded", json.loads(canonical(self.recorded)))
+
+    @property
+    def answers_only(self) -> bool:
+        """Whether answers are kept without the states behind them."""
+        return not (self.layers or self.hidden_size or self.dtype or self.token_columns)
 
     @functools.cached_property
     def recipe_id(self) -> str:
@@ -127,7 +142,9 @@ class ArraySpec:
 
 
 def array_specs(manifest: StoreManifest) -> dict[str, ArraySpec]:
-    """Return the arrays that every part of a store has, by name."""
+    """Return the arrays that every part of a store has, by name; none where it holds answers only."""
+    if manifest.answers_only:
+        return {}
     names = [f"hidden/{layer}" for layer in manifest.token_layers]
     names += [f"last/{layer}" for layer in manifest.layers] + ["answer"]
     stored, attributes = stored_dtype(manifest.dtype), {"logical_dtype": manifest.dtype}
@@ -195,8 +212,23 @@ def parse_manifest(path: Path) -> StoreManifest:
 
 def no_layer(layer: int, manifest: StoreManifest, label: str, hint: str) -> NotFoundError:
     """Build the error for a layer that a store lacks."""
+    if manifest.answers_only:
+        return no_states(label, f"layer {layer}")
     has = ", ".join(map(str, manifest.layers))
     return NotFoundError(f"layer {layer} is not in {label} (has {has})", hint=hint)
+
+
+def no_states(label: str, what: str = "hidden states") -> NotFoundError:
+    """Build the error for states that are asked of a store without any.
+
+    Args:
+        label: of the store.
+        what: is asked for.
+    """
+    return NotFoundError(
+        f"{label} holds answers only: it has no {what}",
+        hint="give a store of a model that ran here: `relope extract` without --endpoint keeps states",
+    )
 
 
 def recipe_changes(old: StoreManifest, new: StoreManifest) -> str:

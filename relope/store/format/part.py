@@ -18,7 +18,7 @@ import numpy.typing as npt
 from relope.errors import InvalidInputError
 from relope.provenance import digest, file_digest, sync_folder, write_json
 from relope.store.format.claims import claim
-from relope.store.format.content import sample_content
+from relope.store.format.content import answer_content, sample_content
 from relope.store.format.dtypes import from_float32
 from relope.store.format.layout import (
     COMMIT,
@@ -118,14 +118,14 @@ class PartWriter:
     def append(
         self,
         samples: Sequence[Mapping[str, Any]],
-        captures: Sequence[Capture],
+        captures: Sequence[Capture] | None = None,
         thumbnails: Mapping[str, bytes] | None = None,
     ) -> None:
         """Append samples, in the order of the ids that the part was made for.
 
         Args:
             samples: one row each for ``samples.parquet``, with at least ``id``.
-            captures: what the model left behind, one a sample.
+            captures: what the model left behind, one a sample; None in a store of answers only.
             thumbnails: image digest → WebP, of images that these samples show.
 
         Raises:
@@ -135,22 +135,30 @@ class PartWriter:
         for picture in (thumbnails or {}).values():
             check_thumbnail(picture)
         self._thumbnails.update(thumbnails or {})
-        for sample, capture in zip(samples, captures, strict=True):
+        if (captures is None) != self._manifest.answers_only:
+            raise InvalidInputError("captures go with the layers of a store: one that keeps answers only takes none")
+        kept: Sequence[Capture | None] = [None] * len(samples) if captures is None else captures
+        for sample, capture in zip(samples, kept, strict=True):
             expected = self._ids[len(self._rows)] if len(self._rows) < len(self._ids) else "no more samples"
             if sample.get("id") != expected:
                 raise InvalidInputError(f"part {self.id} got sample {sample.get('id')!r}, expected {expected!r}")
             if taken := RESERVED & set(sample):
                 raise InvalidInputError(f"sample columns {sorted(taken)} are the store's own; rename them")
-            rows = sample_rows(self._manifest, capture, expected)
-            ours = {"first_token": self._arrays["tokens"].n_rows, "n_tokens": len(rows["tokens"])}
-            content = self._threads.submit(sample_content, self._manifest, rows)
-            try:
-                with writing(self._folder):
-                    for name, values in rows.items():
-                        self._arrays[name].append(values)
-            finally:
-                digested = content.result()  # the capture is the caller's again once this returns
-            self._rows.append({**sample, **ours, "content": digested})
+            ours = self._keep(expected, capture) if capture else _answer_alone(sample)
+            self._rows.append({**sample, **ours})
+
+    def _keep(self, sample: str, capture: Capture) -> dict[str, Any]:
+        """Append the states of a sample; return the columns of ours that say where they are."""
+        rows = sample_rows(self._manifest, capture, sample)
+        place = {"first_token": self._arrays["tokens"].n_rows, "n_tokens": len(rows["tokens"])}
+        content = self._threads.submit(sample_content, self._manifest, rows)
+        try:
+            with writing(self._folder):
+                for name, values in rows.items():
+                    self._arrays[name].append(values)
+        finally:
+            digested = content.result()  # the capture is the caller's again once this returns
+        return {**place, "content": digested}
 
     @property
     def contents(self) -> list[str]:
@@ -171,9 +179,9 @@ class PartWriter:
     def _seal(self) -> None:
         if len(self._rows) < len(self._ids):
             raise InvalidInputError(f"part {self.id} got {len(self._rows)} of its {len(self._ids)} samples")
-        n_tokens = self._arrays["tokens"].n_rows
+        n_tokens = self._arrays["tokens"].n_rows if self._arrays else 0
         digests = {f"{name}/{SHARD}": array.seal() for name, array in self._arrays.items()}
-        for group in (".", "hidden", "last"):
+        for group in (".", "hidden", "last") if self._arrays else (".",):
             write_json(self._folder / group / META, GROUP)
         write_samples(self._folder, self._rows)
         write_thumbnails(self._folder, self._thumbnails)
@@ -208,6 +216,10 @@ class PartWriter:
             shutil.rmtree(self._folder, ignore_errors=True)
             os.close(self._lock)
             self._lock = -1
+
+
+def _answer_alone(sample: Mapping[str, Any]) -> dict[str, Any]:
+    return {"first_token": 0, "n_tokens": 0, "content": answer_content(sample)}
 
 
 def _give_way() -> None:

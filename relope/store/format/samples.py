@@ -108,6 +108,8 @@ def _digest_of(path: Path, size: int, changed_ns: int, inode: int) -> str:
 
 def _offsets_agree(frame: pl.DataFrame) -> bool:
     n_tokens = frame["n_tokens"].to_numpy()
+    if not n_tokens.any():  # answers alone: no row of any array is theirs
+        return not frame["first_token"].to_numpy().any()
     if n_tokens.min() < 1 or n_tokens.max() > _MAX_TOKENS // len(frame):
         return False
     return np.array_equal(frame["first_token"].to_numpy(), np.cumsum(n_tokens) - n_tokens)

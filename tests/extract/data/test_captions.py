@@ -10,8 +10,8 @@ from mini_hub import png
 
 from relope import steps
 from relope.errors import InvalidInputError, NotFoundError, OutputError, UnsupportedError
-from relope.extract import caption_endpoint
 from relope.extract.data.captions import read_captions
+from relope.extract.endpoint.address import open_endpoint
 from relope.spec import CaptionSpec, ExtractSpec
 from relope.steps.reopen import open_streams
 from relope.store import ActivationStore
@@ -104,7 +104,7 @@ def test_what_is_no_answer(data, reply):
     with server(lambda n, body: (200, {}, reply)) as (url, seen):
         with pytest.raises(OutputError, match="/chat/completions sent no chat completion: ") as error:
             steps.run(asked(data, url, workers=1))
-        assert error.value.hint.startswith("what was captioned is kept")
+        assert error.value.hint.startswith("what was answered is kept")
         assert len(seen) <= 2, "a server that speaks another language is not asked for it again"
 
 
@@ -228,4 +228,4 @@ def test_captions_by_hand(tmp_path):
 
 def test_urls():
     for url in ("http://h/v1", "http://h/v1/", "http://h/v1/chat/completions"):
-        assert caption_endpoint.open_endpoint(url, "m", None).url == "http://h/v1/chat/completions"
+        assert open_endpoint(url, "m", None).url == "http://h/v1/chat/completions"

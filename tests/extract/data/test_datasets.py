@@ -16,7 +16,7 @@ from relope.extract.data.dataset import check_splits, load_samples
 from relope.extract.data.flaws import find_flaws
 from relope.extract.data.groups import FOLDS
 from relope.extract.data.open import open_dataset
-from relope.extract.model.backbone import prompt_text
+from relope.extract.data.turns import prompt_text
 from relope.spec import ExtractSpec
 from relope.store import ActivationStore
 from relope.store.grades import apart, rows_of

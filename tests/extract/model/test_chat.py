@@ -11,8 +11,9 @@ from checkpoints import make
 from jinja2 import Environment
 
 from relope.errors import UnsupportedError
+from relope.extract.data.turns import split_at_images
 from relope.extract.model.backbone import open_backbone
-from relope.extract.model.chat import Chat, split_at_images
+from relope.extract.model.chat import Chat
 
 ONE_TURN = "{% for m in messages %}[{{ m['role'] }}]BODY{% endfor %}"
 IN_ORDER = ONE_TURN.replace(

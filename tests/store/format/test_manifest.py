@@ -77,8 +77,8 @@ def test_folders_that_are_no_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"format_version": 7}, r"has store format 7, newer than this relope reads \(2\)\nupgrade relope or"),
-        ({"format_version": 0}, "has store format 0; this relope reads 1 to 2"),
+        ({"format_version": 7}, r"has store format 7, newer than this relope reads \(3\)\nupgrade relope or"),
+        ({"format_version": 0}, "has store format 0; this relope reads 1 to 3"),
         ({"format_version": "1"}, "format_version is '1'"),
         ({"surprise": 1}, "surprise: "),
         ({"hidden_size": "6"}, "hidden_size: "),
@@ -95,14 +95,14 @@ def test_manifests_of_another_format_or_damaged(tmp_path: Path, changes: dict[st
     assert re.search(why, caught.value.lines) and caught.value.lines.count("\n") <= 1
 
 
-def test_format_version_2_is_what_is_on_disk(tmp_path: Path) -> None:
+def test_format_version_3_is_what_is_on_disk(tmp_path: Path) -> None:
     """A change of any of these bytes is a change of format: bump FORMAT_VERSION and add a reader test."""
     made = make_store(tmp_path / "x.zarr", parts=[["c"]])
     fields = json.loads((made.path / "zarr.json").read_text())["attributes"]["relope"]
     seal = fields.pop("sha256")
     assert seal == digest(fields), "the digest of everything else"
     assert fields == {
-        "format_version": 2,
+        "format_version": 3,
         "recipe_id": made.manifest.recipe_id,
         "identity": {"model": {"name": "tiny", "digest": "ab"}, "prompt": "Q: {question}", "dtype": "bfloat16"},
         "layers": [2, 3],

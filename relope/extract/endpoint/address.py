@@ -1,0 +1,153 @@
+"""Where a model is asked that runs elsewhere, and with which key; neither key nor password is ever shown."""
+
+import base64
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
+
+from relope.errors import InvalidInputError, NotFoundError
+from relope.redact import hide
+
+if TYPE_CHECKING:
+    import openai
+
+TIMEOUT_S = 120.0
+"""Seconds that a server may take for one answer."""
+
+AZURE_VERSION = "2024-10-21"
+"""Of Azure's interface, where the address names none: the last one that is no preview."""
+
+_COMPLETIONS = "/chat/completions"
+_EXAMPLE = "e.g. --endpoint http://localhost:8000/v1"
+_AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com")
+_DEPLOYMENTS = "/openai/deployments"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a model is asked.
+
+    Attributes:
+        url: of the chat completions, without user and password.
+        model: its name there.
+        client: of the ``openai`` package; it holds the key.
+        headers: of each request, beside the client's own.
+    """
+
+    url: str
+    model: str
+    client: "openai.OpenAI" = field(repr=False, compare=False)
+    headers: Mapping[str, Any] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class _Address:
+    """A base URL and what is sent with each request to it."""
+
+    base: str
+    query: dict[str, str]
+    user: str = field(repr=False)
+    is_azure: bool
+
+
+def open_endpoint(url: str, model: str, key_env: str | None, timeout_s: float = TIMEOUT_S) -> Endpoint:
+    """Return an endpoint by its base URL, e.g. ``http://localhost:8000/v1``; nobody is asked anything yet.
+
+    Azure's form is ``https://NAME.openai.azure.com``, with or without ``/openai/deployments/DEPLOYMENT`` and
+    ``?api-version=…``; its key goes in the header ``api-key``.
+
+    Args:
+        url: base URL of an OpenAI-compatible server.
+        model: its name there; on Azure, of the deployment.
+        key_env: environment variable that holds the key; None sends none.
+        timeout_s: seconds that one answer may take.
+
+    Raises:
+        InvalidInputError: it is no web address, or the key could not be sent.
+        NotFoundError: the environment has no such key, or the ``openai`` package is not installed.
+    """
+    address = _address(url, model)
+    key = _key(key_env) if key_env else ""
+    openai = _package()
+    headers: dict[str, Any] = {"Accept-Encoding": "identity"}
+    if key and address.is_azure:
+        headers |= {"api-key": key, "Authorization": openai.Omit()}
+    elif not key:
+        basic = f"Basic {base64.b64encode(address.user.encode()).decode()}"
+        headers["Authorization"] = basic if address.user else openai.Omit()
+    return Endpoint(f"{address.base}{_COMPLETIONS}", model, _client(address, key, timeout_s), headers)
+
+
+def _client(address: _Address, key: str, timeout_s: float) -> "openai.OpenAI":
+    """Return a client that follows no redirect, so that the key goes to no other server, and repeats nothing itself."""
+    from relope.extract.endpoint.transport import bounded_http
+
+    client: openai.OpenAI = _package().OpenAI(
+        api_key=key or "none",
+        base_url=address.base,
+        timeout=timeout_s,
+        max_retries=0,
+        default_query=address.query,
+        http_client=bounded_http(timeout_s),
+    )
+    return client
+
+
+def _package() -> Any:
+    """Return the ``openai`` package.
+
+    Raises:
+        NotFoundError: it is not installed.
+    """
+    try:
+        import openai
+    except ImportError as error:
+        raise NotFoundError(
+            "models at an endpoint need the package openai, which is not installed",
+            hint="pip install 'relope[endpoint]'",
+        ) from error
+    return openai
+
+
+def _address(url: str, model: str) -> _Address:
+    """Return the parts of an address; no message will hold its password."""
+    try:
+        parts = urlsplit(url.strip())
+        port, host = parts.port, parts.hostname
+        host = host and host.encode("idna").decode()
+    except ValueError as error:
+        raise InvalidInputError(f"endpoint {url!r} is no web address: {error}", hint=_EXAMPLE) from error
+    if parts.scheme not in ("http", "https") or not host or any(ord(letter) < 33 for letter in url.strip()):
+        raise InvalidInputError(f"endpoint {url!r} is no web address", hint=_EXAMPLE)
+    user, _, place = parts.netloc.rpartition("@")
+    if port == 0:
+        raise InvalidInputError(f"endpoint {url!r} has the port 0", hint=_EXAMPLE)
+    hide(unquote(user.partition(":")[2]))
+    path, query = parts.path.rstrip("/").removesuffix(_COMPLETIONS), dict(parse_qsl(parts.query))
+    is_azure = host.endswith(_AZURE_HOSTS) or _DEPLOYMENTS in path
+    if is_azure and "/openai/v1" not in path:
+        path = path if _DEPLOYMENTS in path else f"{path.removesuffix('/openai')}{_DEPLOYMENTS}/{quote(model, safe='')}"
+        query.setdefault("api-version", AZURE_VERSION)
+    return _Address(urlunsplit((parts.scheme, place, path, "", "")), query, unquote(user), is_azure)
+
+
+def _key(variable: str) -> str:
+    """Return an API key of the environment, without the line break that often ends one.
+
+    Raises:
+        NotFoundError: there is none.
+        InvalidInputError: it holds what no header can.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise NotFoundError(
+            f"the environment has no variable {variable}, or it is empty", hint="set it, or mend --api-key-env"
+        )
+    hide(key)
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InvalidInputError(
+            f"the key in {variable} holds spaces, line breaks or letters that are not ASCII", hint="set it again"
+        )
+    return key

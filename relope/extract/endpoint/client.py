@@ -1,0 +1,213 @@
+"""One question to an endpoint: asked again where the server is busy, its answer read with suspicion.
+
+Layouts: OpenAI's ``/v1/chat/completions`` (github.com/openai/openai-python, ``types/chat/chat_completion.py``);
+vLLM, Ollama, LiteLLM and Azure answer alike.
+"""
+
+import email.utils
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from relope.errors import OutputError
+from relope.extract.endpoint.address import Endpoint
+from relope.extract.endpoint.reading import answer_of
+from relope.redact import redacted
+from relope.types import Answer
+
+if TYPE_CHECKING:
+    import openai
+
+ATTEMPTS = 6
+LONGEST_WAIT_S = 300.0
+"""A server that wants longer is not waited for."""
+
+TOP_LOGPROBS = 5
+"""Alternatives of each token that are asked for. Choice: some servers give no more."""
+
+_AGAIN = (408, 409, 429, 500, 502, 503, 504, 529)
+_REFUSED = (400, 413, 415, 422)
+_NO_MORE_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
+_FILTERS = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
+_SHOWN = 200
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+KEPT = "what was answered is kept; the same command goes on from there"
+"""The hint of everything that ends a run."""
+
+
+class Refused(OutputError):
+    """The server does not take a request: perhaps this one alone, perhaps any."""
+
+
+class Filtered(Refused):
+    """The server's content filter refuses a question, or its answer."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        messages: roles and contents, as `relope.extract.endpoint.messages` makes them.
+        max_tokens: longest answer.
+        stops: texts that end an answer.
+        logprobs: whether those of its tokens are wanted.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    max_tokens: int
+    stops: tuple[str, ...] = ()
+    logprobs: bool = False
+
+
+@dataclass
+class Manners:
+    """What was learned of a server while it was asked: kept for all who ask it at once.
+
+    Attributes:
+        says_completion: whether it wants ``max_completion_tokens`` in place of ``max_tokens``.
+        tells_logprobs: False once it has refused to.
+        not_before: time (monotonic) until which it wants to be left alone.
+    """
+
+    says_completion: bool = False
+    tells_logprobs: bool = True
+    not_before: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def hold(self, seconds: float) -> None:
+        """Let nobody ask for so long."""
+        with self.lock:
+            self.not_before = max(self.not_before, time.monotonic() + seconds)
+
+    def wait(self) -> None:
+        """Wait until the server may be asked."""
+        while (left := self.not_before - time.monotonic()) > 0:
+            time.sleep(left)
+
+    def learn(self, said: str) -> bool:
+        """Take up what a refusal says of a parameter; return whether asking again could go better."""
+        if not self.says_completion and "max_completion_tokens" in said:
+            self.says_completion = True
+            return True
+        if self.tells_logprobs and "logprobs" in said:
+            self.tells_logprobs = False
+            return True
+        return False
+
+
+def body_of(endpoint: Endpoint, question: Question, manners: Manners) -> dict[str, Any]:
+    """Return the body of a request; greedy, as every answer of ours is."""
+    longest = "max_completion_tokens" if manners.says_completion else "max_tokens"
+    body: dict[str, Any] = {"model": endpoint.model, "messages": list(question.messages), longest: question.max_tokens}
+    body["temperature"] = 0
+    if question.stops:
+        body["stop"] = list(question.stops)
+    if question.logprobs and manners.tells_logprobs:
+        body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+    return body
+
+
+def ask(endpoint: Endpoint, question: Question, manners: Manners | None = None) -> Answer:
+    """Return the answer to a question; a busy server is asked again, a few times, after the pause that it wants.
+
+    Raises:
+        Filtered: its content filter refuses this question or answer.
+        Refused: the server does not take this question.
+        OutputError: the server cannot be reached, refuses, or says something that is no answer.
+    """
+    manners = manners or Manners()
+    said, seconds = _complete(endpoint, question, manners)
+    try:
+        document = json.loads(said)
+        answer = answer_of(document, seconds)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        start = _line(said[: 4 * _SHOWN].decode("utf-8", "replace"))
+        raise OutputError(f"{endpoint.url} sent no chat completion: {start!r}", hint=KEPT) from error
+    if answer.finish_reason == "content_filter":
+        raise Filtered(f"{endpoint.url} withheld the answer: content_filter")
+    return answer
+
+
+def _complete(endpoint: Endpoint, question: Question, manners: Manners) -> tuple[bytes, float]:
+    """Return the body of a completion, and the seconds that it took."""
+    import openai
+
+    attempt = 0
+    while True:
+        attempt += 1
+        manners.wait()
+        begun = time.perf_counter()
+        try:
+            raw = endpoint.client.chat.completions.with_raw_response.create(
+                **body_of(endpoint, question, manners), extra_headers=endpoint.headers
+            )
+        except openai.APIStatusError as error:
+            if error.status_code == 400 and manners.learn(_said(error)):
+                attempt -= 1
+                continue
+            _pause_or_raise(endpoint, error, attempt, manners)
+        except (openai.APIConnectionError, OSError, ValueError) as error:
+            _pause_or_raise_unreachable(endpoint, error, attempt)
+        else:
+            return raw.http_response.content, time.perf_counter() - begun
+
+
+def _pause_or_raise(endpoint: Endpoint, error: "openai.APIStatusError", attempt: int, manners: Manners) -> None:
+    status, said = error.status_code, _said(error)
+    reason = _line(f"{endpoint.url} answered {status} {error.response.reason_phrase}: {said}", len(endpoint.url))
+    if status in _REFUSED:
+        raise (Filtered if any(name in said for name in _FILTERS) else Refused)(reason) from error
+    if status not in _AGAIN or attempt >= ATTEMPTS or any(name in said for name in _NO_MORE_MONEY):
+        raise OutputError(reason, hint=KEPT) from error
+    asked = _asked_wait(error.response.headers)
+    if asked is not None and asked > LONGEST_WAIT_S > 0:
+        raise OutputError(f"{reason}; it asks to wait for {asked:,.0f} s", hint=KEPT) from error
+    wait = _own_wait(attempt) if asked is None else asked
+    if status == 429 and asked is not None:
+        manners.hold(min(wait, LONGEST_WAIT_S))
+    else:
+        time.sleep(min(wait, LONGEST_WAIT_S))
+
+
+def _pause_or_raise_unreachable(endpoint: Endpoint, error: Exception, attempt: int) -> None:
+    from relope.extract.endpoint.transport import TooLong
+
+    cause = error.__cause__ or error
+    what = _line(str(cause) or type(cause).__name__)
+    if isinstance(cause, TooLong):
+        raise OutputError(f"{endpoint.url} sent no chat completion: {what}", hint=KEPT) from error
+    if attempt >= ATTEMPTS:
+        raise OutputError(f"{endpoint.url} cannot be reached: {what}", hint=KEPT) from error
+    time.sleep(min(_own_wait(attempt), LONGEST_WAIT_S))
+
+
+def _own_wait(attempt: int) -> float:
+    """Return seconds to wait: twice as long each time, and not all who wait at the same moment."""
+    return float(2.0 ** (attempt - 1) * random.uniform(0.75, 1.25))
+
+
+def _asked_wait(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a server wants to be left alone: ``Retry-After`` in seconds or as a date."""
+    asked = str(headers.get("retry-after", "")).strip()
+    if _SECONDS.fullmatch(asked):
+        return float(asked)
+    try:
+        moment = email.utils.parsedate_to_datetime(asked).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, moment - time.time())
+
+
+def _said(error: "openai.APIStatusError") -> str:
+    return error.response.content[: 64 << 10].decode("utf-8", "replace")
+
+
+def _line(text: str, beyond: int = 0) -> str:
+    """Return the beginning of what a server said, as one line; a key is taken out before it could be cut in two."""
+    return " ".join(redacted(text).split())[: _SHOWN + beyond]

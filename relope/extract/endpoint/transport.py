@@ -1,0 +1,57 @@
+"""The connection below the client: answers of a bounded size that come within a bounded time."""
+
+import time
+from collections.abc import Iterator
+
+import httpx2
+import openai
+
+ANSWER_BYTES = 4 << 20
+"""Of what a server says at most; an answer of some thousand tokens with their log-probs stays below."""
+
+CONNECTIONS = 512
+
+
+class TooLong(httpx2.TransportError):
+    """A server says more than any answer would take."""
+
+
+class _Bounded(httpx2.SyncByteStream):
+    """A body that ends with an error where it grows too long or comes too slowly."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, timeout_s: float) -> None:
+        self._stream, self._end = stream, time.monotonic() + timeout_s
+        self._left = ANSWER_BYTES
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._stream:
+            self._left -= len(piece)
+            if self._left < 0:
+                raise TooLong(f"it sent more than {ANSWER_BYTES >> 20} MiB")
+            if time.monotonic() > self._end:
+                raise httpx2.ReadTimeout("the answer comes too slowly")
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _Transport(httpx2.HTTPTransport):
+    def __init__(self, timeout_s: float) -> None:
+        limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+        super().__init__(limits=limits, trust_env=True)
+        self._timeout_s = timeout_s
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = super().handle_request(request)
+        assert isinstance(response.stream, httpx2.SyncByteStream)  # of a synchronous transport
+        response.stream = _Bounded(response.stream, self._timeout_s)
+        return response
+
+
+def bounded_http(timeout_s: float) -> httpx2.Client:
+    """Return the connection that the client of an endpoint goes through; it follows no redirect.
+
+    A server that is silent for so many seconds, or whose answer takes as long to come, has not answered.
+    """
+    return openai.DefaultHttpxClient(transport=_Transport(timeout_s), timeout=timeout_s, follow_redirects=False)
