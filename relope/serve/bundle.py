@@ -93,6 +93,8 @@ class Bundle:
         table: one row a percent escalated.
         made: what all of it was measured on.
         fingerprint: digest of everything that decides it.
+        scores: up to 2,000 of the calibration samples', one of each image group, which live ones are compared with;
+            none in bundles made before there were any.
         files: name → sha256 of every other file.
     """
 
@@ -111,6 +113,7 @@ class Bundle:
     table: tuple[ThresholdRow, ...]
     made: Made
     fingerprint: str
+    scores: tuple[float, ...] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def escalates(self, scores: Floats) -> Any:

@@ -35,7 +35,9 @@ from relope.store import ActivationStore, block_folder, open_store
 from relope.store.grades import labelled, parsed_answers, read_grades
 from relope.types import Watch
 
-VERSION = 1
+VERSION = 2
+MOST_SCORES = 2000
+"""Scores of the calibration that a bundle keeps."""
 GOALS = {
     "budget": "--budget 0.2",
     "max_error": "--max-error 0.1",
@@ -175,7 +177,14 @@ def _bundle(spec: CalibrateSpec, router: Router, held: Held, scores: Floats, fin
         table=tuple(threshold_table(scores, outcomes, population)),
         made=_made(spec, held, scores, population),
         fingerprint=fingerprint,
+        scores=_reference(scores[independent(held.groups, spec.seed)], spec.seed),
     )
+
+
+def _reference(alone: Floats, seed: int) -> tuple[float, ...]:
+    """Return scores that live ones are compared with, in their order."""
+    drawn = np.random.default_rng(seed).permutation(alone)[:MOST_SCORES]
+    return tuple(np.sort(drawn).tolist())
 
 
 def _made(spec: CalibrateSpec, held: Held, scores: Floats, population: Population) -> Made:

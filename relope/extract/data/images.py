@@ -5,7 +5,7 @@ import hashlib
 import io
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from relope.errors import InvalidInputError
@@ -63,23 +63,46 @@ def lazy_image(read: Callable[[], bytes], name: str = "") -> LazyImage:
     return LazyImage(digest, opened)
 
 
-def decode(encoded: bytes) -> "Image":
+def decode(encoded: bytes, formats: Sequence[str] | None = None) -> "Image":
     """Return the first frame of an encoded image as upright RGB; see-through parts become white.
 
     Grey of more than 8 bits is scaled by the range of its kind. EXIF data that cannot be read turn nothing.
 
+    Args:
+        encoded: the file's bytes.
+        formats: Pillow's names of those that are let in; None lets in all.
+
     Raises:
         InvalidInputError: it is empty, of no known format, truncated, too large, or of pixels whose range is unknown.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    if not encoded:
-        raise InvalidInputError("the image is empty (0 bytes)")
-    try:
-        opened = _opened(encoded)
+    with _told():
+        opened = _opened(encoded, formats)
         with _one_large if opened.width * opened.height > _LARGE_PIXELS else contextlib.nullcontext():
             opened.load()
             return _on_white(_upright(as_grey(opened) if is_deep(opened.mode) else opened))
+
+
+def header_size(encoded: bytes, formats: Sequence[str]) -> tuple[int, int]:
+    """Return width and height of an encoded image, of which no more than the header is read.
+
+    Args:
+        encoded: the file's bytes.
+        formats: Pillow's names of those that are let in.
+
+    Raises:
+        InvalidInputError: as `decode`, as far as the header tells it.
+    """
+    with _told():
+        return _opened(encoded, formats).size
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn whatever decoders raise into our error."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        yield
     except InvalidInputError:
         raise
     except UnidentifiedImageError as error:
@@ -94,14 +117,16 @@ def decode(encoded: bytes) -> "Image":
 _MOST = f"{MAX_PIXELS / 1e6:.0f} million pixels"
 
 
-def _opened(encoded: bytes) -> "Image":
+def _opened(encoded: bytes, formats: Sequence[str] | None = None) -> "Image":
     """Return an image of which no more than the header is read."""
     from PIL import Image
 
+    if not encoded:
+        raise InvalidInputError("the image is empty (0 bytes)")
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # corrupt EXIF data are warned of
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        opened = Image.open(io.BytesIO(encoded))
+        opened = Image.open(io.BytesIO(encoded), formats=formats)
     if not all(opened.size):
         raise InvalidInputError(f"the image has the size {opened.width}×{opened.height}")
     if opened.width * opened.height > MAX_PIXELS:

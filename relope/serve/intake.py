@@ -1,0 +1,89 @@
+"""A request that was read, as a query of the small model: its images decoded, in a thread of their own."""
+
+import asyncio
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
+
+import httpx
+
+from relope.serve import fetch, images
+from relope.serve.chat import Message as ChatMessage
+from relope.serve.chat import Request
+from relope.serve.engine import Message, Query, Role, Route
+from relope.serve.limits import Limits
+from relope.serve.problems import too_large
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+
+class Intake:
+    """Makes queries.
+
+    Args:
+        limits: on what a request may hold.
+        hosts: that images may be fetched from, in lower case.
+    """
+
+    def __init__(self, limits: Limits, hosts: Collection[str] = ()) -> None:
+        self.limits, self._hosts = limits, frozenset(hosts)
+        self._client: httpx.AsyncClient | None = fetch.image_client() if hosts else None
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    def check_images(self, request: Request) -> None:
+        """Refuse images that nobody is to open, before anything is decoded or passed on.
+
+        Raises:
+            Problem: the address of one is neither a data URI nor of an allowed host.
+        """
+        for url, place in request.images():
+            if not images.is_data(url):
+                fetch.allowed(url, self._hosts, place)
+
+    async def query(
+        self, request: Request, threshold: float | None, route: Route | None, score_only: bool = False
+    ) -> Query:
+        """Return the query of a request.
+
+        Raises:
+            Problem: an image that cannot be had or decoded, or is too large.
+        """
+        found = [(await self._encoded(url, place), place) for url, place in request.images()]
+        decoded = await asyncio.to_thread(self._decoded, found) if found else []
+        left = iter(decoded)
+        return Query(
+            messages=tuple(_message(message, left) for message in request.messages),
+            max_new_tokens=request.most_tokens or self.limits.answer_tokens,
+            temperature=request.temperature or 0.0,
+            top_p=1.0 if request.top_p is None else request.top_p,
+            seed=request.seed,
+            stop=tuple(request.stop),
+            threshold=threshold,
+            route=route,
+            score_only=score_only,
+        )
+
+    async def _encoded(self, url: str, place: str) -> bytes:
+        if images.is_data(url):
+            return images.data_bytes(url, self.limits, place)
+        split = fetch.allowed(url, self._hosts, place)
+        assert self._client is not None  # there are allowed hosts
+        return await fetch.fetch(self._client, split, await fetch.pinned(split, place), self.limits, place)
+
+    def _decoded(self, found: list[tuple[bytes, str]]) -> "list[Image]":
+        total = sum(images.size_of(encoded, self.limits, place) for encoded, place in found)
+        if total > self.limits.total_pixels:
+            told = f"the images have {total:,} pixels, more than the {self.limits.total_pixels:,} that are allowed"
+            raise too_large(told, "messages")
+        return [images.decoded(encoded, place) for encoded, place in found]
+
+
+def _message(message: ChatMessage, left: "Iterator[Image]") -> Message:
+    parts = tuple(next(left) if part.type == "image_url" else part.text or "" for part in message.content)
+    return Message(_ROLES[message.role], parts)

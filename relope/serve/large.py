@@ -1,0 +1,97 @@
+"""The large model as the operator describes it, and what comes of a call to it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from relope.evaluate.numbers.costs import ModelCost
+from relope.serve.problems import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargeModel:
+    """Where the large model is and how it is asked.
+
+    Attributes:
+        base_url: e.g. ``https://api.openai.com/v1``.
+        name: of the model there.
+        key: sent as a bearer token, or ``""``.
+        price: dollars of its tokens; None where they are not known.
+        timeout_s: until the first byte, and between two.
+        retries: after the first attempt.
+        concurrent: calls under way at most.
+        queue_s: seconds that a call waits for its turn.
+        max_usd_per_hour: None for no cap.
+    """
+
+    base_url: str
+    name: str
+    key: str = field(default="", repr=False)
+    price: ModelCost | None = None
+    timeout_s: float = 120.0
+    retries: int = 2
+    concurrent: int = 64
+    queue_s: float = 10.0
+    max_usd_per_hour: float | None = None
+
+
+@dataclass
+class Usage:
+    """Tokens of a call, as far as the server counted them."""
+
+    prompt: int | None = None
+    answer: int | None = None
+
+    def read(self, value: Mapping[str, Any]) -> None:
+        """Take them from an answer or an event."""
+        usage = value.get("usage")
+        if isinstance(usage, dict):
+            prompt, answer = usage.get("prompt_tokens"), usage.get("completion_tokens")
+            self.prompt = prompt if isinstance(prompt, int) else None
+            self.answer = answer if isinstance(answer, int) else None
+
+
+async def _nothing() -> None:
+    """Close nothing."""
+
+
+@dataclass
+class LargeAnswer:
+    """What came of a call: a body, or the events of a stream, of which the first is there.
+
+    Attributes:
+        status: of HTTP.
+        body: of an answer that is no stream.
+        events: of a stream.
+        usage: known when the answer has ended.
+        close: ends the call; to be awaited whatever became of its events.
+    """
+
+    status: int
+    body: bytes = b""
+    events: AsyncIterator[bytes] | None = None
+    usage: Usage = field(default_factory=Usage)
+    close: Callable[[], Awaitable[None]] = _nothing
+
+
+class Unavailable(Exception):
+    """The large model cannot answer; another one may.
+
+    Args:
+        reason: a word for a header: ``large-error``, ``large-down``, ``large-budget`` or ``large-busy``.
+        problem: what the client is told where nobody else answers.
+    """
+
+    def __init__(self, reason: str, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.reason, self.problem = reason, problem
+
+
+def dollars_of(price: ModelCost | None, prompt: int | None, answer: int | None) -> float | None:
+    """Return what tokens cost; None where a price or a count is unknown."""
+    if price is None or prompt is None or answer is None:
+        return None
+    per_prompt, per_answer = price.dollars_per_million_prompt_tokens, price.dollars_per_million_answer_tokens
+    if per_prompt is None or per_answer is None:
+        return None
+    return (prompt * per_prompt + answer * per_answer) / 1e6

@@ -1,0 +1,100 @@
+"""The server: uvicorn around the routes, with time limits on slow clients, ended by SIGTERM when all is answered."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from relope.serve.access import Access
+from relope.serve.app import make_app
+from relope.serve.service import Service
+
+logger = logging.getLogger("relope.serve")
+_HEADER_BYTES = 32 << 10
+_CONNECTIONS = 2048
+
+
+def _impatient(header_s: float) -> type[H11Protocol]:
+    """Return uvicorn's protocol, with an end to waiting for the lines before a body.
+
+    uvicorn itself ends only connections that are idle between two requests.
+    """
+
+    class Impatient(H11Protocol):
+        _waiting: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._waiting = self.loop.call_later(header_s, self._end)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            idle = self.conn.their_state is h11.IDLE
+            if not idle and self._waiting is not None:
+                self._waiting.cancel()
+                self._waiting = None
+            if idle and self._waiting is None:
+                self._waiting = self.loop.call_later(header_s, self._end)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._waiting is not None:
+                self._waiting.cancel()
+            super().connection_lost(exc)
+
+        def _end(self) -> None:
+            self._waiting = None
+            if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+                self.transport.close()
+
+    return Impatient
+
+
+class Server(uvicorn.Server):
+    """One server, until it is told to end.
+
+    Args:
+        service: what it serves.
+        access: who is let in.
+        host: address to listen at.
+        port: 0 for any that is free.
+        started: told the address when it listens.
+    """
+
+    def __init__(self, service: Service, access: Access, host: str, port: int, started: Callable[[str], None]) -> None:
+        self.failure: BaseException | None = None
+        self._started, self._host = started, host
+        limits = service.options.limits
+        super().__init__(
+            uvicorn.Config(
+                make_app(service, access, self._failed),
+                host=host,
+                port=port,
+                http=_impatient(limits.header_s),
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=int(service.options.drain_s),
+                limit_concurrency=_CONNECTIONS,
+                h11_max_incomplete_event_size=_HEADER_BYTES,
+            )
+        )
+
+    def _failed(self, error: BaseException) -> None:
+        """End, because the engine cannot start."""
+        self.failure, self.should_exit = error, True
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Listen, and say where."""
+        await super().startup(sockets)
+        if not self.should_exit and self.servers:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            shown = f"[{self._host}]" if ":" in self._host else self._host
+            self._started(f"http://{shown}:{port}")

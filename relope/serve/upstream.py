@@ -1,0 +1,267 @@
+"""The large model, behind any OpenAI-compatible server: asked again before the first byte, then passed through."""
+
+import asyncio
+import contextlib
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import httpx
+
+from relope.evaluate.numbers.costs import ModelCost
+from relope.serve.breaker import Breaker, Purse
+from relope.serve.large import LargeAnswer, LargeModel, Unavailable, Usage, dollars_of
+from relope.serve.problems import Problem
+from relope.serve.sse import Cutter, data_of, value_of
+
+Events = AsyncIterator[bytes]
+_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses after which the same request is sent again."""
+_PASSED_ON = frozenset({400, 404, 413, 415, 422})
+"""Statuses that say something of the client's request."""
+_MOST_BYTES = 32 << 20
+_LONGEST_WAIT_S = 5.0
+"""A longer Retry-After is the client's to wait for."""
+_BEFORE_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.RemoteProtocolError, httpx.ReadError)
+
+
+class Large:
+    """Calls to the large model."""
+
+    def __init__(self, model: LargeModel, failed: Callable[[str], None] = lambda kind: None) -> None:
+        self.model, self._failed = model, failed
+        self.breaker, self.purse = Breaker(), Purse(model.max_usd_per_hour)
+        self._turn = asyncio.Semaphore(model.concurrent)
+        limits = httpx.Limits(max_connections=model.concurrent, max_keepalive_connections=model.concurrent)
+        timeout = httpx.Timeout(model.timeout_s, connect=min(10.0, model.timeout_s))
+        self._client = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False, trust_env=False)
+        self._url = httpx.URL(model.base_url.rstrip("/") + "/chat/completions")
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._client.aclose()
+
+    def unavailable(self) -> Unavailable | None:
+        """Return why no call would go out now."""
+        if self.purse.is_empty:
+            told = "the cap on dollars per hour for the large model is reached"
+            wait = {"retry-after": str(self.purse.wait_s)}
+            return Unavailable("large-budget", Problem(429, told, "large_budget", headers=wait))
+        if self.breaker.is_open:
+            return Unavailable("large-down", Problem(503, "the large model does not answer", "large_down"))
+        return None
+
+    async def ask(self, body: Mapping[str, Any], authorization: str = "") -> LargeAnswer:
+        """Send a request; return when its answer, or the first event of it, is there.
+
+        Args:
+            body: as the client sent it; the model's name is ours.
+            authorization: the client's own, where the operator passes it on.
+
+        Raises:
+            Unavailable: it does not answer, or with what is no answer.
+        """
+        if why := self.unavailable():
+            raise why
+        sent = self._request(body, authorization)
+        try:
+            async with asyncio.timeout(self.model.queue_s):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            busy = Problem(503, "too many calls to the large model are under way", "large_busy",
+                           headers={"retry-after": "1"})  # fmt: skip
+            raise Unavailable("large-busy", busy) from error
+        if not self.breaker.begin():
+            self._turn.release()
+            raise self.unavailable() or _down("large-down", "does not answer")
+        call = _Call(self, forwarded=bool(authorization))
+        try:
+            return await self._attempts(call, sent, bool(body.get("stream")), _drops_usage(body, self.model.price))
+        except BaseException:
+            await call.close()
+            raise
+
+    def _request(self, body: Mapping[str, Any], authorization: str) -> httpx.Request:
+        changed = {**body, "model": self.model.name}
+        if body.get("stream") and self.model.price is not None:
+            changed["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        key = authorization or (f"Bearer {self.model.key}" if self.model.key else "")
+        headers = {"content-type": "application/json", **({"authorization": key} if key else {})}
+        return self._client.build_request("POST", self._url, content=json.dumps(changed).encode(), headers=headers)
+
+    async def _attempts(self, call: "_Call", sent: httpx.Request, stream: bool, drop: bool) -> LargeAnswer:
+        """Send it until there is an answer; a retry never follows a byte that the client has seen."""
+        for attempt in range(self.model.retries + 1):
+            last = attempt == self.model.retries
+            try:
+                answer = await self._client.send(sent, stream=True)
+            except httpx.HTTPError as error:
+                kind = "timeout" if isinstance(error, httpx.TimeoutException) else "connection"
+                self._failed(kind)
+                if last or not isinstance(error, _BEFORE_SENT):
+                    self.breaker.failed()
+                    raise _down("large-down", "does not answer") from error
+                await asyncio.sleep(_pause(attempt))
+                continue
+            call.answer = answer
+            if answer.status_code in _AGAIN:
+                self._failed(str(answer.status_code))
+                if not last and (wait := _wait(answer, attempt)) <= _LONGEST_WAIT_S:
+                    await answer.aclose()
+                    await asyncio.sleep(wait)
+                    continue
+            return await self._read(call, stream, drop)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _read(self, call: "_Call", stream: bool, drop: bool) -> LargeAnswer:
+        """Read an answer, or a stream up to its first event."""
+        answer, status = call.answer, call.answer.status_code if call.answer else 0
+        assert answer is not None
+        if status == 200 and stream:
+            return await self._stream(call, answer, drop)
+        body = await self._whole(answer)
+        value = _object(body)
+        if status == 429:
+            self.breaker.failed()
+            raise Unavailable("large-busy", _limited(_seconds(answer.headers.get("retry-after", ""))))
+        if status in _PASSED_ON or (call.forwarded and status in (401, 403)):
+            self.breaker.succeeded()
+            await call.close()
+            return LargeAnswer(status, _error_body(value, status))
+        if status != 200 or value is None or not isinstance(value.get("choices"), list):
+            self.breaker.failed()
+            self._failed("answer")
+            raise _down("large-error", f"answered with status {status}" if status != 200 else "gave no answer")
+        self.breaker.succeeded()
+        call.usage.read(value)
+        await call.close()
+        return LargeAnswer(200, body, usage=call.usage)
+
+    async def _whole(self, answer: httpx.Response) -> bytes:
+        taken = bytearray()
+        try:
+            async for block in answer.aiter_bytes():
+                taken += block
+                if len(taken) > _MOST_BYTES:
+                    raise httpx.DecodingError("too long")
+        except httpx.HTTPError as error:
+            self.breaker.failed()
+            self._failed("cut")
+            raise _down("large-error", "broke off its answer") from error
+        return bytes(taken)
+
+    async def _stream(self, call: "_Call", answer: httpx.Response, drop: bool) -> LargeAnswer:
+        """Return a stream whose first event has come, and is one."""
+        events = _events(answer)
+        try:
+            first = await anext(events)
+            value = value_of(first)
+            if value is None or "choices" not in value:
+                raise ValueError("no event of an answer")
+        except (httpx.HTTPError, ValueError, StopAsyncIteration) as error:
+            self.breaker.failed()
+            self._failed("answer")
+            raise _down("large-error", "gave no answer") from error
+        self.breaker.succeeded()
+        return LargeAnswer(200, events=self._passed(call, first, events, drop), usage=call.usage, close=call.close)
+
+    async def _passed(self, call: "_Call", first: bytes, events: Events, drop: bool) -> Events:
+        """Yield every event as it came; what was asked for on our account alone is taken out.
+
+        Raises:
+            Unavailable: it broke off before its end.
+        """
+        event: bytes | None = first
+        try:
+            while event is not None:
+                value = value_of(event) if b'"usage"' in event else None
+                if value is not None:
+                    call.usage.read(value)
+                if not (drop and value is not None and value.get("usage") and not value.get("choices")):
+                    yield event
+                if data_of(event) == b"[DONE]":
+                    return
+                event = await anext(events, None)
+        except (httpx.HTTPError, ValueError) as error:
+            self._failed("cut")
+            raise _down("large-error", "broke off its answer") from error
+        self._failed("cut")
+        raise _down("large-error", "broke off its answer")
+
+
+class _Call:
+    """A turn that is taken, given back once, and paid for."""
+
+    def __init__(self, large: Large, forwarded: bool) -> None:
+        self.large, self.forwarded, self.usage = large, forwarded, Usage()
+        self.answer: httpx.Response | None = None
+        self._open = True
+        large.purse.under_way += 1
+
+    async def close(self) -> None:
+        """Give turn and connection back; what the server did not count costs as much as the dearest call so far."""
+        if not self._open:
+            return
+        self._open = False
+        large = self.large
+        large._turn.release()
+        large.breaker.gave_up()
+        large.purse.under_way -= 1
+        if self.answer is None:
+            return
+        if self.answer.status_code == 200:
+            dollars = dollars_of(large.model.price, self.usage.prompt, self.usage.answer)
+            large.purse.spend(large.purse.dearest if dollars is None else dollars)
+        with contextlib.suppress(httpx.HTTPError, RuntimeError):
+            await self.answer.aclose()
+
+
+async def _events(answer: httpx.Response) -> Events:
+    cut = Cutter()
+    async for block in answer.aiter_bytes():
+        for event in cut(block):
+            yield event
+
+
+def _drops_usage(body: Mapping[str, Any], price: ModelCost | None) -> bool:
+    return price is not None and not (body.get("stream_options") or {}).get("include_usage")
+
+
+def _down(reason: str, what: str) -> Unavailable:
+    status = 503 if reason == "large-down" else 502
+    return Unavailable(reason, Problem(status, f"the large model {what}", reason.replace("-", "_")))
+
+
+def _limited(retry_after: str) -> Problem:
+    headers = {"retry-after": retry_after} if retry_after else {}
+    return Problem(429, "the large model takes no more requests now", "large_busy", headers=headers)
+
+
+def _pause(attempt: int) -> float:
+    return 0.1 * 2**attempt * (0.5 + random.random())
+
+
+def _wait(answer: httpx.Response, attempt: int) -> float:
+    told = _seconds(answer.headers.get("retry-after", ""))
+    return float(told) if told else _pause(attempt)
+
+
+def _seconds(text: str) -> str:
+    """Return a Retry-After of whole seconds; a date, or anything else, says nothing to us."""
+    return text if text.isascii() and text.isdigit() and len(text) < 6 else ""
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _error_body(value: Mapping[str, Any] | None, status: int) -> bytes:
+    """Return the server's error where it has OpenAI's shape, else one of ours."""
+    if value is not None and isinstance(value.get("error"), dict) and isinstance(value["error"].get("message"), str):
+        return json.dumps({"error": value["error"]}).encode()
+    return json.dumps(Problem(status, f"the large model refused the request with status {status}").body).encode()
