@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from relope.serve.access import Access
 from relope.serve.chat import read_request
+from relope.serve.exchange import Exchange
 from relope.serve.problems import Problem, invalid, too_large
 from relope.serve.records import Asked
 from relope.serve.responses import Gone, ReplyResponse, body_of, json_response, problem_response, unless_gone
@@ -44,7 +45,7 @@ class Routes:
         """``POST /v1/chat/completions``."""
         value = await body_of(http, self._service.options.limits)
         request = read_request(value, self._service.options.limits)
-        reply = await unless_gone(http, self._service.chat(request, self._asked(http, request_id)))
+        reply = await unless_gone(http, Exchange(self._service, request, self._asked(http, request_id)).run())
         return ReplyResponse(reply, self._headers(request_id))
 
     async def score(self, http: HttpRequest, request_id: str) -> Response:

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from relope.serve.answers import SmallAnswer
 from relope.serve.chat import Request
@@ -14,11 +13,9 @@ from relope.serve.large import LargeAnswer, Unavailable
 from relope.serve.policy import Course, Facts, course, settle
 from relope.serve.problems import Problem
 from relope.serve.records import Asked, Record, decision_headers, texts_of
+from relope.serve.service import Service
 from relope.serve.sessions import is_continued, session_key
 from relope.serve.sse import event_of
-
-if TYPE_CHECKING:
-    from relope.serve.service import Service
 
 _ESCALATED = ("score", "session")
 """Reasons after which a conversation stays with the large model."""
@@ -52,7 +49,7 @@ class Exchange:
         asked: what its headers say.
     """
 
-    def __init__(self, service: "Service", request: Request, asked: Asked) -> None:
+    def __init__(self, service: Service, request: Request, asked: Asked) -> None:
         self._service, self._request, self._asked = service, request, asked
         self.record = Record(asked.request_id, stream=bool(request.stream))
         if service.options.log_prompts:

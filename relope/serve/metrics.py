@@ -32,17 +32,12 @@ class Metrics:
         self.problems = counter("relope_problems", "Requests that were refused or failed", ["status", "code"])
         self.cancelled = counter("relope_cancelled", "Requests whose client went away")
         self.scores = histogram("relope_score", "Scores of the router", buckets=_TWENTIETHS)
-        self.stage = histogram(
-            "relope_stage_seconds", "Where the time of a request goes", ["stage"], buckets=_SECONDS
-        )
+        self.stage = histogram("relope_stage_seconds", "Where the time of a request goes", ["stage"], buckets=_SECONDS)
         self.tokens = counter("relope_tokens", "Tokens of answered requests", ["route", "kind"])
-        self.spent = counter(
-            "relope_spent_usd", "Dollars of answered requests, by prices of the operator", ["route"]
-        )
+        self.spent = counter("relope_spent_usd", "Dollars of answered requests, by prices of the operator", ["route"])
         self.saved = counter(
             "relope_saved_usd",
             "What kept requests would have cost more at the large model, by the small one's tokens",
-            **kept,
         )
         self.unpriced = counter("relope_unpriced", "Answers of the large model that no tokens were told of")
         self.upstream = counter("relope_upstream_errors", "Failed attempts at the large model", ["kind"])

@@ -14,7 +14,6 @@ from relope.serve.bundle import Bundle
 from relope.serve.chat import Request
 from relope.serve.drift import History, drift
 from relope.serve.engine import Engine, EngineError
-from relope.serve.exchange import Exchange, Reply
 from relope.serve.intake import Intake
 from relope.serve.large import LargeModel, dollars_of
 from relope.serve.limits import Limits
@@ -108,14 +107,6 @@ class Service:
         """Return how the large models stand, in the operator's order."""
         why = self.large.unavailable()
         return (Standing(name=self.large.model.name, unavailable=why.reason if why else ""),)
-
-    async def chat(self, request: Request, asked: Asked) -> Reply:
-        """Answer a request.
-
-        Raises:
-            Problem: nobody can.
-        """
-        return await Exchange(self, request, asked).run()
 
     async def score(self, request: Request, asked: Asked) -> dict[str, Any]:
         """Return the decision on a request that nobody answers.

@@ -239,7 +239,7 @@ def _limited(retry_after: str) -> Problem:
 
 
 def _pause(attempt: int) -> float:
-    return 0.1 * 2**attempt * (0.5 + random.random())
+    return 0.1 * float(2**attempt) * (0.5 + random.random())
 
 
 def _wait(answer: httpx.Response, attempt: int) -> float:

@@ -27,6 +27,14 @@ def _chunks(body):
         yield {**head, "choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 4, "total_tokens": 15}}
 
 
+def until(true, seconds=5):
+    """Return whether something comes true in time."""
+    end = time.perf_counter() + seconds
+    while not true() and time.perf_counter() < end:
+        time.sleep(0.02)
+    return true()
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True

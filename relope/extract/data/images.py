@@ -5,7 +5,7 @@ import hashlib
 import io
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from relope.errors import InvalidInputError
@@ -63,7 +63,7 @@ def lazy_image(read: Callable[[], bytes], name: str = "") -> LazyImage:
     return LazyImage(digest, opened)
 
 
-def decode(encoded: bytes, formats: Sequence[str] | None = None) -> "Image":
+def decode(encoded: bytes, formats: tuple[str, ...] | None = None) -> "Image":
     """Return the first frame of an encoded image as upright RGB; see-through parts become white.
 
     Grey of more than 8 bits is scaled by the range of its kind. EXIF data that cannot be read turn nothing.
@@ -82,7 +82,7 @@ def decode(encoded: bytes, formats: Sequence[str] | None = None) -> "Image":
             return _on_white(_upright(as_grey(opened) if is_deep(opened.mode) else opened))
 
 
-def header_size(encoded: bytes, formats: Sequence[str]) -> tuple[int, int]:
+def header_size(encoded: bytes, formats: tuple[str, ...]) -> tuple[int, int]:
     """Return width and height of an encoded image, of which no more than the header is read.
 
     Args:
@@ -117,7 +117,7 @@ def _told() -> Iterator[None]:
 _MOST = f"{MAX_PIXELS / 1e6:.0f} million pixels"
 
 
-def _opened(encoded: bytes, formats: Sequence[str] | None = None) -> "Image":
+def _opened(encoded: bytes, formats: tuple[str, ...] | None = None) -> "Image":
     """Return an image of which no more than the header is read."""
     from PIL import Image
 
