@@ -72,7 +72,7 @@ def extract(
         layers: decoder blocks by number or depth, e.g. 23,24 or 0.5; default: the model's own two, l-1 and l
         tokens: all: states of every prompt token; lean: at the deepest layer of the last token only
         store_dtype: stored dtype; auto = compute
-        thumbnails: keep a picture of each image, of 4 KB at most, for reports
+        thumbnails: keep a thumbnail of each image, of 4 KB at most, for reports
         codec: zstd: a third smaller on disk, slower to read
         max_new_tokens: longest answer; 0: states only; default: the data set's
         stop: text that ends an answer, e.g. \n or Question:
@@ -153,7 +153,7 @@ def plan(
         layers: decoder blocks by number or depth, e.g. 23,24 or 0.5; default: the model's own two, l-1 and l
         tokens: all: states of every prompt token; lean: at the deepest layer of the last token only
         store_dtype: stored dtype; auto = compute
-        thumbnails: keep a picture of each image, of 4 KB at most, for reports
+        thumbnails: keep a thumbnail of each image, of 4 KB at most, for reports
         codec: zstd: a third smaller on disk, slower to read
         max_new_tokens: longest answer; 0: states only; default: the data set's
         stop: text that ends an answer, e.g. \n or Question:
@@ -408,7 +408,7 @@ def calibrate(
         max_usd_per_1k: goal: at most so many dollars per 1,000 queries
         large_store: the large model's store, for the system's accuracy and dollars
         costs: a price list, as `evaluate` takes it
-        confidence: of the promise
+        confidence: of the promise: 0.95 or 95%
         calibration: how scores become P(correct); default: isotonic from 1,000 samples on
         grades: grader@version of the grades; default: those that count
         seed: which sample of an image group stands for it

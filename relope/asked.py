@@ -36,8 +36,9 @@ class AskedOtherwise:
     n: int
 
     def __str__(self) -> str:
-        """Return which and what: ``17's question and images``."""
-        return f"{self.id}'s {' and '.join(self.parts)}"
+        """Return which and what: ``17's question and images differ``."""
+        alone = len(self.parts) == 1 and not self.parts[0].endswith("s")
+        return f"{self.id}'s {' and '.join(self.parts)} {'differs' if alone else 'differ'}"
 
 
 def asked_digest(

@@ -15,7 +15,7 @@ from Python reads the message alone.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from relope.redact import redacted
@@ -77,10 +77,25 @@ def unknown(what: str, given: str, known: Iterable[str], hint: str = "") -> NotF
     return NotFoundError(told, hint=hint)
 
 
+def unknown_split(of: str, given: str, counts: Mapping[str, int], hint: str = "") -> NotFoundError:
+    """Build the error for a split that is not there, with the samples of those that are.
+
+    Args:
+        of: the data set or the store.
+        given: what the user wrote.
+        counts: split → its samples.
+        hint: what to do next on the command line.
+    """
+    there = ", ".join(f"{name} {counts[name]:,}" for name in sorted(counts)) or "nothing"
+    told = f"unknown split of {of} {given!r} (there is: {there}){nearest(given, counts)}"
+    return NotFoundError(told, hint=hint)
+
+
 def nearest(given: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'epochs'?`` where a known name is near, ``""`` otherwise."""
-    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """Return ``; did you mean 'epochs'?`` where a known name is near, ``""`` otherwise; capitals do not count."""
+    plain = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(given.strip().casefold(), list(plain), n=1, cutoff=0.5)
+    return f"; did you mean {plain[near[0]]!r}?" if near else ""
 
 
 def reason_of(error: BaseException) -> str:

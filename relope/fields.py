@@ -45,8 +45,21 @@ def budget_of(value: Any) -> float:
     except (TypeError, ValueError):
         percent = float("nan")
     if not (0.5 <= percent < 99.5 and abs(percent - round(percent)) < 1e-6):
-        raise ValueError("a budget is a share of the questions in whole percents: 0.01 to 0.99, or 1% to 99%")
+        allowed = "a budget is a share of the questions in whole percents: 0.01 to 0.99, or 1% to 99%"
+        raise ValueError(f"{allowed}{_share_meant(value)}")
     return round(percent) / 100
+
+
+def _share_meant(value: Any) -> str:
+    """Return ``; did you mean 0.2?`` for 20, and for what is written with a comma; ``""`` where nothing is near."""
+    text = str(value).strip()
+    if re.fullmatch(r"\d*,\d+", text):
+        return f"; did you mean {text.replace(',', '.')}?"
+    try:
+        number = float(text)
+    except ValueError:
+        return ""
+    return f"; did you mean {number / 100:g}?" if 2 <= number < 100 else ""
 
 
 Budget = Annotated[float, BeforeValidator(budget_of)]
@@ -215,7 +228,8 @@ def complaint(error: "ErrorDetails") -> str:
         words = re.findall(r"'([^']*)'", bounds["expected"])
         return f"must be {alternatives(words)}{nearest(str(error['input']), words)}"
     if kind in _MUST:
-        return f"must be {_MUST[kind].format(**bounds)}"
+        is_share = kind == "float_parsing" or 1 in (bounds.get("lt"), bounds.get("le"))
+        return f"must be {_MUST[kind].format(**bounds)}{_share_meant(error['input']) if is_share else ''}"
     said = error["msg"].removeprefix("Value error, ")
     return said[:1].lower() + said[1:]
 

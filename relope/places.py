@@ -36,6 +36,11 @@ class Location:
         """The last step of the path."""
         return (self.key or self.root).rstrip("/").rpartition("/")[2]
 
+    @property
+    def above(self) -> str:
+        """The URI of the folder that this one lies in, ``""`` where nothing is above."""
+        return self.uri.rpartition("/")[0] if "/" in self.key.strip("/") or (self.key.strip("/") and self.root) else ""
+
     def below(self, name: str) -> "Location":
         """Return the location of a folder right below this one."""
         inner = quote(name) if self.scheme == "file" else name

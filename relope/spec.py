@@ -71,7 +71,7 @@ class ExtractSpec(Spec, step="extract"):
         "all", description="all: states of every prompt token; lean: at the deepest layer of the last token only"
     )
     store_dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="stored dtype; auto = compute")
-    thumbnails: bool = Field(True, description="keep a picture of each image, of 4 KB at most, for reports")
+    thumbnails: bool = Field(True, description="keep a thumbnail of each image, of 4 KB at most, for reports")
     codec: Literal["none", "zstd"] = Field("none", description="zstd: a third smaller on disk, slower to read")
     max_new_tokens: Annotated[int | None, Panel("Answers")] = Field(
         None, ge=0, description="longest answer; 0: states only; default: the data set's"
@@ -252,8 +252,10 @@ class CalibrateSpec(Spec, step="calibrate"):
     budget: Annotated[Share | None, Metavar("SHARE")] = Field(
         None, gt=0, lt=1, description="goal: escalate at most 0.2 or 20%"
     )
-    max_error: float | None = Field(None, gt=0, lt=1, description="goal: at most this share of the kept is wrong")
-    min_accuracy: float | None = Field(
+    max_error: Annotated[Share | None, Metavar("SHARE")] = Field(
+        None, gt=0, lt=1, description="goal: at most this share of the kept is wrong"
+    )
+    min_accuracy: Annotated[Share | None, Metavar("SHARE")] = Field(
         None, gt=0, lt=1, description="goal: at least this share of the system's answers is right"
     )
     max_usd_per_1k: float | None = Field(None, gt=0, description="goal: at most so many dollars per 1,000 queries")
@@ -261,7 +263,9 @@ class CalibrateSpec(Spec, step="calibrate"):
         None, description="the large model's store, for the system's accuracy and dollars"
     )
     costs: Annotated[Path | None, Reads()] = Field(None, description="a price list, as `evaluate` takes it")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the promise")
+    confidence: Annotated[Share, Metavar("SHARE")] = Field(
+        0.95, gt=0.5, lt=1, description="of the promise: 0.95 or 95%"
+    )
     calibration: Literal["isotonic", "platt"] | None = Field(
         None, description="how scores become P(correct); default: isotonic from 1,000 samples on"
     )

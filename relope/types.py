@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
+OWN = "own file"
+"""What the identity of a data set says of its source where it is a user's own file or folder."""
+
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """What the options of a multiple-choice question are called, in their order."""
 

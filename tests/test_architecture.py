@@ -219,6 +219,7 @@ def test_the_package_has_no_loose_rooms():
         "fields",
         "types",
         "errors",
+        "grouped",
         "registry",
         "partial",
         "provenance",

@@ -15,7 +15,7 @@ def test_every_block_of_the_page_runs_in_order(tmp_path, monkeypatch):
     assert len(blocks) >= 8
     for number, block in enumerate(blocks, 1):
         exec(compile(block, f"docs/python.md, block {number}", "exec"), names)
-    assert (tmp_path / "runs/tiny.zarr.report/report.html").is_file()
+    assert (tmp_path / "runs/tour.zarr.report/report.html").is_file()
     assert len(names["scored"].scores) == 200 and names["report"].report.n == 200
     assert names["error"].hint and "--" not in str(names["error"])
 

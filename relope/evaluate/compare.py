@@ -159,7 +159,7 @@ def _what(before: StoredReport, after: StoredReport, paired: bool, only: tuple[l
     sizes = len(before.correct), len(after.correct)
     how = f"other samples ({sizes[0]:,} and {sizes[1]:,}), so changes are not paired"
     if differs := asked_otherwise(before, after):
-        how += f"; {differs.n:,} have one id and are other questions: {differs} differ"
+        how += f"; {differs.n:,} have one id and are other questions: {differs}"
     if paired:
         how = f"the same {sizes[0]:,} samples, so changes are paired"
         if flipped := int((before.correct != after.correct).sum()):

@@ -23,6 +23,9 @@ mantissa, which does not compress.
 TRIED = 64
 """Prompts that are read at most."""
 
+KEPT = {"all": "every token kept", "lean": "lean"}
+"""Which tokens are kept → how a bill says it."""
+
 BYTES = {"bfloat16": 2, "float32": 4}
 
 
@@ -76,14 +79,14 @@ class Bill:
         lines += [f"layer {layer}: {human_bytes(size)} for every token" for layer, size in self.all_tokens.items()]
         for tokens in ("all", "lean"):
             size, packed = human_bytes(self.total(tokens)), human_bytes(self.total(tokens, zstd=True))
-            lines.append(f"tokens={tokens}: {size}; with zstd about {packed} (ratio {self.zstd:g} assumed)")
+            lines.append(f"{KEPT[tokens]}: {size}; with zstd about {packed} (ratio {self.zstd:g} assumed)")
         fits = "fits" if self.total(asked) <= self.free else "does not fit"
-        lines.append(f"free where {out} will be: {human_bytes(self.free)}: tokens={asked} {fits}")
+        lines.append(f"free where {out} will be: {human_bytes(self.free)}: {KEPT[asked]} {fits}")
         return [*lines, self._time()]
 
     def _time(self) -> str:
         if self.timing is None or self.seconds is None:
-            return "time is not estimated: measure=64 loads the model and runs 64 samples"
+            return "time is not estimated: no sample was run; to measure 64 of them tells it"
         run, took = self.timing.samples, self.timing.seconds
         speed = f"{counted(run, 'sample')} took {duration(took)} ({run / took:.3g}/s)"
         return f"about {duration(self.seconds)} in all: {speed}"
@@ -148,7 +151,7 @@ def warn_if_full(bill: Bill, asked: str, out: Path) -> None:
     """Log a warning when what is still to be written will not fit on the disk."""
     if bill.samples and (needed := bill.total(asked)) > bill.free:
         sizes = human_bytes(needed), human_bytes(bill.free), human_bytes(bill.total("lean"))
-        log.warning("%s needs about %s and its disk has %s free (tokens=lean: %s)", out, *sizes)
+        log.warning("%s needs about %s and its disk has %s free (lean: %s)", out, *sizes)
 
 
 def free_bytes(path: Path) -> int:

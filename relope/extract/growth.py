@@ -9,10 +9,9 @@ import polars as pl
 
 from relope.errors import InvalidInputError, StoreError
 from relope.extract.data.flaws import check_unchanged
-from relope.extract.data.own_files import OWN
 from relope.extract.extraction import Extraction
 from relope.store import read_manifest, read_samples, sealed_parts
-from relope.types import Sample
+from relope.types import OWN, Sample
 
 log = logging.getLogger(__name__)
 LOST_SHARE = 0.5

@@ -87,8 +87,7 @@ class Bundle:
         revision: of the hub.
         backbone: fields of the store's identity that live traffic must agree with.
         calibration: score → P(correct).
-        threshold: scores below it are escalated.
-        promise: what holds at the threshold.
+        promise: what holds at the threshold, and that.
         accuracy_is: ``system`` with the large model's answers, ``kept`` without.
         table: one row a percent escalated.
         made: what all of it was measured on.
@@ -107,7 +106,6 @@ class Bundle:
     revision: str
     backbone: Mapping[str, Any]
     calibration: Calibration
-    threshold: float
     promise: Promise
     accuracy_is: Kind
     table: tuple[ThresholdRow, ...]
@@ -115,6 +113,12 @@ class Bundle:
     fingerprint: str
     scores: tuple[float, ...] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def threshold(self) -> float:
+        """Scores below it are escalated."""
+        assert self.promise.threshold is not None  # `_parse` lets no other bundle in, `calibrate` makes none
+        return self.promise.threshold
 
     def escalates(self, scores: Floats) -> Any:
         """Return ``[N] bool``: whether each score sends its query to the large model."""
@@ -154,7 +158,7 @@ def write_bundle(folder: Path, bundle: Bundle) -> Bundle:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     files = {name: file_digest(folder / name) for name in names if name != MANIFEST}
     finished = dataclasses.replace(bundle, files=files)
-    write_json(folder / MANIFEST, _adapter().dump_python(finished, mode="json"))
+    write_json(folder / MANIFEST, {**_adapter().dump_python(finished, mode="json"), "threshold": finished.threshold})
     return finished
 
 
@@ -183,6 +187,9 @@ def _parse(path: Path) -> Bundle:
         if version != FORMAT_VERSION:
             raise StoreError(f"{path} has format {version}; this version of relope reads {FORMAT_VERSION}")
         bundle: Bundle = _adapter().validate_python(value)
+        told, promised = value.get("threshold"), bundle.promise.threshold
+        if told is None or told != promised:
+            raise StoreError(f"{path} is no bundle (threshold: {told}, promised: {promised})", hint="calibrate again")
     except (ValidationError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         why = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}" if first else str(error)

@@ -2,6 +2,7 @@
 
 import datetime
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from relope.errors import InvalidInputError
+from relope.errors import InvalidInputError, unknown_split
 from relope.evaluate.numbers.calibration import fit_calibration
 from relope.evaluate.numbers.costs import read_prices
 from relope.evaluate.numbers.estimates import Population, auc_term
@@ -18,6 +19,7 @@ from relope.evaluate.numbers.intervals import Z95
 from relope.evaluate.numbers.metrics import Floats, Groups
 from relope.evaluate.numbers.ranking import rank
 from relope.evaluate.numbers.thresholds import Outcomes, threshold_table
+from relope.grouped import group_names
 from relope.partial import partial_folder
 from relope.probes.protocol import block_use
 from relope.probes.router import Router, load_router, write_router
@@ -32,12 +34,15 @@ from relope.steps.query_costs import query_costs
 from relope.steps.reopen import device_here, open_block
 from relope.steps.step import Step
 from relope.store import ActivationStore, block_folder, open_store
-from relope.store.grades import labelled, parsed_answers, read_grades
+from relope.store.grades import labelled, names_split, parsed_answers, read_grades, split_counts
 from relope.types import Watch
 
-VERSION = 2
+VERSION = 3
+"""Of a bundle; 2 keeps some scores, 3 sets its thresholds by the rule of `predict` and `evaluate`."""
+
 MOST_SCORES = 2000
 """Scores of the calibration that a bundle keeps."""
+
 GOALS = {
     "budget": "--budget 0.2",
     "max_error": "--max-error 0.1",
@@ -69,7 +74,7 @@ class Held:
     @property
     def groups(self) -> Groups:
         """``[N]`` groups; a sample without one stands for itself."""
-        return np.asarray(self.samples.select(pl.coalesce("group", "id"))["group"].to_list(), dtype=np.str_)
+        return np.asarray(group_names(self.samples).to_list(), dtype=np.str_)
 
 
 def output(spec: CalibrateSpec) -> Path:
@@ -125,6 +130,7 @@ def _held(spec: CalibrateSpec, router: Router) -> Held:
     """
     store = open_store(spec.store)
     router.check_recipe(store)
+    _check_there(store, router, spec.split)
     if seen := sorted({*router.learned_in(store)} & {*spec.split}):
         raise InvalidInputError(
             f"{spec.router} learned from split {seen[0]}: a threshold set there would promise too much",
@@ -141,6 +147,22 @@ def _held(spec: CalibrateSpec, router: Router) -> Held:
         costs = query_costs(store, samples, large, read_prices(spec.costs), {method: method})
         kept, escalated = costs.of_query("dollars", method)
     return Held(store, large, grader, rows, samples, Outcomes(right, large_right, kept, escalated))
+
+
+def _check_there(store: ActivationStore, router: Router, splits: Sequence[str]) -> None:
+    """Refuse a split that the store lacks, and name those that thresholds may be set on.
+
+    Raises:
+        NotFoundError: the store has no such split.
+    """
+    counts = split_counts(store)
+    if (absent := next((split for split in splits if not names_split(split, counts)), None)) is None:
+        return
+    unseen = [split for split in counts if split not in router.learned_in(store)]
+    hint = "the router learned from all of these: give some rows another split, then extract and fit into new places"
+    if unseen:
+        hint = f"--split {','.join(unseen)} is there and was not learned from: a threshold set there keeps its promise"
+    raise unknown_split(store.label, absent, counts, hint)
 
 
 def _fingerprint(spec: CalibrateSpec, router: Router, held: Held) -> str:
@@ -171,7 +193,6 @@ def _bundle(spec: CalibrateSpec, router: Router, held: Held, scores: Floats, fin
         revision=str(recorded.get("revision") or ""),
         backbone={field: identity[field] for field in BACKBONE if field in identity},
         calibration=fit_calibration(scores, outcomes.right, spec.calibration),
-        threshold=promise.threshold,
         promise=promise,
         accuracy_is=outcomes.kind,
         table=tuple(threshold_table(scores, outcomes, population)),
@@ -237,8 +258,8 @@ def _budget(spec: CalibrateSpec, outcomes: Outcomes, scores: Floats) -> float:
     affordable = np.flatnonzero(1000 * mean <= spec.max_usd_per_1k)
     if not len(affordable) or affordable[-1] == 0:
         raise InvalidInputError(
-            f"max_usd_per_1k={spec.max_usd_per_1k:g} does not pay for more than the small model, which costs "
-            f"{1000 * mean[0]:.4g} per 1,000 queries",
+            f"{spec.max_usd_per_1k:g} dollars per 1,000 queries does not pay for more than the small model, which "
+            f"costs {1000 * mean[0]:.4g}",
             hint="allow more dollars",
         )
     return min(float(affordable[-1] / len(order)), 1 - 1e-9)

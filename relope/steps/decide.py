@@ -15,6 +15,8 @@ from relope.store.grades import rows_of
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 VALIDATION = "validation"
+RULE = 2
+"""Of a budget's threshold: raised when the same scores give another; 2 never exceeds the budget on them."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,11 @@ class Decision:
 
     Attributes:
         threshold: on the scale of the scores.
-        set_on: which samples it was set on; ``""`` where the user gave it.
+        set_on: what it was set for and on; ``""`` where the user gave it.
     """
 
     threshold: float
-    set_on: str
+    set_on: str = ""
 
     def escalates(self, scores: Scores) -> npt.NDArray[np.bool_]:
         """Return ``[N]`` which samples go to the large model."""
@@ -36,7 +38,7 @@ class Decision:
     def told(self, scores: Scores) -> str:
         """Say what becomes of the samples."""
         n, of = int(self.escalates(scores).sum()), len(scores)
-        where = f" (set on {self.set_on})" if self.set_on else ""
+        where = f" ({self.set_on})" if self.set_on else ""
         return f"{n:,} of {of:,} escalated, {100 * n / of:.1f} %: scores below {self.threshold:.6g}{where}"
 
 
@@ -76,9 +78,19 @@ def decision(
         score: gives the scores of rows.
     """
     if threshold is not None:
-        return Decision(threshold, "")
+        return Decision(threshold)
     if budget is None:
         return None
-    if held is None:
-        return Decision(threshold_for(scores.astype(np.float64), budget), "the scored samples themselves")
-    return Decision(threshold_for(score(held).astype(np.float64), budget), f"{len(held):,} validation samples")
+    on = "the scored samples themselves" if held is None else f"{len(held):,} {VALIDATION} samples"
+    values = (scores if held is None else score(held)).astype(np.float64)
+    threshold = threshold_for(values, budget)
+    rounded = _rounded(budget * len(values), int((values < threshold).sum()))
+    return Decision(threshold, f"set for at most {100 * budget:.4g} % of {on}{rounded}")
+
+
+def _rounded(asked: float, n: int) -> str:
+    """Say where fewer samples than were asked for are escalated, and why."""
+    whole = int(asked + 1e-6)
+    if n < whole:
+        return f"; {whole - n:,} of these {whole:,} tie with what is kept"
+    return f"; {asked:.4g} rounded down to {n:,}" if asked - n > 1e-6 else ""

@@ -191,7 +191,7 @@ def _checked(store: ActivationStore, labels: pl.DataFrame, scores: Scores) -> Sc
     if scores.asked is not None and (differs := first_difference(labels, scores.asked)):
         raise InvalidInputError(
             f"{scores.path} is about other samples than {store.label} under {differs.n} of {len(labels)} ids: "
-            f"{differs} differ",
+            f"{differs}",
             hint="run `relope predict` on this store again",
         )
     return scores

@@ -50,18 +50,21 @@ def require_grades(other: ActivationStore, grader: str, label: str) -> None:
         )
 
 
-def learned_otherwise(name: str, learned: str, judge: str) -> tuple[ResultWarning, ...]:
+def learned_otherwise(
+    name: str, learned: str, judge: str, now: str = "is evaluated on grades"
+) -> tuple[ResultWarning, ...]:
     """Return the warning that a method calls for which learned from grades by another grader than now judges.
 
     Args:
         name: of the method.
         learned: ``grader@version`` that judged what it learned from; of several stores each, joined by " + ";
             ``""`` where it learned nothing, or an older relope did not say.
-        judge: ``grader@version`` that judges now.
+        judge: ``grader@version`` that judges now; ``""`` where nobody does.
+        now: what that means for the method.
     """
-    if not learned or judge in learned.split(" + "):
+    if not learned or not judge or judge in learned.split(" + "):
         return ()
-    text = f"{name} learned from grades by {learned} and is evaluated on grades by {judge}"
+    text = f"{name} learned from grades by {learned} and {now} by {judge}"
     return (ResultWarning("wrong", f"{text}: what it predicts is not what is counted."),)
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from relope import registry
 from relope.command_line import command_line
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.scarcity import LEARNED, scarcity
 from relope.extract.model.devices import check_device
+from relope.grouped import group_names
 from relope.probes.examples import Examples
 from relope.probes.protocol import Probe, block_use, check_layer, check_method, check_settings, make, pick_layer
 from relope.provenance import digest
@@ -87,7 +87,7 @@ class Lesson:
     def warnings(self) -> tuple[ResultWarning, ...]:
         """What must be said of what is learned: too few of a class."""
         training = self.training
-        groups = training.store.samples[training.rows].select(pl.coalesce("group", "id"))["group"]
+        groups = group_names(training.store.samples[training.rows])
         return scarcity(training.correct, np.asarray(groups.to_list(), dtype=np.str_), "training samples", LEARNED)
 
     def examples(self) -> Examples:

@@ -16,8 +16,9 @@ from relope.probes.protocol import note_of
 from relope.probes.router import Router, RouterRecord, load_router
 from relope.provenance import digest
 from relope.spec import PredictSpec
-from relope.steps.decide import Rows, check_decision, decision, held_out
+from relope.steps.decide import RULE, Rows, check_decision, decision, held_out
 from relope.steps.decide import Scores as Values
+from relope.steps.joins import learned_otherwise
 from relope.steps.outcomes import Scored
 from relope.steps.outputs import scores_path
 from relope.steps.reopen import device_here, open_block
@@ -56,8 +57,11 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
     grades = parsed_answers(store, rows, grader or None) if reads else None
     held = held_out(router, store, spec.split) if spec.budget is not None else None
     fingerprint = _fingerprint(spec, router, store, samples, grades, held)
+    judge = spec.grades or counting(store) or ""
+    warned = learned_otherwise(method, router.record.grader, judge, f"scores {store.label}, which is judged now")
     if fingerprint_of(out) == fingerprint:
-        return _up_to_date(out, f"scores of {method} up to date{_by(router.record, grader)} → {out}", read_note(out))
+        text = f"scores of {method} up to date{_by(router.record, grader)} → {out}"
+        return replace(_up_to_date(out, text, read_note(out)), warnings=warned)
     note, device = router.check_recipe(store, spec.transfer), device_here(spec.device)
     streams = open_block(store, [(router.probe, router.layer_in(store))], device)
     begun, bytes_before = time.perf_counter(), store.bytes_read
@@ -108,7 +112,7 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
     write_scores(out, samples["id"].to_list(), scores, meta, asked_column(samples), note_beside, escalate)
     facts: dict[str, Any] = {"samples": len(samples), "grader": record.grader or None, "grades_read": grader or None}
     text = f"{counted(len(samples), 'sample')} scored by {method}{_by(record, grader)} → {out}"
-    return Scored(out, False, text + _decided(note_beside), facts | _decision(note_beside))
+    return Scored(out, False, text + _decided(note_beside), facts | _decision(note_beside), warnings=warned)
 
 
 def _up_to_date(out: Path, text: str, note: RunNote) -> Scored:
@@ -152,7 +156,8 @@ def _fingerprint(
     if spec.budget is None and spec.threshold is None:
         return digest(scored)
     set_on = None if held is None else store.samples[held].select("id", "content").rows()
-    return digest([*scored, spec.budget, spec.threshold, set_on])
+    rule = [] if spec.budget is None else [RULE]
+    return digest([*scored, spec.budget, spec.threshold, set_on, *rule])
 
 
 STEP = Step(run, output, version=VERSION, check=check)

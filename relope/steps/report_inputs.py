@@ -10,6 +10,7 @@ from relope import registry
 from relope.command_line import now
 from relope.evaluate.numbers.costs import Costs, PriceList
 from relope.evaluate.numbers.inputs import MethodScores, Origin, ReportInputs
+from relope.evaluate.numbers.routing import n_escalated
 from relope.evaluate.pages.wording import listed
 from relope.evaluate.scores import Scores, align
 from relope.extract.data.images import decode
@@ -25,7 +26,7 @@ from relope.types import ResultWarning, Sample
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-VERSION = 2
+VERSION = 3
 """Of a report: raised when the same scores and grades give other numbers or another page."""
 
 MINIATURE = (
@@ -97,6 +98,8 @@ def _warnings(evaluation: Evaluation) -> Iterator[ResultWarning]:
     if unasked:
         text = f"the scores of {listed(unasked)} are an older relope's, which did not keep what was asked"
         yield ResultWarning("unsure", f"{text}: they join by id alone.")
+    if rounded := rounded_up(len(evaluation.labels), round(100 * evaluation.budget)):
+        yield ResultWarning("note", rounded)
     unjudged = [
         name
         for name, seeds in evaluation.scored.items()
@@ -105,6 +108,17 @@ def _warnings(evaluation: Evaluation) -> Iterator[ResultWarning]:
     if unjudged:
         text = f"an older relope fitted or scored {listed(unjudged)}"
         yield ResultWarning("note", f"{text}, and did not keep what judged the labels.")
+
+
+def rounded_up(n: int, percent: int) -> str:
+    """Say what a curve and a threshold escalate of few samples, where that is visibly not the same share, else ""."""
+    up, down = n_escalated(n, percent), percent * n // 100
+    if up == down or round(100 * up / n) == percent:
+        return ""
+    share = f"{percent} % of {n} samples are {percent * n / 100:g}"
+    return (
+        f"{share}: the numbers at this budget are of {up} ({100 * up / n:.1f} %), a threshold escalates at most {down}."
+    )
 
 
 def _fit_warnings(name: str, seeds: Sequence[Scores], judge: str) -> Iterator[ResultWarning]:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.errors import InvalidInputError, unknown
+from relope.grouped import group_names
 from relope.places import store_ref
 from relope.provenance import digest
 from relope.store import ActivationStore, RowReader, StoreUnion, open_store
@@ -147,7 +148,7 @@ def capped(table: pl.DataFrame, kept: Marks, cap: int, seed: int) -> Marks:
     Groups are drawn at random and never cut; the draw of a smaller cap is part of that of a larger one.
     """
     stays = np.zeros(len(table), bool)
-    datasets, groups = table["dataset"].to_numpy(), table.select(pl.coalesce("group", "id"))["group"].to_numpy()
+    datasets, groups = table["dataset"].to_numpy(), group_names(table).to_numpy()
     for number, name in enumerate(sorted(set(datasets[kept]))):
         inside = np.flatnonzero(kept & (datasets == name))
         names, inverse, counts = np.unique(groups[inside].astype(str), return_inverse=True, return_counts=True)

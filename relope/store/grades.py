@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.asked import AskedOtherwise, asked_column, first_difference
-from relope.errors import InvalidInputError, NotFoundError, StoreError, unknown
+from relope.errors import InvalidInputError, NotFoundError, StoreError, nearest, unknown, unknown_split
 from relope.store.format.layout import grades_path
 from relope.store.grade_files import Grades, bare_grader, highest, orders, read_grades_file, write_grades_file
 from relope.store.reader import ActivationStore
@@ -166,12 +166,32 @@ def rows_of(store: ActivationStore, splits: Sequence[str]) -> npt.NDArray[np.int
         NotFoundError: the store holds no sample of a split.
     """
     _check_named(store)
-    known = some_samples(store)["split"].unique().sort().to_list()
-    splits = [name for split in splits for name in _unfolded(split, known)]
+    counts = split_counts(store)
+    splits = [name for split in splits for name in _unfolded(split, list(counts))]
     for split in splits:
-        if split not in known:
-            raise unknown(f"split of {store.label}", split, known, f"extract it: relope extract --split {split} …")
+        if split not in counts:
+            raise unknown_split(store.label, split, counts, _choose_split(store, split, counts))
     return store.samples.filter(pl.col("split").is_in(list(splits)))["row"].to_numpy().astype(np.int64)
+
+
+def split_counts(store: ActivationStore) -> dict[str, int]:
+    """Return split → how many samples of it a store holds.
+
+    Raises:
+        NotFoundError: the store holds no sample at all.
+    """
+    return dict(some_samples(store)["split"].value_counts().sort("split").iter_rows())
+
+
+def _choose_split(store: ActivationStore, split: str, there: Collection[str]) -> str:
+    """Return what who asked for a split that is not there can do."""
+    choose = "choose one or more of those with --split"
+    if nearest(split, there) or store.is_remote:
+        return choose
+    if store.manifest.identity.of_own_file:
+        return f"{choose}, or give rows of the data file the split {split!r} and extract it into a new --out"
+    again = f"`relope extract --split {split}` with the flags that `relope store info {store.label}` shows adds it"
+    return f"{choose}; where the data set has it, {again}"
 
 
 def _check_named(store: ActivationStore) -> None:
@@ -185,6 +205,11 @@ def _check_named(store: ActivationStore) -> None:
         if len(column) and (column.dtype != pl.String or column.null_count()):
             n = column.null_count() or len(column)
             raise StoreError(f"{n:,} of {len(column):,} samples of {store.label} have no {name}", hint="extract again")
+
+
+def names_split(split: str, there: Collection[str]) -> bool:
+    """Return whether a name is that of a split that is there, or stands for some."""
+    return all(name in there for name in _unfolded(split, sorted(there)))
 
 
 def _unfolded(split: str, known: Sequence[str]) -> Sequence[str]:
@@ -282,8 +307,7 @@ def correct_of(
         )
     if differs := first_difference(_asked(samples), _asked(other.samples), free) or _other_gold(samples, other.samples):
         raise InvalidInputError(
-            f"the {what} store {other.label} holds other samples under {differs.n} of {len(joined)} ids: {differs} "
-            "differ",
+            f"the {what} store {other.label} holds other samples under {differs.n} of {len(joined)} ids: {differs}",
             hint="extract the same data set into it",
         )
     return joined["correct"].to_numpy()

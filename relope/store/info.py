@@ -98,7 +98,7 @@ def info_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("model", str(recorded.get("model", ""))),
         ("data set", str(recorded.get("dataset", "")) + (" (text only)" if identity.get("text_only") else "")),
         ("states", f"{_states(facts)}, format {facts['format_version']}"),
-        ("parts", f"{facts['parts']:,} ({_counted(facts['codecs'])})"),
+        ("parts", f"{facts['parts']:,} ({_packed(facts['codecs'])})"),
     ]
     if "subset_of" in recorded:
         rows.append(("subset of", json.dumps(recorded["subset_of"])))
@@ -145,6 +145,13 @@ def _samples(n: int, accuracy: float | None) -> str:
 
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _packed(codecs: Mapping[str, int]) -> str:
+    """Say how many parts are packed by which codec; of parts that are all as they are, that."""
+    if set(codecs) == {"none"}:
+        return "not packed"
+    return _counted({"not packed" if codec == "none" else codec: n for codec, n in codecs.items()})
 
 
 def _some(names: Sequence[str]) -> str:

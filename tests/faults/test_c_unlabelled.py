@@ -121,7 +121,16 @@ def test_c_a_flaw_among_traffic_makes_it_no_labelled_split(tmp_path):
     assert [flaw.id for flaw in find_flaws(samples, text_only=False)[0]] == ["torn"]
 
 
-def test_c_a_row_that_forgot_its_answer_is_told(tmp_path):
-    path = written(tmp_path / "q.jsonl", [{"question": "A?", "answer": "x"}, {"question": "B?"}])
-    with pytest.raises(RelopeError, match="column 'answer' is missing in line 2"):
-        open_dataset(str(path))
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"question": "B?"}, "it has no answer"),
+        ({"question": "B?", "answer": None}, "it has no answer"),
+        ({"answer": "y"}, "the question is empty"),
+        ({"question": None, "answer": "y"}, "the question is empty"),
+    ],
+)
+def test_c_a_row_without_a_key_is_as_one_where_it_is_null(tmp_path, row, reason):
+    given = [{"question": "A?", "answer": "x", "id": "a", "split": "test"}, {**row, "id": "b", "split": "test"}]
+    samples = open_dataset(str(written(tmp_path / "q.jsonl", given))).load("test", None)
+    assert [(flaw.id, flaw.reason) for flaw in find_flaws(samples, text_only=False)[0]] == [("b", reason)]

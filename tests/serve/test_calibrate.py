@@ -125,7 +125,8 @@ def test_every_file_of_a_bundle_is_checked(bundle):
 
 
 @pytest.mark.parametrize("mutate", [
-    lambda v: v.pop("threshold"), lambda v: v.update(table=3), lambda v: v.update(format_version=9),
+    lambda v: v.pop("threshold"), lambda v: v.update(threshold=0.5), lambda v: v["promise"].update(threshold=None),
+    lambda v: v.update(table=3), lambda v: v.update(format_version=9),
     lambda v: v.update(made=None), lambda v: v["promise"].update(n="many"), lambda v: v.update(files=[1]),
 ])  # fmt: skip
 def test_a_manifest_of_wrong_types_is_refused(bundle, mutate):

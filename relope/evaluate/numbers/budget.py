@@ -24,9 +24,23 @@ class Realised:
     realised: float
 
 
+def thresholds_for(held: Floats, shares: Sequence[float]) -> Floats:
+    """Return the threshold of each share: the (k + 1)-th lowest held-out score, k = ⌊share·n⌋.
+
+    Scores below it are escalated, so no share is exceeded on the held-out samples: k of them are, fewer where scores
+    tie. The one rule by which `relope predict`, `calibrate` and `evaluate` set a threshold for a budget.
+
+    Args:
+        held: ``[V]`` scores.
+        shares: each in (0, 1).
+    """
+    k = np.floor(np.asarray(shares) * len(held) + 1e-9).astype(np.int64)  # 0.29 · 100 is 28.999… in floating point
+    return np.asarray(np.sort(held)[np.minimum(k, len(held) - 1)])
+
+
 def threshold_for(held: Floats, share: float) -> float:
-    """Return the score below which ``share`` of the held-out samples lie; ties fall on the side kept."""
-    return float(np.quantile(held, share, method="higher"))
+    """Return the threshold of one share, as `thresholds_for`."""
+    return float(thresholds_for(held, [share])[0])
 
 
 def realised_budgets(held: Floats, test: Floats, marks: Sequence[int] = MARKS) -> list[Realised]:
@@ -37,8 +51,8 @@ def realised_budgets(held: Floats, test: Floats, marks: Sequence[int] = MARKS) -
         test: ``[N]`` scores that meet the threshold.
         marks: the budgets in percent.
     """
-    thresholds = [threshold_for(held, mark / 100) for mark in marks]
+    thresholds = thresholds_for(held, [mark / 100 for mark in marks])
     return [
-        Realised(mark / 100, threshold, float((test < threshold).mean()))
+        Realised(mark / 100, float(threshold), float((test < threshold).mean()))
         for mark, threshold in zip(marks, thresholds, strict=True)
     ]

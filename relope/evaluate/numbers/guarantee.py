@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relope.evaluate.numbers.metrics import Bools, Floats, Groups, Ints
-from relope.evaluate.numbers.thresholds import SHARES, quantiles
+from relope.evaluate.numbers.thresholds import percent_thresholds
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def promise_error(scores: Floats, wrong: Bools, bound: float, confidence: float)
         bound: share in (0, 1).
         confidence: in (0, 1).
     """
-    thresholds = quantiles(scores, SHARES[::-1])  # the safest first
+    thresholds = percent_thresholds(scores)[::-1]  # the safest first
     kept = scores >= thresholds[:, None]
     return _promise("error among kept", wrong & kept, kept, thresholds, bound, confidence)
 
@@ -92,7 +92,7 @@ def promise_accuracy(scores: Floats, right: Bools, large_right: Bools, bound: fl
         bound: accuracy in (0, 1).
         confidence: in (0, 1).
     """
-    thresholds = quantiles(scores, SHARES[::-1])  # the safest first
+    thresholds = percent_thresholds(scores)[::-1]  # the safest first
     wrong = ~np.where(scores >= thresholds[:, None], right, large_right)
     promise = _promise("accuracy of the system", wrong, np.ones_like(wrong), thresholds, 1 - bound, confidence)
     observed = None if promise.observed is None else 1 - promise.observed

@@ -14,6 +14,7 @@ from relope.errors import InvalidInputError
 from relope.evaluate.numbers.costs import Costs
 from relope.evaluate.numbers.metrics import Bools, Floats, Ints
 from relope.evaluate.numbers.routing import MARKS
+from relope.grouped import group_names
 from relope.types import ResultWarning
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class ReportInputs:
     @property
     def group_names(self) -> pl.Series:
         """``[N]`` groups by name; a sample without one stands for itself."""
-        return self.labels.select(pl.coalesce("group", "id").alias("group"))["group"]
+        return group_names(self.labels)
 
     @functools.cached_property
     def groups(self) -> Ints:

@@ -33,5 +33,5 @@ def unlike(reports: Sequence[StoredReport]) -> Iterator[ResultWarning]:
                 "wrong", f"{names} are judged by {judged}: a difference between them may be the graders'"
             )
         if differs := asked_otherwise(first, report):
-            text = f"{names} ask other things under {differs.n:,} of the same ids: {differs} differ"
+            text = f"{names} ask other things under {differs.n:,} of the same ids: {differs}"
             yield ResultWarning("wrong", f"{text}; they are not paired")

@@ -1,10 +1,10 @@
 """The table that a threshold is chosen from: what each one escalates, how right the system then is, what it costs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from relope.evaluate.numbers.budget import thresholds_for
 from relope.evaluate.numbers.estimates import Population, share_term
 from relope.evaluate.numbers.intervals import Z95, Interval
 from relope.evaluate.numbers.metrics import Bools, Floats
@@ -19,7 +19,7 @@ class ThresholdRow:
     """What happens at a threshold, with 95 % intervals over the drawing of samples.
 
     Attributes:
-        percent: escalated when the threshold was set, up to ties.
+        percent: escalated at most when the threshold was set.
         threshold: scores below it are escalated.
         share: escalated.
         accuracy: of the system, or of what is kept; None where nothing is kept.
@@ -64,9 +64,9 @@ class Outcomes:
         return np.where(escalated, self.escalated_dollars, self.kept_dollars)
 
 
-def quantiles(scores: Floats, percents: Sequence[int] = SHARES) -> Floats:
-    """Return the thresholds that escalate so many percent of the samples; ties are kept."""
-    return np.asarray(np.quantile(scores, np.array(percents) / 100, method="higher"))
+def percent_thresholds(scores: Floats) -> Floats:
+    """Return ``[99]`` the thresholds that escalate at most 1, 2, …, 99 % of the samples."""
+    return thresholds_for(scores, [percent / 100 for percent in SHARES])
 
 
 def threshold_table(scores: Floats, outcomes: Outcomes, population: Population) -> list[ThresholdRow]:
@@ -79,7 +79,7 @@ def threshold_table(scores: Floats, outcomes: Outcomes, population: Population) 
     """
     return [
         threshold_row(percent, float(threshold), scores, outcomes, population)
-        for percent, threshold in zip(SHARES, quantiles(scores), strict=True)
+        for percent, threshold in zip(SHARES, percent_thresholds(scores), strict=True)
     ]
 
 

@@ -67,7 +67,7 @@ def _answers(report: Report, decision: Decision) -> Iterator[tuple[str, str]]:
         _reached(report, decision, decision.free, "none that needs no training is scored (logprob, for one)"),
     )
     if decision.router_over_free is not None:
-        yield "Does training pay?", f"router less free one {_gap(decision.router_over_free)}"
+        yield "Does training pay?", f"{_over(decision)} {_gap(decision.router_over_free)}"
     if when := _when(decision):
         yield "When does it decide?", when
     yield "What does it cost?", _cost(report, decision)
@@ -100,7 +100,7 @@ def _when(decision: Decision) -> str:
         if method is not None and (when := decides(method))
     }
     if len(set(known.values())) < len(known):
-        return f"both {next(iter(known.values()))}"
+        return f"both decide {next(iter(known.values()))}"
     return ", ".join(f"{name} {when}" for name, when in known.items())
 
 
@@ -181,7 +181,13 @@ def _over_random(report: Report, method: AtBudget | None) -> str:
 
 def _over_free(decision: Decision) -> str:
     gap = decision.router_over_free
-    return "" if gap is None else f"router less free one {_short(gap)}"
+    return "" if gap is None else f"{_over(decision)} {_short(gap)}"
+
+
+def _over(decision: Decision) -> str:
+    """Name the two methods whose difference it is: the best router and the best free one."""
+    router, free = decision.router, decision.free
+    return f"{router.method} over {free.method}" if router is not None and free is not None else "router over free one"
 
 
 def _short(gap: JudgedDifference) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from relope.errors import InvalidInputError, unknown
+from relope.errors import InvalidInputError, unknown, unknown_split
 from relope.types import Sample
 
 
@@ -29,6 +29,7 @@ class DataSet:
         reading: how the source was told to be read: recorded, so that it is read so again.
         notes: what a user should know of how it was read, a line each.
         shares: whether train and test are shares that we cut, of a file that names no splits.
+        counts: split → its samples, where that is known without loading them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class DataSet:
     reading: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     shares: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def check_splits(dataset: DataSet, asked: Sequence[str]) -> tuple[str, ...]:
@@ -54,6 +56,8 @@ def check_splits(dataset: DataSet, asked: Sequence[str]) -> tuple[str, ...]:
     splits: list[str] = []
     for split in asked:
         if split not in dataset.splits and split not in dataset.aliases:
+            if dataset.counts:
+                raise unknown_split(dataset.name, split, dataset.counts, "--split takes those; without it, all")
             raise unknown(f"split of {dataset.name}", split, [*dataset.splits, *dataset.aliases])
         splits += dataset.aliases.get(split, (split,))
     return tuple(dict.fromkeys(splits)) or dataset.splits

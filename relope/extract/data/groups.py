@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from relope.types import Sample
-from relope.words import counted
 
 N_FOLDS = 5
 FOLDS = tuple(f"fold-{number}" for number in range(N_FOLDS))
@@ -13,8 +12,6 @@ FOLD_ALIASES = {"test": FOLDS[:1], "train": FOLDS[1:]}
 """Without another wish the first fold is tested on and the others are learned from."""
 
 TRAIN_SHARE = 0.8
-FEW = 20
-"""Fewer test samples than that cannot have ten of both right and wrong answers, which an honest verdict needs."""
 
 
 def connected(samples: Sequence[Sample]) -> list[Sample]:
@@ -55,25 +52,6 @@ def in_shares(samples: Sequence[Sample]) -> list[Sample]:
     elif len(shares) > 1 and len(tested) == len(shares):
         tested.remove(min(shares, key=shares.__getitem__))
     return [replace(sample, split="test" if sample.group in tested else "train") for sample in grouped]
-
-
-def split_notes(samples: Sequence[Sample], shares: bool) -> list[str]:
-    """Return what a user should know of the splits of a data set, at most a line.
-
-    Args:
-        samples: with their splits.
-        shares: whether `in_shares` made these, since the data set names none.
-    """
-    n_test = sum(sample.split == "test" for sample in samples)
-    folds = "`relope fit … --folds 5` scores every sample out of fold instead"
-    if not n_test:
-        return [f"no sample is in the split test, on which routers are evaluated; {folds}"]
-    if not shares or n_test >= FEW:
-        return []
-    return [
-        f"no column 'split': cut by image, train has {counted(len(samples) - n_test, 'sample')} and test {n_test}, too "
-        f"few to tell methods apart; {folds}"
-    ]
 
 
 def _share(group: str) -> float:

@@ -22,25 +22,21 @@ from relope.extract.data.columns import COLUMNS, Columns, meant_by
 from relope.extract.data.conversations import Conversation, conversation, system_of
 from relope.extract.data.dataset import DataSet
 from relope.extract.data.flaws import input_digest
-from relope.extract.data.groups import connected, in_shares, split_notes
+from relope.extract.data.groups import connected, in_shares
 from relope.extract.data.halves import TORN, half_in, whole
 from relope.extract.data.images import lazy_image
 from relope.extract.data.labels import ALLOWED, LABEL, label_in, unlabelled
-from relope.extract.data.rows import ALLOW_OUTSIDE, SUFFIXES, Row, read_rows
+from relope.extract.data.rows import ALLOW_OUTSIDE, SUFFIXES, Row, as_list, read_rows
+from relope.extract.data.splits import ALIASES, SplitNames, split_counts
 from relope.provenance import digest
-from relope.types import LETTERS, LazyImage, Sample
+from relope.types import LETTERS, OWN, LazyImage, Sample
 from relope.words import counted
-
-SPLITS = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
-"""Names of splits that are taken to mean another."""
-
-OWN = "own file"
-"""What the identity of a user's own data set says of its source."""
 
 TEXTS = ("question", "answer", "choices", "id", "split", "hint", "caption", "kind", "system", "messages")
 """Columns that hold text, or lists or mappings of texts."""
 
-_ORDER = ("train", "validation", "test")
+_ASKING = {"question", "messages"}
+"""Columns of which a row needs one; a row that lacks the one of the others is as one where it is empty."""
 
 
 def looks_like_path(name: str) -> bool:
@@ -63,22 +59,23 @@ def open_own(path: Path, name: str, answer_is: AnswerIs | None = None, *, allow_
         NotFoundError: there is no such file.
         InvalidInputError: a row or a column is wrong; both are named.
     """
-    columns, reading = Columns(), {"answer_is": answer_is, "allow_outside": allow_outside}
-    samples, shares = _samples(columns.seen(read_rows(path, allow_outside)), name, AnswerColumn(answer_is))
+    columns, names, reading = Columns(), SplitNames(), {"answer_is": answer_is, "allow_outside": allow_outside}
+    rows = columns.seen(read_rows(path, allow_outside))
+    samples, shares = _samples(rows, name, AnswerColumn(answer_is), names)
     if not samples:
         raise InvalidInputError(f"{path} has no rows; each row needs at least question and answer")
-    present = {sample.split for sample in samples}
-    splits = (*(split for split in _ORDER if split in present), *sorted(present - set(_ORDER)))
+    counts = split_counts(samples)
     return DataSet(
         name=name,
-        splits=splits,
+        splits=tuple(counts),
         load=lambda split, limit: [sample for sample in samples if sample.split == split][:limit],
         identity={"source": OWN, "name": name, "digest": _digest(samples, shares)},
         source=str(path.resolve()),
-        aliases={old: (new,) for old, new in SPLITS.items() if new in present and old not in present},
-        notes=(*columns.notes(), *_pictured(samples), *split_notes(samples, shares)),
+        aliases={old: (new,) for old, new in ALIASES.items() if new in counts and old not in counts},
+        notes=(*columns.notes(), *_pictured(samples), *names.notes(samples, shares)),
         shares=shares,
         reading={key: value for key, value in reading.items() if value},
+        counts=counts,
     )
 
 
@@ -92,14 +89,15 @@ def _digest(samples: Iterable[Sample], shares: bool) -> str:
     return digest(sorted([sample.id, "" if shares else sample.split, input_digest(sample)] for sample in samples))
 
 
-def _samples(rows: Iterable[Row], name: str, answers: AnswerColumn) -> tuple[list[Sample], bool]:
+def _samples(rows: Iterable[Row], name: str, answers: AnswerColumn, splits: SplitNames) -> tuple[list[Sample], bool]:
     """Return the samples of rows, in groups by image, and whether their splits are shares that we cut."""
     first: dict[str, str] = {}
     samples: list[Sample] = []
     lacking: dict[str, Row] = {}
+    bare: list[Row] = []
     answered = set[str]()
     for row in rows:
-        sample = _sample(row, name, answers)
+        sample = _sample(row, name, answers, splits)
         if sample.id in first:
             what = f"have the same id {sample.id!r}" if row.cells.get("id") is not None else "are the same question"
             raise InvalidInputError(f"{first[sample.id]} and {row.where} {what} (column 'id'); ids must differ")
@@ -107,8 +105,13 @@ def _samples(rows: Iterable[Row], name: str, answers: AnswerColumn) -> tuple[lis
         samples.append(sample)
         if _answer(row) not in (None, ""):
             answered.add(sample.split)
-        elif "answer" not in row.cells and LABEL not in row.cells:
+        elif _calls_otherwise("answer", row) and LABEL not in row.cells:
             lacking.setdefault(sample.split, row)
+        if not _ASKING & set(row.cells):
+            bare.append(row)
+    for row in bare:
+        if len(bare) == len(samples) or _calls_otherwise("question", row):
+            raise _missing(row, "question")
     answers.check()
     for split in sorted(answered & set(lacking)):
         raise _missing(lacking[split], "answer")
@@ -119,7 +122,7 @@ def _samples(rows: Iterable[Row], name: str, answers: AnswerColumn) -> tuple[lis
     return (in_shares(samples), True) if unsplit else (connected(samples), False)
 
 
-def _sample(row: Row, name: str, column: AnswerColumn) -> Sample:
+def _sample(row: Row, name: str, column: AnswerColumn, splits: SplitNames) -> Sample:
     row, torn = _mended(row)
     said = conversation(row) or Conversation(system_of(row), question=_question(row))
     choices = _choices(row)
@@ -133,14 +136,13 @@ def _sample(row: Row, name: str, column: AnswerColumn) -> Sample:
     images, hint, caption = _images(row), _text(row, "hint"), _text(row, "caption")
     if said.flaw or said.n_shown not in (None, len(images)):
         flaw = {"flaw": said.flaw or f"its messages show {counted(said.n_shown or 0, 'image')}, it has {len(images)}"}
-    split = _text(row, "split") or row.split
     given = row.cells.get("id")
     if given is not None and (isinstance(given, bool) or not isinstance(given, (str, int)) or given == ""):
         raise _wrong(row, "id", "text or a whole number")
     made = Sample(
         id="" if given is None else str(given),
         dataset=name,
-        split=SPLITS.get(split, split),
+        split=splits.meant(_text(row, "split") or row.split),
         question=said.question,
         answers=answers,
         choices=choices,
@@ -176,17 +178,16 @@ def _unpanda(cell: Any) -> Any:
     return None if math.isnan(cell) else int(cell) if cell.is_integer() else cell
 
 
-def _wrong(row: Row, column: str, allowed: str) -> InvalidInputError:
+def _wrong(row: Row, column: str, allowed: str, hint: str = "") -> InvalidInputError:
     value = row.cells.get(column)
     return InvalidInputError(
-        f"column {column!r} in {row.where} holds {type(value).__name__} {str(value)[:60]!r}; it must be {allowed}"
+        f"column {column!r} in {row.where} holds {type(value).__name__} {str(value)[:60]!r}; it must be {allowed}",
+        hint=hint,
     )
 
 
 def _question(row: Row) -> str:
-    if "question" not in row.cells:
-        raise _missing(row, "question")
-    question = row.cells["question"]
+    question = row.cells.get("question")
     if question is not None and not isinstance(question, str):
         raise _wrong(row, "question", "text")
     return question or ""
@@ -198,6 +199,11 @@ def _missing(row: Row, column: str) -> NotFoundError:
         f"{meant_by(column, row.cells)}",
         hint=f"a row needs question and answer and may have {', '.join(COLUMNS[2:])}",
     )
+
+
+def _calls_otherwise(column: str, row: Row) -> bool:
+    """Return whether a row lacks a column and has one that may be meant by it; without that, it is left empty."""
+    return column not in row.cells and bool(meant_by(column, row.cells))
 
 
 def _answer(row: Row) -> Any:
@@ -217,7 +223,7 @@ def _choices(row: Row) -> tuple[str, ...]:
         isinstance(choice, (str, int, float)) and not isinstance(choice, bool) for choice in choices
     )
     if not plain or not 2 <= len(choices) <= len(LETTERS):
-        raise _wrong(row, "choices", f"a list of 2–{len(LETTERS)} texts or numbers")
+        raise _wrong(row, "choices", f"a list of 2–{len(LETTERS)} texts or numbers", as_list(choices))
     return tuple(str(_unpanda(choice)) for choice in choices)
 
 

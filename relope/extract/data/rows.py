@@ -5,7 +5,7 @@ import contextlib
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         reader = csv.DictReader(file, strict=True)
         try:
             names = reader.fieldnames or []
+            _check_commas(path.name, names)
             if twice := next((name for name in names if names.count(name) > 1), None):
                 raise InvalidInputError(f"column {twice!r} stands twice in the header of {path.name}")
             for number, cells in enumerate(reader, 1):
@@ -167,7 +168,35 @@ def _cell(where: str, name: str, text: str) -> Any:
     if text.startswith("['") and len(text) < _LITERAL_CHARACTERS:
         with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             return ast.literal_eval(text)
+    if text.lstrip()[:1] not in ("[", "{"):
+        raise InvalidInputError(
+            f"column {name!r} in {where} holds {text[:60]!r}; it must be a list", hint=as_list(text, in_csv=True)
+        )
     return _parsed(f"column {name!r} in {where}", text)
+
+
+def _check_commas(file: str, names: Sequence[str]) -> None:
+    """Refuse a header that is one cell since another character stands between its names.
+
+    Raises:
+        InvalidInputError: it is; the character is named.
+    """
+    header = names[0] if len(names) == 1 else ""
+    if mark := next((mark for mark in (";", "\t", "|") if mark in header), ""):
+        raise InvalidInputError(
+            f"the header of {file} is one cell, {header[:60]!r}: its cells are separated by {mark!r}, not by commas",
+            hint="save it with commas between its cells, or as .jsonl or .parquet",
+        )
+
+
+def as_list(value: Any, in_csv: bool = False) -> str:
+    """Return how a text that was meant as a list is written as one, or ``""`` where it is no text."""
+    if not isinstance(value, str):
+        return ""
+    mark = next((mark for mark in ("|", ";", "\n", "/", ",") if mark in value), "")
+    listed = json.dumps([part.strip() for part in (value.split(mark) if mark else [value])][:4], ensure_ascii=False)
+    quoted = listed.replace('"', '""')
+    return f'write it as "{quoted}", quotes doubled as CSV has them' if in_csv else f"write it as {listed}"
 
 
 def _parsed(where: str, text: str) -> Any:

@@ -63,7 +63,10 @@ class Method:
         small, large = examples.labels.astype(np.float64), examples.large_correct
         self.wins_ = 1 - small if large is None else (large.astype(np.float64) - small + 1) / 2
         if large is None:
-            self.note = "fitted without a large model's grades: y = 1 where the small model is wrong"
+            self.note = (
+                "fitted without a large model's grades: y = 1 where the small model is wrong, so it ranks by how often "
+                "the small model was right on similar questions, not by which model wins"
+            )
         return self
 
     def predict_proba(self, examples: Examples) -> npt.NDArray[np.float32]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from relope.errors import StoreError
 from relope.provenance import canonical, digest
+from relope.types import OWN
 
 
 class Identity(Mapping[str, Any]):
@@ -79,6 +80,11 @@ class Identity(Mapping[str, Any]):
     def dataset(self) -> dict[str, Any]:
         """What decides the content of the data set."""
         return dict(self.get("dataset") or {})
+
+    @property
+    def of_own_file(self) -> bool:
+        """Whether the data set is a user's own file or folder."""
+        return self.dataset.get("source") == OWN
 
     @property
     def text_only(self) -> bool:

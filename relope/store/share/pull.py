@@ -1,11 +1,12 @@
 """Take a shared store, or some of it, into a local one; merge stores of one recipe."""
 
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relope.errors import InvalidInputError, NotFoundError, OutputError, StoreError, unknown
+from relope.errors import InvalidInputError, NotFoundError, OutputError, StoreError, unknown_split
 from relope.places import Location, as_location, is_uri
 from relope.store.format.commit import Commit
 from relope.store.format.here import keep_here
@@ -267,8 +268,8 @@ def _pieces(snapshot: RemoteSnapshot, manifest: StoreManifest, ids: Collection[s
 
 def _of_splits(snapshot: RemoteSnapshot, splits: Sequence[str]) -> set[str]:
     tables = [snapshot.samples(part) for part in snapshot.catalog.parts]
-    known = {split for table in tables if "split" in table.columns for split in table["split"].unique()}
+    counts = Counter(str(split) for table in tables if "split" in table.columns for split in table["split"])
     for split in splits:
-        if split not in known:
-            raise unknown(f"split of {snapshot.uri}", split, map(str, known))
+        if split not in counts:
+            raise unknown_split(snapshot.uri, split, counts, "--split takes those; without it, all")
     return {name for table in tables for name in table.filter(table["split"].is_in(list(splits)))["id"]}

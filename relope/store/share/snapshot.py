@@ -234,7 +234,8 @@ def no_store(remote: Remote) -> NotFoundError:
     """Build the error for a URI without a store."""
     names = [location.name for location in stores_below(remote)]
     known = f"; below it: {', '.join(names[:_SHOWN])}" if names else ""
+    above = remote.location.above
+    shows = f"`relope store ls {above}` shows what is above it" if above else "check its address"
     return NotFoundError(
-        f"there is no store at {remote.location.uri}{known}",
-        hint="`relope store ls` shows what is there, `relope store push` shares a store",
+        f"there is no store at {remote.location.uri}{known}", hint=f"{shows}, `relope store push` shares a store"
     )
