@@ -17,6 +17,7 @@ from relope.serve.limits import Limits
 from relope.serve.problems import invalid, too_large
 
 TIMEOUT_S = 10.0
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
@@ -66,8 +67,15 @@ def _is_global(address: str) -> bool:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    inner = (ip.ipv4_mapped or ip.sixtofour) if isinstance(ip, ipaddress.IPv6Address) else None
-    return ip.is_global and not ip.is_multicast and (inner is None or inner.is_global)
+    return ip.is_global and not ip.is_multicast and all(inner.is_global for inner in _inner(ip))
+
+
+def _inner(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """Return the addresses that one of the newer kind leads to."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return []
+    translated = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+    return [inner for inner in (ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ()), translated) if inner is not None]
 
 
 async def fetch(client: httpx.AsyncClient, split: SplitResult, address: str, limits: Limits, param: str) -> bytes:

@@ -16,7 +16,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: Python itself writes into an exception that is raised
 class Problem(Exception):
     """A request that is refused or has failed.
 
