@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from relope.pipeline.plan import PlannedStep
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
-KINDS = {"models": "backbones", "datasets": "datasets", "methods": "methods", "graders": "graders"}
+KINDS = {
+    "models": "backbones",
+    "datasets": "datasets",
+    "methods": "methods",
+    "graders": "graders",
+    "engines": "engines",
+}
 GROUPS = {"store": "Look at, check and share stores."}
 """First word of the steps that are commands of a command."""
 DEMO = Path("runs/demo")
@@ -214,12 +220,14 @@ def _run_pipeline(
 def list_command(
     kind: Annotated[
         str,
-        typer.Argument(metavar="KIND", help="models, datasets, methods or graders", autocompletion=lambda: [*KINDS]),
+        typer.Argument(
+            metavar="KIND", help="models, datasets, methods, graders or engines", autocompletion=lambda: [*KINDS]
+        ),
     ],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what there is: models, datasets, methods or graders."""
+    """Show what there is: models, datasets, methods, graders or engines."""
     from relope import registry
 
     if kind not in KINDS:

@@ -3,7 +3,7 @@
 A plug-in's name is its file's name with ``_`` for every character outside ``[a-z0-9]``, or the
 literal ``NAME = "…"`` in the file, which is read without importing it. Other packages add
 plug-ins through entry points of the groups ``relope.backbones``, ``relope.datasets``,
-``relope.graders`` and ``relope.methods``; an entry point names a module.
+``relope.engines``, ``relope.graders`` and ``relope.methods``; an entry point names a module.
 """
 
 import functools
@@ -19,6 +19,7 @@ from relope.errors import unknown
 FOLDERS = {
     "backbones": ("model", "extract/backbones"),
     "datasets": ("data set", "extract/datasets"),
+    "engines": ("engine", "serve/engines"),
     "graders": ("grader", "extract/graders"),
     "methods": ("method", "probes/methods"),
 }
@@ -94,4 +95,4 @@ def version(kind: str, name: str) -> str:
     return written[1] if written else ""
 
 
-_LISTED = {"backbones": "models", "datasets": "datasets", "graders": "graders", "methods": "methods"}
+_LISTED = {kind: "models" if kind == "backbones" else kind for kind in FOLDERS}

@@ -42,7 +42,8 @@ MAY_READ: dict[str, set[str]] = {
         "store.share",
     },
     "serve": {"evaluate.numbers", "extract.model", "extract.data", "probes", "store.face", "store"},
-    "serve.engines": {"serve", "evaluate.numbers", "extract.model", "extract.data", "probes", "store.face", "store"},
+    "serve.local": {"serve", "extract.model", "extract.data", "probes", "store.face", "store"},
+    "serve.engines": {"serve", "serve.local", "extract.model", "extract.data", "probes", "store.face", "store"},
     "extract": {"extract.model", "extract.endpoint", "extract.data", "extract.grading", "store.face", "store"},
     "extract.model": {"extract.data"},
     "extract.endpoint": {"extract.data"},
@@ -81,6 +82,7 @@ PLUGINS = {
     "extract/datasets": "datasets",
     "extract/graders": "graders",
     "probes/methods": "methods",
+    "serve/engines": "engines",
 }
 """Folder → the kind of plug-in that it holds."""
 

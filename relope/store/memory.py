@@ -69,19 +69,21 @@ class ArrayStore(RowReader):
     def array(self, number: int, name: str) -> ArrayReader:
         """Return one of the arrays, whatever layer is named."""
         kind = name.partition("/")[0]
-        return _Rows({"hidden": self._tokens, "last": self._last, "tokens": self._kinds}[kind])
+        return ArrayRows({"hidden": self._tokens, "last": self._last, "tokens": self._kinds}[kind])
 
 
-class _Rows:
+class ArrayRows:
     """Rows of an array in memory."""
 
     def __init__(self, values: npt.NDArray[Any]) -> None:
         self._values = values
 
     def read_into(self, start: int, out: npt.NDArray[Any]) -> None:
+        """Copy the rows from ``start`` on."""
         np.copyto(out, self._values[start : start + len(out)])
 
     def take(self, rows: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
+        """Copy some rows."""
         np.take(self._values, rows, axis=0, out=out)
 
     def release(self) -> None:

@@ -1,5 +1,6 @@
 """The words put around a question. They belong to a store's identity."""
 
+import re
 from collections.abc import Sequence
 
 from relope.types import LETTERS
@@ -51,3 +52,18 @@ def build(question: str, choices: Sequence[str] = (), hint: str = "", instructio
         return multiple_choice(question, choices, hint, instruction or SELECT)
     lines = [f"Hint: {hint}"] if hint else []
     return "\n".join([*lines, question, *([instruction] if instruction else [])])
+
+
+_LISTED = re.compile(
+    r"(?:Hint: [^\n]*\n)?Question: (?P<question>.*?)\nOptions:\n(?P<options>(?:[A-Z]\. [^\n]*\n)+).*", re.DOTALL
+)
+_OPTION = re.compile(r"^([A-Z])\. ([^\n]*)$", re.MULTILINE)
+
+
+def read(text: str) -> tuple[str, tuple[str, ...]]:
+    """Return the question and the choices that a user's turn was built of; any other text is a question as it is."""
+    found = _LISTED.fullmatch(text)
+    options = _OPTION.findall(found["options"]) if found else []
+    if not found or [letter for letter, _ in options] != list(LETTERS[: len(options)]):
+        return text, ()
+    return found["question"], tuple(choice for _, choice in options)

@@ -112,7 +112,19 @@ class Backbone:
             n_images = 0 if text_only else len(sample.images)
             decoding.append([_decoders.submit(_open, sample, index) for index in range(n_images)])
         images = [[decoded.result() for decoded in row] for row in decoding]
-        given = {"images": images} if any(images) else {}
+        return self._checked(self.encoded(texts, images), samples)
+
+    def encoded(self, texts: Sequence[str], images: "Sequence[Sequence[Image]]") -> dict[str, Tensor]:
+        """Return the left-padded batch of prompts as the chat template writes them, on the CPU.
+
+        Args:
+            texts: the prompts.
+            images: decoded RGB images of each, in their order.
+
+        Raises:
+            UnsupportedError: the processor gives no token types to a class that masks by them.
+        """
+        given = {"images": list(images)} if any(images) else {}
         batch = self.processor(
             text=texts,
             padding=True,
@@ -123,7 +135,7 @@ class Backbone:
         )
         if given:
             self._check_types(batch)
-        return self._checked(dict(batch), samples)
+        return dict(batch)
 
     def turns(self, sample: Sample, text_only: bool = False) -> list[Turn]:
         """Return the conversation that a sample is put to the model as.
@@ -142,7 +154,11 @@ class Backbone:
 
     def faults(self, samples: Sequence[Sample], text_only: bool = False) -> Iterator[str]:
         """Yield for each sample why its conversation cannot be put to the model, or ``""``."""
-        return faults(self.tokenizer, self.chat, self.controls, [self.turns(sample, text_only) for sample in samples])
+        return self.turn_faults([self.turns(sample, text_only) for sample in samples])
+
+    def turn_faults(self, asked: Sequence[Sequence[Turn]]) -> Iterator[str]:
+        """Yield for each conversation why it cannot be put to the model, or ``""``."""
+        return faults(self.tokenizer, self.chat, self.controls, asked)
 
     def to_device(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a batch's inputs on the model's device, images in its dtype."""

@@ -6,6 +6,7 @@ transformers' ``DynamicLayer`` copies every key and value it holds for each new 
 import copy
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -32,6 +33,12 @@ class RoomyLayer(DynamicLayer):
         super().__init__()  # type: ignore[no-untyped-call]
         self.room = min(room, MOST_ROOM)
         self._buffers: dict[str, Tensor] = {}
+
+    def hold(self, keys: Tensor, values: Tensor, width: int) -> None:
+        """Take over buffers ``[B, heads, width + room, D]`` whose first ``width`` tokens are there already."""
+        self.lazy_initialization(keys, values)
+        self._buffers = {"keys": keys, "values": values}
+        self.keys, self.values = keys[..., :width, :], values[..., :width, :]
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append the states of further tokens and return those of all."""
@@ -111,3 +118,41 @@ def _with_room(layer: DynamicLayer, room: int) -> DynamicLayer:
     roomy = RoomyLayer(room)
     roomy.__dict__.update(vars(layer))
     return roomy
+
+
+def side_by_side(parts: Sequence[tuple[Cache, Tensor | None]], width: int, room: int) -> DynamicCache:
+    """Return a cache with the rows of several, aligned at their last token, and room for ``room`` tokens more.
+
+    Every layer holds all of its tokens, also those of a sliding window: which of them are seen is the mask's to say.
+
+    Args:
+        parts: caches, and which rows of each; None = all.
+        width: tokens of the cache that is made: a longer one loses its first, a shorter one gets zeros before them,
+            which the mask hides.
+        room: tokens.
+    """
+    made = DynamicCache()
+    chosen = [rows for _, rows in parts]
+    for layers in zip(*(cache.layers for cache, _ in parts), strict=True):
+        roomy = RoomyLayer(room)
+        roomy.hold(
+            _aligned([layer.keys for layer in layers], chosen, width, roomy.room),
+            _aligned([layer.values for layer in layers], chosen, width, roomy.room),
+            width,
+        )
+        made.layers.append(roomy)
+    return made
+
+
+def _aligned(states: Sequence[Tensor], chosen: Sequence[Tensor | None], width: int, room: int) -> Tensor:
+    """Return ``[ΣB, heads, width + room, D]``: states of several caches, each of which ends at ``width``."""
+    of = [len(held) if rows is None else len(rows) for held, rows in zip(states, chosen, strict=True)]
+    first = states[0]
+    buffer = first.new_empty(sum(of), first.shape[1], width + room, first.shape[-1])
+    start = 0
+    for held, rows, n in zip(states, chosen, of, strict=True):
+        kept = held[:, :, max(0, held.shape[2] - width) :]
+        buffer[start : start + n, :, : width - kept.shape[2]] = 0
+        buffer[start : start + n, :, width - kept.shape[2] : width] = kept if rows is None else kept[rows]
+        start += n
+    return buffer

@@ -57,19 +57,20 @@ def feed(model: Model, read: Prefix, ids: Tensor, lengths: Tensor | None = None)
     steps = torch.arange(1, width + 1, device=ids.device)
     positions = read.position[..., None] + steps
     mask = torch.cat([read.mask, read.mask.new_ones(rows, width)], 1)
-    ends = torch.full((rows,), width, device=ids.device) if lengths is None else lengths
-    columns, chosen = torch.unique(ends - 1, return_inverse=True)
     grown = replace(read, mask=mask, position=positions[..., -1])
+    columns, chosen = (None, None) if lengths is None else torch.unique(lengths - 1, return_inverse=True)
     out = model(
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions if len(positions) > 1 else positions[0],
         use_cache=True,
-        logits_to_keep=1 if lengths is None else columns,
+        logits_to_keep=1 if columns is None else columns,
         **{cache_name(model): grown.cache},
     )
-    logits: Tensor = out.logits[torch.arange(rows, device=out.logits.device), chosen.to(out.logits.device)]
-    return logits.float().to(ids.device), grown
+    logits: Tensor = out.logits
+    if chosen is None:
+        return logits[:, -1].float().to(ids.device), grown
+    return logits[torch.arange(rows, device=logits.device), chosen.to(logits.device)].float().to(ids.device), grown
 
 
 def draws(ids: Sequence[str], style: str, extras: Extras, n_tokens: int) -> Tensor:

@@ -103,7 +103,7 @@ def answer_batch(
         lengths=inputs["attention_mask"].sum(1).tolist(),
         hidden={layer: HostCopy(states[mask.to(states.device)].to(dtype)) for layer, states in tap.hidden.items()},
         answer=HostCopy(_answer(tap, backbone, len(mask)).to(dtype)),
-        tokens=HostCopy(_token_table(backbone, on_device, tap.positions, mask)),
+        tokens=HostCopy(token_table(backbone, on_device, tap.positions, mask)),
         generations=[
             HostCopy(_stacked(steps, len(mask))) for steps in (tap.token_ids, tap.logprobs, tap.entropies, tap.kept)
         ],
@@ -143,7 +143,7 @@ def _ask_more(
             out.traces[style] = (HostCopy(tokens), HostCopy(kept))
 
 
-def _token_table(backbone: Backbone, inputs: dict[str, Tensor], positions: Tensor | None, mask: Tensor) -> Tensor:
+def token_table(backbone: Backbone, inputs: dict[str, Tensor], positions: Tensor | None, mask: Tensor) -> Tensor:
     """Return ``[ΣT, C] int32`` in the order of ``token_columns``."""
     ids = inputs["input_ids"]
     types = inputs.get("mm_token_type_ids", inputs.get("token_type_ids", torch.zeros_like(ids)))

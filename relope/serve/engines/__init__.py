@@ -1,0 +1,1 @@
+"""Engines: one file each, ``open_engine``; `relope list engines` shows them."""

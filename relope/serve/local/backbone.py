@@ -1,0 +1,62 @@
+"""The small model that a bundle is for, opened and held against what the bundle says of it, with its router."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from relope.errors import NotFoundError
+from relope.extract.model.backbone import Backbone, open_backbone
+from relope.probes.router import load_router
+from relope.serve.bundle import Bundle
+from relope.serve.engine import EngineSettings
+from relope.serve.local.round import Desk
+from relope.serve.local.scoring import Scorer
+from relope.serve.local.writing import Decode
+
+
+def open_served(bundle: Bundle, settings: EngineSettings) -> Backbone:
+    """Open the model that a bundle is for.
+
+    Args:
+        bundle: which model, and how it computes.
+        settings: where it is, and the device.
+
+    Raises:
+        NotFoundError: it is not here.
+        InvalidInputError: it is another model, or prepares prompts otherwise; both sides are named.
+    """
+    name = settings.model or bundle.model
+    try:
+        backbone = open_backbone(
+            name, settings.device, str(bundle.backbone["compute_dtype"]), quantize=bundle.backbone.get("quantize")
+        )
+    except NotFoundError as error:
+        if settings.model:
+            raise
+        raise NotFoundError(f"{error} (the bundle is for {bundle.source})", hint="say where it is: --model") from error
+    bundle.check_backbone(backbone.identity, name)
+    return backbone
+
+
+def open_desk(folder: Path, bundle: Bundle, settings: EngineSettings) -> Desk:
+    """Open the model and the router of the bundle in a folder.
+
+    Raises:
+        RelopeError: as `open_served`, or the router cannot be served.
+    """
+    router = load_router(folder)
+    backbone = open_served(bundle, settings)
+    scorer = Scorer(router, bundle.layer, backbone)
+    return Desk(backbone, scorer, lambda score: float(bundle.calibration(np.array([score]))[0]), decoder(backbone))
+
+
+def decoder(backbone: Backbone) -> Decode:
+    """Return what makes text of tokens by a tokenizer of its own: one that makes prompts meanwhile cannot."""
+    tokenizer = copy.deepcopy(backbone.tokenizer)
+
+    def decode(ids: Sequence[int]) -> str:
+        return tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    return decode

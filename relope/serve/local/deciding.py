@@ -1,0 +1,42 @@
+"""Where a query goes: its own wish, else its score against a threshold."""
+
+import math
+from collections.abc import Callable
+
+from relope.serve.engine import Decision, Query, Reason, Timing
+
+Calibrated = Callable[[float], float]
+"""Score → P(correct)."""
+
+
+def decided(
+    query: Query, threshold: float, score: float | None, calibrated: Calibrated, n_prompt_tokens: int, timing: Timing
+) -> Decision:
+    """Return the decision on a query.
+
+    Args:
+        query: what is asked.
+        threshold: score below which it is escalated.
+        score: the router's; None where the query's wish made it needless. One that is no number escalates.
+        calibrated: score → P(correct).
+        n_prompt_tokens: of its prompt.
+        timing: where the time went.
+    """
+    known = score if score is not None and math.isfinite(score) else None
+    reason: Reason = "forced" if query.route else "score" if known is not None else "no-score"
+    route = query.route or ("large" if known is None or known < threshold else "small")
+    return Decision(
+        route=route,
+        threshold=threshold,
+        reason=reason,
+        score=known,
+        p_correct=None if known is None else calibrated(known),
+        detail="the router gave no number" if reason == "no-score" else "",
+        n_prompt_tokens=n_prompt_tokens,
+        timing=timing,
+    )
+
+
+def unserved(threshold: float, reason: Reason, detail: str, n_prompt_tokens: int = 0) -> Decision:
+    """Return the decision on a query that the small model or its router cannot serve: the large one takes it."""
+    return Decision(route="large", threshold=threshold, reason=reason, detail=detail, n_prompt_tokens=n_prompt_tokens)

@@ -1,0 +1,242 @@
+"""A bundle's router on prompts that the small model is reading: the scores that `relope predict` would give them."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from relope.errors import UnsupportedError
+from relope.extract.model.backbone import Backbone
+from relope.extract.model.generate import STORED, token_columns, token_table
+from relope.extract.model.interfaces import Model
+from relope.probes.examples import Examples
+from relope.probes.protocol import Probe, RunsBlock, block_use, make
+from relope.probes.replay import last_of, last_token_only
+from relope.probes.router import Router
+from relope.serve.local.prompts import Prompt
+from relope.serve.local.reading import AtBlock, rows_of
+from relope.store import StoreManifest
+from relope.store.live import LiveStates
+
+Scores = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer, as routers that decide after it read it.
+
+    Attributes:
+        text: without the white space around it.
+        logprobs: ``[A]`` nats, of the raw distribution.
+        entropies: ``[A]`` nats.
+        final: ``[H] float32`` mean of the final-layer states that predict its tokens; zeros without any.
+    """
+
+    text: str
+    logprobs: Sequence[float]
+    entropies: Sequence[float]
+    final: Tensor
+
+
+class RunningBlock:
+    """Block l of the running model, for routers that run it with adapters of their own in it."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        """Stand for a backbone; `at` says which batch it is reading."""
+        self.backbone, self.at = backbone, AtBlock({})
+        self.stored = backbone.dtype
+
+    @property
+    def model(self) -> Model:
+        """The transformers model."""
+        return self.backbone.model
+
+    def last_states(self, ids: Sequence[str], block: nn.Module, layer: int, *, stop: bool) -> Tensor:
+        """Return ``[B, H]``: what ``block`` gives at the last token of the rows of the batch that are named."""
+        hidden, arguments = self.at.before.to(self.stored).to(self.backbone.dtype), self.at.arguments
+        if len(ids) < len(hidden):
+            of, chosen = len(hidden), torch.tensor([int(name) for name in ids], device=hidden.device)
+            hidden = hidden[chosen]
+            arguments = {name: rows_of(value, of, chosen) for name, value in arguments.items()}
+        mask = arguments.get("attention_mask")
+        if mask is not None and mask.ndim != 4:  # a flash kernel's: there the whole block runs
+            return last_of(block(hidden, **arguments))
+        with last_token_only(block):
+            return last_of(block(hidden, **arguments))
+
+
+class Scorer:
+    """A router, ready to score what a model reads.
+
+    Attributes:
+        before_answer: whether it scores before there is an answer.
+    """
+
+    def __init__(self, router: Router, layer: int, backbone: Backbone) -> None:
+        """Join a router and the model that it reads.
+
+        Args:
+            router: of the bundle.
+            layer: the block l that it reads.
+            backbone: the running model.
+
+        Raises:
+            UnsupportedError: the router reads what a served query does not have.
+        """
+        traits = router.probe.traits
+        if traits.needs or traits.reads_grades:
+            raise UnsupportedError(
+                f"{router.record.method} cannot be served: it needs {traits.flags or 'graded answers'} of every query"
+            )
+        self.router, self.layer, self.backbone = router, layer, backbone
+        self.before_answer = not traits.reads_answer
+        self.running = RunningBlock(backbone)
+        stored = str(router.record.identity.get("stored_dtype") or backbone.compute_dtype)
+        self.running.stored = STORED[stored]
+        self._dtype = stored
+        _run_in_place(router.probe)
+        self.stacked: Probe | None = getattr(router.probe, "base_", None)
+        self._open()
+
+    def _open(self) -> None:
+        """Put adapters beside block l now, while no hook is on it that they would copy."""
+        nothing = self._states([], np.zeros(0, np.int64), {})
+        for probe in _parts(self.router.probe):
+            if probe.name != "fusion" and block_use(probe) != "none":
+                probe.predict_proba(self._examples(nothing))
+
+    @cached_property
+    def _manifest(self) -> StoreManifest:
+        layers = tuple(sorted({*self.router.probe.layers(self.layer), self.layer}))
+        return StoreManifest(
+            identity=self.router.record.identity,  # type: ignore[arg-type]
+            layers=layers,
+            hidden_size=self.backbone.hidden_size,
+            dtype=self._dtype,
+            token_columns=token_columns(self.backbone),
+        )
+
+    def at_prompt(self, prompts: Sequence[Prompt], at: AtBlock) -> Scores | None:
+        """Return ``[B] float32`` of the prompts of a batch that has run through block l.
+
+        P(correct) of a router that scores before the answer; what the stacked probe says of one that stacks a
+        probe and the answer; None of any other.
+        """
+        probe = self.router.probe if self.before_answer else self.stacked
+        if probe is None:
+            return None
+        self.running.at = at
+        try:
+            rows = [_row(number, prompt) for number, prompt in enumerate(prompts)]
+            return self._score(probe, rows, self._arrays(at), at.mask)
+        finally:
+            self.running.at = AtBlock({})
+
+    def after(self, prompt: Prompt, at_prompt: float | None, said: Said) -> float:
+        """Return P(correct) of an answer.
+
+        Args:
+            prompt: what was asked.
+            at_prompt: what `at_prompt` returned for it.
+            said: the answer.
+        """
+        probe: Any = self.router.probe
+        if at_prompt is not None:
+            probe = copy.copy(probe)
+            probe.base_ = _Known(at_prompt)
+        arrays = {"answer": lambda: self._host(said.final[None])}
+        return float(self._score(probe, [_row(0, prompt) | _answered(said)], arrays, torch.ones(1, 1))[0])
+
+    def _score(self, probe: Probe, rows: list[dict[str, Any]], arrays: dict[str, Any], mask: Tensor) -> Scores:
+        lengths = mask.sum(1).cpu().numpy().astype(np.int64)
+        states = self._states(rows, lengths, arrays)
+        with torch.inference_mode():
+            return probe.predict_proba(self._examples(states))
+
+    def _examples(self, states: LiveStates) -> Examples:
+        device = str(self.backbone.device)
+        return Examples(states, np.arange(len(states)), None, self.layer, self.running, device)
+
+    def _states(self, rows: list[dict[str, Any]], lengths: npt.NDArray[np.int64], arrays: dict[str, Any]) -> LiveStates:
+        frame = pl.DataFrame(rows, schema_overrides=_TYPES) if rows else pl.DataFrame(schema=_TYPES)
+        return LiveStates(self._manifest, frame, lengths, arrays)
+
+    def _arrays(self, at: AtBlock) -> dict[str, Any]:
+        """Return how each array of a batch is fetched: only what the router reads leaves the device."""
+        kept = at.mask.bool()
+        return {
+            f"last/{self.layer}": lambda: self._host(at.output[:, -1]),
+            f"last/{self.layer - 1}": lambda: self._host(at.before[:, -1]),
+            f"hidden/{self.layer}": lambda: self._host(at.output[kept]),
+            f"hidden/{self.layer - 1}": lambda: self._host(at.before[kept]),
+            "tokens": lambda: token_table(self.backbone, at.inputs, self._positions(at), kept).cpu().numpy(),
+        }
+
+    def _positions(self, at: AtBlock) -> Tensor | None:
+        """Return ``[R, B, T]`` as a store has them: a plain forward of Qwen leaves out the text's own, the first."""
+        if at.positions is None or len(at.positions) == self.backbone.traits.position_rows:
+            return at.positions
+        text = (at.mask.cumsum(-1) - 1).clamp(min=0)
+        return torch.cat([text[None], at.positions.expand(-1, len(text), -1)])
+
+    def _host(self, states: Tensor) -> npt.NDArray[Any]:
+        kept = states.to(STORED[self._dtype])
+        values = kept.view(torch.uint16) if kept.dtype == torch.bfloat16 else kept
+        array: npt.NDArray[Any] = values.contiguous().cpu().numpy()
+        return array
+
+
+_TYPES: dict[str, Any] = {
+    "row": pl.Int64,
+    "id": pl.String,
+    "group": pl.String,
+    "question": pl.String,
+    "choices": pl.List(pl.String),
+    "response": pl.String,
+    "logprobs": pl.List(pl.Float64),
+    "entropies": pl.List(pl.Float64),
+}
+
+
+def _row(number: int, prompt: Prompt) -> dict[str, Any]:
+    return {
+        "row": number,
+        "id": str(number),
+        "group": str(number),
+        "question": prompt.question,
+        "choices": list(prompt.choices),
+    }
+
+
+def _answered(said: Said) -> dict[str, Any]:
+    return {"response": said.text, "logprobs": list(said.logprobs), "entropies": list(said.entropies)}
+
+
+class _Known:
+    """What a stacked probe said of one prompt."""
+
+    def __init__(self, score: float) -> None:
+        self.score = score
+
+    def predict_proba(self, examples: Examples) -> Scores:
+        return np.full(len(examples), self.score, np.float32)
+
+
+def _parts(probe: Probe) -> list[Probe]:
+    """Return a method and, where it stacks another, that one too."""
+    below = getattr(probe, "base_", None)
+    return [probe] if below is None else [probe, *_parts(below)]
+
+
+def _run_in_place(probe: Probe) -> None:
+    """Let a method that runs block l take the running model's, whatever it was fitted from."""
+    for part in _parts(probe):
+        if isinstance(part, RunsBlock) and "mode" in type(part).Params.model_fields and block_use(part) == "replayed":
+            part.params = make(part.name, {**part.params.model_dump(), "mode": "truncated"}).params
