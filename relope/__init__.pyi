@@ -49,6 +49,14 @@ def extract(
     batch_size: int | None = ...,
     attn: Literal['sdpa', 'eager', 'flash_attention_2'] = ...,
     quantize: Literal['4bit', '8bit'] | None = ...,
+    endpoint: str | None = ...,
+    api_key_env: str | None = ...,
+    workers: int = ...,
+    timeout: float = ...,
+    max_pixels: int | None = ...,
+    max_usd: float | None = ...,
+    max_requests: int | None = ...,
+    costs: str | PathLike[str] | None = ...,
     out: str | PathLike[str] | None = ...,
     reuse: str | PathLike[str] | None = ...,
     watch: Watch = ...,
@@ -56,7 +64,7 @@ def extract(
     """Run a model once over a data set and keep its answers and hidden states.
 
     Args:
-        model: name, hub id, or folder of a checkpoint or a PEFT adapter; `relope list models`
+        model: name, hub id, or folder of a checkpoint or a PEFT adapter; `relope list models`; with endpoint, the name of the model there
         chat_template: in place of the model's own; plain: the texts alone, for a base model
         dataset: name (`relope list datasets`), or your own file or folder
         prompt: a template of the words around a question: {{ question }}, {{ options }}, {{ hint }} …
@@ -88,6 +96,14 @@ def extract(
         batch_size: samples in one prefill; default: the model's own
         attn: attention implementation
         quantize: load the weights quantized (bitsandbytes, CUDA)
+        endpoint: base URL of an OpenAI-compatible server, e.g. https://api.openai.com/v1
+        api_key_env: environment variable that holds the server's key
+        workers: questions at a time
+        timeout: seconds that one answer may take
+        max_pixels: make larger images smaller; default: sent as they are
+        max_usd: stop before answers cost more, by the prices of costs, in all runs into the store
+        max_requests: stop after so many requests
+        costs: a price list, as `evaluate` takes it
         out: the store; default runs/<dataset>.zarr
         reuse: a teammate's store: take what it has, compute the rest
 
@@ -129,6 +145,14 @@ def plan(
     batch_size: int | None = ...,
     attn: Literal['sdpa', 'eager', 'flash_attention_2'] = ...,
     quantize: Literal['4bit', '8bit'] | None = ...,
+    endpoint: str | None = ...,
+    api_key_env: str | None = ...,
+    workers: int = ...,
+    timeout: float = ...,
+    max_pixels: int | None = ...,
+    max_usd: float | None = ...,
+    max_requests: int | None = ...,
+    costs: str | PathLike[str] | None = ...,
     out: str | PathLike[str] | None = ...,
     reuse: str | PathLike[str] | None = ...,
     measure: int = ...,
@@ -137,7 +161,7 @@ def plan(
     """Say what an extraction will cost on disk and in time, before it runs; the flags are those of extract.
 
     Args:
-        model: name, hub id, or folder of a checkpoint or a PEFT adapter; `relope list models`
+        model: name, hub id, or folder of a checkpoint or a PEFT adapter; `relope list models`; with endpoint, the name of the model there
         chat_template: in place of the model's own; plain: the texts alone, for a base model
         dataset: name (`relope list datasets`), or your own file or folder
         prompt: a template of the words around a question: {{ question }}, {{ options }}, {{ hint }} …
@@ -169,6 +193,14 @@ def plan(
         batch_size: samples in one prefill; default: the model's own
         attn: attention implementation
         quantize: load the weights quantized (bitsandbytes, CUDA)
+        endpoint: base URL of an OpenAI-compatible server, e.g. https://api.openai.com/v1
+        api_key_env: environment variable that holds the server's key
+        workers: questions at a time
+        timeout: seconds that one answer may take
+        max_pixels: make larger images smaller; default: sent as they are
+        max_usd: stop before answers cost more, by the prices of costs, in all runs into the store
+        max_requests: stop after so many requests
+        costs: a price list, as `evaluate` takes it
         out: the store; default runs/<dataset>.zarr
         reuse: a teammate's store: take what it has, compute the rest
         measure: also load the model and run so many samples, to tell the time of all

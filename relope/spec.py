@@ -36,8 +36,9 @@ URI = "s3://…, gs://…, az://…, hf://datasets/…, hf://buckets/…, file:/
 class ExtractSpec(Spec, step="extract"):
     """Run a model once over a data set and keep its answers and hidden states."""
 
-    model: Annotated[str, Names("backbones", or_path=True), Panel("Model")] = Field(
-        description="name, hub id, or folder of a checkpoint or a PEFT adapter; `relope list models`"
+    model: Annotated[str, Names("backbones", or_path=True, unless="endpoint"), Panel("Model")] = Field(
+        description="name, hub id, or folder of a checkpoint or a PEFT adapter; `relope list models`; with --endpoint, "
+        "the name of the model there"
     )
     chat_template: Annotated[str | None, Metavar("FILE|plain")] = Field(
         None, description="in place of the model's own; plain: the texts alone, for a base model"
@@ -97,6 +98,20 @@ class ExtractSpec(Spec, step="extract"):
     quantize: Literal["4bit", "8bit"] | None = Field(
         None, description="load the weights quantized (bitsandbytes, CUDA)"
     )
+    endpoint: Annotated[str | None, Metavar("URL"), Panel("A model that runs elsewhere")] = Field(
+        None, description="base URL of an OpenAI-compatible server, e.g. https://api.openai.com/v1"
+    )
+    api_key_env: Annotated[str | None, Metavar("VARIABLE")] = Field(
+        None, description="environment variable that holds the server's key"
+    )
+    workers: int = Field(8, ge=1, le=256, description="questions at a time")
+    timeout: float = Field(120.0, gt=0, le=3600, description="seconds that one answer may take")
+    max_pixels: int | None = Field(None, ge=64, description="make larger images smaller; default: sent as they are")
+    max_usd: float | None = Field(
+        None, gt=0, description="stop before answers cost more, by the prices of --costs, in all runs into the store"
+    )
+    max_requests: int | None = Field(None, ge=1, description="stop after so many requests")
+    costs: Annotated[Path | None, Reads()] = Field(None, description="a price list, as `evaluate` takes it")
     out: Annotated[Path | None, Panel("Output")] = Field(None, description="the store; default runs/<dataset>.zarr")
     reuse: Annotated[StoreRef | None, Reads()] = Field(
         None, description="a teammate's store: take what it has, compute the rest"

@@ -3,7 +3,7 @@
 EXAMPLES: dict[str, tuple[str, str]] = {
     "extract": (
         "relope extract --model tiny-vl --dataset tiny --out runs/tiny.zarr",
-        "relope extract --model gemma3-12b --dataset mine.jsonl --layers 23,24 --split train,test --limit 2000",
+        "relope extract --model gpt-4.1 --dataset mine.jsonl --endpoint https://api.openai.com/v1 --api-key-env MY_KEY",
     ),
     "plan": (
         "relope plan --model gemma3-12b --dataset mine.jsonl --layers 23,24",

@@ -128,7 +128,7 @@ def _by_endpoint(captioning: Captioning, url: str) -> Describe:
         return image, text, ""
 
     def describe(images: Sequence[LazyImage]) -> Iterator[Captioned]:
-        with ThreadPoolExecutor(captioning.workers) as threads:
+        with closing(endpoint), ThreadPoolExecutor(captioning.workers) as threads:
             try:
                 yield from threads.map(captioned, images)
             finally:

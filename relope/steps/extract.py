@@ -46,6 +46,10 @@ def run(spec: ExtractSpec, watch: Watch) -> Extracted:
 
         check_shared(spec.reuse)  # a mistake is told before anything is written
     samples = samples_of(extraction, watch)
+    if spec.endpoint is not None:
+        from relope.steps.asking import ask_elsewhere
+
+        return ask_elsewhere(spec, spec.endpoint, continued(extraction, out), samples, out, watch)
 
     from relope.extract.recipe import make_manifest, save_block  # torch loads here
     from relope.extract.selfcheck import check_padding
@@ -103,11 +107,19 @@ def _take_in(
     """Return the samples that can be used, and warn when their states will not fit on the disk."""
     from relope.extract.bill import estimate, warn_if_full
     from relope.extract.intake import take_in
+    from relope.extract.prompt_checks import unreadable_prompts
 
+    view = extraction.view
     try:
         with watch("check samples") as progress:
             intake = take_in(
-                backbone, samples, extraction.view, writer, committed, strict=extraction.strict, progress=progress
+                samples,
+                view,
+                writer,
+                committed,
+                strict=extraction.strict,
+                progress=progress,
+                further=lambda sound, sizes: unreadable_prompts(backbone, sound, sizes, view.text_only),
             )
     except InvalidInputError:
         if is_new and not committed:  # an empty store would stand in the way of a mended recipe

@@ -1,5 +1,6 @@
 """What extract and plan share: the specification read once, the samples of the data set."""
 
+from relope.errors import InvalidInputError
 from relope.extract.data.dataset import check_splits, load_samples
 from relope.extract.data.open import open_dataset
 from relope.extract.data.templates import chat_template, open_prompt
@@ -19,10 +20,9 @@ def extraction_of(spec: ExtractSpec) -> Extraction:
     Raises:
         RelopeError: a name, layer, split or setting that is not there, or settings that do not go together.
     """
-    check_device(spec.device)
-    card = open_card(spec.model)
-    if card.n_blocks:
-        parse_layers(spec.layers, card.n_blocks, card.layer)
+    _check_where(spec)
+    if spec.endpoint is None:
+        _check_model(spec)
     if spec.grader:
         open_grader(spec.grader)
     view = open_view(spec.text_only, spec.captions, spec.perturb, open_prompt(spec.prompt) if spec.prompt else None)
@@ -47,6 +47,47 @@ def extraction_of(spec: ExtractSpec) -> Extraction:
         strict=spec.strict,
         thumbnails=spec.thumbnails,
     )
+
+
+def _check_model(spec: ExtractSpec) -> None:
+    check_device(spec.device)
+    card = open_card(spec.model)
+    if card.n_blocks:
+        parse_layers(spec.layers, card.n_blocks, card.layer)
+
+
+HERE = (
+    "chat_template", "layers", "tokens", "store_dtype", "codec", "samples", "p_true", "device", "device_map", "dtype",
+    "batch_size", "attn", "quantize", "reuse", "measure",
+)  # fmt: skip
+"""Settings of a model that runs here: they mean nothing elsewhere."""
+
+ELSEWHERE = ("api_key_env", "workers", "timeout", "max_pixels", "max_usd", "max_requests", "costs")
+"""Settings of a model that runs elsewhere."""
+
+
+def _check_where(spec: ExtractSpec) -> None:
+    """Refuse settings of a model that runs here for one that runs elsewhere, and the other way round.
+
+    Raises:
+        InvalidInputError: one of them is given, or answers are not wanted of a server that gives nothing else.
+    """
+    fields = type(spec).model_fields
+    names = [name for name in (HERE if spec.endpoint else ELSEWHERE) if name in fields]
+    given = [name for name in names if getattr(spec, name) != fields[name].default]
+    if given and spec.endpoint:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InvalidInputError(
+            f"{', '.join(given)} is for a model that runs here, and {spec.model} runs at an endpoint",
+            hint=f"drop {flags}",
+        )
+    if given:
+        raise InvalidInputError(
+            f"{', '.join(given)} is for a model that runs elsewhere, and no endpoint is given",
+            hint="add --endpoint URL",
+        )
+    if spec.endpoint and spec.max_new_tokens == 0:
+        raise InvalidInputError("an endpoint gives answers and no states; 0 new tokens leave nothing of them")
 
 
 def samples_of(extraction: Extraction, watch: Watch) -> list[Sample]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relope.spec import PlanSpec
 from relope.steps.extract import output
 from relope.steps.step import Step
 from relope.types import Outcome, Sample, Watch
+from relope.words import counted
 
 if TYPE_CHECKING:
     from relope.extract.data.flaws import Flaw
@@ -26,6 +28,8 @@ def run(spec: PlanSpec, watch: Watch) -> Outcome:
     extraction, out = extraction_of(spec), output(spec)
     asked = samples_of(extraction, watch)
     extraction = continued(extraction, out)
+    if spec.endpoint is not None:
+        return _elsewhere(spec, extraction, out, asked)
     backbone = extraction.model.open() if spec.measure else extraction.model.skeleton()
     samples, flaws = _usable(extraction, backbone, asked)
     batches = extraction.batches(backbone)
@@ -38,6 +42,31 @@ def run(spec: PlanSpec, watch: Watch) -> Outcome:
     notes += [f"{len(flaws)} of {len(asked)} samples cannot be used: {describe(flaws)}"] if flaws else []
     text = "\n".join([*notes, *bill.lines(extraction.tokens, out)])
     return Outcome(out, False, text, {**bill.facts(), "notes": notes, "skipped": [vars(flaw) for flaw in flaws]})
+
+
+def _elsewhere(spec: PlanSpec, extraction: "Extraction", out: Path, asked: Sequence[Sample]) -> Outcome:
+    """Say how many questions an endpoint will be asked, and what their answers cost at most; it is asked nothing."""
+    from relope.evaluate.numbers.costs import dollars_of, read_prices
+    from relope.extract.data.flaws import describe, find_plain_flaws, without_flawed
+    from relope.extract.growth import stored_inputs
+
+    shown = extraction.view.worded(asked)
+    flaws = find_plain_flaws(shown, extraction.view.text_only)
+    held = stored_inputs(out)
+    missing = [sample for sample in without_flawed(shown, flaws, extraction.strict) if sample.id not in held]
+    n_images = sum(len(sample.images) for sample in missing) * (not extraction.view.text_only)
+    n_tokens = len(missing) * extraction.max_new_tokens
+    cost = read_prices(spec.costs).models.get(spec.model) if spec.costs else None
+    dollars = dollars_of(cost, 0, n_tokens)
+    text = (
+        f"{counted(len(missing), 'question')} with {counted(n_images, 'image')} to ask {spec.model}, {len(held)} are "
+    )
+    text += f"answered; at most {n_tokens:,} tokens of answers"
+    text += "" if dollars is None else f", ${dollars:.2f}, besides what the prompts cost"
+    notes = [f"{len(flaws)} of {len(asked)} samples cannot be used: {describe(flaws)}"] if flaws else []
+    facts = {"samples": len(missing), "images": n_images, "answer_tokens": n_tokens, "answer_dollars": dollars}
+    skipped = {"skipped": [vars(flaw) for flaw in flaws]}
+    return Outcome(out, False, "\n".join([*notes, text]), {**facts, "notes": notes, **skipped})
 
 
 def _usable(

@@ -58,6 +58,17 @@ extract --model tiny-vl --dataset tiny --samples -1                | --samples -
 extract --model tiny-vl --dataset tiny --temperature 0             | --temperature 0: must be above 0
 extract --model tiny-vl --dataset tiny --temperature 11            | must be at most 10
 extract --model tiny-vl --dataset tiny --temperature hot           | --temperature hot: must be a number
+extract --model gpt --dataset tiny --endpoint ftp://x --out {tmp}/x       | is no web address
+extract --model gpt --dataset tiny --endpoint http://x --layers 3 --out {tmp}/x | drop --layers
+extract --model gpt --dataset tiny --endpoint http://x --max-new-tokens 0 --out {tmp}/x | an endpoint gives answers
+extract --model gpt --dataset tiny --endpoint http://x --api-key-env NO_KEY_HERE --out {tmp}/x | no variable NO_KEY_HERE
+extract --model gpt --dataset tiny --endpoint http://x --max-usd 3 --out {tmp}/x | cannot be capped at $3
+extract --model gpt --dataset tiny --endpoint http://x --workers 0        | --workers 0: must be at least 1
+extract --model gpt --dataset tiny --endpoint http://x --timeout 0        | --timeout 0: must be above 0
+extract --model gpt --dataset tiny --endpoint http://x --costs {tmp}/none --max-usd 3 --out {tmp}/x | does not exist
+extract --model tiny-vl --dataset tiny --max-usd 3 --out {tmp}/x          | add --endpoint URL
+extract --model tiny-vl --dataset tiny --max-pixels 5                     | --max-pixels 5: must be at least 64
+plan --model gpt --dataset tiny --endpoint http://x --measure 8           | drop --measure
 extract --model tiny-vl --dataset tiny --trace-tokens 0            | --trace-tokens 0: must be at least 1
 extract --model tiny-vl --dataset tiny --max-new-tokens -1         | must be at least 0
 extract --model tiny-vl --dataset tiny --max-new-tokens 0 --p-true --out {tmp}/x | drop --max-new-tokens 0

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -16,12 +16,16 @@ EXAMPLE = Path(__file__).with_name("costs.example.yaml")
 
 
 class ModelCost(BaseModel):
-    """One model's prices and speed; a field that is left out or null is unknown, never free."""
+    """One model's prices and speed; a field that is left out or null is unknown, never free.
+
+    Cached prompt tokens whose price is unknown cost what others do.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dollars_per_million_prompt_tokens: float | None = Field(None, ge=0)
     dollars_per_million_answer_tokens: float | None = Field(None, ge=0)
+    dollars_per_million_cached_tokens: float | None = Field(None, ge=0)
     seconds_per_query: float | None = Field(None, ge=0)
     seconds_per_answer_token: float | None = Field(None, ge=0)
 
@@ -99,20 +103,42 @@ def read_prices(path: Path) -> PriceList:
         ) from error
 
 
-def cost_of(cost: ModelCost | None, prompt_tokens: Ints, answer_tokens: Ints) -> dict[Axis, Floats | None]:
+def dollars_of(cost: ModelCost | None, prompt: Any, answer: Any, cached: Any = 0) -> Any:
+    """Return what tokens cost on a model, numbers or arrays ``[N]`` of them; None where a price is unknown.
+
+    Args:
+        cost: of the model; None when it is not in the list.
+        prompt: tokens of prompts, cached ones included.
+        answer: tokens of answers.
+        cached: those of the prompts' tokens that the server had read before.
+    """
+    if cost is None:
+        return None
+    prices = cost.dollars_per_million_prompt_tokens, cost.dollars_per_million_answer_tokens
+    if prices[0] is None or prices[1] is None:
+        return None
+    of_cached = cost.dollars_per_million_cached_tokens
+    of_cached = prices[0] if of_cached is None else of_cached
+    return (prices[0] * (prompt - cached) + of_cached * cached + prices[1] * answer) / 1e6
+
+
+def cost_of(
+    cost: ModelCost | None, prompt_tokens: Ints, answer_tokens: Ints, cached_tokens: Ints | None = None
+) -> dict[Axis, Floats | None]:
     """Return what each sample costs on a model, by axis; None where a price or speed is unknown.
 
     Args:
         cost: of the model; None when it is not in the list.
         prompt_tokens: ``[N]``.
         answer_tokens: ``[N]``.
+        cached_tokens: ``[N]``, those of the prompt that the server had read before; None = none.
     """
     costs: dict[Axis, Floats | None] = {"dollars": None, "latency": None}
     if cost is None:
         return costs
-    prompt, answer = cost.dollars_per_million_prompt_tokens, cost.dollars_per_million_answer_tokens
-    if prompt is not None and answer is not None:
-        costs["dollars"] = np.asarray((prompt * prompt_tokens + answer * answer_tokens) / 1e6, dtype=np.float64)
+    cached = np.zeros_like(prompt_tokens) if cached_tokens is None else cached_tokens
+    if dollars_of(cost, 0, 0) is not None:
+        costs["dollars"] = np.asarray(dollars_of(cost, prompt_tokens, answer_tokens, cached), dtype=np.float64)
     if cost.seconds_per_query is not None and cost.seconds_per_answer_token is not None:
         costs["latency"] = np.asarray(
             cost.seconds_per_query + cost.seconds_per_answer_token * answer_tokens, dtype=np.float64

@@ -41,6 +41,10 @@ class Endpoint:
     client: "openai.OpenAI" = field(repr=False, compare=False)
     headers: Mapping[str, Any] = field(repr=False, compare=False)
 
+    def close(self) -> None:
+        """Let go of the connections."""
+        self.client.close()
+
 
 @dataclass(frozen=True)
 class _Address:

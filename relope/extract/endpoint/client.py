@@ -6,11 +6,12 @@ vLLM, Ollama, LiteLLM and Azure answer alike.
 
 import email.utils
 import json
+import math
 import random
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ _REFUSED = (400, 413, 415, 422)
 _NO_MORE_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
 _FILTERS = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
 _SHOWN = 200
+_SLICE_S = 0.25
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 KEPT = "what was answered is kept; the same command goes on from there"
 """The hint of everything that ends a run."""
@@ -73,11 +75,15 @@ class Manners:
         says_completion: whether it wants ``max_completion_tokens`` in place of ``max_tokens``.
         tells_logprobs: False once it has refused to.
         not_before: time (monotonic) until which it wants to be left alone.
+        leave: called before each request; what it raises ends the question.
+        over: whether nobody waits for answers any more; a pause then ends at once.
     """
 
     says_completion: bool = False
     tells_logprobs: bool = True
     not_before: float = 0.0
+    leave: Callable[[], None] = lambda: None
+    over: Callable[[], bool] = lambda: False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def hold(self, seconds: float) -> None:
@@ -87,8 +93,15 @@ class Manners:
 
     def wait(self) -> None:
         """Wait until the server may be asked."""
-        while (left := self.not_before - time.monotonic()) > 0:
-            time.sleep(left)
+        if (left := self.not_before - time.monotonic()) > 0:
+            self.pause(left)
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long, or until it is over."""
+        for _ in range(math.ceil(seconds / _SLICE_S)):
+            if self.over():
+                return
+            time.sleep(min(_SLICE_S, seconds))
 
     def learn(self, said: str) -> bool:
         """Take up what a refusal says of a parameter; return whether asking again could go better."""
@@ -142,6 +155,7 @@ def _complete(endpoint: Endpoint, question: Question, manners: Manners) -> tuple
     while True:
         attempt += 1
         manners.wait()
+        manners.leave()
         begun = time.perf_counter()
         try:
             raw = endpoint.client.chat.completions.with_raw_response.create(
@@ -153,7 +167,7 @@ def _complete(endpoint: Endpoint, question: Question, manners: Manners) -> tuple
                 continue
             _pause_or_raise(endpoint, error, attempt, manners)
         except (openai.APIConnectionError, OSError, ValueError) as error:
-            _pause_or_raise_unreachable(endpoint, error, attempt)
+            _pause_or_raise_unreachable(endpoint, error, attempt, manners)
         else:
             return raw.http_response.content, time.perf_counter() - begun
 
@@ -172,10 +186,10 @@ def _pause_or_raise(endpoint: Endpoint, error: "openai.APIStatusError", attempt:
     if status == 429 and asked is not None:
         manners.hold(min(wait, LONGEST_WAIT_S))
     else:
-        time.sleep(min(wait, LONGEST_WAIT_S))
+        manners.pause(min(wait, LONGEST_WAIT_S))
 
 
-def _pause_or_raise_unreachable(endpoint: Endpoint, error: Exception, attempt: int) -> None:
+def _pause_or_raise_unreachable(endpoint: Endpoint, error: Exception, attempt: int, manners: Manners) -> None:
     from relope.extract.endpoint.transport import TooLong
 
     cause = error.__cause__ or error
@@ -184,7 +198,7 @@ def _pause_or_raise_unreachable(endpoint: Endpoint, error: Exception, attempt: i
         raise OutputError(f"{endpoint.url} sent no chat completion: {what}", hint=KEPT) from error
     if attempt >= ATTEMPTS:
         raise OutputError(f"{endpoint.url} cannot be reached: {what}", hint=KEPT) from error
-    time.sleep(min(_own_wait(attempt), LONGEST_WAIT_S))
+    manners.pause(min(_own_wait(attempt), LONGEST_WAIT_S))
 
 
 def _own_wait(attempt: int) -> float:

@@ -50,7 +50,7 @@ def test_an_escalated_query_costs_what_the_method_had_to_see(axis, method, expec
     assert made().along(axis, method, second_first) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("lacking", ModelCost.model_fields)
+@pytest.mark.parametrize("lacking", [name for name in ModelCost.model_fields if "cached" not in name])
 @pytest.mark.parametrize("method", ["posthoc", "probe"])
 def test_an_unknown_price_makes_its_axis_unknown(lacking, method):
     unknown = SMALL.model_copy(update={lacking: None})
@@ -113,3 +113,13 @@ def test_the_example_can_be_read_and_is_pointed_at(tmp_path):
     with pytest.raises(NotFoundError, match=r"example does not exist$") as caught:
         read_prices(tmp_path / "example")
     assert caught.value.hint.startswith("copy the example, ") and "costs.example.yaml" in caught.value.hint
+
+
+def test_cached_tokens_cost_their_own_price_and_else_that_of_others():
+    cached = np.array([4, 1])
+    plain = cost_of(SMALL, PROMPT, ANSWER)["dollars"]
+    assert cost_of(SMALL, PROMPT, ANSWER, cached)["dollars"].tolist() == plain.tolist()
+    cheaper = SMALL.model_copy(update={"dollars_per_million_cached_tokens": 0.25e6})
+    price = SMALL.dollars_per_million_prompt_tokens / 1e6
+    expected = plain - cached * (price - 0.25)
+    assert cost_of(cheaper, PROMPT, ANSWER, cached)["dollars"] == pytest.approx(expected)

@@ -1,0 +1,135 @@
+"""Answers on the disk as soon as they are there, beside a store, until they are sealed into its parts.
+
+One line an answer, written before the next question is asked: a run that is killed asks nobody again whose
+answer it has got. A last line that was cut off is none.
+"""
+
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from relope.errors import InvalidInputError, OutputError, RelopeError
+from relope.provenance import cannot_write
+from relope.seals import read_plain
+from relope.types import Answer
+
+_ANSWER = TypeAdapter(Answer)
+_LIMIT_BYTES = 4 << 30
+
+
+def journal_path(store: Path) -> Path:
+    """Return where the answers wait that are in no part yet."""
+    return store.with_name(f"{store.name}.answers.jsonl")
+
+
+class AnswerJournal:
+    """The answers of a run that are in no part yet; several threads may add to it.
+
+    Attributes:
+        path: of the file.
+        answers: id → digest of what was asked, and the answer.
+        refused: id → digest of what was asked, and why the server answers it not.
+    """
+
+    def __init__(self, path: Path, recipe_id: str) -> None:
+        """Open the file, and read what a run left that was killed.
+
+        Args:
+            path: of the file.
+            recipe_id: of the store; answers of another recipe are none of its own.
+
+        Raises:
+            InvalidInputError: the file is of another recipe, or is damaged.
+            OutputError: it cannot be written.
+        """
+        self.path, self._lock = path, threading.Lock()
+        self.answers: dict[str, tuple[str, Answer]] = {}
+        self.refused: dict[str, tuple[str, str]] = {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("r+b" if path.exists() else "xb")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise OutputError(f"another run is adding to {path}", hint="wait for it, or end it") from error
+        try:
+            whole = self._read(recipe_id)
+        except RelopeError:
+            self._file.close()
+            raise
+        self._is_empty = not (self.answers or self.refused)
+        self._file.truncate(whole)
+        self._file.seek(whole)
+        if not whole:
+            self._write({"recipe": recipe_id})
+
+    def _read(self, recipe_id: str) -> int:
+        """Take up every whole line; return their bytes."""
+        content = read_plain(self.path, _LIMIT_BYTES)
+        whole = content.rpartition(b"\n")[0]
+        for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
+            try:
+                self._take_up(json.loads(line), number, recipe_id)
+            except (ValueError, LookupError, TypeError, ValidationError) as error:
+                raise InvalidInputError(
+                    f"line {number} of {self.path} is no answer of this recipe: {str(error).splitlines()[0]}",
+                    hint="it holds answers that no part has yet: move it away, or choose another --out",
+                ) from error
+        return len(whole) + 1 if whole else 0
+
+    def _take_up(self, entry: Mapping[str, Any], number: int, recipe_id: str) -> None:
+        if number == 1:
+            if entry["recipe"] != recipe_id:
+                raise ValueError(f"it is of the recipe {str(entry['recipe'])[:12]}, not {recipe_id[:12]}")
+        elif "refused" in entry:
+            self.refused[str(entry["id"])] = str(entry["input"]), str(entry["refused"])
+        else:
+            self.answers[str(entry["id"])] = str(entry["input"]), _ANSWER.validate_python(entry["answer"])
+
+    def add(self, sample: str, asked: str, answer: Answer) -> None:
+        """Keep an answer.
+
+        Args:
+            sample: its id.
+            asked: digest of what was asked.
+            answer: to it.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        self._is_empty = False
+        self._write({"id": sample, "input": asked, "answer": asdict(answer)})
+
+    def refuse(self, sample: str, asked: str, reason: str) -> None:
+        """Keep that a content filter refuses a question, so that it is not asked again when the run goes on."""
+        self._is_empty = False
+        self._write({"id": sample, "input": asked, "refused": reason})
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+        try:
+            with self._lock:
+                self._file.write(line)
+                self._file.flush()  # with the system from here on, whatever becomes of this process
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def sync(self) -> None:
+        """Wait until what was added is on the disk, for the day of a power cut."""
+        os.fsync(self._file.fileno())
+
+    def close(self, done: bool) -> None:
+        """Close the file; remove it where everything in it is sealed, or there is nothing in it."""
+        self._file.close()
+        if done or self._is_empty:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,257 @@
+"""Extraction from a model that runs elsewhere: questions asked at an endpoint, their answers in a store."""
+
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from relope.command_line import command_line, now
+from relope.errors import InvalidInputError, RelopeError
+from relope.evaluate.numbers.costs import ModelCost, dollars_of, read_prices
+from relope.extract.allowance import Allowance
+from relope.extract.answer_journal import AnswerJournal, journal_path
+from relope.extract.answer_store import PART_ANSWERS, seal_answers
+from relope.extract.asking import Asked, Asking, Pair, ask_all
+from relope.extract.data.flaws import Flaw, describe, input_digest, write_skipped
+from relope.extract.data.labels import LABEL
+from relope.spec import ExtractSpec
+from relope.steps.grade import accuracy_text, grade_extracted, label_store
+from relope.steps.outcomes import Extracted, Graded
+from relope.store import ActivationStore, StoreWriter, create_or_open, open_store
+from relope.store.made import MadeBy, note_made
+from relope.types import Sample, Usage, Watch
+from relope.words import counted
+
+if TYPE_CHECKING:
+    from relope.extract.endpoint.address import Endpoint
+    from relope.extract.extraction import Extraction
+    from relope.extract.intake import Intake
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A run: what is asked of whom, and where the answers go."""
+
+    spec: ExtractSpec
+    extraction: "Extraction"
+    endpoint: "Endpoint"
+    writer: StoreWriter
+    cost: ModelCost | None
+
+    @property
+    def out(self) -> Path:
+        return self.writer.path
+
+    def price(self, usage: Usage) -> float | None:
+        """Return the dollars that an answer costs; None where its tokens are not told or a price is unknown."""
+        if usage.prompt_tokens is None or usage.completion_tokens is None:
+            return None
+        dollars = dollars_of(self.cost, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens or 0)
+        return None if dollars is None else float(dollars)
+
+
+def ask_elsewhere(
+    spec: ExtractSpec, url: str, extraction: "Extraction", samples: Sequence[Sample], out: Path, watch: Watch
+) -> Extracted:
+    """Ask a model at an endpoint what its store does not hold yet, then grade its answers.
+
+    Raises:
+        OutputError: the server refuses or cannot be reached, or what may be spent is spent; what was answered is kept.
+        InvalidInputError: a cap in dollars without prices, or samples that cannot be used.
+    """
+    from relope.extract.endpoint.address import open_endpoint
+
+    _cost(spec)  # a mistake is told before anything is written
+    endpoint = open_endpoint(url, spec.model, spec.api_key_env, spec.timeout)
+    for note in extraction.dataset.notes:
+        log.warning("%s", note)
+    with closing(endpoint):
+        return _ask_at(spec, endpoint, extraction, samples, out, watch)
+
+
+def _ask_at(
+    spec: ExtractSpec,
+    endpoint: "Endpoint",
+    extraction: "Extraction",
+    samples: Sequence[Sample],
+    out: Path,
+    watch: Watch,
+) -> Extracted:
+    from relope.extract.asking_recipe import asking_manifest
+
+    is_new = not out.exists()
+    writer = create_or_open(out, asking_manifest(extraction, endpoint.url, spec.max_pixels))
+    begun_at = writer.manifest.recorded.get("endpoint")
+    if begun_at != endpoint.url:
+        log.warning("%s was begun at %s; further answers come from %s", out, begun_at, endpoint.url)
+    writer.sweep()
+    job = _Job(spec, extraction, endpoint, writer, _cost(spec))
+    intake = _take_in(job, samples, is_new, watch)
+    facts, text, failure = _ask(job, intake, watch)
+    if facts["computed"]:
+        note_made(out, [MadeBy(now(), command_line(spec))])
+    if failure is not None:
+        if is_new and not facts["computed"]:  # an empty store would stand in the way of a mended recipe
+            shutil.rmtree(out)
+        raise failure
+    with open_store(out) as store:
+        graded = _graded(store, extraction.grader, samples)
+    facts |= {key: graded.facts[key] for key in ("accuracy", "grader", "unlabelled")}
+    text += f", {accuracy_text(graded.facts, ' by ' + graded.facts['grader'])}"
+    return Extracted(out, not facts["computed"], text, facts)
+
+
+def _cost(spec: ExtractSpec) -> ModelCost | None:
+    """Return the prices of the model; None where nobody has named any.
+
+    Raises:
+        InvalidInputError: a cap in dollars needs them.
+    """
+    cost = read_prices(spec.costs).models.get(spec.model) if spec.costs else None
+    if spec.max_usd is not None and spec.max_requests is None and dollars_of(cost, 0, 0) is None:
+        where = f"{spec.costs} has no prices of {spec.model}" if spec.costs else f"no prices of {spec.model} are given"
+        raise InvalidInputError(
+            f"{where}: its answers cannot be capped at ${spec.max_usd:g}",
+            hint="name its dollars per million prompt and answer tokens in --costs FILE, or give --max-requests",
+        )
+    return cost
+
+
+def _take_in(job: _Job, samples: Sequence[Sample], is_new: bool, watch: Watch) -> "Intake":
+    from relope.extract.intake import take_in
+
+    extraction, committed = job.extraction, job.writer.committed()
+    try:
+        with watch("check samples") as progress:
+            return take_in(samples, extraction.view, job.writer, committed, strict=extraction.strict, progress=progress)
+    except InvalidInputError:
+        if is_new and not committed:  # an empty store would stand in the way of a mended recipe
+            shutil.rmtree(job.out)
+        raise
+
+
+def _ask(job: _Job, intake: "Intake", watch: Watch) -> tuple[dict[str, Any], str, RelopeError | None]:
+    """Ask what has no answer yet and seal all answers; return facts, a line of text, and what ended the run early."""
+    writer, committed, begun = job.writer, job.writer.committed(), time.perf_counter()
+    journal, whole = AnswerJournal(journal_path(job.out), writer.manifest.recipe_id), False
+    try:
+        known = _known([sample for sample in intake.samples if sample.id not in committed], journal)
+        allowance = _allowance(job, known)
+        seal_answers(writer, known.answered, thumbnails=job.spec.thumbnails)
+        with watch(f"ask {job.spec.model}") as progress:
+            asked = ask_all(
+                _asking(job, allowance),
+                known.open,
+                journal,
+                lambda pairs: _seal(job, pairs),
+                most=PART_ANSWERS,
+                n_before=len(known.answered) + len(committed),
+                progress=progress,
+            )
+        writer.publish()
+        refused = [*known.refused, *asked.refused]
+        write_skipped(job.out, intake.samples, refused)
+        whole = asked.failure is None
+    finally:
+        journal.close(done=whole)
+    if job.spec.strict and refused and asked.failure is None:
+        what = f"{len(refused)} samples are refused: {describe(refused)}"
+        asked.failure = InvalidInputError(what, hint="drop --strict")
+    facts = _facts(job, intake, known, asked, allowance) | {"seconds": time.perf_counter() - begun}
+    return facts, _text(job, facts, [*intake.flaws, *refused]), asked.failure
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Samples that are in no part yet: with an answer, refused, and those that are still to be asked."""
+
+    answered: list[Pair]
+    refused: list[Flaw]
+    open: list[Sample]
+
+
+def _known(missing: Sequence[Sample], journal: AnswerJournal) -> _Known:
+    """Sort samples by what a run that was killed has left of them; what asks something else now is asked anew."""
+    known = _Known([], [], [])
+    for sample in missing:
+        digest = input_digest(sample)
+        asked, answer = journal.answers.get(sample.id, ("", None))
+        refused_at, reason = journal.refused.get(sample.id, ("", ""))
+        if answer is not None and asked == digest:
+            known.answered.append((sample, answer))
+        elif refused_at == digest:
+            known.refused.append(Flaw(sample.id, sample.split, reason))
+        else:
+            known.open.append(sample)
+    return known
+
+
+def _allowance(job: _Job, known: _Known) -> Allowance:
+    """Return what may be spent, less what the answers of earlier runs have cost."""
+    spec = job.spec
+    told = [answer.usage for _, answer in known.answered]
+    with open_store(job.out) as store:
+        told += [Usage(*row) for row in _usages(store.samples)]
+    spent = sum(job.price(usage) or 0.0 for usage in told) if job.cost else 0.0
+    has_price = dollars_of(job.cost, 0, 0) is not None
+    capped = spec.max_usd if has_price else None
+    return Allowance(job.price if has_price else None, capped, spec.max_requests, spent)
+
+
+def _usages(samples: pl.DataFrame) -> list[tuple[Any, ...]]:
+    columns = ("prompt_tokens", "completion_tokens", "cached_tokens")
+    return samples.select(columns).rows() if set(columns) <= set(samples.columns) else []
+
+
+def _asking(job: _Job, allowance: Allowance) -> Asking:
+    spec, extraction = job.spec, job.extraction
+    return Asking(
+        job.endpoint,
+        extraction.view.text_only,
+        spec.max_pixels,
+        extraction.max_new_tokens,
+        extraction.stops,
+        spec.workers,
+        allowance,
+    )
+
+
+def _seal(job: _Job, pairs: Sequence[Pair]) -> None:
+    seal_answers(job.writer, pairs, thumbnails=job.spec.thumbnails)
+
+
+def _facts(job: _Job, intake: "Intake", known: _Known, asked: Asked, allowance: Allowance) -> dict[str, Any]:
+    flaws = [*intake.flaws, *known.refused, *asked.refused]
+    return {
+        "samples": len(intake.samples) - len(known.refused) - len(asked.refused),
+        "computed": asked.answered + len(known.answered),
+        "requests": allowance.requests,
+        "dollars": allowance.spent if allowance.price else None,
+        "refused": len(known.refused) + len(asked.refused),
+        "skipped": [vars(flaw) for flaw in flaws],
+        "notes": list(job.extraction.dataset.notes),
+    }
+
+
+def _text(job: _Job, facts: dict[str, Any], flaws: Sequence[Flaw]) -> str:
+    n, seconds = facts["computed"], facts["seconds"]
+    done = f"{counted(n, 'sample')} in {seconds:.1f} s ({n / seconds:.0f}/s)"
+    text = done if n else f"{counted(facts['samples'], 'sample')} up to date"
+    dollars = "" if facts["dollars"] is None else f", ${facts['dollars']:.4f} in all"
+    skipped = f"; {counted(len(flaws), 'sample')} skipped ({describe(flaws)})" if flaws else ""
+    return f"{text} → {job.out}{dollars}{skipped}"
+
+
+def _graded(store: ActivationStore, grader: str | None, samples: Sequence[Sample]) -> Graded:
+    """Judge what the store holds, as any extraction does."""
+    graded = grade_extracted(store, grader)
+    labels = {sample.id: sample.meta[LABEL] for sample in samples if LABEL in sample.meta}
+    return label_store(store, labels, graded) if labels else graded

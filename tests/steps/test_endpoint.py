@@ -1,0 +1,436 @@
+"""A model that runs elsewhere: asked once a question, killed or not; nothing is kept that is no answer."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from openai_stub import BUSY, FILTERED, HALF, HANGS, HTML, HUGE, NO_MODEL, WRONG_KEY, Fault, Reply, Stub, key_of
+from PIL import Image
+from stepping import question, step, write_rows
+
+from relope.errors import InvalidInputError, NotFoundError, OutputError, RelopeError
+from relope.extract.answer_journal import journal_path
+from relope.extract.data.open import open_dataset
+from relope.extract.endpoint import client
+from relope.extract.endpoint.messages import messages_of
+from relope.extract.view import View
+from relope.store import open_store, verify
+
+KEY = "sk-secret-of-this-test-4711"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(client, "_own_wait", lambda attempt: 0.0)
+    monkeypatch.setenv("STUB_KEY", KEY)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Twelve questions with a picture each, six of them tests."""
+    return write_rows(tmp_path / "data", [question(number) for number in range(12)])
+
+
+def answers_of(data, said=lambda sample: sample.answers[0], split=("train", "test")):
+    """Return the stub's table: `key_of` each sample → what is said to it."""
+    dataset = open_dataset(str(data))
+    samples = View().worded(sample for name in split for sample in dataset.load(name, None))
+    return {key_of(messages_of(sample, False, None)): said(sample) for sample in samples}
+
+
+def extract(data, stub, **more):
+    """Ask the stub about a data set."""
+    fields = {"model": "gpt-4.1", "endpoint": stub.url, "dataset": data, "out": data.parent / "gpt.zarr"}
+    return step("extract", **fields | {"api_key_env": "STUB_KEY", "workers": 4} | more)
+
+
+def kept(data):
+    """Return id → response of the store, and assert that it is whole."""
+    path = data.parent / "gpt.zarr"
+    if not path.exists():
+        return {}
+    assert verify(path, deep=True) == []
+    return dict(open_store(path).samples.select("id", "response").iter_rows())
+
+
+def test_answers_come_into_a_store_that_is_graded(data):
+    with Stub(answers_of(data)) as stub:
+        made = extract(data, stub)
+        assert made.facts["computed"] == made.facts["requests"] == 12 and made.facts["accuracy"] == 1.0
+        assert set(stub.counts.values()) == {1} and len(stub.counts) == 12
+        path, headers, body = stub.requests[0]
+        assert path == "/v1/chat/completions" and headers["authorization"] == f"Bearer {KEY}"
+        assert body["temperature"] == 0 and body["model"] == "gpt-4.1" and body["logprobs"] is True
+        assert extract(data, stub).reused and len(stub.requests) == 12
+    store = open_store(made.path)
+    assert store.manifest.answers_only and store.manifest.recorded["endpoint"].endswith("/v1/chat/completions")
+    row = store.samples.row(0, named=True)
+    assert row["prompt_tokens"] > 85 and row["completion_tokens"] == 1 and row["latency_s"] > 0
+    assert row["answered_by"] == "stub-2026-01-01" and row["finish_reason"] == "stop"
+    np.testing.assert_allclose(row["logprobs"], [np.log(0.9)])
+    np.testing.assert_allclose(row["entropies"], [-0.9 * np.log(0.9) - 0.1 * np.log(0.1)])
+    assert not journal_path(made.path).exists() and len(kept(data)) == 12
+    for method in ("logprob", "perplexity", "entropy"):
+        step("predict", router=method, store=made.path)
+
+
+def test_the_store_grows_and_asks_only_what_is_new(data):
+    with Stub(answers_of(data)) as stub:
+        extract(data, stub, split="test", limit=2)
+        assert len(stub.requests) == 2
+        extract(data, stub, split="test")
+        assert len(stub.requests) == 6
+        extract(data, stub)
+        assert len(stub.requests) == 12 and max(stub.counts.values()) == 1
+    with pytest.raises(RelopeError, match="another recipe: model was"):
+        extract(data, stub, model="gpt-4o")
+
+
+def test_the_key_stands_nowhere(data, capfd):
+    table = answers_of(data)
+
+    def echoes(number, body):
+        return None if number < 4 else Fault(401, {"error": f"bad key Bearer {KEY} of {KEY}"})
+
+    with Stub(table, fault=echoes) as stub:
+        with pytest.raises(OutputError, match="answered 401") as caught:
+            extract(data, stub, workers=1)
+        assert KEY not in caught.value.lines and KEY not in repr(caught.value.__cause__.args)
+        for path in data.parent.rglob("*"):
+            assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+        assert len(kept(data)) == 3
+    with Stub(table) as stub:
+        extract(data, stub)
+        assert len(stub.requests) == 9
+    for path in data.parent.rglob("*"):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+    said = capfd.readouterr()
+    assert KEY not in said.out + said.err
+
+
+WRONG = {
+    "wrong key": (WRONG_KEY, r"answered 401 .*Incorrect API key"),
+    "no such model": (NO_MODEL, r"answered 404 .*does not exist"),
+    "429 storm": (BUSY, r"answered 429 .*Rate limit reached"),
+    "no more money": (Fault(429, {"error": {"code": "insufficient_quota"}}), "answered 429 .*insufficient_quota"),
+    "HTML": (HTML, r"sent no chat completion: '<!DOCTYPE html>"),
+    "half a stream": (HALF, "cannot be reached: .*peer closed connection"),
+    "5 MB": (HUGE, "sent no chat completion: it sent more than 4 MiB"),
+    "hangs": (HANGS, "cannot be reached: .*timed out"),
+    "drips": (Fault(200, delay_s=0.7, body={"choices": []}), "cannot be reached: .*timed out"),
+    "500": (Fault(500, {"error": "oops"}), "answered 500"),
+    "no choices": (Fault(200, {"choices": []}), "sent no chat completion"),
+    "a redirect": (Fault(302, {}, {"Location": "http://127.0.0.1:9/"}), "answered 302"),
+    "an endless wait": (Fault(503, {}, {"Retry-After": "99999"}), "asks to wait for 99,999 s"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_goes_wrong_is_a_line_or_two_and_nothing_is_kept_wrongly(data, kind, monkeypatch):
+    monkeypatch.setattr(client, "ATTEMPTS", 2)
+    fault, says = WRONG[kind]
+    table = answers_of(data)
+    with Stub(table, fault=lambda number, body: None if number <= 2 else fault) as stub:
+        with pytest.raises(OutputError, match=says) as caught:
+            extract(data, stub, workers=1, timeout=0.5)
+        assert caught.value.lines.count("\n") <= 1 and len(caught.value.lines) < 600
+        assert len(kept(data)) == 2
+    with Stub(table) as stub:
+        extract(data, stub)
+        assert len(stub.requests) == 10 and len(kept(data)) == 12
+
+
+def test_a_busy_server_is_waited_for(data, monkeypatch):
+    slept = []
+    monkeypatch.setattr(client.Manners, "pause", lambda self, seconds: slept.append(seconds))
+    waits = {2: "3", 3: "0.5", 4: None}
+
+    def busy(number, body):
+        return Fault(429, {}, {"Retry-After": waits[number]} if waits[number] else {}) if number in waits else None
+
+    with Stub(answers_of(data), fault=busy) as stub:
+        made = extract(data, stub, workers=1)
+        assert len(stub.requests) == 15 == made.facts["requests"] and len(kept(data)) == 12
+    assert slept[0] == pytest.approx(3, abs=0.1) and 0.0 in slept
+
+
+def test_a_date_to_wait_for():
+    soon = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 60))
+    assert client._asked_wait({"retry-after": soon}) == pytest.approx(60, abs=3)
+    assert client._asked_wait({"retry-after": "²"}) is None and client._asked_wait({}) is None
+
+
+def test_a_refused_sample_is_skipped_counted_and_named(data):
+    dataset = open_dataset(str(data))
+    first, second = View().worded(dataset.load("test", 2))
+    table = answers_of(data)
+    table[key_of(messages_of(second, False, None))] = Reply("I", finish_reason="content_filter")
+    refuses = key_of(messages_of(first, False, None))
+
+    def fault(number, body):
+        return FILTERED if key_of(body["messages"]) == refuses else None
+
+    with Stub(table, fault=fault) as stub:
+        made = extract(data, stub)
+        assert made.facts["refused"] == 2 and made.facts["samples"] == 10 and len(kept(data)) == 10
+        reasons = {flaw["id"]: flaw["reason"] for flaw in made.facts["skipped"]}
+        assert set(reasons) == {first.id, second.id} and all("content_filter" in why for why in reasons.values())
+        skipped = json.loads((data.parent / "gpt.zarr" / "skipped.json").read_text())["samples"]
+        assert set(skipped) == {first.id, second.id} and "2 samples skipped" in made.text
+        with pytest.raises(InvalidInputError, match="2 samples are refused"):
+            extract(data, stub, strict=True)
+
+
+def test_a_server_that_refuses_every_question_is_an_error(data):
+    with Stub({}, fault=lambda number, body: Fault(400, {"error": "no such parameter"})) as stub:
+        with pytest.raises(OutputError, match=r"no such parameter.*; it refused every question so far"):
+            extract(data, stub, workers=1)
+        assert len(stub.requests) <= 4 and kept(data) == {}
+
+
+def test_what_a_server_does_not_know_is_left_out(data):
+    def old(number, body):
+        if "max_tokens" in body:
+            return Fault(400, {"error": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."})
+        return Fault(400, {"error": "logprobs is not supported"}) if "logprobs" in body else None
+
+    with Stub(answers_of(data), fault=old) as stub:
+        made = extract(data, stub, workers=1)
+        assert len(stub.requests) == 14 and len(kept(data)) == 12
+    assert open_store(made.path).samples["logprobs"].null_count() == 12
+    with pytest.raises(NotFoundError, match="logprob needs the logprobs of each answer, which 6 of 6"):
+        step("predict", router="logprob", store=made.path)
+
+
+PRICES = "models:\n  gpt-4.1: {dollars_per_million_prompt_tokens: 1000, dollars_per_million_answer_tokens: 10000}\n"
+
+
+def test_a_cap_in_dollars(data, tmp_path):
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(PRICES)
+    usage = {"prompt_tokens": 100, "completion_tokens": 10}  # 0.2 dollars
+    table = answers_of(data, lambda sample: Reply(sample.answers[0], usage=usage))
+    asked = {"costs": prices, "max_new_tokens": 1, "workers": 3}
+    with Stub(table) as stub:
+        with pytest.raises(OutputError, match=r"answers have cost \$[01]\.\d+; the next may cost \$.*\$3 are allowed"):
+            extract(data, stub, max_usd=3, **asked)
+        n = len(kept(data))
+        assert 1 <= n <= 5 and 0.2 * n <= 3
+        with pytest.raises(OutputError, match="are allowed") as caught:
+            extract(data, stub, max_usd=3, **asked)
+        assert "raise --max-usd" in caught.value.hint and len(stub.requests) == n, "what was spent counts"
+        made = extract(data, stub, max_usd=30, **asked)
+        assert made.facts["dollars"] == pytest.approx(0.2 * 12) and len(stub.requests) == 12
+    silent = answers_of(data, lambda sample: Reply(sample.answers[0], usage={}))
+    with Stub(silent) as stub, pytest.raises(OutputError, match="does not tell how many tokens"):
+        extract(data, stub, max_usd=30, out=tmp_path / "other.zarr", **asked)
+
+
+def test_a_cap_in_dollars_needs_prices(data, tmp_path):
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("models:\n  gpt-4.1: {dollars_per_million_prompt_tokens: 1}\n")
+    with Stub(answers_of(data)) as stub:
+        for costs in ({}, {"costs": prices}):
+            with pytest.raises(InvalidInputError, match=r"its answers cannot be capped at \$3"):
+                extract(data, stub, max_usd=3, **costs)
+        assert not stub.requests and not (data.parent / "gpt.zarr").exists()
+        with pytest.raises(OutputError, match="5 requests were sent, as many as are allowed"):
+            extract(data, stub, max_requests=5)
+        assert len(stub.requests) == 5 == len(kept(data))
+        extract(data, stub, max_usd=3, max_requests=20)
+        assert len(stub.requests) == 12
+
+
+def test_a_plan_asks_nobody(data, tmp_path):
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(PRICES)
+    with Stub(answers_of(data)) as stub:
+        extract(data, stub, split="test", limit=2)
+        fields = {"model": "gpt-4.1", "endpoint": stub.url, "dataset": data, "out": data.parent / "gpt.zarr"}
+        planned = step("plan", **fields, max_new_tokens=8, costs=prices)
+        assert len(stub.requests) == 2
+    assert "10 questions with 10 images to ask gpt-4.1, 2 are answered; at most 80 tokens" in planned.text
+    assert planned.facts["answer_dollars"] == pytest.approx(0.8)
+    with pytest.raises(InvalidInputError, match="measure is for a model that runs here"):
+        step("plan", **fields, measure=4)
+
+
+def test_images_are_scaled_and_texts_stay(tmp_path):
+    rows = [question(0, image="0.png")]
+    path = write_rows(tmp_path / "data", rows)
+    Image.effect_noise((300, 100), 40).convert("RGB").save(path.parent / "0.png")
+    (sample,) = View().worded(open_dataset(str(path)).load("train", None))
+    with Stub(lambda body: "A") as stub:
+        extract(path, stub, max_pixels=7500)
+        extract(path, stub, out=tmp_path / "whole.zarr")
+    for (_, _, body), size in zip(stub.requests, ((150, 50), (300, 100)), strict=True):
+        image, text = body["messages"][0]["content"]
+        assert (
+            _size(image["image_url"]["url"]) == size
+            and text["text"] == messages_of(sample, False, None)[0]["content"][1]["text"]
+        )
+    assert open_store(tmp_path / "data" / "gpt.zarr").manifest.identity["max_pixels"] == 7500
+
+
+def _size(uri):
+    import base64
+    import io
+
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).size
+
+
+def test_azure_and_other_forms_of_an_address(data, monkeypatch):
+    from relope.extract.endpoint.address import open_endpoint
+
+    forms = {
+        "https://x.openai.azure.com": "https://x.openai.azure.com/openai/deployments/gpt-4.1/chat/completions",
+        "https://x.openai.azure.com/openai/deployments/d?api-version=2025-01-01": "https://x.openai.azure.com/openai/deployments/d/chat/completions",
+        "https://x.openai.azure.com/openai/v1": "https://x.openai.azure.com/openai/v1/chat/completions",
+        "http://localhost:11434/v1/": "http://localhost:11434/v1/chat/completions",
+    }
+    for given, url in forms.items():
+        assert open_endpoint(given, "gpt-4.1", None).url == url
+    with Stub(answers_of(data)) as stub:
+        azure = stub.url.removesuffix("/v1") + "/openai/deployments/mine?api-version=2025-01-01"
+        made = extract(data, stub, endpoint=azure)
+        path, headers, _ = stub.requests[0]
+    assert path == "/openai/deployments/mine/chat/completions?api-version=2025-01-01"
+    assert headers["api-key"] == KEY and "authorization" not in headers
+    assert "2025" not in open_store(made.path).manifest.recorded["endpoint"] and len(kept(data)) == 12
+
+
+def test_mistakes(data, tmp_path):
+    with Stub(answers_of(data)) as stub:
+        for more, says in (
+            ({"layers": "3,4"}, "layers is for a model that runs here, and gpt-4.1 runs at an endpoint"),
+            ({"p_true": True, "samples": 5}, "samples, p_true is for a model that runs here"),
+            ({"max_new_tokens": 0}, "an endpoint gives answers and no states"),
+            ({"endpoint": None, "api_key_env": None, "workers": 8, "max_requests": 3}, "no endpoint is given"),
+            ({"endpoint": "ftp://x"}, "is no web address"),
+            ({"api_key_env": "NO_SUCH_VARIABLE"}, "no variable NO_SUCH_VARIABLE"),
+        ):
+            with pytest.raises(RelopeError, match=says) as caught:
+                extract(data, stub, **more)
+            assert caught.value.lines.count("\n") <= 1 and not (data.parent / "gpt.zarr").exists()
+        assert not stub.requests
+    with pytest.raises(OutputError, match="cannot be reached"):
+        extract(data, stub)
+
+
+def test_two_runs_at_once_and_a_journal_of_something_else(data):
+    with Stub(answers_of(data), latency_s=0.05) as stub:
+        extract(data, stub, split="test", limit=1)
+        recipe = open_store(data.parent / "gpt.zarr").recipe_id
+        from relope.extract.answer_journal import AnswerJournal
+
+        held = AnswerJournal(journal_path(data.parent / "gpt.zarr"), recipe)
+        with pytest.raises(OutputError, match="another run is adding to"):
+            extract(data, stub)
+        held.close(done=True)
+        journal_path(data.parent / "gpt.zarr").write_text('{"recipe": "another"}\n')
+        with pytest.raises(InvalidInputError, match=r"line 1 of .*answers.jsonl is no answer of this recipe"):
+            extract(data, stub)
+
+
+KILLS = 20
+DRIVER = """
+import os, sys
+import openai, polars
+from relope import steps
+from relope.spec import build
+import relope.extract.asking_recipe, relope.extract.endpoint.transport, relope.steps.asking, relope.steps.extract
+fields = eval(sys.argv[1])
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        steps.run(build("extract", fields))
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+"""Runs an extraction in a process of its own as often as a line comes in, without loading everything anew."""
+
+
+def test_a_killed_run_asks_nobody_twice(tmp_path):
+    """Twenty SIGKILLs: what came in is never asked again; only what was in flight when the run died may be."""
+    data = write_rows(tmp_path / "data", [question(number) for number in range(120)])
+    table, workers, out = answers_of(data), 4, tmp_path / "data" / "gpt.zarr"
+    keys = dict(zip(_ids(data), table, strict=True))
+    fields = {"model": "gpt-4.1", "dataset": str(data), "out": str(out), "workers": workers, "thumbnails": False}
+    with Stub(table, latency_s=0.02) as stub:
+        command = [sys.executable, "-c", DRIVER, repr({**fields, "endpoint": stub.url})]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+
+            def begin():
+                driver.stdin.write("go\n")
+                driver.stdin.flush()
+                return int(driver.stdout.readline())
+
+            for kill in range(KILLS):
+                before, n_before = {keys[name] for name in _journaled(out)}, len(stub.requests)
+                child = begin()
+                while len(stub.requests) < n_before + 3 + kill % 5:
+                    time.sleep(0.001)
+                os.kill(child, signal.SIGKILL)
+                assert int(driver.stdout.readline()) == signal.SIGKILL
+                asked = {key_of(body["messages"]) for _, _, body in stub.requests[n_before:]}
+                assert not asked & before, "an answer that is kept is not asked for"
+            begin()
+            assert int(driver.stdout.readline()) == 0
+            driver.stdin.close()
+        assert set(stub.counts) == set(table) and sum(stub.counts.values()) <= 120 + KILLS * workers
+    assert len(kept(data)) == 120 and not journal_path(out).exists()
+
+
+def _ids(data):
+    dataset = open_dataset(str(data))
+    return [sample.id for split in ("train", "test") for sample in dataset.load(split, None)]
+
+
+def _journaled(out):
+    """Return the ids whose answers a killed run has left."""
+    path = journal_path(out)
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [entry["id"] for entry in map(json.loads, lines) if "answer" in entry]
+
+
+def test_the_stub_streams_and_counts_as_the_client_reads_it():
+    import openai
+
+    messages = [{"role": "user", "content": "what?"}]
+    with Stub({key_of(messages): "a red square"}) as stub:
+        asked = openai.OpenAI(base_url=stub.url, api_key="x").chat.completions
+        options = {"model": "m", "messages": messages, "stream_options": {"include_usage": True}}
+        chunks = list(asked.create(**options, stream=True, logprobs=True, top_logprobs=2))
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "a red square"
+        assert chunks[-1].usage.completion_tokens == 3 and chunks[-2].choices[0].finish_reason == "stop"
+        assert chunks[1].choices[0].logprobs.content[0].token == "a "
+        plain = asked.create(model="m", messages=messages)
+        assert plain.choices[0].message.content == "a red square" and stub.counts[key_of(messages)] == 2
+
+
+def test_an_answer_is_read_with_suspicion():
+    from relope.extract.endpoint.reading import answer_of
+
+    def document(content, logprobs=None, **more):
+        return {"choices": [{"message": {"content": content, **more}, "logprobs": logprobs, "finish_reason": "stop"}]}
+
+    token = {"token": "cat", "logprob": -0.1, "top_logprobs": [{"token": "cat", "logprob": -0.1}]}
+    end = {"token": "<|im_end|>", "logprob": -0.01, "top_logprobs": [{"token": "x", "logprob": -0.01}]}
+    assert answer_of(document("cat", {"content": [token, end]}), 0.1).logprobs == (-0.1,), "the end token is left out"
+    assert answer_of(document("cat", {"content": [token]}), 0.1).logprobs == (-0.1,)
+    for odd in ({"content": [{"token": "cat", "logprob": float("nan")}]}, {"content": ["x"]}, {"content": None}, []):
+        assert answer_of(document("cat", odd), 0.1).logprobs is None
+    bare = {key: value for key, value in token.items() if key != "top_logprobs"}
+    answer = answer_of(document("cat", {"content": [bare]}), 0.1)
+    assert answer.logprobs == (-0.1,) and answer.entropies is None
+    assert answer_of(document(None, refusal="I cannot"), 0.1).text == "I cannot"
+    usage = {"prompt_tokens": 5, "completion_tokens": -1, "prompt_tokens_details": {"cached_tokens": 4}}
+    told = answer_of({**document("x"), "usage": usage}, 0.5).usage
+    assert dataclasses.astuple(told) == (5, None, 4, 0.5, None)
