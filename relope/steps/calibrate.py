@@ -144,7 +144,7 @@ def _held(spec: CalibrateSpec, router: Router) -> Held:
     kept = escalated = None
     if spec.costs is not None:
         method = router.record.method
-        costs = query_costs(store, samples, large, read_prices(spec.costs), {method: method})
+        costs = query_costs(store, samples, large, read_prices(spec.costs), {method: (method, router.get_params())})
         kept, escalated = costs.of_query("dollars", method)
     return Held(store, large, grader, rows, samples, Outcomes(right, large_right, kept, escalated))
 

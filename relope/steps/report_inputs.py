@@ -203,7 +203,8 @@ def _traits(scores: Scores) -> Traits | None:
 
 def _costs(evaluation: Evaluation, prices: PriceList) -> Costs:
     """Return what each sample costs on each model."""
-    methods = {name: first.meta.method for name, (first, *_) in evaluation.scored.items()}
+    scored = evaluation.scored.items()
+    methods = {name: (first.meta.method, first.meta.settings) for name, (first, *_) in scored}
     return query_costs(evaluation.store, evaluation.labels, evaluation.large, prices, methods)
 
 

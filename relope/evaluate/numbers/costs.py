@@ -1,6 +1,7 @@
 """What answers cost: prices and speeds that the user fills in; what is unknown stays unknown."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,21 +45,25 @@ class Costs:
 
     Choice: a query that is kept costs the small model's prompt and answer. One that is escalated
     costs the large model's, and of the small model what the method had to see first: the prompt
-    alone, or the answer too. Not counted: what the small model does beside answering (sampled
-    traces, p(True): stores keep their text, not their tokens), the router's own arithmetic, and
-    what a router saves that stops after block l or reads the question's text alone.
+    alone, or the answer too. What the small model does for a method beside answering (sampled
+    traces, p(True)) costs its tokens, of every query; the prompt is read once for all of it. Not
+    counted: that where a store does not keep its tokens, the router's own arithmetic, and what a
+    router saves that stops after block l or reads the question's text alone.
 
     Attributes:
         small: the small model's prompt and answer.
         prefill: its prompt alone.
         large: the large model's prompt and answer.
         before_answer: rows of the report whose method scores before the small model answers.
+        beside: row → what the small model does for its method beside answering; rows that are not here need nothing,
+            or nobody knows what it took.
     """
 
     small: dict[Axis, Floats | None]
     prefill: dict[Axis, Floats | None]
     large: dict[Axis, Floats | None]
     before_answer: frozenset[str] = frozenset()
+    beside: Mapping[str, Mapping[Axis, Floats | None]] = field(default_factory=dict)
 
     def along(self, axis: Axis, method: str, order: Ints) -> Floats | None:
         """Return ``[N + 1]`` mean cost of a query when the first k of a method's queue are escalated.
@@ -75,7 +80,14 @@ class Costs:
         """Return ``[N]`` the cost of each query when it is kept, and when it is escalated; None where unknown."""
         small, large = self.small[axis], self.large[axis]
         seen = self.prefill[axis] if method in self.before_answer else small
-        return small, None if large is None or seen is None else seen + large
+        if method in self.beside:
+            beside = self.beside[method][axis]
+            small, seen = _sum(small, beside), _sum(seen, beside)
+        return small, _sum(seen, large)
+
+
+def _sum(first: Floats | None, second: Floats | None) -> Floats | None:
+    return None if first is None or second is None else first + second
 
 
 def read_prices(path: Path) -> PriceList:

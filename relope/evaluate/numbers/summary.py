@@ -126,7 +126,7 @@ def _method(analysis: Analysis, index: int) -> MethodRow:
         commands=method.origin.commands,
         dates=method.origin.dates,
         decides_before_answer=method.decides_before_answer,
-        not_counted=None if inputs.costs is None else method.needs or None,
+        not_counted=None if inputs.costs is None or method.name in inputs.costs.beside else method.needs or None,
         needs=method.needs,
         seen=tuple(method.seen),
     )

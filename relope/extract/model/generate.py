@@ -40,6 +40,7 @@ class Answered:
         generations: copy of the per-step token ids, log-probs, entropies and kept flags.
         traces: style → copies of ``[B·k, A]`` token ids and kept flags of k traces a sample.
         p_true: copy of ``[B]``, or None.
+        p_true_tokens: ``[B]`` tokens that were read to ask for it, beside the prompt.
         stops: texts that end an answer.
         stopped: row → its answer, where one of them has ended it.
     """
@@ -51,6 +52,7 @@ class Answered:
     generations: list[HostCopy]
     traces: dict[str, tuple[HostCopy, HostCopy]] = field(default_factory=dict)
     p_true: HostCopy | None = None
+    p_true_tokens: list[int] = field(default_factory=list)
     stops: tuple[str, ...] = ()
     stopped: dict[int, str] = field(default_factory=dict)
 
@@ -133,6 +135,7 @@ def _ask_more(
         answers = [row[used].tolist() for row, used in zip(said, kept, strict=True)]
         follow_up = backbone.encode(backbone.follow_up(prompts.TRUE_OR_FALSE))
         truths = truth_ids(backbone.tokenizer, backbone.name)
+        out.p_true_tokens = [len(answer) + len(follow_up) for answer in answers]
         out.p_true = HostCopy(ask_whether_true(backbone.model, prompt, answers, follow_up, truths))
     if extras.samples:
         longest = {"direct": max_new_tokens, "chain": max(max_new_tokens, extras.trace_tokens)}
@@ -195,16 +198,23 @@ def generations(answered: Answered, decode: Decode) -> list[Generation]:
 
 
 def extra_columns(answered: Answered, decode: Decode) -> list[dict[str, Any]]:
-    """Return one dict a sample: ``traces_direct``, ``traces_chain`` and ``p_true``, as far as they were asked for."""
+    """Return one dict a sample: ``traces_direct``, ``traces_chain`` and ``p_true``, as far as they were asked for.
+
+    Beside them stands what they took: ``trace_tokens_…``, tokens written of each trace without the end token, and
+    ``p_true_tokens``, tokens read after the prompt.
+    """
     rows = len(answered.lengths)
     extra: list[dict[str, Any]] = [{} for _ in range(rows)]
     for style, (tokens, kept) in answered.traces.items():
         said = (decode(ids[used].tolist()) for ids, used in zip(tokens.numpy(), kept.numpy(), strict=True))
         texts = [cut_at(text, answered.stops).strip() for text in said]
+        written = kept.numpy().sum(1).tolist()
         times = len(texts) // rows
         for row, columns in enumerate(extra):
             columns[f"traces_{style}"] = texts[row * times : (row + 1) * times]
+            columns[f"trace_tokens_{style}"] = written[row * times : (row + 1) * times]
     if answered.p_true is not None:
-        for columns, value in zip(extra, answered.p_true.numpy(), strict=True):
-            columns["p_true"] = float(value)
+        values = zip(extra, answered.p_true.numpy(), answered.p_true_tokens, strict=True)
+        for columns, value, n_tokens in values:
+            columns |= {"p_true": float(value), "p_true_tokens": n_tokens}
     return extra
