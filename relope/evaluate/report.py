@@ -71,7 +71,7 @@ def terminal_table(report: Report) -> Table:
     accuracy = f"{'system' if report.has_system else 'kept'} @ {wording.share(report.budget)}"
     named = columns(["method"], ["AUC", "95 % interval", "vs probe", "verdict", accuracy, "fit"])
     rows = [_row(method, report.at_budget) for method in report.methods]
-    return Table("terminal", f"AUC of P(correct) on {report.n} samples", named, rows)
+    return Table("terminal", f"AUC of P(correct) on {wording.judged_on(report)}", named, rows)
 
 
 def _row(method: MethodRow, at: str) -> Row:

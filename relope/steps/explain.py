@@ -1,5 +1,6 @@
 """The step ``explain``: which tokens of a sample a router looks at."""
 
+import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from relope import registry
-from relope.errors import InvalidInputError, RelopeError, unknown
+from relope.errors import InvalidInputError, NotFoundError, RelopeError
 from relope.evaluate.pages.attention import Patches, Word, picture, render_attention
 from relope.extract.data.images import decode
 from relope.probes.examples import Examples
@@ -23,12 +24,13 @@ from relope.steps.reopen import recorded_samples
 from relope.steps.step import Step
 from relope.store import ActivationStore, no_states, open_store
 from relope.types import Outcome, Watch
+from relope.words import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_NEAR = 20
-"""Ids that are listed where a sample is unknown."""
+_LISTED, _LOOKED_AT = 3, 5000
+"""Ids that are told where a sample is unknown, and among how many the nearest are looked for."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,7 @@ def explain(router: Router, store: ActivationStore, name: str) -> Explanation:
         )
     sample = store.samples.filter(id=name).head(1)
     if not len(sample):
-        near = store.samples["id"].head(_NEAR).to_list()
-        raise unknown("sample", name, near, f"these are the first {_NEAR} ids")
+        raise _unknown_sample(store, name)
     rows = sample["row"].to_numpy().astype(np.int64)
     weights = probe.token_weights(Examples(store, rows, None, router.record.layer))[0]
     tokens = dict(zip(store.manifest.token_columns, store.tokens(rows)[0].T, strict=True))
@@ -140,6 +141,16 @@ def explain(router: Router, store: ActivationStore, name: str) -> Explanation:
         score=float(router.score(store, rows)[0]),
         words=words_of(tokens, weights, _decode(store)),
         patches=patches_of(tokens, weights),
+    )
+
+
+def _unknown_sample(store: ActivationStore, name: str) -> NotFoundError:
+    ids = store.samples["id"]
+    near = difflib.get_close_matches(name, ids.head(_LOOKED_AT).to_list(), _LISTED, 0.6)
+    told = f"the nearest: {', '.join(near)}" if near else f"e.g. {', '.join(ids.head(_LISTED))}"
+    return NotFoundError(
+        f"{store.label} has no sample {name!r} among its {counted(len(ids), 'sample')} ({told})",
+        hint="the scores that `relope predict` writes name all of them, in the column id",
     )
 
 

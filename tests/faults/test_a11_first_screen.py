@@ -12,7 +12,7 @@ from relope import steps
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.costs import Costs
 from relope.evaluate.numbers.routing import escalation_order
-from relope.evaluate.pages.first_screen import conclusion
+from relope.evaluate.pages.first_screen import answers, conclusion, tiles
 from relope.evaluate.report import read_report, terminal_tables
 from relope.spec import build
 from relope.steps.evaluation import Evaluation
@@ -174,3 +174,40 @@ def test_a11_evaluate_takes_a_budget(store_path, tmp_path):
     assert "kept @ 30" in " ".join(outcome.tables[1].columns)
     assert not steps.run(build("evaluate", run)).reused and steps.run(build("evaluate", run)).reused
     assert re.search(r"best free one at 20", (out / "report.html").read_text())
+
+
+def test_a11_a_tile_is_no_good_where_the_small_model_alone_is_as_good(tmp_path):
+    make_report(tmp_path, methods={"probe": 0.3, "logprob": 0.02}, large=0.2)
+    report = read_report(tmp_path)
+    small, router, free = report.hybrid.small_accuracy, report.decision.router, report.decision.free
+    assert router.over_random.verdict == "higher" and router.accuracy >= small > free.accuracy
+    assert [tile.tone for tile in tiles(report)] == ["", "", "", "bad"]
+    assert "over tiny-vl alone −" in tiles(report)[3].under
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('class="tile bad"') == 1 and 'class="tile good"' not in page
+    make_report(tmp_path, methods={"probe": 0.3, "logprob": 0.3})
+    assert [tile.tone for tile in tiles(read_report(tmp_path))] == ["", "", "good", "good"]
+
+
+def test_a11_models_that_know_other_things_may_be_worth_it_all_the_same(tmp_path):
+    """The large model is right where the small one is wrong, and wrong where it is right."""
+    correct = np.random.default_rng(1).random(N) < 0.6
+    make_report(tmp_path, methods={"probe": 2.0, "logprob": 0.0}, correct=correct, large=~correct)
+    report = read_report(tmp_path)
+    assert report.decision.large_over_small.verdict == "lower"
+    assert "but at 20\N{NARROW NO-BREAK SPACE}% probe is shown to be better than tiny-vl alone" in conclusion(report)
+
+
+def test_a11_the_best_control_and_the_picking_stand_on_the_first_screen(tmp_path):
+    inputs = make_report(tmp_path, methods={**METHODS, "question-confidence": 0.3})
+    report = read_report(tmp_path)
+    control, router = report.decision.control, report.decision.router
+    assert control.method == "question-confidence"
+    assert control.accuracy == pytest.approx(system(inputs, "question-confidence", 0.2))
+    assert report.decision.method_over_control.value == pytest.approx(router.accuracy - control.accuracy)
+    told = dict(answers(report))
+    assert told["Does it beat a control?"].startswith("question-confidence, which looks at no hidden state: system")
+    assert f"{router.method} over question-confidence −" in told["Does it beat a control?"]
+    assert "of 3 trained and of 2 free ones" in told["How were they picked?"]
+    make_report(tmp_path, methods={"probe": 0.3, "logprob": 0.3})
+    assert not {"Does it beat a control?", "How were they picked?"} & {*dict(answers(read_report(tmp_path)))}

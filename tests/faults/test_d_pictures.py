@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from made_reports import made_sweep, make_report
 
+from relope.evaluate.numbers.metrics import reliability
 from relope.evaluate.pages import wording
-from relope.evaluate.pages.detail_tables import ROUTING, budget_table, routing_table
+from relope.evaluate.pages.detail_tables import ROUTING, budget_table, by_chance, routing_table
 from relope.evaluate.pages.lines import line_styles
+from relope.evaluate.pages.tables import methods_table
 from relope.evaluate.report import read_report
 from relope.evaluate.studies.inputs import StudyRequest
 from relope.evaluate.studies.make import make_study
@@ -23,6 +25,8 @@ def test_d_no_two_lines_look_alike():
     looks = [(style["color"], repr(style["linestyle"])) for style in styles.values()]
     assert len(set(looks)) == 26 and styles["a-control"]["color"] == styles["another"]["color"]
     assert not {styles[name]["color"] for name in names} & {styles["another"]["color"]}
+    without_colour = {(styles[name]["marker"], repr(styles[name]["linestyle"])) for name in names}
+    assert len(without_colour) == 24, "in print, and to whoever sees colours otherwise"
 
 
 def test_d_the_lines_of_a_page_differ_in_colour_or_dashes(tmp_path):
@@ -71,6 +75,49 @@ def test_d_every_acronym_is_explained_where_it_stands(tmp_path):
     assert all(column.means for column in table.columns[1:]) and len(table.caption) < 160
     for _, title, means, _ in ROUTING:
         assert f'{title}<div class="means">{means}</div>' in page
+
+
+def test_d_a_calibration_reaches_one(tmp_path):
+    make_report(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    figure = page[page.index("Predicted against observed accuracy") :]
+    figure = figure[: figure.index("</svg>")]
+    for number in ("0.0", "0.8", "1.0"):
+        assert figure.count(f">{number}</text>") == 4, "on both axes of both panels"
+
+
+@pytest.mark.parametrize("large", [0.9, None])
+def test_d_one_word_for_what_leaves_the_small_model(tmp_path, large):
+    make_report(tmp_path, large=large)
+    page = (tmp_path / "report.html").read_text()
+    for word in ("set aside", "random selection", "keeping at random", "sent to the large model"):
+        assert word not in page
+    assert "share of questions escalated" in page and "random escalation" in page
+
+
+def test_d_every_number_of_the_methods_carries_its_interval_and_what_it_is_of(tmp_path):
+    make_report(tmp_path, split=["test"], grader="exact@5")
+    report = read_report(tmp_path)
+    table, page = methods_table(report), (tmp_path / "report.html").read_text()
+    at = next(index for index, column in enumerate(table.columns) if column.title == "system right")
+    for row, method in zip(table.rows, [*report.methods], strict=True):
+        assert row.cells[at].under == (wording.between_percent(method.accuracy_at_ci95["0.2"]),)
+    of = "160 samples (test split), judged by exact@5"
+    assert of in table.caption and page.count(of) >= 5
+    tiles = page[page.index('class="tiles"') : page.index("<dl")]
+    assert tiles.count("% interval") == len(re.findall(r'class="value">[\d.]+', tiles))
+
+
+def test_d_what_the_calibration_error_is_by_chance(tmp_path):
+    make_report(tmp_path)
+    report, rng = read_report(tmp_path), np.random.default_rng(0)
+    errors = []
+    for _ in range(200):
+        scores = np.clip(rng.beta(6, 4, report.n), 0, 1)
+        filled = reliability(rng.random(report.n) < scores, scores)
+        errors.append(sum(each.n * abs(each.score - each.accuracy) for each in filled) / report.n)
+    assert 0.8 * by_chance(report) < np.mean(errors) < 1.05 * by_chance(report)
+    assert f"up to about {by_chance(report):.2f} on 160 samples" in (tmp_path / "report.html").read_text()
 
 
 def axis_numbers(page):

@@ -27,6 +27,13 @@ def labels_of(correct, prefix="s", dataset="tiny"):
     )
 
 
+def _large(large):
+    """Return whether the large model is right: as given, or at random with that share; None without one."""
+    if isinstance(large, np.ndarray):
+        return large
+    return np.random.default_rng(9).random(N) < large if large else None
+
+
 def make_report(
     folder,
     *,
@@ -64,11 +71,11 @@ def make_report(
         title="t",
         what="w",
         small_name=model,
-        large_name="large" if large else "",
+        large_name="" if large is None or large is False else "large",
         dataset=dataset,
         labels=labels_of(correct, prefix, dataset),
         methods=scores,
-        large_correct=np.random.default_rng(9).random(N) < large if large else None,
+        large_correct=_large(large),
         provenance={"fingerprint": f"f{seed}", "dataset": dataset, **provenance},
         resamples=100,
         budget=budget,

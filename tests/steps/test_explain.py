@@ -90,7 +90,7 @@ def test_other_methods_and_samples_are_refused(router, store_path, sample, tmp_p
     steps.run(FitSpec(method="probe", store=store_path, out=tmp_path / "probe", set={"epochs": 1}, device="cpu"))
     with pytest.raises(InvalidInputError, match=r"probe weighs no tokens.*can be: attention-probe"):
         steps.run(ExplainSpec(router=tmp_path / "probe", store=store_path, sample=sample))
-    with pytest.raises(NotFoundError, match="unknown sample 'nobody'"):
+    with pytest.raises(NotFoundError, match="has no sample 'nobody' among its 240 samples"):
         steps.run(ExplainSpec(router=router, store=store_path, sample="nobody"))
 
 

@@ -45,6 +45,8 @@ class Decision:
         router: the best of those that were trained; None where there is none.
         free: the best of those that train nothing and have the small model do nothing beside answering.
         router_over_free: accuracy of the one less that of the other, paired.
+        control: the control of the highest accuracy there; None where there is none that has not seen the answers.
+        method_over_control: accuracy of the router, else of the free one, less that of the control, paired.
         dollars_small: mean cost of a query to the small model alone; None without prices.
         dollars_large: to the large model alone.
     """
@@ -56,6 +58,8 @@ class Decision:
     router_over_free: JudgedDifference | None
     dollars_small: float | None
     dollars_large: float | None
+    control: AtBudget | None = None
+    method_over_control: JudgedDifference | None = None
 
 
 def decide(analysis: Analysis) -> Decision:
@@ -65,17 +69,27 @@ def decide(analysis: Analysis) -> Decision:
     fair = [index for index in analysis.ranked if inputs.methods[index].is_fair]
     router = _best(analysis, [index for index in fair if inputs.methods[index].needs_training])
     free = _best(analysis, [index for index in fair if inputs.methods[index].is_free])
-    gap = None if router is None or free is None else resampled.difference(router, free, _accuracy(analysis))
+    controls = [index for index in analysis.ranked if inputs.methods[index].is_control]
+    control = _best(analysis, [index for index in controls if not inputs.methods[index].seen])
     costs = inputs.costs
     return Decision(
         budget=inputs.budget,
         large_over_small=None if large is None else judged(large.minus(small).test()),
         router=None if router is None else _at_budget(analysis, router),
         free=None if free is None else _at_budget(analysis, free),
-        router_over_free=judged(gap),
+        router_over_free=_gap(analysis, router, free),
         dollars_small=_mean(None if costs is None else costs.small["dollars"]),
         dollars_large=_mean(None if costs is None else costs.large["dollars"]),
+        control=None if control is None else _at_budget(analysis, control),
+        method_over_control=_gap(analysis, free if router is None else router, control),
     )
+
+
+def _gap(analysis: Analysis, first: int | None, second: int | None) -> JudgedDifference | None:
+    """Return the accuracy of one method at the budget less that of another, paired."""
+    if first is None or second is None:
+        return None
+    return judged(analysis.resampled.difference(first, second, _accuracy(analysis)))
 
 
 def _accuracy(analysis: Analysis) -> str:

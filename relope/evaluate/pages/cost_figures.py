@@ -8,6 +8,7 @@ from markupsafe import Markup
 from relope.evaluate.numbers.analysis import Analysis
 from relope.evaluate.numbers.costs import Axis, Costs
 from relope.evaluate.numbers.routing import PERCENTS, escalation_order, n_escalated
+from relope.evaluate.pages.lines import sparse
 from relope.evaluate.pages.panels import LABEL_ROOM, Label, end_labels, fitting, panel_title, panels, share_axis
 from relope.evaluate.pages.routing_figures import method_styles
 from relope.evaluate.pages.svg import MUTED
@@ -43,13 +44,13 @@ def _panel(axes: "Axes", analysis: Analysis, costs: Costs, axis: Axis, pixels: i
     escalated = np.array([n_escalated(n, percent) for percent in PERCENTS])
     ends = []
     styles = method_styles(analysis)
-    for index in reversed(analysis.ranked):
+    for rank, index in reversed(list(enumerate(analysis.ranked))):
         name, best = analysis.inputs.methods[index].name, index == analysis.best
         line = costs.along(axis, name, escalation_order(analysis.inputs.scores[index], analysis.inputs.seed))
         if line is None:
             continue
         x, y = factor * line[escalated], 100 * analysis.curves[index].accuracy
-        axes.plot(x, y, **styles[index], linewidth=3 if best else 1.8)
+        axes.plot(x, y, **styles[index], **sparse(rank), linewidth=3 if best else 1.6)
         axes.plot(x[[NAMED_AT]], y[[NAMED_AT]], color=styles[index]["color"], marker="o", markersize=4)
         ends.append(Label(fitting(name, f"{y[NAMED_AT]:.1f} %"), float(y[NAMED_AT]), styles[index], best))
         if best:

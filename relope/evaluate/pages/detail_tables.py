@@ -65,7 +65,7 @@ def routing_table(report: Report) -> Table:
     rows = rows_of(report, lambda method: [_number(method.metrics[key], write) for key, _, _, write in ROUTING])
     first = report.methods[0].metrics["apgr"]
     missing = "" if first.value is not None else f" APGR, CPT and QNC are undefined: {first.null_reason}."
-    caption = f"Each heading says what its numbers are. Small figures: 95{NBSP}% intervals.{missing}"
+    caption = f"Each heading says what its numbers are. Small figures: 95{NBSP}% intervals, as above.{missing}"
     numbers = [Column(title, style="n", means=means) for _, title, means, _ in ROUTING]
     return Table("routing", "Routing", [Column("method", style="label"), *numbers], rows, caption=caption)
 
@@ -73,10 +73,10 @@ def routing_table(report: Report) -> Table:
 def budget_table(report: Report) -> Table:
     """Return the threshold of each budget, and what it really escalates where that is not what was asked for."""
     held = all(method.budgets_set_on == "validation" for method in report.methods)
-    where = "on the validation split" if held else "on the test scores themselves, since validation was not scored"
+    where = "on the validation split" if held else f"on the scores of these {report.n:,} samples themselves"
     rows = rows_of(report, lambda method: [_threshold(budget) for budget in method.budgets])
     caption = (
-        f"Thresholds: escalate what scores below. Each is set {where}. Small figures: the share of the test samples "
+        f"Thresholds: escalate what scores below. Each is set {where}. Small figures: the share of these samples "
         "that it really escalates, where that is not what was asked for; equal scores move together."
     )
     asked = [round(100 * budget.requested, 6) for budget in report.methods[0].budgets]
@@ -139,10 +139,22 @@ def calibration_table(report: Report) -> Table:
     """Return Brier scores and calibration errors, before and after calibration."""
     rows = rows_of(report, lambda method: [_number(method.metrics[key], wording.fraction) for key in CALIBRATION])
     caption = (
-        "Lower is better. Scores of methods without training rank answers; nothing made them probabilities. "
-        "Calibrated: isotonic regression, cross-fitted, never on the samples it is judged on."
+        f"Lower is better. Small figures: 95{NBSP}% intervals. Scores of methods without training rank answers; "
+        "nothing made them probabilities. Calibrated: isotonic, cross-fitted, never on the samples it is judged on. "
+        f"By chance alone perfect scores show an error of up to about {wording.fraction(by_chance(report), 2)} on "
+        f"{report.n:,} samples."
     )
     return Table("calibration", "Calibration", columns_of(*CALIBRATION.values()), rows, caption=caption)
+
+
+def by_chance(report: Report) -> float:
+    """Return about what the calibration error of 15 bins is where scores are the true probabilities.
+
+    Choice: each bin's share differs from its score by a normal error, whose mean size is √(2/π) standard deviations;
+    p (1 − p) is taken of the share that is right among all, which makes it a bound.
+    """
+    right = report.n_correct / report.n
+    return math.sqrt(2 / math.pi * right * (1 - right) * min(15, report.n) / report.n)
 
 
 def cost_table(report: Report) -> Table:
@@ -162,6 +174,6 @@ def cost_table(report: Report) -> Table:
     columns = columns_of("training", "read for training", "overhead a query", "read a query")
     caption = (
         "Training of the first seed; overhead is the time to score a sample from the store, on top of the small "
-        "model's own work. Read: bytes of hidden states taken from the store."
+        "model's own work, on the machine that scored them, once. Read: bytes of hidden states taken from the store."
     )
     return Table("costs", "What the methods cost", columns, rows_of(report, cells), records, caption=caption)

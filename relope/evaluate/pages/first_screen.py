@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from relope.evaluate.numbers.decision import AtBudget, Decision
 from relope.evaluate.numbers.records import Report
@@ -24,12 +25,16 @@ Answers = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Tile:
-    """A number of the first screen: what it is, its value, and what stands below it."""
+    """A number of the first screen: what it is, its value, what stands below it, and what its colour says of it.
+
+    ``good`` is shown to be better than escalating at random, and than the small model alone, by itself or since the
+    large one is; ``bad`` is less than the small model reaches alone.
+    """
 
     label: str
     value: str
     under: str
-    main: bool = False
+    tone: Literal["", "good", "bad"] = ""
 
 
 def conclusion(report: Report) -> str:
@@ -38,6 +43,13 @@ def conclusion(report: Report) -> str:
     if decision is None:
         return ""
     worth, router, free = decision.large_over_small, decision.router, decision.free
+    named = [method for method in (router, free) if method is not None and _higher(method.over_small)]
+    if worth is not None and worth.verdict != "higher" and named:
+        than = "right less often" if worth.verdict == "lower" else "not shown to be right more often"
+        return (
+            f"{report.large_name} is {than} than {report.small_name}, but at {at} {named[0].method} is shown to be "
+            f"better than {report.small_name} alone."
+        )
     if worth is not None and worth.verdict == "lower":
         return f"Do not escalate: {report.large_name} is right less often than {report.small_name}."
     if worth is not None and worth.verdict != "higher":
@@ -68,6 +80,10 @@ def _answers(report: Report, decision: Decision) -> Iterator[tuple[str, str]]:
     )
     if decision.router_over_free is not None:
         yield "Does training pay?", f"{_over(decision)} {_gap(decision.router_over_free)}"
+    if decision.control is not None and decision.method_over_control is not None:
+        yield "Does it beat a control?", _against_control(report, decision.control, decision.method_over_control)
+    if picked := _picked(report):
+        yield "How were they picked?", picked
     if when := _when(decision):
         yield "When does it decide?", when
     yield "What does it cost?", _cost(report, decision)
@@ -77,7 +93,7 @@ def _worth(report: Report, decision: Decision) -> str:
     gap, hybrid = decision.large_over_small, report.hybrid
     if gap is None:
         return "not known: the large model was not run on these questions"
-    said = {"higher": "yes", "lower": "no"}.get(gap.verdict, "not shown")
+    said = {"higher": "by accuracy, yes", "lower": "no"}.get(gap.verdict, "not shown")
     large, small = percent(hybrid.large_accuracy), percent(hybrid.small_accuracy)
     return f"{said}: {report.large_name} is right on {large}, {report.small_name} on {small}: {_gap(gap)}"
 
@@ -91,6 +107,28 @@ def _reached(report: Report, decision: Decision, method: AtBudget | None, none: 
     if method.over_small is not None and not _higher(decision.large_over_small):
         text += f"; over {report.small_name} alone {_gap(method.over_small)}"
     return text
+
+
+def _against_control(report: Report, control: AtBudget, gap: JudgedDifference) -> str:
+    """Set the best method against the best control at the budget."""
+    method = report.decision and (report.decision.router or report.decision.free)
+    name = "" if not method else method.method
+    reached = f"{control.method}, which looks at no hidden state: {_what(report)} {percent(control.accuracy)}"
+    return f"{reached}; {name} over {control.method} {_gap(gap)}"
+
+
+def _picked(report: Report) -> str:
+    """Say of how many methods the best are the best, and that no interval knows of it."""
+    fair = [method for method in report.methods if not method.is_control and not method.seen]
+    trained = sum(method.needs_training for method in fair)
+    free = sum(not method.needs_training and not method.needs for method in fair)
+    if max(trained, free) < 2:
+        return ""
+    of = " and ".join([f"of {trained} trained"] * (trained > 0) + [f"of {free} free ones"] * (free > 0))
+    return (
+        f"by accuracy at {share(report.budget)} {of}, on the very samples that these numbers come from, which flatters "
+        "them; no interval knows of it"
+    )
 
 
 def _when(decision: Decision) -> str:
@@ -131,7 +169,7 @@ def _higher(gap: JudgedDifference | None) -> bool:
 
 
 def _blind(report: Report) -> str:
-    return "escalating at random" if report.has_system else "keeping at random"
+    return "escalating at random"
 
 
 def _what(report: Report) -> str:
@@ -155,33 +193,39 @@ def tiles(report: Report) -> list[Tile]:
     return [
         small,
         large,
-        _method_tile(f"best router at {at} {_done(report)}", router, _over_random(report, router)),
-        _method_tile(f"best free one at {at} {_done(report)}", free, _over_free(decision)),
+        _method_tile(f"best router at {at} escalated", report, router),
+        _method_tile(f"best free one at {at} escalated", report, free),
     ]
 
 
-def _done(report: Report) -> str:
-    return "escalated" if report.has_system else "set aside"
-
-
-def _method_tile(label: str, method: AtBudget | None, under: str) -> Tile:
+def _method_tile(label: str, report: Report, method: AtBudget | None) -> Tile:
     if method is None:
-        return Tile(label, DASH, "none is scored", main=True)
-    lines = [under, f"decides {decides(method)}" if decides(method) else ""]
-    return Tile(f"{label}: {method.method}", percent(method.accuracy), "\n".join(filter(None, lines)), main=True)
+        return Tile(label, DASH, "none is scored")
+    tone = _tone(report, method)
+    lines = [_interval(method.ci95), _over_random(report, method)]
+    if method.over_small is not None and not _pays(report):
+        lines.append(f"over {report.small_name} alone {_short(method.over_small)}")
+    lines.append(f"decides {decides(method)}" if decides(method) else "")
+    return Tile(f"{label}: {method.method}", percent(method.accuracy), "\n".join(filter(None, lines)), tone)
 
 
-def _over_random(report: Report, method: AtBudget | None) -> str:
-    if method is None:
-        return ""
+def _tone(report: Report, method: AtBudget) -> Literal["", "good", "bad"]:
+    """Return what a method's number is: nothing is good that the small model alone exceeds, or that is not shown."""
+    if report.has_system and method.accuracy is not None and method.accuracy < report.hybrid.small_accuracy:
+        return "bad"
+    gains = not report.has_system or _pays(report) or _higher(method.over_small)
+    return "good" if gains and _higher(method.over_random) else ""
+
+
+def _pays(report: Report) -> bool:
+    """Return whether the large model is shown to be right more often, so that whoever asks it more gains."""
+    return report.decision is not None and _higher(report.decision.large_over_small)
+
+
+def _over_random(report: Report, method: AtBudget) -> str:
     random = report.hybrid.random_accuracy_at.get(report.at_budget)
     text = f"random {percent(random)}" if random is not None else ""
     return text if method.over_random is None else f"{text}, lead {_short(method.over_random)}"
-
-
-def _over_free(decision: Decision) -> str:
-    gap = decision.router_over_free
-    return "" if gap is None else f"{_over(decision)} {_short(gap)}"
 
 
 def _over(decision: Decision) -> str:

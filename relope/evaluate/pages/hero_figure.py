@@ -16,7 +16,7 @@ from relope.evaluate.numbers.metrics import Floats
 from relope.evaluate.numbers.routing import RoutingCurve, mark_key
 from relope.evaluate.pages.lines import Style
 from relope.evaluate.pages.panels import fitting, share_axis
-from relope.evaluate.pages.routing_figures import chosen, steady
+from relope.evaluate.pages.routing_figures import steady
 from relope.evaluate.pages.svg import MUTED, SERIES, WIDTH, add_panel, draw
 from relope.evaluate.pages.wording import percent, share
 
@@ -63,7 +63,7 @@ def hero(analysis: Analysis, decision: Decision, shape: Shape = ROOMY) -> Markup
         x = 100 * first.ratios
         lines = [
             *(_method(axes, analysis, index, colour, shape) for index, colour in zip(indices, COLOURS, strict=False)),
-            *axes.plot(x, 100 * first.random, label=_random(first, at), **DASHED),
+            *axes.plot(x, 100 * first.random, label=f"random escalation {percent(_at(first.random, at))}", **DASHED),
             *axes.plot(x[shown], 100 * first.oracle[shown], label=_oracle(first, at), **DOTTED),
         ]
         axes.axvline(at, color=MUTED, linewidth=1, alpha=0.5)
@@ -83,10 +83,6 @@ def hero(analysis: Analysis, decision: Decision, shape: Shape = ROOMY) -> Markup
 
     name = "hero" if shape is ROOMY else "hero-narrow"
     return draw(name, _description(analysis, indices), 330 + above, paint, shape.width)
-
-
-def _random(curve: RoutingCurve, at: int) -> str:
-    return f"random {chosen(curve)} {percent(_at(curve.random, at))}"
 
 
 def _oracle(curve: RoutingCurve, at: int) -> str:
@@ -109,17 +105,19 @@ def _method(axes: "Axes", analysis: Analysis, index: int, colour: str, shape: Sh
     shown = steady(curve)
     value = _at(curve.accuracy, at)
     label = fitting(analysis.inputs.methods[index].name, percent(value), shape.longest)
+    # Where both run together the free one is seen on top, within the router's; its bars stand a little to the side.
+    first = colour == COLOURS[0]
+    width, aside = (4.2, 0.0) if first else (1.6, 0.7)
     (line,) = axes.plot(
-        100 * curve.ratios[shown], 100 * curve.accuracy[shown], color=colour, linewidth=2.6, label=label
+        100 * curve.ratios[shown], 100 * curve.accuracy[shown], color=colour, linewidth=width, label=label
     )
-    # The free one's bars stand a little to the side, so that both can be read.
-    aside = 0.0 if colour == COLOURS[0] else 0.7
     for mark in analysis.inputs.marks:
         bounds, point = _interval(analysis, index, mark), 100 * curve.accuracy[mark]
         if bounds is None or not np.isfinite(point):
             continue
         axes.plot([mark + aside] * 2, [100 * bounds[0], 100 * bounds[1]], color=colour, linewidth=1.5)
-        axes.plot([mark + aside], [point], marker="o", color=colour, markersize=7 if mark == at else 4)
+        size = 7 if mark == at else 4
+        axes.plot([mark + aside], [point], marker="o" if first else "s", color=colour, markersize=size)
     return line
 
 
@@ -144,8 +142,7 @@ def _frame(axes: "Axes", analysis: Analysis, indices: list[int], shape: Shape) -
     axes.set_xticks(range(0, 101, shape.step))
     axes.xaxis.set_major_formatter("{x:.0f} %")
     axes.yaxis.set_major_formatter("{x:g} %")
-    across = "sent to the large model" if system else "set aside for a larger model"
-    axes.set_xlabel(f"share of questions {across}")
+    axes.set_xlabel("share of questions escalated")
     # What stands upwards is said above the names, where there is room for a sentence.
     what = "accuracy of the whole system" if system else "accuracy of the small model on what it keeps"
     axes.set_title(what, pad=12 + LEGEND_ROW * (1 + -(-(len(indices) + 2) // shape.columns)), color=MUTED, fontsize=13)

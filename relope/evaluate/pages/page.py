@@ -26,6 +26,9 @@ def render_report(analysis: Analysis, report: Report) -> str:
         report=report,
         tiles=tiles(report),
         budget=wording.share(report.budget),
+        judged_on=wording.judged_on(report),
+        n_right=f"{report.n_correct:,}",
+        n_wrong=f"{report.n - report.n_correct:,}",
         conclusion=conclusion(report),
         answers=answers(report),
         findings=findings(report),
@@ -55,13 +58,12 @@ def render_report(analysis: Analysis, report: Report) -> str:
 
 def _hero_caption(report: Report) -> str:
     first = "" if report.has_system else "The large model was not run, so this is no system's accuracy. "
-    picked = "The best were picked on the samples that these numbers come from, which flatters them a little. "
-    return f"{first}{picked}Lowest scores go first. Bars: 95 % intervals."
+    return f"{first}Lowest scores are escalated first. Bars: 95 % intervals, on {wording.judged_on(report)}."
 
 
 def _how(report: Report) -> list[tuple[str, str]]:
     rows: list[tuple[str, Any]] = [
-        ("data", f"{report.dataset}: {report.n:,} test samples in {report.n_groups:,} image groups"),
+        ("data", f"{report.dataset}: {wording.judged_on(report)}, in {report.n_groups:,} image groups"),
         ("intervals", wording.intervals(report)),
         ("differences", "paired: on the same samples and groups; two-sided p, Holm's correction"),
         ("calibrated", "isotonic regression, each fifth of the groups calibrated by the other four"),

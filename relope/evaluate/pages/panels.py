@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from relope.evaluate.pages.lines import Style
+from relope.evaluate.pages.lines import Style, key
 from relope.evaluate.pages.svg import INK, MUTED, WIDTH, add_panel, draw, spread
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def share_axis(axes: "Axes", low: float, high: float, room: float, top: float = 
     room = max(room, top / 50)
     limits = low - room, high + room
     ticks = MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(*limits)
-    axes.set_yticks([tick for tick in ticks if max(limits[0], 0.0) <= tick <= min(limits[1], top)])
+    least, most = max(limits[0], 0.0), min(limits[1], top)
+    # Steps of 0.2 add up to a little more than 1.
+    axes.set_yticks([min(tick, most) for tick in ticks if least - top / 1e9 <= tick <= most + top / 1e9])
     axes.set_ylim(limits)
 
 
@@ -123,7 +125,7 @@ def end_labels(axes: "Axes", labels: Sequence[Label], pixels: int, heading: str 
         axes.plot(
             [1 + 2 / width, 1 + 10 / width, 1 + 22 / width],
             [start / pixels, y / pixels, y / pixels],
-            **label.style,
+            **key(label.style),
             linewidth=1.6,
             transform=axes.transAxes,
             clip_on=False,

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from relope.evaluate.numbers.analysis import Analysis
 from relope.evaluate.numbers.inputs import BASELINE
 from relope.evaluate.numbers.routing import RoutingCurve
-from relope.evaluate.pages.lines import Style, line_styles
+from relope.evaluate.pages.lines import Style, key, line_styles, sparse
 from relope.evaluate.pages.panels import fitting, share_axis
 from relope.evaluate.pages.svg import INK, MUTED, add_panel, draw, spread
 
@@ -20,11 +20,6 @@ LABELLED_TO = 50
 """Percent at which the curves of all methods are labelled: beyond it they run together again."""
 
 LABEL_GAP = 17
-
-
-def chosen(curve: RoutingCurve) -> str:
-    """Return what a curve's order decides: who is escalated, or without a large model who is selected."""
-    return "escalation" if curve.kind == "system" else "selection"
 
 
 def steady(curve: RoutingCurve) -> slice:
@@ -44,19 +39,17 @@ def all_curves(analysis: Analysis) -> Markup:
         left = add_panel(figure, 56, 46, 564, 34)
         right = add_panel(figure, 462, 46, 190, 34)
         styles = method_styles(analysis)
-        for index in reversed(analysis.ranked):
+        for rank, index in reversed(list(enumerate(analysis.ranked))):
             curve = analysis.curves[index]
-            shown, style = (
-                steady(curve),
-                {**styles[index], "linewidth": 3 if index == analysis.best else 1.8},
-            )
+            shown = steady(curve)
+            style = {**styles[index], **sparse(rank), "linewidth": 3 if index == analysis.best else 1.6}
             left.plot(100 * curve.ratios[shown], 100 * curve.accuracy[shown], **style)
             lead = 100 * (curve.accuracy - curve.random)[: LABELLED_TO + 1]
             right.plot(100 * curve.ratios[: LABELLED_TO + 1], lead, **style)
         left.plot(100 * analysis.curves[0].ratios, 100 * analysis.curves[0].random, color=MUTED, dashes=(6, 4))
         right.axhline(0, color=MUTED, dashes=(6, 4))
         left.set_title("accuracy of the whole system" if system else "accuracy on the questions kept", pad=14)
-        right.set_title(f"lead over random {chosen(analysis.curves[0])}, in accuracy points", pad=14)
+        right.set_title("lead over random escalation, in accuracy points", pad=14)
         for axes, end in ((left, 100), (right, LABELLED_TO)):
             axes.set_xlim(0, end)
             axes.set_xticks(range(0, end + 1, end // 5))
@@ -95,7 +88,7 @@ def _end_labels(axes: "Axes", analysis: Analysis, height: int) -> None:
             [want / pixels, middle, middle],
             transform=axes.transAxes,
             clip_on=False,
-            **styles[index],
+            **key(styles[index]),
             linewidth=1.5,
         )
         method = analysis.inputs.methods[index]

@@ -1,5 +1,7 @@
 """The tables with intervals drawn beside the numbers: the report's main one, and parts of the data."""
 
+import math
+
 from relope.evaluate.numbers.inputs import BASELINE
 from relope.evaluate.numbers.records import MethodRow, Report
 from relope.evaluate.numbers.slices import Slice
@@ -25,14 +27,15 @@ def methods_table(report: Report) -> Table:
     baseline = next((method.auc for method in report.methods if method.method == BASELINE), None)
     scale = Scale.over((method.ci95 for method in report.methods), baseline)
     caption = (
-        f"Ranking of right above wrong answers on {report.n:,} test samples in {report.n_groups:,} image groups "
-        f"({report.n_correct:,} answered rightly), the same for every row; 95{NBSP}% intervals. "
+        f"Ranking of right above wrong answers on {wording.judged_on(report)}, in {report.n_groups:,} image groups "
+        f"({report.n_correct:,} answered rightly), the same for every row. Small figures: 95{NBSP}% intervals, "
+        "not corrected for the number of rows: one may leave out 0 where the verdict shows no difference. "
         f"AUC 0.5 is chance. {'The dashed line is the probe. ' if baseline is not None else ''}"
         "Differences are paired; a verdict says higher or lower only where p stays below 0.05 after Holm's correction "
         f"for all rows.{_seeds(report)}"
     )
     at = wording.share(report.budget)
-    right = ("system right", f"{at} escalated") if report.has_system else ("right of the kept", f"{at} set aside")
+    right = ("system right" if report.has_system else "right of the kept", f"{at} escalated")
     columns = [
         Column("method", style="label"),
         Column("AUC"),
@@ -63,11 +66,15 @@ def _method(report: Report, method: MethodRow) -> Row:
         _auc(method),
         Cell(mark=_mark(method.auc, method.ci95, colour)),
         _difference(method),
-        wording.percent(method.accuracy_at[report.at_budget]),
+        _share(method.accuracy_at[report.at_budget], method.accuracy_at_ci95.get(report.at_budget)),
         wording.seconds(method.seconds_fit) if method.needs_training else "none",
         style="best" if best else "base" if base else "",
         apart=method.is_control,
     )
+
+
+def _share(value: float | None, bounds: tuple[float, float] | None) -> Cell:
+    return Cell(wording.percent(value), () if bounds is None else (wording.between_percent(bounds),))
 
 
 def _mark(value: float | None, interval: tuple[float, float] | None, colour: str) -> Mark | None:
@@ -116,9 +123,18 @@ def _slices(report: Report, column: str, parts: list[Slice]) -> Table:
         Column(f"AUC of {report.best}", style="apart"),
         Column("interval", scale=scale),
     ]
-    caption = f"Dashed: the AUC over all samples. Orange: the whole 95{NBSP}% interval lies below it."
+    caption = (
+        f"Dashed: the AUC over all samples. Orange: the whole 95{NBSP}% interval lies below it, as that of one part in "
+        f"40 does by chance. Shares stand without intervals: of 20 samples they may be {_off(20)} points off, of 100 "
+        f"samples {_off(100)}."
+    )
     rows = [_slice(part, scale) for part in parts]
     return Table(f"slices_{column}", f"Parts of the data by {column}", columns, rows, caption=caption)
+
+
+def _off(n: int) -> int:
+    """Return half the width of a 95 % interval of a share of so many samples, in points, where it is widest."""
+    return round(100 * 1.96 * math.sqrt(0.25 / n))
 
 
 def _slice(part: Slice, scale: Scale) -> Row:

@@ -134,6 +134,15 @@ def standing(method: MethodRow) -> str:
     return DASH if method.difference_to_probe is None else method.difference_to_probe.verdict
 
 
+def judged_on(report: Report) -> str:
+    """Say what every number of a report is of: ``300 samples (test split), judged by exact@5``."""
+    told = report.provenance
+    splits = told.get("split") or []
+    named = f" ({', '.join(splits)} split{'s' * (len(splits) > 1)})" if isinstance(splits, list) and splits else ""
+    by = f", judged by {told['grader']}" if told.get("grader") else ""
+    return f"{report.n:,} samples{named}{by}"
+
+
 def intervals(report: Report) -> str:
     """Say how the intervals of a report were made."""
     dropped = report.resamples_dropped

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from relope.evaluate.numbers.estimates import Estimate
 from relope.evaluate.numbers.metrics import Floats
 from relope.evaluate.numbers.persample import StoredReport
-from relope.evaluate.pages.lines import line_styles
+from relope.evaluate.pages.lines import line_styles, sparse
 from relope.evaluate.pages.panels import LABEL_ROOM, Label, end_labels, fitting, panel_title, panels, share_axis
 from relope.evaluate.pages.svg import MUTED
 from relope.evaluate.studies.inputs import StudyInputs
@@ -45,14 +45,14 @@ def _routing_panels(name: str, reports: Sequence[StoredReport], shown: Sequence[
         axes.plot(ratios, _percent(report.oracle_curve), color=MUTED, linewidth=1.2, dashes=(1.5, 2.5))
         axes.plot(ratios, _percent(report.random_curve), color=MUTED, linewidth=1.2, dashes=(6, 4))
         axes.axvline(NAMED_AT, color=MUTED, linewidth=1, alpha=0.5)
-        for method, curve in reversed(curves.items()):
-            axes.plot(ratios, curve, **styles[method], linewidth=1.8)
+        for rank, (method, curve) in reversed(list(enumerate(curves.items()))):
+            axes.plot(ratios, curve, **styles[method], **sparse(rank), linewidth=1.6)
         panel_title(axes, f"{report.small_name}, {reports[index].dataset}, n={report.n:,}")
         axes.set_xlim(0, 100)
         axes.set_xticks((0, 20, 50, 100))
         axes.xaxis.set_major_formatter("{x:.0f} %")
         axes.yaxis.set_major_formatter("{x:g} %")
-        axes.set_xlabel("share sent to the large model")
+        axes.set_xlabel("share of questions escalated")
         every = np.concatenate([*curves.values(), _percent(report.oracle_curve), _percent(report.random_curve)])
         low, high = float(np.nanmin(every)), float(np.nanmax(every))
         share_axis(axes, low, high, 0.06 * max(high - low, 2.0), 100)
@@ -95,7 +95,7 @@ def efficiency_panels(shown: Sequence[tuple[StoredReport, Mapping[str, Line]]]) 
             y = [auc.value for auc in aucs]
             low, high = np.array([auc.ci95 or (np.nan, np.nan) for auc in aucs]).T
             axes.fill_between(x, low, high, color=styles[method]["color"], alpha=0.12, linewidth=0)
-            axes.plot(x, y, **styles[method], linewidth=2, marker="o", markersize=5)
+            axes.plot(x, y, **{**styles[method], "marker": styles[method]["marker"] or "."}, linewidth=2)
             ends.append(Label(fitting(method), y[-1], styles[method], method == "relope"))
             bounds += [*y, *low, *high]
             ticks |= set(x)

@@ -148,7 +148,7 @@ def test_figure2_draws_every_method_and_keeps_the_numbers(tmp_path):
     report = json.loads((tmp_path / "a/report.json").read_text())
     (row,) = [row for row in report["methods"] if row["method"] == "relope"]
     assert records(result, method="relope", metric="apgr")[0]["value"] == row["metrics"]["apgr"]["value"]
-    assert page.count(">relope ") >= 1 and page.count(">relope<") >= 1 and "share sent to the large model" in page
+    assert page.count(">relope ") >= 1 and page.count(">relope<") >= 1 and "share of questions escalated" in page
     make_report(tmp_path / "b", large=False)
     with pytest.raises(InvalidInputError, match=r"needs reports with a large model$") as caught:
         study(tmp_path, "figure2", tmp_path / "b")
