@@ -15,7 +15,7 @@ from relope.extract.grading import answer_text
 from relope.extract.grading.grader import answer, bounded, is_chain
 from relope.types import Grade
 
-VERSION = "3"
+VERSION = "4"
 TOLERANCE = 0.05
 YEARS = range(1500, 2101)
 

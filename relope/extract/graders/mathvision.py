@@ -13,7 +13,7 @@ from relope.extract.grading.letters import whole
 from relope.extract.grading.values import canonical, same
 from relope.types import LETTERS, Grade
 
-VERSION = "3"
+VERSION = "4"
 
 
 def grade(response: str, answers: Sequence[str], choices: Sequence[str] = (), finish_reason: str = "") -> Grade:

@@ -8,7 +8,7 @@ from relope.extract.grading.grader import answer
 from relope.extract.grading.values import canonical, same
 from relope.types import Grade
 
-VERSION = f"3.{mathvision.VERSION}"
+VERSION = f"4.{mathvision.VERSION}"
 
 
 def grade(response: str, answers: Sequence[str], choices: Sequence[str] = (), finish_reason: str = "") -> Grade:

@@ -2,7 +2,8 @@ r"""The option letter of a multiple-choice answer.
 
 The rules are tried in this order; the first that finds a letter decides:
 
-1. the last boxed letter, ``\boxed{B}``, or a boxed option text;
+1. the last boxed letter, ``\boxed{B}``, or a boxed option text; one that is denied or said of another case ("it would
+   be \boxed{C} if it were round") overrules no earlier one;
 2. what is declared firmly: "answer is B", "answer: B", "B is correct", or "answer is" and an option's text;
 3. the whole response is a letter (``b``, ``**B**``, ``(B)``), or is the text of one option, or both: ``B. A``;
 4. it begins with ``B.``, ``B)`` or ``(B)``, or its first or last line is a letter;
@@ -20,14 +21,14 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from relope.extract.graders.exact import fold
+from relope.extract.graders.exact import bare, fold
 from relope.extract.grading import answer_text
 from relope.extract.grading.declared import DECLARATIONS, Firmness, declarations, firmness
 from relope.extract.grading.grader import answer, is_cut
 from relope.extract.grading.letters import corrected, doubted, latin, leading, listed, named, whole, word
 from relope.types import LETTERS, Grade
 
-VERSION = "4"
+VERSION = "5"
 
 UNKNOWN = ("",) * 10
 
@@ -181,15 +182,16 @@ def equal(text: str, choices: Sequence[str]) -> str:
 def _contained(text: str, choices: Sequence[str]) -> str:
     """Return the letter of the one option whose text is named, not counting one within a longer option's."""
     said = f" {' '.join(text.casefold().split())} "
-    options = [fold(answer_text.plain(choice)) for choice in choices]
-    if _NONE.search(text) and not any(option.startswith("none") for option in options):
+    # A number is named as the option spells it, or plainly.
+    options = [{bare(plain), fold(plain)} - {""} for plain in map(answer_text.plain, choices)]
+    if _NONE.search(text) and not any(spelt.startswith("none") for option in options for spelt in option):
         return ""
     found = set()
-    for option in sorted({option for option in options if option}, key=len, reverse=True):
-        if _mentions(said, option):
-            found.add(option)
-            said = said.replace(option, " \n ")
-    indices = [index for index, option in enumerate(options) if option in found]
+    for spelt in sorted({spelt for option in options for spelt in option}, key=lambda spelt: (-len(spelt), spelt)):
+        if _mentions(said, spelt):
+            found.add(spelt)
+            said = said.replace(spelt, " \n ")
+    indices = [index for index, option in enumerate(options) if option & found]
     return LETTERS[indices[0]] if len(indices) == 1 else ""
 
 

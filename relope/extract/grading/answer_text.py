@@ -4,7 +4,7 @@ import functools
 import re
 import unicodedata
 
-from relope.extract.grading.declared import declaration, imagined
+from relope.extract.grading.declared import counterfactual, declaration, imagined
 
 LINE_CHARACTERS = 400
 """So much is read behind a declaration of an option."""
@@ -69,20 +69,25 @@ def final(text: str) -> str:
 
 
 def boxed(text: str) -> list[str]:
-    r"""Return what the last few ``\boxed{…}`` hold, the last one first; braces may nest.
+    r"""Return what the last few ``\boxed{…}`` hold, that which counts first; braces may nest.
 
-    One that is said of another case ("if it had wings, it would be …") holds no answer.
+    One that is said of another case ("if it had wings, it would be …") holds no answer. Choice: the last of the others
+    counts, since a model that thinks on corrects itself, but one that is denied or spoken of under a condition that
+    is not met comes after all that are not: a counterfactual corrects nothing.
     """
-    contents, end = [], len(text)
+    contents: list[str] = []
+    aside: list[str] = []
+    end = len(text)
     for _ in range(BOXES):
         start = max(text.rfind(r"\boxed", 0, end), text.rfind(r"\fbox", 0, end))
         if start < 0:
             break
         content = _group(text[start:end].split("x", 1)[1].removeprefix("ed").lstrip())
         if content and not imagined(text, start):
-            contents.append(content)
+            behind = text.find("}", start + len(content)) + 1 or end
+            (aside if counterfactual(text, start, behind) else contents).append(content)
         end = start
-    return contents
+    return [*contents, *aside]
 
 
 def _group(text: str) -> str:

@@ -96,6 +96,15 @@ _MODAL = re.compile(r"\b(?:would|might|could|may)\b", re.IGNORECASE)
 _SOFT = re.compile(r"\b(?:should|must|can|shall|was|were)\b", re.IGNORECASE)
 
 
+_UNREAL = re.compile(r"\b(?:were|had)\b", re.IGNORECASE)
+_DENIED_BEFORE = re.compile(
+    r"(?:\bnot|n['’]t be|\bnever|\brather than|\binstead of)(?: (?:be|is|option|choice|answer))? ?[$(\\*\[]{0,4}$",
+    re.IGNORECASE,
+)
+_CLAUSE_BEFORE = re.compile(r"^.*\\f?boxed\{[^{}]{0,80}\}", re.DOTALL)
+_MARKUP = re.compile(r"^[\s$)\]\\*}.,]{0,6}")
+
+
 class Firmness(IntEnum):
     """How much a declaration counts: the last of the firmest does."""
 
@@ -161,6 +170,21 @@ def imagined(text: str, start: int) -> bool:
     """Return whether what stands at a place is said of another case: "if it had wings, it would be …"."""
     before = _sentence_before(text, start)
     return bool(_WRONG_NOUN.search(before) or (_MODAL.search(before) and _IF.search(before)))
+
+
+def counterfactual(text: str, start: int, end: int) -> bool:
+    """Return whether what stands between two places is denied, or said of a case that is not this one.
+
+    "It would be … if it were round", "had it been round, then …" and "rather than …"; a plain condition ("if x = 2,
+    then …") is a step of a thought.
+    """
+    before, after = _sentence_before(text, start), _sentence_after(text, end)
+    before = _CLAUSE_BEFORE.sub("", before)
+    if _DENIED_BEFORE.search(before):
+        return True
+    unreal = _MODAL.search(before) or _UNREAL.search(before) or _MODAL.match(_MARKUP.sub("", after))
+    others = _IF.search(before) or _CASE_BEFORE.search(before) or _FOR_A_CASE.match(before.lstrip())
+    return bool(unreal and (others or _IF.search(after)))
 
 
 def hypothetical(before: str, after: str) -> bool:
