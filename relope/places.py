@@ -1,8 +1,10 @@
 """Where a store is: a folder of this machine, or a URI of an object store or of the Hugging Face Hub."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 from relope.errors import InvalidInputError
@@ -112,3 +114,33 @@ def store_ref(value: object) -> object:
     if not isinstance(value, (str, Path)) or not str(value):
         return value
     return parse_uri(str(value)).uri if is_uri(value) else str(Path(value))
+
+
+TEXTS = ("prompt_template", "chat_template")
+"""Keys of texts, which may begin as a path does."""
+
+_STARTS = ("/", "./", "../", "~", "\\\\")
+
+
+def is_path(value: object) -> bool:
+    """Tell whether a recorded value is a path of this machine, and no name, hub id or URI."""
+    return isinstance(value, str) and (value.startswith(_STARTS) or value[1:3] in (":\\", ":/"))
+
+
+def names_only(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is recorded with the last step of each path in its place, in objects and lists within it too."""
+    return {key: value if key in TEXTS else _named(value) for key, value in recorded.items()}
+
+
+def named(value: str) -> str:
+    """Return the last step of a path of this machine; a name, hub id or URI as it is."""
+    return Path(value.replace("\\", "/")).name if is_path(value) else value
+
+
+def _named(value: Any, depth: int = 8) -> Any:
+    """Name what lies in a value; nothing of ours is nested deeper, and what is made to be shall end nothing."""
+    if isinstance(value, Mapping) and depth:
+        return {key: _named(inner, depth - 1) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)) and depth:
+        return [_named(inner, depth - 1) for inner in value]
+    return named(value) if isinstance(value, str) else value

@@ -14,7 +14,7 @@ from relope.extract.model.backbone import Backbone
 from relope.extract.model.generate import token_columns
 from relope.extract.model.streams import block_tensors
 from relope.provenance import pretty, versions
-from relope.store import Identity, StoreManifest, block_folder, has_block, is_sealed_block, write_block
+from relope.store import Identity, StoreManifest, block_folder, has_block, is_sealed_block, without_origin, write_block
 
 
 def make_manifest(backbone: Backbone, extraction: Extraction) -> StoreManifest:
@@ -92,5 +92,8 @@ def save_block(backbone: Backbone, store: Path, layers: Sequence[int]) -> None:
         "attention": backbone.identity["attention"],
         "layer": layer,
     }
-    files = {"block.safetensors": save_tensors(block_tensors(backbone, layer)), "config.json": pretty(config)}
+    files = {
+        "block.safetensors": save_tensors(block_tensors(backbone, layer)),
+        "config.json": pretty(without_origin(config)),
+    }
     write_block(store, layer, {**files, "replay.json": pretty(settings)})

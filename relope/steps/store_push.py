@@ -29,6 +29,11 @@ def run(spec: StorePushSpec, watch: Watch) -> Outcome:
         )
     if done.besides:
         lines.append(f"beside them: {', '.join(done.besides)}")
+    if done.left_out:
+        lines.append(
+            f"not sent: {', '.join(done.left_out)}, which an older relope wrote without digests, so that nobody can "
+            "say whether it is whole; delete it and run the same extract again to make it anew"
+        )
     facts = dataclasses.asdict(done)
     return Outcome(spec.store, not done.parts, "\n".join(lines), facts, payload=facts, location=done.uri)
 

@@ -5,7 +5,15 @@
 
 from relope.store.convert import convert
 from relope.store.format.batches import RaggedBatch
-from relope.store.format.block import BLOCK_FILES, check_block, has_block, is_sealed_block, write_block
+from relope.store.format.block import (
+    BLOCK_FILES,
+    check_block,
+    has_block,
+    is_sealed_block,
+    shared_otherwise,
+    without_origin,
+    write_block,
+)
 from relope.store.format.catalog import Catalog
 from relope.store.format.codec import CODECS
 from relope.store.format.content import content_id, sample_content
@@ -76,10 +84,12 @@ __all__ = [
     "read_samples",
     "sample_content",
     "sealed_parts",
+    "shared_otherwise",
     "stored_dtype",
     "to_float32",
     "undigested",
     "verify",
+    "without_origin",
     "write_block",
     "write_object",
 ]

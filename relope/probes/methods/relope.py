@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from relope.errors import InvalidInputError
+from relope.places import named, names_only
 from relope.probes.block_output import Batch, replayed, stored, streamed
 from relope.probes.bottleneck import Bottleneck, Learned
 from relope.probes.examples import Examples, Streams, check_finite, check_trainable
@@ -144,7 +145,8 @@ class Method:
     def load(cls, folder: Path) -> Self:
         settings, tensors = load_state(folder)
         probe = cls(cls.Params(**settings["params"]))
-        probe.shape_ = {name: settings[name] for name in ("width", "layer", "linears", "module", "base")}
+        probe.shape_ = {name: settings[name] for name in ("width", "layer", "linears", "module")}
+        probe.shape_["base"] = names_only(settings["base"])
         rank, shapes = probe.params.lora_rank, {"bottleneck.mean.weight": [probe.params.z, settings["width"]]}
         for name, (width_in, width_out) in settings["linears"].items():
             adapter = f"adapters.{name.replace('.', '/')}"
@@ -179,7 +181,7 @@ class Method:
             "layer": examples.layer,
             "linears": {},
             "module": "",
-            "base": {"source": recorded.get("source", ""), "revision": recorded.get("revision", "")},
+            "base": {"source": named(str(recorded.get("source", ""))), "revision": recorded.get("revision", "")},
         }
         if self.params.lora:
             model, block = self._block(examples)

@@ -4,10 +4,12 @@ A block is written beside its place and renamed, so that nobody sees half of one
 carry no COMMIT.json.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from relope.errors import StoreError
 from relope.partial import partial_folder
@@ -17,6 +19,36 @@ from relope.store.format.layout import COMMIT, block_folder, check_way, guard, r
 
 BLOCK_FILES = ("config.json", "block.safetensors", "replay.json")
 _HINT = "delete its folder and extract again: it is made anew from the checkpoint"
+
+
+def without_origin(config: Any) -> Any:
+    """Return a model's configuration without where its checkpoint lay: that is nobody else's business."""
+    if isinstance(config, dict):
+        return {key: without_origin(value) for key, value in config.items() if key != "_name_or_path"}
+    return [without_origin(value) for value in config] if isinstance(config, list) else config
+
+
+def shared_otherwise(store: Path, name: str) -> dict[str, bytes]:
+    """Return the files of a block that are not shared as they lie here, since an older relope wrote paths into them.
+
+    Args:
+        store: the store's folder.
+        name: ``block_<l>``, whose files were held against their digests.
+    """
+    folder = store / name
+    content = guard(store, folder / BLOCK_FILES[0]).read_bytes()
+    try:
+        config = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}  # whoever replays it is told that it is damaged
+    if (plain := without_origin(config)) == config:
+        return {}
+    files = {BLOCK_FILES[0]: pretty(plain)}
+    if is_sealed_block(folder):
+        commit = read_json(store, folder / COMMIT)
+        record = {"bytes": len(files[BLOCK_FILES[0]]), "sha256": digest_of(files[BLOCK_FILES[0]])}
+        files[COMMIT] = pretty({"files": {**commit["files"], BLOCK_FILES[0]: record}})
+    return files
 
 
 def has_block(store: Path, layer: int) -> bool:

@@ -13,10 +13,11 @@ import numpy as np
 from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from relope.errors import InvalidInputError, NotFoundError, StoreError
+from relope.places import names_only
 from relope.provenance import canonical, digest
 from relope.seals import SEAL
 from relope.store.format.dtypes import stored_dtype
-from relope.store.format.here import names_only, with_paths
+from relope.store.format.here import with_paths
 from relope.store.format.identity import Identity
 from relope.store.format.layout import GROUP, META, check_entries, read_json
 

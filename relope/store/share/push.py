@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relope.errors import InvalidInputError, OutputError, StoreError
-from relope.places import as_location
+from relope.places import as_location, names_only
 from relope.provenance import pretty
 from relope.store.format.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.format.commit import read_commit
-from relope.store.format.here import names_only
 from relope.store.format.layout import GROUP, META, sealed_parts
 from relope.store.format.manifest import StoreManifest, manifest_document, read_manifest, recipe_changes
 from relope.store.format.samples import read_samples
 from relope.store.share.schemes import open_remote
-from relope.store.share.sidecars import push_sidecars
+from relope.store.share.sidecars import push_sidecars, undigested_blocks
 from relope.store.share.snapshot import RemoteSnapshot, snapshot_of
 from relope.store.share.transfer import Meter, push_part
 from relope.types import Progress, no_progress
@@ -37,6 +36,7 @@ class Pushed:
         catalog: number of its newest catalog.
         content_id: root over its samples.
         besides: names of the sidecar files that were written.
+        left_out: names of blocks that stay here, since they carry no digests.
     """
 
     uri: str
@@ -48,6 +48,7 @@ class Pushed:
     catalog: int
     content_id: str
     besides: list[str]
+    left_out: list[str]
 
 
 def push(store: Path, uri: str, progress: Progress = no_progress) -> Pushed:
@@ -89,6 +90,7 @@ def push(store: Path, uri: str, progress: Progress = no_progress) -> Pushed:
             catalog=catalog.number,
             content_id=catalog.content_id,
             besides=push_sidecars(store, snapshot),
+            left_out=undigested_blocks(store),
         )
 
 

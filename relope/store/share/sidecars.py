@@ -3,12 +3,21 @@
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 from relope.errors import StoreError
 from relope.partial import partial_folder
 from relope.provenance import write_bytes
 from relope.seals import opened_json, sealed_json
-from relope.store.format.block import BLOCK_FILES, block_records, check_block, has_block, is_sealed_block, place_block
+from relope.store.format.block import (
+    BLOCK_FILES,
+    block_records,
+    check_block,
+    has_block,
+    is_sealed_block,
+    place_block,
+    shared_otherwise,
+)
 from relope.store.format.index import build_index
 from relope.store.format.layout import (
     COMMIT,
@@ -52,6 +61,13 @@ def push_sidecars(store: Path, snapshot: RemoteSnapshot) -> list[str]:
         if is_block_name(folder.name) and is_sealed_block(folder):
             written += _push_block(store, folder.name, snapshot)
     return written
+
+
+def undigested_blocks(store: Path) -> list[str]:
+    """Return the blocks of a store that are not shared, since an older relope wrote them without digests."""
+    return [
+        path.name for path in sorted(store.glob("block_*")) if is_block_name(path.name) and not is_sealed_block(path)
+    ]
 
 
 def _grade_names(store: Path) -> list[str]:
@@ -99,9 +115,14 @@ def _push_block(store: Path, name: str, snapshot: RemoteSnapshot) -> list[str]:
     if snapshot.remote.read(f"{name}/{COMMIT}") is not None:
         return []
     check_block(store, name)
-    paths = {file: guard(store, store / name / file) for file in BLOCK_FILES}
-    snapshot.remote.upload({f"{name}/{file}": path for file, path in paths.items()}, lambda n_bytes: None)
-    snapshot.remote.swap(f"{name}/{COMMIT}", read_small(store, store / name / COMMIT), None)
+    paths, others = {file: guard(store, store / name / file) for file in BLOCK_FILES}, shared_otherwise(store, name)
+    commit = others.pop(COMMIT, None) or read_small(store, store / name / COMMIT)
+    with TemporaryDirectory(prefix="relope-push-") as folder:
+        for file, content in others.items():
+            paths[file] = Path(folder) / file
+            paths[file].write_bytes(content)
+        snapshot.remote.upload({f"{name}/{file}": path for file, path in paths.items()}, lambda n_bytes: None)
+    snapshot.remote.swap(f"{name}/{COMMIT}", commit, None)
     return [f"{name}/{file}" for file in BLOCK_FILES]
 
 
