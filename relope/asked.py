@@ -74,6 +74,16 @@ def asked_column(samples: pl.DataFrame) -> pl.Series:
     return pl.Series(ASKED, [known or _pieced_together(*row) for known, *row in rows], pl.String)
 
 
+def content_keys(samples: pl.DataFrame) -> list[str | None]:
+    """Return ``[N]`` digests of question, choices and images: samples of two places that share one are the same.
+
+    None where an older store does not tell one of them. A hint counts for nothing here: whoever has seen the answer
+    without it has seen the answer.
+    """
+    parts = [_cut(asked) for asked in asked_column(samples)]
+    return [None if _UNKNOWN in (*key[:2], key[3]) else "".join((*key[:2], key[3])) for key in parts]
+
+
 def _pieced_together(question: str | None, choices: list[str] | None, images: list[str] | None) -> str:
     known = [_UNKNOWN if value is None else digest(value)[:_DIGITS] for value in (question, choices, images)]
     return "".join([*known[:2], _UNKNOWN, known[2]])

@@ -74,7 +74,7 @@ def test_the_report_is_read_whole():
         for gap in filter(None, (row["difference_to_probe"], row["best_over_control"])):
             assert gap.pop("n_minority") is None
     unknown = {"n_train": None, "layer": None, "settings": {}, "grader": ""}
-    unknown |= {"learned_from": [], "commands": [], "dates": [], "needs": "", "seen": []}
+    unknown |= {"learned_from": [], "commands": [], "dates": [], "needs": "", "seen": [], "n_seen": None}
     rows = [{**row, **unknown} for row in then["methods"]]
     added = {"warnings": [], "n_minority": None, "auc_interval": "bootstrap", "methods": rows}
     added |= {"budget": 0.2, "decision": None}

@@ -30,6 +30,9 @@ COLUMNS = {"id": pl.String, "score": pl.Float32}
 ESCALATE = "escalate"
 """Column of whether a sample goes to the large model, where that was decided."""
 
+SEEN = "seen"
+"""Column of whether the router learned from a sample, here or in another store."""
+
 ENDINGS = (".parquet", ".csv", ".jsonl")
 PREDICT = "make it with `relope predict`"
 
@@ -137,6 +140,8 @@ class Scores:
         meta: where they come from.
         asked: ``id`` and ``asked`` digest of each sample; None where an older relope wrote them.
         run: how the file was made, as far as that is known.
+        seen: ``[N]`` whether the router learned from each sample; None where it learns nothing, or an older relope
+            wrote them, which knew it of whole splits alone (``meta.learned``).
     """
 
     path: Path
@@ -145,6 +150,7 @@ class Scores:
     meta: ScoresMeta
     asked: pl.DataFrame | None = None
     run: RunNote = RunNote()
+    seen: npt.NDArray[np.bool_] | None = None
 
     @property
     def seconds_predict(self) -> float | None:
@@ -160,6 +166,7 @@ def write_scores(
     asked: pl.Series | None = None,
     run: RunNote | None = None,
     escalate: npt.NDArray[np.bool_] | None = None,
+    seen: npt.NDArray[np.bool_] | None = None,
 ) -> None:
     """Write a scores file atomically; equal scores of equal samples give equal bytes.
 
@@ -171,6 +178,7 @@ def write_scores(
         asked: ``[N]`` digests of what was asked, which every reader holds against the store's.
         run: how they are made; goes into a file beside them.
         escalate: ``[N]`` whether each sample goes to the large model, where that was decided.
+        seen: ``[N]`` whether the router learned from each, which only what relope reads again keeps.
 
     Raises:
         InvalidInputError: the file's ending is none of ``ENDINGS``, a score is not a probability, an id comes
@@ -194,6 +202,7 @@ def write_scores(
     if run != RunNote():
         write_sealed_json(_note_path(path), dataclasses.asdict(run))
     frame = frame if asked is None else frame.with_columns(asked.alias(ASKED))
+    frame = frame if seen is None else frame.with_columns(pl.Series(SEEN, seen, pl.Boolean))
     write_sealed_frame(path, frame, {METADATA_KEY: canonical(dataclasses.asdict(meta)).decode()})
 
 
@@ -237,7 +246,8 @@ def read_scores(path: Path) -> Scores:
     values = frame["score"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
     _check(path, ids, values)
     asked = frame.select("id", ASKED) if ASKED in frame.columns else None
-    return Scores(path, tuple(ids), values, meta, asked, read_note(path))
+    seen = frame[SEEN].to_numpy() if SEEN in frame.columns else None
+    return Scores(path, tuple(ids), values, meta, asked, read_note(path), seen)
 
 
 def _note_path(path: Path) -> Path:
@@ -280,6 +290,19 @@ def align(labels: pl.DataFrame, scores: Scores) -> Floats:
     return scores.scores[[index[identifier] for identifier in wanted]].astype(np.float64)
 
 
+def seen_samples(labels: pl.DataFrame, scores: Scores) -> npt.NDArray[np.bool_]:
+    """Return ``[N]`` which of some samples the router of scores learned from; by split where no more is known.
+
+    Args:
+        labels: columns ``id`` and ``split``; those without a score are not known to be seen.
+        scores: of one method and seed.
+    """
+    if scores.seen is None:
+        return labels["split"].is_in(scores.meta.learned).to_numpy()
+    known = [name for name, seen in zip(scores.ids, scores.seen, strict=True) if seen]
+    return labels["id"].is_in(known).to_numpy()
+
+
 def _read_frame(path: Path, content: bytes) -> pl.DataFrame:
     try:
         frame = opened_frame(content, "it")
@@ -292,6 +315,8 @@ def _read_frame(path: Path, content: bytes) -> pl.DataFrame:
         )
     if ASKED in frame.columns and (frame[ASKED].dtype != pl.String or frame[ASKED].null_count()):
         raise InvalidInputError(f"{path} has {ASKED} as {frame[ASKED].dtype}, or nulls in it; it must be text")
+    if SEEN in frame.columns and (frame[SEEN].dtype != pl.Boolean or frame[SEEN].null_count()):
+        raise InvalidInputError(f"{path} has {SEEN} as {frame[SEEN].dtype}, or nulls in it; it must be true or false")
     if frame["id"].dtype != pl.String or not frame["score"].dtype.is_numeric():
         raise InvalidInputError(
             f"{path} has id as {frame['id'].dtype} and score as {frame['score'].dtype}; they must be String and Float32"

@@ -1,5 +1,6 @@
 """Fitted routers on disk: the record that makes one count, and the router as an object that scores stores."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -20,6 +21,7 @@ from relope.partial import alone, partial_folder
 from relope.probes.examples import Examples, Streams
 from relope.probes.files import check_records, damaged, records_of
 from relope.probes.protocol import Probe, make, method_class, pick_layer
+from relope.probes.seen import LEARNED, read_marks, seen_among, write_marks
 from relope.provenance import cannot_write, sync_folder, versions
 from relope.seals import first_line, opened_json, read_plain, write_sealed_json
 from relope.store import FREE, ActivationStore, open_store
@@ -83,14 +85,15 @@ class Router:
         name: what messages call it: its folder, or the method's name.
         record: how it was fitted; of a method that trains nothing only its name.
         probe: the method.
+        marks: of the samples that it learned from; None where it trains nothing, or an older relope fitted it.
         classes_: wrong and right, of which ``predict_proba`` gives the probability of the second.
     """
 
     classes_: npt.NDArray[np.bool_] = np.array([False, True])
 
-    def __init__(self, name: str, record: RouterRecord, probe: Probe) -> None:
+    def __init__(self, name: str, record: RouterRecord, probe: Probe, marks: pl.DataFrame | None = None) -> None:
         """Use `load_router` instead."""
-        self.name, self.record, self.probe = name, record, probe
+        self.name, self.record, self.probe, self.marks = name, record, probe, marks
 
     def predict_proba(
         self,
@@ -190,6 +193,19 @@ class Router:
         same = self.record.recipe_id == store.recipe_id or (self.record.identity and "dataset" not in differing)
         return self.record.splits if same else []
 
+    def seen_in(self, store: ActivationStore, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Return ``[N]`` which samples of a store it learned from, there or in any other store.
+
+        A router of an older relope says of no sample whether it did: all of the splits that it learned from count.
+        """
+        if self.marks is not None:
+            return seen_among(self.marks, store, rows)
+        seen = np.zeros(len(rows), bool)
+        for split in self.learned_in(store):
+            with contextlib.suppress(NotFoundError):  # of a split that this store has no sample of
+                seen |= np.isin(rows, rows_of(store, (split,)))
+        return seen
+
     def _answers_alone(self, differing: Sequence[str]) -> bool:
         """Return whether two recipes differ in nothing but answers, and the method scores before there is one.
 
@@ -223,7 +239,7 @@ def load_router(name: Path | str) -> Router:
     """
     text, folder = str(name), Path(name)
     if record := read_record(folder):
-        return Router(text, record, _probe(folder, record))
+        return Router(text, record, _probe(folder, record), read_marks(folder) if LEARNED in record.files else None)
     methods = registry.names("methods")
     if text not in methods and (folder.is_dir() or set(text) & set("/\\.")):
         what = "holds no finished router (it has no router.json)" if folder.is_dir() else "is not there"
@@ -282,14 +298,22 @@ def is_fitted(folder: Path, fingerprint: str) -> bool:
     return record is not None and record.fingerprint == fingerprint
 
 
-def write_router(folder: Path, record: RouterRecord, probe: Probe) -> Path | None:
+def write_router(folder: Path, record: RouterRecord, probe: Probe, marks: pl.DataFrame | None = None) -> Path | None:
     """Write a router beside its folder and put it there whole; return where another one that was there is kept.
 
     What another run has written meanwhile, fitted on the same, stays.
+
+    Args:
+        folder: the router's.
+        record: how it was fitted.
+        probe: the method.
+        marks: of the samples that it learned from, where they are known.
     """
     try:
         with partial_folder(folder) as partial:
             probe.save(partial)
+            if marks is not None:
+                write_marks(partial, marks)
             fields = {**dataclasses.asdict(record), "files": records_of(partial), "versions": versions()}
             write_sealed_json(partial / RECORD, fields)
             # Two fits into one folder must not move their files there side by side.

@@ -21,6 +21,7 @@ from relope.evaluate.numbers.ranking import rank
 from relope.evaluate.numbers.thresholds import Outcomes, threshold_table
 from relope.grouped import group_names
 from relope.partial import partial_folder
+from relope.places import named
 from relope.probes.protocol import block_use
 from relope.probes.router import Router, load_router, write_router
 from relope.provenance import cannot_write, digest
@@ -33,7 +34,7 @@ from relope.steps.outputs import bundle_folder
 from relope.steps.query_costs import query_costs
 from relope.steps.reopen import device_here, open_block
 from relope.steps.step import Step
-from relope.store import ActivationStore, block_folder, open_store
+from relope.store import ActivationStore, block_folder, open_store, shared_otherwise
 from relope.store.grades import labelled, names_split, parsed_answers, read_grades, split_counts
 from relope.types import Watch
 
@@ -131,13 +132,15 @@ def _held(spec: CalibrateSpec, router: Router) -> Held:
     store = open_store(spec.store)
     router.check_recipe(store)
     _check_there(store, router, spec.split)
-    if seen := sorted({*router.learned_in(store)} & {*spec.split}):
-        raise InvalidInputError(
-            f"{spec.router} learned from split {seen[0]}: a threshold set there would promise too much",
-            hint="give samples that it has not seen with --split",
-        )
     grader = read_grades(store, spec.grades).name
     rows, right = labelled(store, spec.split, grader)
+    if n_seen := int(router.seen_in(store, rows).sum()):
+        some = "" if n_seen == len(rows) else f"{n_seen:,} of the {len(rows):,} samples of "
+        raise InvalidInputError(
+            f"{spec.router} learned from {some}split {', '.join(spec.split)}: a threshold set there would promise too "
+            "much",
+            hint="give samples that it has not seen with --split",
+        )
     samples, identity = store.samples[rows], store.manifest.identity
     large = open_store(spec.large_store) if spec.large_store else None
     large_right = None if large is None else large_correct(large, grader, store.label, identity, samples)
@@ -189,7 +192,7 @@ def _bundle(spec: CalibrateSpec, router: Router, held: Held, scores: Floats, fin
         layer=router.layer_in(held.store),
         before_answer=not router.probe.traits.reads_answer,
         model=str(recorded["model"]),
-        source=_shareable(str(recorded.get("source", ""))),
+        source=named(str(recorded.get("source", ""))),
         revision=str(recorded.get("revision") or ""),
         backbone={field: identity[field] for field in BACKBONE if field in identity},
         calibration=fit_calibration(scores, outcomes.right, spec.calibration),
@@ -277,11 +280,6 @@ def _counted(bundle: Bundle) -> str:
     return "the system's answers" if bundle.accuracy_is == "system" else "the kept answers"
 
 
-def _shareable(source: str) -> str:
-    """Return where a model comes from, without the folders of this machine."""
-    return Path(source).name if Path(source).is_absolute() else source
-
-
 def _write(out: Path, bundle: Bundle, router: Router, store: ActivationStore) -> Bundle:
     """Write a bundle beside its place, then put it there in one rename.
 
@@ -291,9 +289,9 @@ def _write(out: Path, bundle: Bundle, router: Router, store: ActivationStore) ->
     layer = router.layer_in(store)
     try:
         with partial_folder(out) as partial:
-            write_router(partial, router.record, router.probe)
+            write_router(partial, router.record, router.probe, router.marks)
             if block_use(router.probe) != "none":
-                shutil.copytree(store.block_folder(layer), block_folder(partial, layer))
+                _copy_block(store.block_folder(layer), block_folder(partial, layer))
             write_card(partial, bundle)
             finished = write_bundle(partial, bundle)
             if out.exists():
@@ -302,6 +300,12 @@ def _write(out: Path, bundle: Bundle, router: Router, store: ActivationStore) ->
     except OSError as error:
         raise cannot_write(out, error) from error
     return finished
+
+
+def _copy_block(source: Path, target: Path) -> None:
+    shutil.copytree(source, target)
+    for name, content in shared_otherwise(source.parent, source.name).items():
+        (target / name).write_bytes(content)
 
 
 STEP = Step(run, output, version=VERSION, check=check)

@@ -58,11 +58,12 @@ def check_decision(budget: float | None, threshold: float | None) -> None:
 def held_out(router: Router, store: ActivationStore, splits: Sequence[str]) -> Rows | None:
     """Return the rows that a threshold for a budget is set on; None where the store has none beside those scored.
 
-    They are the validation split, unless it is scored itself or the router learned from it.
+    They are the validation split, unless it is scored itself or the router learned from some of it.
     """
-    seen = {*splits, *router.learned_in(store)}
-    unseen = VALIDATION in store.samples["split"].unique().to_list() and VALIDATION not in seen
-    return rows_of(store, (VALIDATION,)) if unseen else None
+    if VALIDATION in splits or VALIDATION not in store.samples["split"].unique().to_list():
+        return None
+    rows = rows_of(store, (VALIDATION,))
+    return None if router.seen_in(store, rows).any() else rows
 
 
 def decision(

@@ -7,6 +7,7 @@ from relope.command_line import now
 from relope.errors import InvalidInputError
 from relope.probes.protocol import make, note_of
 from relope.probes.router import RouterRecord, changes, is_fitted, read_record, write_router
+from relope.probes.seen import marks_of
 from relope.spec import FitSpec
 from relope.steps.lesson import VERSION, Lesson, lesson_of
 from relope.steps.out_of_fold import score_out_of_fold
@@ -49,7 +50,7 @@ def run(spec: FitSpec, watch: Watch) -> Fitted:
     earlier = read_record(out)
     record, kept = _fit(lesson, out, watch)
     note, n_shared = note_of(lesson.probe), lesson.training.n_shared
-    shared = f" ({n_shared} left out: their image is in another split)" if n_shared else ""
+    shared = f" ({n_shared} left out: their image or question is in another split)" if n_shared else ""
     text = f"{lesson.method} fitted on {counted(record.n_samples, 'sample')}{shared} judged by {lesson.grader}"
     text += f" in {record.seconds_fit:.1f} s"
     text += f" ({note})" if note else ""
@@ -94,7 +95,7 @@ def _fit(lesson: Lesson, out: Path, watch: Watch) -> tuple[RouterRecord, Path | 
         )
         kept = None
         if world.rank == 0:
-            kept = write_router(out, record, lesson.probe)
+            kept = write_router(out, record, lesson.probe, marks_of(lesson.training.store, lesson.training.rows))
             remove_state(state)
             if kept is not None:
                 remove_state(state_file(kept, lesson.fingerprint))

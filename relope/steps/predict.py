@@ -28,8 +28,8 @@ from relope.store.grades import counting, parsed_answers, read_grades, rows_of
 from relope.types import Watch
 from relope.words import counted
 
-VERSION = 2
-"""Of the scores; 2 keeps what was asked."""
+VERSION = 3
+"""Of the scores; 2 keeps what was asked, 3 which samples the router learned from."""
 
 
 def output(spec: PredictSpec) -> Path:
@@ -104,14 +104,18 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
         fit_command=record.command,
         fit_date=record.date,
     )
+    seen = router.seen_in(store, rows) if traits.trains else None
     escalate = None if decided is None else decided.escalates(scores)
     note_beside = _note(spec, out, record, seconds)
     if decided is not None and escalate is not None:
         told, n = decided.told(scores), int(escalate.sum())
         note_beside = replace(note_beside, decided=told, threshold=decided.threshold, escalated=n)
-    write_scores(out, samples["id"].to_list(), scores, meta, asked_column(samples), note_beside, escalate)
+    write_scores(out, samples["id"].to_list(), scores, meta, asked_column(samples), note_beside, escalate, seen)
     facts: dict[str, Any] = {"samples": len(samples), "grader": record.grader or None, "grades_read": grader or None}
-    text = f"{counted(len(samples), 'sample')} scored by {method}{_by(record, grader)} → {out}"
+    n_seen = 0 if seen is None else int(seen.sum())
+    facts["seen"] = n_seen
+    told_seen = f" ({n_seen:,} of them it learned from)" if n_seen else ""
+    text = f"{counted(len(samples), 'sample')}{told_seen} scored by {method}{_by(record, grader)} → {out}"
     return Scored(out, False, text + _decided(note_beside), facts | _decision(note_beside), warnings=warned)
 
 

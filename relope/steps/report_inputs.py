@@ -12,7 +12,7 @@ from relope.evaluate.numbers.costs import Costs, PriceList
 from relope.evaluate.numbers.inputs import MethodScores, Origin, ReportInputs
 from relope.evaluate.numbers.routing import n_escalated
 from relope.evaluate.pages.wording import listed
-from relope.evaluate.scores import Scores, align
+from relope.evaluate.scores import Scores, align, seen_samples
 from relope.extract.data.images import decode
 from relope.probes.protocol import Traits, method_class
 from relope.provenance import digest, versions
@@ -100,6 +100,10 @@ def _warnings(evaluation: Evaluation) -> Iterator[ResultWarning]:
         yield ResultWarning("unsure", f"{text}: they join by id alone.")
     if rounded := rounded_up(len(evaluation.labels), round(100 * evaluation.budget)):
         yield ResultWarning("note", rounded)
+    unknown = [name for name, seeds in evaluation.scored.items() if any(_learned_unknown(evaluation, s) for s in seeds)]
+    if unknown:
+        text = f"{listed(unknown)} was fitted by an older relope on another store, which did not keep on which samples"
+        yield ResultWarning("unsure", f"{text}: nobody knows whether some of them are judged here.")
     unjudged = [
         name
         for name, seeds in evaluation.scored.items()
@@ -119,6 +123,13 @@ def rounded_up(n: int, percent: int) -> str:
     return (
         f"{share}: the numbers at this budget are of {up} ({100 * up / n:.1f} %), a threshold escalates at most {down}."
     )
+
+
+def _learned_unknown(evaluation: Evaluation, seed: Scores) -> bool:
+    """Return whether nobody knows if a router learned from what is judged: by splits of its own data alone."""
+    meta = seed.meta
+    elsewhere = meta.fitted_on not in (None, evaluation.store.recipe_id)
+    return meta.needs_training and not meta.folds and seed.seen is None and elsewhere and not meta.learned
 
 
 def _fit_warnings(name: str, seeds: Sequence[Scores], judge: str) -> Iterator[ResultWarning]:
@@ -158,6 +169,9 @@ def _method(evaluation: Evaluation, name: str) -> MethodScores:
         "" if meta.method == name else f"method {meta.method}",
     ]
     scored = len(held) > 0 and set(held["id"].to_list()) <= set(first.ids)
+    # A threshold on what a router learned from would promise too much.
+    scored = scored and not any(seen_samples(held, seed).any() for seed in seeds)
+    seen = np.any([seen_samples(labels, seed) for seed in seeds], axis=0)
     return MethodScores(
         name,
         np.stack([align(labels, scores) for scores in seeds]),
@@ -173,7 +187,8 @@ def _method(evaluation: Evaluation, name: str) -> MethodScores:
         origin=_origin(seeds),
         decides_before_answer=None if traits is None else not traits.reads_answer,
         needs="" if traits is None else traits.flags,
-        seen=[split for split in meta.learned if split in evaluation.splits],
+        seen=labels["split"].filter(seen).unique(maintain_order=True).to_list(),
+        n_seen=int(seen.sum()),
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from relope.asked import content_keys
 from relope.errors import InvalidInputError, unknown
 from relope.grouped import group_names
 from relope.places import store_ref
@@ -53,7 +54,7 @@ class TrainingRows:
         rows: ``[N]`` row numbers in it.
         correct: ``[N]`` whether the small model is right.
         parsed: what the grader read in each answer, one row a sample.
-        n_shared: samples left out since their image is in another split.
+        n_shared: samples left out since their image or question is in a split that is not learned from.
         graders: ``grader@version`` that judged each store, named once each; data sets may have their own.
     """
 
@@ -83,7 +84,8 @@ def training_rows(asked: Selection) -> TrainingRows:
     graders = [read_grades(part, asked.grades).name for part in stores]
     _check_graders(stores, graders)
     tables = [_graded(part, asked.splits, name) for part, name in zip(stores, graders, strict=True)]
-    graded = pl.concat(tables, how="diagonal_relaxed")[_order(store)]
+    graded = pl.concat(tables, how="diagonal_relaxed")
+    graded = graded.with_columns(pl.col(ALONE) & _asked_here_alone(stores, asked.splits))[_order(store)]
     rows = np.flatnonzero(graded[ASKED])
     graded, table = graded[rows], store.samples[rows]
     kept = graded[ALONE].to_numpy() & _not_left_out(table, asked.leave_out)
@@ -120,6 +122,16 @@ def _graded(store: ActivationStore, splits: Sequence[str], grader: str) -> pl.Da
     marks = np.zeros((len(MARKS), len(store)), bool)
     marks[:, rows] = np.ones(len(rows), bool), correct, apart(store, rows, rows_of(store, splits))
     return parsed.with_columns(pl.Series(name, column) for name, column in zip(MARKS, marks, strict=True))
+
+
+def _asked_here_alone(stores: Sequence[ActivationStore], splits: Sequence[str]) -> pl.Series:
+    """Return which rows of some stores, one after another, ask what no row of another split asks in any of them.
+
+    Two data sets may hold the same questions, one of them in its training and the other in its test split.
+    """
+    asked = pl.Series([key for store in stores for key in content_keys(store.samples)], dtype=pl.String)
+    learned = np.concatenate([np.isin(np.arange(len(store)), rows_of(store, splits)) for store in stores])
+    return ~asked.is_in(asked.filter(~learned).drop_nulls().implode()).fill_null(False)
 
 
 def _order(store: RowReader) -> Rows:

@@ -1,13 +1,19 @@
 """A13: a router that learned from the samples it is judged on is no best router, and that is said first."""
 
+import json
+
 import pytest
 from made_reports import make_report
 
 from relope import steps
+from relope.errors import InvalidInputError, StoreError
+from relope.evaluate.numbers.records import Report
 from relope.evaluate.report import read_report, terminal_tables
+from relope.evaluate.scores import read_scores
 from relope.probes.protocol import make
-from relope.probes.router import Router, RouterRecord
+from relope.probes.router import Router, RouterRecord, load_router, write_router
 from relope.spec import FitSpec, PredictSpec, build
+from relope.store import open_store
 
 
 def test_a13_it_is_out_of_the_best_and_in_the_warnings(tmp_path):
@@ -53,3 +59,81 @@ def test_a13_other_images_of_the_same_questions_were_seen_too(store):
         recipe = store.recipe_id if fitted_on == identity else "another"
         record = RouterRecord("probe", recipe_id=recipe, identity=fitted_on, splits=["test"])
         assert Router("probe", record, make("probe", {})).learned_in(store) == learned
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """Two data sets of a user: 20 questions of the test split of the first are trained on in the second, renamed."""
+    folder = tmp_path_factory.mktemp("own")
+    splits = ["train"] * 40 + ["validation"] * 30 + ["test"] * 40
+
+    def rows(numbers, prefix, split_of):
+        for n in numbers:
+            row = {"id": f"{prefix}{n}", "split": split_of(n), "question": f"How much is {n}+1?", "answer": "1"}
+            yield {**row, "correct": n % 3 > 0}
+
+    made = {"a": rows(range(110), "a", splits.__getitem__), "b": rows(range(90, 130), "b", lambda n: "train")}
+    for name, given in made.items():
+        data = folder / f"{name}.jsonl"
+        data.write_text("".join(json.dumps(row) + "\n" for row in given))
+        asked = {"model": "tiny-vl", "dataset": str(data), "out": str(folder / f"{name}.zarr"), "device": "cpu"}
+        asked |= {"max_new_tokens": 1, "split": "train,validation,test" if name == "a" else "train"}
+        steps.run(build("extract", asked))
+    return folder
+
+
+def run(step, **values):
+    return steps.run(build(step, {name: str(value) for name, value in values.items()}))
+
+
+def test_a13_the_same_question_in_another_store_is_known_again(own, tmp_path):
+    router, scores = tmp_path / "kind", tmp_path / "scores"
+    run("fit", method="question-kind", store=own / "b.zarr", out=router)
+    out = run("predict", router=router, store=own / "a.zarr", out=scores / "kind.parquet", transfer=True)
+    assert out.facts["seen"] == 20 and "(20 of them it learned from)" in out.text
+    run("predict", router="logprob", store=own / "a.zarr", out=scores / "logprob.parquet")
+    report = run("evaluate", store=own / "a.zarr", scores=scores, bootstrap=100, out=tmp_path / "report").report
+    assert (report.row("kind").seen, report.row("kind").n_seen, report.best) == (("test",), 20, "logprob")
+    assert report.warnings[0].text.startswith("kind learned from 20 of the 40 samples of the split test, on which")
+    assert Report.from_json(json.loads((tmp_path / "report" / "report.json").read_text())).row("kind").n_seen == 20
+
+
+def test_a13_a_question_tested_on_in_a_joined_store_is_not_learned(own, tmp_path):
+    fitted = run("fit", method="question-kind", store=own / "a.zarr", also=own / "b.zarr", out=tmp_path / "kind")
+    assert fitted.facts["shared"] == 20 and fitted.facts["samples"] == 40 + 20
+    assert "20 left out: their image or question is in another split" in fitted.text
+    scored = run("predict", router=tmp_path / "kind", store=own / "a.zarr", out=tmp_path / "s.parquet", transfer=True)
+    assert scored.facts["seen"] == 0 and not read_scores(tmp_path / "s.parquet").seen.any()
+
+
+def test_a13_no_threshold_is_set_on_what_was_learned(own, tmp_path):
+    for split, set_on in (("train", "validation"), ("train,validation", "test")):
+        folder = tmp_path / split
+        run("fit", method="question-kind", store=own / "a.zarr", split=split, out=folder / "kind")
+        asked = {"router": folder / "kind", "store": own / "a.zarr"}
+        run("predict", **asked, split="validation,test", out=folder / "scores" / "kind.parquet")
+        report = run("evaluate", store=own / "a.zarr", scores=folder / "scores", bootstrap=100, out=folder / "r").report
+        assert report.row("kind").budgets_set_on == set_on and not report.row("kind").seen
+        told = run("predict", **asked, split="test", budget=0.2, out=folder / "decided.csv").text
+        assert ("30 validation samples" if set_on == "validation" else "the scored samples themselves") in told
+    with pytest.raises(InvalidInputError, match="learned from 30 of the 70 samples of split validation, test"):
+        run("calibrate", **asked, split="validation,test", budget=0.2, out=tmp_path / "bundle")
+
+
+def test_a13_a_bundle_says_what_its_router_learned_from(own, tmp_path):
+    run("fit", method="question-kind", store=own / "b.zarr", out=tmp_path / "kind")
+    store, router = open_store(own / "b.zarr"), load_router(tmp_path / "kind")
+    assert router.marks is not None and len(router.marks) == 40
+    assert router.seen_in(store, store.samples["row"].to_numpy()).all()
+    write_router(tmp_path / "copy", router.record, router.probe, router.marks)
+    assert load_router(tmp_path / "copy").marks.equals(router.marks)
+    (tmp_path / "copy" / "learned.parquet").unlink()
+    with pytest.raises(StoreError, match=r"learned\.parquet is missing"):
+        load_router(tmp_path / "copy")
+
+
+def test_a13_a_router_of_an_older_relope_counts_by_split(store):
+    record = RouterRecord("probe", recipe_id=store.recipe_id, identity=dict(store.manifest.identity), splits=["train"])
+    rows = store.samples["row"].to_numpy()
+    seen = Router("probe", record, make("probe", {})).seen_in(store, rows)
+    assert (seen == (store.samples["split"] == "train").to_numpy()).all()

@@ -102,8 +102,8 @@ def test_a_store_of_another_recipe_is_refused_or_noted(folder):
 def test_what_another_run_wrote_meanwhile_stays(folder, tmp_path):
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     router, written = load_router(copy), (copy / "router.json").read_bytes()
-    write_router(copy, router.record, router.probe)
+    write_router(copy, router.record, router.probe, router.marks)
     assert (copy / "router.json").read_bytes() == written
     newer = RouterRecord(**{**vars(router.record), "fingerprint": "another"})
-    write_router(copy, newer, router.probe)
+    write_router(copy, newer, router.probe, router.marks)
     assert read_record(copy) == newer

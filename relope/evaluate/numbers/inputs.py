@@ -75,7 +75,8 @@ class MethodScores:
         origin: where the scores come from.
         decides_before_answer: whether it scores before the small model answers; None where nobody knows.
         needs: what the small model does for it beside answering, as flags of an extraction.
-        seen: the evaluated splits that it learned from; its numbers are then no test.
+        seen: the evaluated splits that it learned from, wholly or in part; its numbers are then no test.
+        n_seen: the evaluated samples that it learned from; None where it is those splits whole.
     """
 
     name: str
@@ -93,6 +94,7 @@ class MethodScores:
     decides_before_answer: bool | None = None
     needs: str = ""
     seen: Sequence[str] = ()
+    n_seen: int | None = None
 
     @property
     def is_fair(self) -> bool:

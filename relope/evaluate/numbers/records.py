@@ -53,7 +53,8 @@ class MethodRow:
         commands: the command lines that made its scores, fit before predict.
         dates: when they ran, in UTC.
         needs: the same, also where no costs are known.
-        seen: the evaluated splits that it learned from; its numbers are then no test.
+        seen: the evaluated splits that it learned from, wholly or in part; its numbers are then no test.
+        n_seen: the evaluated samples that it learned from; None where it is those splits whole.
     """
 
     method: str
@@ -94,6 +95,7 @@ class MethodRow:
     dates: tuple[str, ...] = ()
     needs: str = ""
     seen: tuple[str, ...] = ()
+    n_seen: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from relope.evaluate.numbers.budget import Realised, realised_budgets
 from relope.evaluate.numbers.costs import Axis
 from relope.evaluate.numbers.decision import decide
 from relope.evaluate.numbers.estimates import FEWEST, RESAMPLED_FROM
-from relope.evaluate.numbers.inputs import ReportInputs
+from relope.evaluate.numbers.inputs import MethodScores, ReportInputs
 from relope.evaluate.numbers.metrics import auc_null_reason
 from relope.evaluate.numbers.records import AucInterval, Hybrid, MethodRow, Metric, Report
 from relope.evaluate.numbers.resampled import Resampled
@@ -75,14 +75,19 @@ def _seen_before(inputs: ReportInputs) -> Iterator[ResultWarning]:
     """Yield a warning for each method that learned from the samples that it is judged on."""
     for method in inputs.methods:
         if method.seen:
-            splits = f"split{'s' * (len(method.seen) > 1)} {', '.join(method.seen)}"
             yield ResultWarning(
                 "wrong",
-                f"{method.name} learned from the {splits}, on which it is judged here: its numbers are of answers that "
-                "it has seen, so it is left out of the best",
+                f"{method.name} learned from {_of_seen(method, len(inputs.correct))}, on which it is judged here: its "
+                "numbers are of answers that it has seen, so it is left out of the best",
             )
     if not any(method.is_fair for method in inputs.methods):
         yield ResultWarning("wrong", "no method is left that is no control and has not seen these answers")
+
+
+def _of_seen(method: MethodScores, n: int) -> str:
+    """Say which of the samples a method has seen."""
+    splits = f"split{'s' * (len(method.seen) > 1)} {', '.join(method.seen)}"
+    return f"the {splits}" if method.n_seen in (None, n) else f"{method.n_seen:,} of the {n:,} samples of the {splits}"
 
 
 def _method(analysis: Analysis, index: int) -> MethodRow:
@@ -129,6 +134,7 @@ def _method(analysis: Analysis, index: int) -> MethodRow:
         not_counted=None if inputs.costs is None or method.name in inputs.costs.beside else method.needs or None,
         needs=method.needs,
         seen=tuple(method.seen),
+        n_seen=method.n_seen,
     )
 
 
