@@ -14,7 +14,7 @@ def made_bundle(threshold=0.5, scores=None):
     rows = tuple(ThresholdRow(p, p / 100, p / 100, (0.0, 1.0), 0.8, (0.7, 0.9)) for p in range(1, 100))
     return Bundle(
         method="probe", layer=4, before_answer=True, model="tiny-small", source="tiny", revision="", backbone={},
-        calibration=Calibration(kind="platt", scores=(0.0, 1.0), correct=(0.0, 1.0)), threshold=threshold,
+        calibration=Calibration(kind="platt", scores=(0.0, 1.0), correct=(0.0, 1.0)),
         promise=Promise("share escalated", 0.5, 0.95, 500, threshold, 0.48, None), accuracy_is="kept", table=rows,
         made=Made(dataset="tiny", splits=("validation",), n=500, n_groups=500, n_correct=300, auc=0.8,
                   auc_ci95=(0.7, 0.9), grader="exact@1", large="", recipe_id="r", date="2026-11-26"),
