@@ -49,6 +49,7 @@ class Round:
         """
         self.desk, self.batch, self.tell, self.began = desk, batch, tell, time.perf_counter()
         self.scores: Scores | None = None
+        self.given_up: list[ThreadTicket] = []
 
     def inputs(self) -> dict[str, Tensor]:
         """Return the batch, on the CPU."""
@@ -63,6 +64,7 @@ class Round:
         kept = []
         for number, request in enumerate(self.batch):
             if request.ticket.cancelled:
+                self.given_up.append(request.ticket)
                 continue
             if self._waits(request):
                 kept.append(number)

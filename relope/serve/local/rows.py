@@ -19,7 +19,7 @@ from relope.serve.local.tickets import ThreadTicket
 from relope.serve.local.writing import Writer
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
     """One answer that is being written.
 
@@ -145,16 +145,21 @@ class Answering:
                 hook.remove()
         told = self._chosen(self.rows, logits, finals[0] if finals else logits)
         self._next = [row.token_ids[-1] if row.finish is None else 0 for row in self.rows]
-        self.drop()
+        self._keep([number for number, row in enumerate(self.rows) if row.finish is None])
         return told
 
     def clear(self) -> None:
         """Let all rows go."""
         self.rows, self._read, self._next = [], None, []
 
-    def drop(self) -> None:
-        """Free the rows that have ended or were given up."""
-        going = [number for number, row in enumerate(self.rows) if row.finish is None and not row.ticket.cancelled]
+    def give_up(self) -> list[Row]:
+        """Free the rows whose tickets were cancelled, and return them."""
+        gone = [row for row in self.rows if row.ticket.cancelled]
+        self._keep([number for number, row in enumerate(self.rows) if row not in gone])
+        return gone
+
+    def _keep(self, going: list[int]) -> None:
+        """Free all rows but those of these numbers."""
         if len(going) == len(self.rows):
             return
         rows, following = [self.rows[number] for number in going], [self._next[number] for number in going]

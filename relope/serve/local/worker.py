@@ -106,14 +106,17 @@ class Worker:
 
     def _forget_cancelled(self) -> None:
         with self._wake:
-            gone = [request.ticket for request in self._ready if request.ticket.cancelled]
-            self._ready = deque(request for request in self._ready if not request.ticket.cancelled)
+            left = [request for request in self._ready if request.ticket.cancelled]
+            self._ready = deque(request for request in self._ready if request not in left)
+        gone = [request.ticket for request in left]
         for part in self._answering.values():
-            gone += [row.ticket for row in part.rows if row.ticket.cancelled]
-            part.drop()
-        for ticket in gone:
+            gone += [row.ticket for row in part.give_up()]
+        self._given_up(gone)
+
+    def _given_up(self, tickets: Sequence[ThreadTicket]) -> None:
+        for ticket in tickets:
             ticket.fail(EngineError("the query was cancelled"))
-        self._count(cancelled=len(gone))
+        self._count(cancelled=len(tickets))
 
     def _taken(self) -> list[Request]:
         held = sum(len(part.rows) * part.width for part in self._answering.values())
@@ -141,6 +144,7 @@ class Worker:
             _log.exception("a batch of %d failed", len(batch))
             self._fail([request.ticket for request in batch], f"the engine failed ({type(error).__name__})")
         finally:
+            self._given_up(this.given_up)
             self.counters = replace(self.counters, deciding=0)
 
     def _step(self, part: Answering) -> None:
