@@ -20,8 +20,8 @@ from typing import Any
 from relope.version import __version__ as __version__
 
 STEPS = (
-    "extract", "plan", "caption", "grade", "fit", "sweep", "explain", "export", "predict", "calibrate", "evaluate",
-    "study", "compare",
+    "extract", "plan", "caption", "grade", "fit", "sweep", "explain", "export", "predict", "calibrate", "serve",
+    "evaluate", "study", "compare",
 )  # fmt: skip
 """Steps that are functions of this module; those of ``relope store …`` run by `relope.steps.run`."""
 
@@ -39,7 +39,7 @@ NAMES = {
 }
 """Name → the module that it is taken from when it is first used."""
 
-ROOMS = ("extract", "evaluate")
+ROOMS = ("extract", "evaluate", "serve")
 """Steps that are called like the package that does their work: that package can be called."""
 
 __all__ = ["__version__", *STEPS, *NAMES]

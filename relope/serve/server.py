@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from relope.errors import OutputError
 from relope.serve.access import Access
 from relope.serve.app import make_app
 from relope.serve.service import Service
@@ -62,17 +64,18 @@ class Server(uvicorn.Server):
         host: address to listen at.
         port: 0 for any that is free.
         started: told the address when it listens.
+
+    Raises:
+        OutputError: it cannot listen there.
     """
 
     def __init__(self, service: Service, access: Access, host: str, port: int, started: Callable[[str], None]) -> None:
         self.failure: BaseException | None = None
-        self._started, self._host = started, host
+        self._started, self._host, self._socket = started, host, _listening(host, port)
         limits = service.options.limits
         super().__init__(
             uvicorn.Config(
                 make_app(service, access, self._failed),
-                host=host,
-                port=port,
                 http=_impatient(limits.header_s),
                 ws="none",
                 lifespan="on",
@@ -87,6 +90,21 @@ class Server(uvicorn.Server):
             )
         )
 
+    def serve_until_told(self) -> None:
+        """Serve until SIGTERM or SIGINT, and end when all that is under way is answered.
+
+        Raises:
+            RelopeError: the engine cannot start.
+        """
+        self.run(sockets=[self._socket])
+        if self.failure is not None:
+            raise self.failure
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """End, at once when it is asked for a second time; uvicorn's own would kill the process by the signal after."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
     def _failed(self, error: BaseException) -> None:
         """End, because the engine cannot start."""
         self.failure, self.should_exit = error, True
@@ -94,7 +112,21 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: Any = None) -> None:
         """Listen, and say where."""
         await super().startup(sockets)
-        if not self.should_exit and self.servers:
-            port = self.servers[0].sockets[0].getsockname()[1]
+        if not self.should_exit:
             shown = f"[{self._host}]" if ":" in self._host else self._host
-            self._started(f"http://{shown}:{port}")
+            self._started(f"http://{shown}:{self._socket.getsockname()[1]}")
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        OutputError: the address is taken, or not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+    except OSError as error:
+        raise OutputError(
+            f"cannot listen at {host}, port {port}: {error.strerror or error}", hint="give another --port, or --port 0"
+        ) from error

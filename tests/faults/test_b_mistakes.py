@@ -197,6 +197,22 @@ calibrate --store {store} --budget 0.2                             | missing opt
 calibrate --router {tmp}/nowhere --store {store} --budget 0.2      | router folder
 calibrate --router {router} --store {tmp}/nowhere --budget 0.2     | no store at
 calibrate --router {router} --store {store} --budget much          | --budget much: must be a number
+serve                                                              | missing option '--bundle'
+serve --bundle {tmp}/busy --large-model m                          | missing option '--large-base-url'
+serve --bundle {tmp}/nowhere --large-base-url http://h/v1 --large-model m | holds no bundle
+serve --bundle {tmp}/busy --large-base-url http://h/v1 --large-model m | holds no bundle
+serve --bundle {tmp}/busy --large-base-url ftp://h --large-model m | is no address of an API
+serve --bundle {tmp}/busy --large-base-url h --large-model m       | is no address of an API
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --host 0.0.0.0 | needs an API key
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --api-key-file {tmp}/file | at least 16 printable
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --api-key-file {tmp}/nowhere | no key at
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --large-api-key-env NO_SUCH_KEY | no variable NO_SUCH_KEY
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --max-usd-per-hour 5 | needs the prices
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --allow-image-host http://x | no host's name
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --log-prompts | no log is kept
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --shadow both | must be small or large
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --port 70000 | must be at most 65535
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --threshold 2 | must be at most 1
 study                                                              | missing argument 'STUDY'
 study table9                                                       | did you mean 'table4'
 study table1                                                       | give --reports

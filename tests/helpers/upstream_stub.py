@@ -149,7 +149,7 @@ def served(service, access=None):
 
     started, found = threading.Event(), []
     server = Server(service, access or Access(), "127.0.0.1", 0, lambda url: (found.append(url), started.set()))
-    thread = threading.Thread(target=server.run, daemon=True)
+    thread = threading.Thread(target=server.serve_until_told, daemon=True)
     thread.start()
     assert started.wait(20)
     try:

@@ -172,8 +172,8 @@ def test_an_engine_that_cannot_start_ends_the_server(large):
 
     service = Service(made_bundle(), Broken(), LargeModel(base_url=large[0], name="big"), Options())
     server = Server(service, Access(), "127.0.0.1", 0, lambda url: None)
-    server.run()
-    assert isinstance(server.failure, EngineError)
+    with pytest.raises(EngineError, match="another one"):
+        server.serve_until_told()
 
 
 def test_the_end_waits_for_what_is_under_way(large, tmp_path):
@@ -186,7 +186,7 @@ def test_the_end_waits_for_what_is_under_way(large, tmp_path):
     service = Service(made_bundle(), StubEngine(piece_s=0.2), LargeModel(base_url=large[0], name="big"), options)
     started, found = threading.Event(), []
     server = Server(service, Access(), "127.0.0.1", 0, lambda url: (found.append(url), started.set()))
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.serve_until_told)
     thread.start()
     assert started.wait(10)
     answers = []

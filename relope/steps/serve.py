@@ -1,0 +1,189 @@
+"""The step ``serve``: a bundle's router in front of traffic, until it is told to end."""
+
+import logging
+import os
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from relope.errors import InvalidInputError, NotFoundError
+from relope.redact import hide
+from relope.spec import ServeSpec
+from relope.steps.step import Step
+from relope.types import Outcome, Watch, silent
+from relope.words import counted
+
+if TYPE_CHECKING:
+    from relope.evaluate.numbers.costs import ModelCost
+    from relope.serve.bundle import Bundle
+    from relope.serve.large import LargeModel
+    from relope.serve.service import Options
+
+_PACKAGES = ("starlette", "uvicorn", "httpx", "prometheus_client")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+_KEY_HINT = "set the variable to the large model's key, or drop --large-api-key-env"
+
+
+def output(spec: ServeSpec) -> Path:
+    """Return the log, or the bundle where none is kept: nothing else is written."""
+    return spec.log or spec.bundle
+
+
+def check(spec: ServeSpec) -> None:
+    """Refuse what cannot be served, before a model is loaded.
+
+    Raises:
+        NotFoundError: the extra ``serve`` is not installed, there is no bundle, key or price list.
+        InvalidInputError: an address, host or key that is none; a cap on dollars without prices.
+        StoreError: the bundle was changed.
+    """
+    if lacking := [name for name in _PACKAGES if find_spec(name) is None]:
+        raise NotFoundError(f"serving needs the package {lacking[0]}", hint="pip install 'relope[serve]'")
+    from relope.serve.access import KEY_VARIABLE, check_address, read_key
+    from relope.serve.bundle import load_bundle
+
+    check_address(spec.host, read_key(spec.api_key_file, KEY_VARIABLE))
+    _large(spec)
+    if strange := [host for host in spec.allow_image_host if not _HOST.fullmatch(host.lower())]:
+        raise InvalidInputError(
+            f"{strange[0]!r} is no host's name", hint="e.g. --allow-image-host images.example.org"
+        )
+    if spec.log_prompts and spec.log is None:
+        raise InvalidInputError("prompts are to be logged, and no log is kept", hint="add --log FILE")
+    load_bundle(spec.bundle)
+
+
+def run(spec: ServeSpec, watch: Watch) -> Outcome:
+    """Serve until SIGTERM or SIGINT."""
+    check(spec)
+    from relope.serve.access import ADMIN_VARIABLE, KEY_VARIABLE, Access, read_key
+    from relope.serve.bundle import load_bundle
+    from relope.serve.engine import EngineSettings, open_engine
+    from relope.serve.server import Server
+    from relope.serve.service import Service
+
+    logger = _logger(quiet=watch is silent)
+    bundle = load_bundle(spec.bundle)
+    settings = EngineSettings(spec.model or "", spec.device, spec.batch_tokens, spec.max_rows, spec.cache_tokens)
+    engine = open_engine(spec.engine, spec.bundle, settings)
+    if spec.threshold is not None:
+        engine.threshold = spec.threshold
+        logger.warning(
+            "threshold %.6g was given: what the bundle promises holds at %.6g", spec.threshold, bundle.threshold
+        )
+    access = Access(read_key(spec.api_key_file, KEY_VARIABLE), read_key(spec.admin_key_file, ADMIN_VARIABLE))
+    service = Service(bundle, engine, _large(spec), _options(spec, bundle))
+    server = Server(
+        service, access, spec.host, spec.port, lambda url: logger.info("relope serves %s at %s", bundle.model, url)
+    )
+    server.serve_until_told()
+    small, large = service.n_answered["small"], service.n_answered["large"]
+    text = f"{counted(small + large, 'request')} answered, {small:,} by {engine.name}, {large:,} by {spec.large_model}"
+    return Outcome(output(spec), False, text, {"answered": dict(service.n_answered)})
+
+
+def _large(spec: ServeSpec) -> "LargeModel":
+    """Return the large model as the operator describes it."""
+    from relope.serve.large import LargeModel
+
+    price = _price(spec, spec.large_model)
+    known = price and None not in (price.dollars_per_million_prompt_tokens, price.dollars_per_million_answer_tokens)
+    if spec.max_usd_per_hour is not None and not known:
+        raise InvalidInputError(
+            f"a cap on dollars needs the prices of both kinds of tokens of {spec.large_model}", hint="add --costs FILE"
+        )
+    return LargeModel(
+        base_url=_base_url(spec.large_base_url),
+        name=spec.large_model,
+        key=_large_key(spec.large_api_key_env),
+        price=price,
+        timeout_s=spec.large_timeout,
+        retries=spec.large_retries,
+        concurrent=spec.large_concurrent,
+        max_usd_per_hour=spec.max_usd_per_hour,
+    )
+
+
+def _price(spec: ServeSpec, model: str) -> "ModelCost | None":
+    from relope.evaluate.numbers.costs import read_prices
+
+    return read_prices(spec.costs).models.get(model) if spec.costs is not None else None
+
+
+def _base_url(url: str) -> str:
+    """Return the address of an API.
+
+    Raises:
+        InvalidInputError: it is none of the web, or has a user, a query or a fragment.
+    """
+    try:
+        split = urlsplit(url)
+        whole = split.scheme in ("http", "https") and split.hostname and split.port != 0
+    except ValueError:
+        whole = False
+    if not whole or split.username is not None or split.query or split.fragment:
+        raise InvalidInputError(
+            f"{url!r} is no address of an API", hint="e.g. --large-base-url https://api.openai.com/v1"
+        )
+    return url
+
+
+def _large_key(variable: str | None) -> str:
+    """Return the large model's key, ``""`` without one.
+
+    Raises:
+        NotFoundError: the environment has none.
+        InvalidInputError: it could not be sent in a header.
+    """
+    if variable is None:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise NotFoundError(f"the environment has no variable {variable}", hint=_KEY_HINT)
+    hide(key)
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InvalidInputError(f"the key in {variable} is not of printable ASCII characters", hint=_KEY_HINT)
+    return key
+
+
+def _options(spec: ServeSpec, bundle: "Bundle") -> "Options":
+    """Return how the server behaves."""
+    from relope.serve.limits import Limits
+    from relope.serve.policy import Settings
+    from relope.serve.service import Options
+
+    return Options(
+        policy=Settings(shadow=spec.shadow, local_fallback=spec.local_fallback, overrides=spec.allow_overrides),
+        limits=Limits(
+            body_bytes=spec.max_body_mb << 20,
+            messages=spec.max_messages,
+            parts=spec.max_parts,
+            images=spec.max_images,
+            pixels=spec.max_pixels,
+            answer_tokens=spec.max_tokens,
+        ),
+        session_ttl_s=spec.session_ttl,
+        image_hosts=tuple(host.lower() for host in spec.allow_image_host),
+        log=spec.log,
+        log_prompts=spec.log_prompts,
+        forward_auth=spec.forward_auth,
+        small_price=_price(spec, bundle.model),
+        drain_s=spec.drain,
+    )
+
+
+def _logger(quiet: bool) -> logging.Logger:
+    """Return the server's own log on stderr: what it does, never what it was asked."""
+    logger = logging.getLogger("relope.serve")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    return logger
+
+
+STEP = Step(run, output, version=1, check=check)
