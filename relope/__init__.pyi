@@ -451,6 +451,88 @@ def calibrate(
         RelopeError: what the user can mend.
     """
 
+def serve(
+    *,
+    bundle: str | PathLike[str],
+    large_base_url: str,
+    large_model: str,
+    large_api_key_env: str | None = ...,
+    model: str | PathLike[str] | None = ...,
+    host: str = ...,
+    port: int = ...,
+    api_key_file: str | PathLike[str] | None = ...,
+    admin_key_file: str | PathLike[str] | None = ...,
+    allow_overrides: bool = ...,
+    allow_image_host: str | Sequence[str] = ...,
+    threshold: float | None = ...,
+    shadow: Literal['small', 'large'] | None = ...,
+    session_ttl: float = ...,
+    local_fallback: bool = ...,
+    large_timeout: float = ...,
+    large_retries: int = ...,
+    large_concurrent: int = ...,
+    costs: str | PathLike[str] | None = ...,
+    max_usd_per_hour: float | None = ...,
+    forward_auth: bool = ...,
+    max_body_mb: int = ...,
+    max_messages: int = ...,
+    max_parts: int = ...,
+    max_images: int = ...,
+    max_pixels: int = ...,
+    max_tokens: int = ...,
+    log: str | PathLike[str] | None = ...,
+    log_prompts: bool = ...,
+    drain: float = ...,
+    engine: str = ...,
+    device: str = ...,
+    batch_tokens: int = ...,
+    max_rows: int = ...,
+    cache_tokens: int = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Serve a bundle's router over HTTP as OpenAI's API: the small model answers, or a large one elsewhere.
+
+    Args:
+        bundle: the bundle that decides; `relope calibrate` makes one
+        large_base_url: OpenAI-compatible server of the large model, e.g. https://api.openai.com/v1
+        large_model: its name there
+        large_api_key_env: environment variable that holds its key
+        model: the small model; default: where the bundle says that it comes from
+        host: address to listen at; any but this machine's own needs an API key
+        port: port to listen at; 0: any that is free
+        api_key_file: key that clients need; default: the variable RELOPE_API_KEY, else none
+        admin_key_file: key that changes the threshold; default: the variable RELOPE_ADMIN_KEY, else nobody may
+        allow_overrides: let requests name their route and threshold in headers
+        allow_image_host: hosts that images may be fetched from, by https; default: none
+        threshold: escalate scores below it; default: the bundle's, which keeps its promise
+        shadow: let this side answer everything, while the router only decides and logs
+        session_ttl: seconds that a conversation stays with the large model; 0: each request is decided anew
+        local_fallback: let the small model answer what the large one cannot
+        large_timeout: seconds until its first byte, and between two
+        large_retries: further attempts before the first byte
+        large_concurrent: calls at a time
+        costs: a price list, as `evaluate` takes it, with both models
+        max_usd_per_hour: dollars for the large model in an hour; needs costs
+        forward_auth: pass the client's Authorization header on to the large model
+        max_body_mb: of its body, MiB
+        max_messages: turns
+        max_parts: pieces of content
+        max_images: images
+        max_pixels: of an image
+        max_tokens: of an answer
+        log: where decisions are logged: a .jsonl file, or a folder of Parquet parts
+        log_prompts: log the texts of requests, too
+        drain: seconds that requests under way are given at SIGTERM
+        engine: what runs the small model
+        device: auto, cpu, cuda or cuda:0
+        batch_tokens: prompt tokens that are read at once
+        max_rows: answers that are written at once
+        cache_tokens: tokens whose keys and values are held at once
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
 def evaluate(
     *,
     store: str | PathLike[str],

@@ -1,4 +1,4 @@
-"""The commands and the snippet of docs/serving.md, run as they stand there, with free ports for those that they name."""
+"""The commands and the snippet of docs/serving.md, run as they stand there, at ports that are free."""
 
 import re
 import shlex

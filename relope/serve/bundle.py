@@ -43,6 +43,9 @@ BACKBONE = {
 }
 """Field of a store's identity that decides a router's input on live traffic → what messages call it."""
 
+WORDS = ("prompts", "prompt_template")
+"""Those that say how a data set's questions were put into words: requests come in words of their own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Made:

@@ -47,9 +47,7 @@ def check(spec: ServeSpec) -> None:
     check_address(spec.host, read_key(spec.api_key_file, KEY_VARIABLE))
     _large(spec)
     if strange := [host for host in spec.allow_image_host if not _HOST.fullmatch(host.lower())]:
-        raise InvalidInputError(
-            f"{strange[0]!r} is no host's name", hint="e.g. --allow-image-host images.example.org"
-        )
+        raise InvalidInputError(f"{strange[0]!r} is no host's name", hint="e.g. --allow-image-host images.example.org")
     if spec.log_prompts and spec.log is None:
         raise InvalidInputError("prompts are to be logged, and no log is kept", hint="add --log FILE")
     load_bundle(spec.bundle)
@@ -66,7 +64,13 @@ def run(spec: ServeSpec, watch: Watch) -> Outcome:
 
     logger = _logger(quiet=watch is silent)
     bundle = load_bundle(spec.bundle)
-    settings = EngineSettings(spec.model or "", spec.device, spec.batch_tokens, spec.max_rows, spec.cache_tokens)
+    settings = EngineSettings(
+        model=spec.model or "",
+        device=spec.device,
+        batch_tokens=spec.batch_tokens,
+        max_rows=spec.max_rows,
+        cache_tokens=spec.cache_tokens,
+    )
     engine = open_engine(spec.engine, spec.bundle, settings)
     if spec.threshold is not None:
         engine.threshold = spec.threshold

@@ -206,7 +206,7 @@ serve --bundle {tmp}/busy --large-base-url h --large-model m       | is no addre
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --host 0.0.0.0 | needs an API key
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --api-key-file {tmp}/file | at least 16 printable
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --api-key-file {tmp}/nowhere | no key at
-serve --bundle {tmp}/busy --large-base-url http://h --large-model m --large-api-key-env NO_SUCH_KEY | no variable NO_SUCH_KEY
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --large-api-key-env NO_KEY | no variable NO_KEY
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --max-usd-per-hour 5 | needs the prices
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --allow-image-host http://x | no host's name
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --log-prompts | no log is kept

@@ -9,7 +9,7 @@ import numpy as np
 from relope.errors import NotFoundError
 from relope.extract.model.backbone import Backbone, open_backbone
 from relope.probes.router import load_router
-from relope.serve.bundle import Bundle
+from relope.serve.bundle import WORDS, Bundle
 from relope.serve.engine import EngineSettings
 from relope.serve.local.round import Desk
 from relope.serve.local.scoring import Scorer
@@ -36,7 +36,8 @@ def open_served(bundle: Bundle, settings: EngineSettings) -> Backbone:
         if settings.model:
             raise
         raise NotFoundError(f"{error} (the bundle is for {bundle.source})", hint="say where it is: --model") from error
-    bundle.check_backbone(backbone.identity, name)
+    words = {field: bundle.backbone[field] for field in WORDS if field in bundle.backbone}
+    bundle.check_backbone({**words, **backbone.identity}, name)
     return backbone
 
 
