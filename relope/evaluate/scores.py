@@ -290,19 +290,6 @@ def align(labels: pl.DataFrame, scores: Scores) -> Floats:
     return scores.scores[[index[identifier] for identifier in wanted]].astype(np.float64)
 
 
-def seen_samples(labels: pl.DataFrame, scores: Scores) -> npt.NDArray[np.bool_]:
-    """Return ``[N]`` which of some samples the router of scores learned from; by split where no more is known.
-
-    Args:
-        labels: columns ``id`` and ``split``; those without a score are not known to be seen.
-        scores: of one method and seed.
-    """
-    if scores.seen is None:
-        return labels["split"].is_in(scores.meta.learned).to_numpy()
-    known = [name for name, seen in zip(scores.ids, scores.seen, strict=True) if seen]
-    return labels["id"].is_in(known).to_numpy()
-
-
 def _read_frame(path: Path, content: bytes) -> pl.DataFrame:
     try:
         frame = opened_frame(content, "it")

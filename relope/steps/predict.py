@@ -104,7 +104,7 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
         fit_command=record.command,
         fit_date=record.date,
     )
-    seen = router.seen_in(store, rows) if traits.trains else None
+    seen = None if router.marks is None else router.seen_in(store, rows)  # of an older router only splits are known
     escalate = None if decided is None else decided.escalates(scores)
     note_beside = _note(spec, out, record, seconds)
     if decided is not None and escalate is not None:

@@ -12,7 +12,7 @@ from relope.evaluate.numbers.costs import Costs, PriceList
 from relope.evaluate.numbers.inputs import MethodScores, Origin, ReportInputs
 from relope.evaluate.numbers.routing import n_escalated
 from relope.evaluate.pages.wording import listed
-from relope.evaluate.scores import Scores, align, seen_samples
+from relope.evaluate.scores import Scores, align
 from relope.extract.data.images import decode
 from relope.probes.protocol import Traits, method_class
 from relope.provenance import digest, versions
@@ -21,6 +21,7 @@ from relope.steps.joins import free_parts, learned_otherwise, view_of
 from relope.steps.query_costs import query_costs
 from relope.steps.reopen import recorded_samples
 from relope.store import ActivationStore
+from relope.store.grades import names_split, rows_of, split_counts
 from relope.types import ResultWarning, Sample
 
 if TYPE_CHECKING:
@@ -170,8 +171,9 @@ def _method(evaluation: Evaluation, name: str) -> MethodScores:
     ]
     scored = len(held) > 0 and set(held["id"].to_list()) <= set(first.ids)
     # A threshold on what a router learned from would promise too much.
-    scored = scored and not any(seen_samples(held, seed).any() for seed in seeds)
-    seen = np.any([seen_samples(labels, seed) for seed in seeds], axis=0)
+    learned = [name for seed in seeds for name in _learned(evaluation, seed)]
+    scored = scored and not held["id"].is_in(learned).any()
+    seen = labels["id"].is_in(learned)
     return MethodScores(
         name,
         np.stack([align(labels, scores) for scores in seeds]),
@@ -190,6 +192,15 @@ def _method(evaluation: Evaluation, name: str) -> MethodScores:
         seen=labels["split"].filter(seen).unique(maintain_order=True).to_list(),
         n_seen=int(seen.sum()),
     )
+
+
+def _learned(evaluation: Evaluation, seed: Scores) -> list[str]:
+    """Return the samples of the store that the router of some scores learned from, by split where no more is known."""
+    if seed.seen is not None:
+        return [name for name, seen in zip(seed.ids, seed.seen, strict=True) if seen]
+    store, there = evaluation.store, split_counts(evaluation.store)
+    splits = [split for split in seed.meta.learned if names_split(split, there)]
+    return store.samples[rows_of(store, splits)]["id"].to_list() if splits else []
 
 
 def _origin(seeds: Sequence[Scores]) -> Origin:

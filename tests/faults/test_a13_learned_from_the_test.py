@@ -132,6 +132,34 @@ def test_a13_a_bundle_says_what_its_router_learned_from(own, tmp_path):
         load_router(tmp_path / "copy")
 
 
+def aged(router):
+    """Make a router what an older relope left: it says of no sample whether it learned from it."""
+    (router / "learned.parquet").unlink()
+    value = json.loads((router / "router.json").read_text())
+    del value["sha256"], value["files"]["learned.parquet"]
+    (router / "router.json").write_text(json.dumps(value))
+
+
+def test_a13_of_an_older_router_on_other_data_nobody_knows(own, tmp_path):
+    run("fit", method="question-kind", store=own / "b.zarr", out=tmp_path / "kind")
+    aged(tmp_path / "kind")
+    out = tmp_path / "scores" / "kind.parquet"
+    run("predict", router=tmp_path / "kind", store=own / "a.zarr", out=out, transfer=True)
+    assert read_scores(out).seen is None
+    asked = {"store": own / "a.zarr", "scores": out.parent, "bootstrap": 100}
+    (warning,) = [each for each in run("evaluate", **asked, out=tmp_path / "r").warnings if "older relope" in each.text]
+    assert warning.severity == "unsure" and "nobody knows whether some of them are judged here" in warning.text
+
+
+def test_a13_of_an_older_router_the_splits_count(own, tmp_path):
+    run("fit", method="question-kind", store=own / "a.zarr", out=tmp_path / "kind")
+    aged(tmp_path / "kind")
+    asked = {"store": own / "a.zarr", "split": "train,test"}
+    run("predict", router=tmp_path / "kind", **asked, out=tmp_path / "scores" / "kind.parquet")
+    report = run("evaluate", **asked, scores=tmp_path / "scores", bootstrap=100, out=tmp_path / "r").report
+    assert (report.row("kind").seen, report.row("kind").n_seen) == (("train",), 40)
+
+
 def test_a13_a_router_of_an_older_relope_counts_by_split(store):
     record = RouterRecord("probe", recipe_id=store.recipe_id, identity=dict(store.manifest.identity), splits=["train"])
     rows = store.samples["row"].to_numpy()
