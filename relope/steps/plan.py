@@ -52,7 +52,7 @@ def _elsewhere(spec: PlanSpec, extraction: "Extraction", out: Path, asked: Seque
 
     shown = extraction.view.worded(asked)
     flaws = find_plain_flaws(shown, extraction.view.text_only)
-    held = stored_inputs(out)
+    held = stored_inputs(out) if _is_of(out, spec.model) else {}
     missing = [sample for sample in without_flawed(shown, flaws, extraction.strict) if sample.id not in held]
     n_images = sum(len(sample.images) for sample in missing) * (not extraction.view.text_only)
     n_tokens = len(missing) * extraction.max_new_tokens
@@ -67,6 +67,16 @@ def _elsewhere(spec: PlanSpec, extraction: "Extraction", out: Path, asked: Seque
     facts = {"samples": len(missing), "images": n_images, "answer_tokens": n_tokens, "answer_dollars": dollars}
     skipped = {"skipped": [vars(flaw) for flaw in flaws]}
     return Outcome(out, False, "\n".join([*notes, text]), {**facts, "notes": notes, **skipped})
+
+
+def _is_of(out: Path, model: str) -> bool:
+    """Return whether a store is there that holds a model's answers from elsewhere."""
+    from relope.store import read_manifest
+
+    if not (out / "zarr.json").is_file():
+        return False
+    manifest = read_manifest(out)
+    return manifest.answers_only and manifest.identity.get("model") == model
 
 
 def _usable(
