@@ -40,8 +40,10 @@ class Location:
 
     @property
     def above(self) -> str:
-        """The URI of the folder that this one lies in, ``""`` where nothing is above."""
-        return self.uri.rpartition("/")[0] if "/" in self.key.strip("/") or (self.key.strip("/") and self.root) else ""
+        """The folder that this one lies in, on this machine the nearest that is there; ``""`` at the top."""
+        if self.scheme == "file":
+            return next((str(folder) for folder in Path(self.key).parents if folder.is_dir()), "")
+        return self.uri.rpartition("/")[0] if self.key.strip("/") else ""
 
     def below(self, name: str) -> "Location":
         """Return the location of a folder right below this one."""

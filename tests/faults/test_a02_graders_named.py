@@ -189,3 +189,16 @@ def test_a2_a_threshold_is_not_set_on_other_grades_without_a_word(graded, tmp_pa
 def test_a2_predict_refuses_grades_that_are_not_there(store_path, tmp_path):
     with pytest.raises(NotFoundError, match="unknown grades"):
         step("predict", store=store_path, router="logprob", out=tmp_path / "s.parquet", grades="nope@1")
+
+
+def test_a2_predict_says_that_the_store_is_judged_otherwise_than_when_the_router_was_fitted(graded):
+    first = counted(graded)
+    fitted = step("fit", method="probe", store=graded, set={"head": "logistic"}).path
+    assert not step("predict", router=fitted, store=graded).warnings
+    step("grade", store=graded, grader="multiple-choice")
+    for again in (step("predict", router=fitted, store=graded), step("predict", router=fitted, store=graded)):
+        (warning,) = again.warnings
+        assert again.reused and warning.severity == "wrong"
+        assert f"learned from grades by {first}" in warning.text and f"judged now by {counted(graded)}" in warning.text
+    assert not step("predict", router=fitted, store=graded, grades=first).warnings
+    assert not step("predict", router="logprob", store=graded).warnings

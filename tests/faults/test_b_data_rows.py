@@ -150,3 +150,28 @@ def test_b_a_parquet_file_without_rows(tmp_path):
     (tmp_path / "train-2.parquet").write_bytes(b"")
     with pytest.raises(InvalidInputError, match="cannot be read as Parquet"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_b_a_csv_with_another_separator_is_told_as_one(tmp_path, mark):
+    path = tmp_path / "q.csv"
+    path.write_text(f"question{mark}answer{mark}split\nWhat, exactly?{mark}x{mark}test\n", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=r"the header of q\.csv is one cell") as error:
+        open_dataset(str(path))
+    assert f"separated by {mark!r}, not by commas" in str(error.value) and "save it with commas" in error.value.hint
+
+
+@pytest.mark.parametrize("cell", ["a|b", "a; b", "a/b", "a, b"])
+def test_b_choices_as_text_are_told_with_how_to_write_them(tmp_path, cell):
+    table = tmp_path / "q.csv"
+    table.write_text(f'question,answer,choices\nWhich?,a,"{cell}"\n', encoding="utf-8")
+    with pytest.raises(
+        InvalidInputError, match=r"column 'choices' in row 1 of q\.csv holds '.*'; it must be a list"
+    ) as error:
+        open_dataset(str(table))
+    assert '"[""a"", ""b""]"' in error.value.hint
+    table.write_text(table.read_text(encoding="utf-8").replace(f'"{cell}"', '"[""a"", ""b""]"'), encoding="utf-8")
+    assert next(iter(read(table).values())).choices == ("a", "b"), "what the hint says works"
+    with pytest.raises(InvalidInputError, match="it must be a list of 2") as error:
+        open_dataset(str(lines(tmp_path / "q.jsonl", [{"question": "Which?", "answer": "a", "choices": cell}])))
+    assert error.value.hint == 'write it as ["a", "b"]'

@@ -5,14 +5,17 @@ import json
 import shlex
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from relope.asked import AskedOtherwise
 from relope.cli import app
 from relope.commands import console, heartbeat, show
 from relope.commands.examples import EXAMPLES
 from relope.fields import panels
+from relope.places import as_location
 from relope.spec import SPECS, ExtractSpec
 from relope.types import Outcome, TextTable
 from relope.words import alternatives, counted
@@ -192,3 +195,24 @@ def test_d_plurals_by_one_helper():
     assert [counted(n, "sample") for n in (0, 1, 2, 1200)] == ["0 samples", "1 sample", "2 samples", "1,200 samples"]
     assert counted(1, "query", "queries") == "1 query" and counted(2, "query", "queries") == "2 queries"
     assert alternatives("abc") == "a, b or c" and alternatives(["a"]) == "a" and alternatives(["a", "b"]) == "a or b"
+
+
+def test_d_what_differs_has_its_verb():
+    told = {parts: str(AskedOtherwise("q26", parts, 1)) for parts in (("question",), ("images",), ("question", "hint"))}
+    assert told == {
+        ("question",): "q26's question differs",
+        ("images",): "q26's images differ",
+        ("question", "hint"): "q26's question and hint differ",
+    }
+
+
+def test_d_a_missing_folder_is_told_by_the_one_above(tmp_path):
+    said = relope("store", "ls", tmp_path / "none" / "x.zarr")
+    assert said.exit_code == 2 and f"`relope store ls {tmp_path}` shows" in said.stderr
+    assert as_location("s3://bucket").above == as_location("hf://datasets/team/repo").above == ""
+    assert as_location("s3://bucket/a.zarr").above == "s3://bucket"
+
+
+def test_d_an_image_is_an_image(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    assert "picture" not in relope("run").stdout and "picture" not in relope("extract", "--help").stdout

@@ -235,7 +235,7 @@ def no_store(remote: Remote) -> NotFoundError:
     names = [location.name for location in stores_below(remote)]
     known = f"; below it: {', '.join(names[:_SHOWN])}" if names else ""
     above = remote.location.above
-    shows = f"`relope store ls {above}` shows what is above it" if above else "check its address"
+    shows = f"`relope store ls {above}` shows what is there" if above else "check its address"
     return NotFoundError(
         f"there is no store at {remote.location.uri}{known}", hint=f"{shows}, `relope store push` shares a store"
     )
