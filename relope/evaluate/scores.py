@@ -213,7 +213,9 @@ def check_ending(path: Path) -> None:
         InvalidInputError: another ending than ``ENDINGS``.
     """
     if path.suffix not in ENDINGS:
-        raise InvalidInputError(f"{path} must end in one of {', '.join(ENDINGS)}", hint=f"e.g. --out {path}.csv")
+        raise InvalidInputError(
+            f"{path} must end in one of {', '.join(ENDINGS)}", hint=f"e.g. --out {path.with_suffix('.csv')}"
+        )
 
 
 def fingerprint_of(path: Path) -> str | None:
@@ -281,13 +283,24 @@ def align(labels: pl.DataFrame, scores: Scores) -> Floats:
     wanted = labels["id"].to_list()
     missing = [identifier for identifier in wanted if identifier not in index]
     if missing:
+        splits = ",".join(labels["split"].unique().sort()) if "split" in labels.columns else "…"
         raise InvalidInputError(
             f"{scores.path} has {len(scores.ids):,} scores but lacks {len(missing):,} of the {len(wanted):,} "
             f"labelled samples (first: {', '.join(missing[:3])})",
-            hint=f"score them with `relope predict --router …`, the router of {scores.meta.method}, "
-            "on the store the labels come from",
+            hint=_score_them(scores.meta, splits),
         )
     return scores.scores[[index[identifier] for identifier in wanted]].astype(np.float64)
+
+
+def _score_them(meta: ScoresMeta, splits: str) -> str:
+    """Return how samples get the scores that they lack."""
+    if meta.folds:
+        again = f"relope fit {meta.method} --folds {meta.folds} --split {splits}"
+        return f"`{again}` scores them, or choose with --methods what has scores of all"
+    return (
+        f"score them with `relope predict --router … --split {splits}`, the router of {meta.method}, on the store the "
+        "labels come from"
+    )
 
 
 def _read_frame(path: Path, content: bytes) -> pl.DataFrame:

@@ -101,7 +101,7 @@ def check_trainable(examples: Examples, name: str) -> None:
         raise InvalidInputError(
             f"{name} cannot be fitted: {right} right and {wrong} wrong answers among the training samples, "
             "of each class two are needed",
-            hint="extract more samples, or choose a harder data set",
+            hint=f"extract more samples, or choose {'an easier' if right < wrong else 'a harder'} data set",
         )
 
 

@@ -139,7 +139,7 @@ def _read_spent(path: Path) -> tuple[float, int]:
     try:
         seconds, n_bytes = json.loads(path.read_bytes())
         return float(seconds), int(n_bytes)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0.0, 0
     except (ValueError, TypeError, OSError) as error:
         log.warning("%s cannot be read (%s): what was spent before is not counted", path, error)

@@ -88,7 +88,7 @@ def evaluation_of(spec: EvaluateSpec) -> Evaluation:
     judged = frozen or store
     grader = read_grades(judged, spec.grades).name
     labels = _labels(store, frozen, spec.split, grader)
-    large = _of_another_model(store, open_store(spec.large_store)) if spec.large_store else None
+    large = open_store(spec.large_store) if spec.large_store else None
     identity = store.manifest.identity
     return Evaluation(
         store=store,
@@ -136,20 +136,6 @@ def _of_same_model(store: ActivationStore, labels: ActivationStore) -> Activatio
             hint="--labels-store takes a store of the same model",
         )
     return labels
-
-
-def _of_another_model(store: ActivationStore, large: ActivationStore) -> ActivationStore:
-    """Return the large model's store.
-
-    Raises:
-        InvalidInputError: it holds the very answers of the small one.
-    """
-    if large.recipe_id == store.recipe_id:
-        raise InvalidInputError(
-            f"{large.label} and {store.label} hold answers of {store.manifest.recorded['model']}, made alike",
-            hint="--large-store takes a store of the larger model",
-        )
-    return large
 
 
 def _read_all(spec: EvaluateSpec) -> dict[str, list[Scores]]:

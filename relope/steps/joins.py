@@ -81,7 +81,13 @@ def large_correct(
         samples: ``[N]`` rows of it.
 
     Raises:
-        InvalidInputError: another grader judged its answers, it lacks samples, or one was asked something else.
+        InvalidInputError: it holds the very answers of the small model, another grader judged them, it lacks
+            samples, or one was asked something else.
     """
+    if large.recipe_id == identity.recipe_id:
+        raise InvalidInputError(
+            f"{large.label} and {label} hold answers of {large.manifest.recorded['model']}, made alike",
+            hint="--large-store takes a store of the larger model",
+        )
     require_grades(large, grader, label)
     return correct_of(large, samples, grader, free=free_parts(identity, large.manifest.identity))

@@ -175,3 +175,27 @@ def test_b_choices_as_text_are_told_with_how_to_write_them(tmp_path, cell):
     with pytest.raises(InvalidInputError, match="it must be a list of 2") as error:
         open_dataset(str(lines(tmp_path / "q.jsonl", [{"question": "Which?", "answer": "a", "choices": cell}])))
     assert error.value.hint == 'write it as ["a", "b"]'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says", "hint"),
+    [
+        ("q.csv", "Question,answer\nA?,x\nB?,x\n", "column 'question' is missing in row 1", "a row needs question"),
+        ("q.csv", 'question,answer\nA?,"x\n', "a quote after line 1 of q.csv is not closed", ""),
+        ("q.csv", "question,answer\n", "q.csv has no rows; each needs at least a question", ""),
+        ("q.tsv", "question\tanswer\n", "its name must end in .jsonl", "save a table as .csv"),
+        ("q.json", '{"question": "A?"}', "must hold a JSON list of objects, not dict", "called .jsonl"),
+    ],
+)
+def test_b_a_file_of_another_shape_is_told_with_what_it_should_be(tmp_path, name, text, says, hint):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(RelopeError) as error:
+        open_dataset(str(tmp_path / name))
+    assert says in str(error.value) and hint in error.value.hint and len(error.value.lines.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("name", ["q.cvs", "Q.csv", "qq.csv"])
+def test_b_a_misspelt_file_is_told_with_the_one_beside(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(lines(tmp_path / "q.csv", []).parent)
+    with pytest.raises(RelopeError, match=rf"no data file at {name}; did you mean 'q\.csv'\?"):
+        open_dataset(name)

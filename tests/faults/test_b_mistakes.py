@@ -142,6 +142,8 @@ fit probe --store {store} --device gpu                             | unknown dev
 fit probe --store {store} --large-store {store}                    | drop --large-store
 fit probe --store {store} --out {tmp}/file                         | Not a directory
 fit probe --store {store} --out {tmp}/file/x                       | Not a directory
+fit routellm-sw --store {store} --large-store {store}              | made alike
+fit probe --store {store} --split Train                            | did you mean 'train'
 fit mot --store {store}                                            | extract again with --samples 5
 sweep                                                              | missing argument 'METHOD'
 sweep prob --store {store}                                         | did you mean 'probe'
@@ -246,6 +248,17 @@ store pull file://x                                                | three slash
 store pull {tmp}/nowhere --out {tmp}/x                             | no store at
 store pull {store} --layers 9 --out {tmp}/x                        | layer 9 is not in
 store pull {store} --split dev --out {tmp}/x                       | unknown split
+predict --router logprob --store {store} --split TEST              | did you mean 'test'
+predict --router logprob --store {store} --budget 20               | did you mean 0.2?
+predict --router logprob --store {store} --out {tmp}/decided.xlsx  | decided.csv
+calibrate --router logprob --store {store} --budget 20             | did you mean 0.2?
+calibrate --router logprob --store {store} --max-error 10          | did you mean 0.1?
+calibrate --router logprob --store {store} --min-accuracy 80       | did you mean 0.8?
+calibrate --router logprob --store {store} --budget 0.2 --confidence 95 | did you mean 0.95?
+calibrate --router logprob --store {store} --budget 0.2            | --split test,train is there
+calibrate --router logprob --store {store} --split test --min-accuracy 0.5 --large-store {store} | made alike
+evaluate --store {store} --scores {scores} --budget 20             | did you mean 0.2?
+compare {store} {scores}                                           | STORE.report
 store ls {tmp}/nowhere                                             | no store at
 store merge {store} --out {tmp}/x                                  | two or more stores
 store merge {store} {tmp}/nowhere --out {tmp}/x                    | no store at

@@ -147,3 +147,12 @@ def test_c_what_a_store_lacks_is_added_where_that_can_be(store_path, tmp_path):
 def test_c_the_data_set_is_asked_for(step):
     with pytest.raises(RelopeError, match="dataset"):
         build(step.step, {"model": "tiny-vl"})
+
+
+def test_c_scores_of_folds_that_lack_samples_are_told_with_how_to_make_them(store_path, tmp_path):
+    scores = tmp_path / "scores"
+    made = {"method": "question-kind", "store": store_path, "folds": 3, "out": scores / "question-kind@folds3.parquet"}
+    steps.run(build("fit", made))
+    with pytest.raises(RelopeError, match="lacks 80 of the 80") as error:
+        steps.run(build("evaluate", {"store": store_path, "scores": scores, "out": tmp_path / "report"}))
+    assert "`relope fit question-kind --folds 3 --split test`" in error.value.hint and "--methods" in error.value.hint

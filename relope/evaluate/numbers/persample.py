@@ -172,7 +172,8 @@ def open_report(folder: Path) -> StoredReport:
 def _require(path: Path) -> None:
     if not path.is_file():
         raise NotFoundError(
-            f"{path.parent} has no {path.name}", hint=f"make the report with `relope evaluate --out {path.parent}`"
+            f"{path.parent} has no {path.name}",
+            hint="give the folder that `relope evaluate` wrote: STORE.report, or what its --out named",
         )
 
 

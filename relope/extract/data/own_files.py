@@ -26,7 +26,7 @@ from relope.extract.data.groups import connected, in_shares
 from relope.extract.data.halves import TORN, half_in, whole
 from relope.extract.data.images import lazy_image
 from relope.extract.data.labels import ALLOWED, LABEL, label_in, unlabelled
-from relope.extract.data.rows import ALLOW_OUTSIDE, SUFFIXES, Row, as_list, read_rows
+from relope.extract.data.rows import ALLOW_OUTSIDE, Row, as_list, read_rows
 from relope.extract.data.splits import ALIASES, SplitNames, split_counts
 from relope.provenance import digest
 from relope.types import LETTERS, OWN, LazyImage, Sample
@@ -40,8 +40,8 @@ _ASKING = {"question", "messages"}
 
 
 def looks_like_path(name: str) -> bool:
-    """Return whether a name that is no data set's is meant as a file or a folder."""
-    return Path(name).suffix in SUFFIXES or Path(name).exists() or "/" in name
+    """Return whether a name that is no data set's is meant as a file or a folder: one with an ending is."""
+    return Path(name).suffix[1:].isalpha() or Path(name).exists() or "/" in name
 
 
 def open_own(path: Path, name: str, answer_is: AnswerIs | None = None, *, allow_outside: bool = False) -> DataSet:
@@ -63,7 +63,7 @@ def open_own(path: Path, name: str, answer_is: AnswerIs | None = None, *, allow_
     rows = columns.seen(read_rows(path, allow_outside))
     samples, shares = _samples(rows, name, AnswerColumn(answer_is), names)
     if not samples:
-        raise InvalidInputError(f"{path} has no rows; each row needs at least question and answer")
+        raise InvalidInputError(f"{path} has no rows; each needs at least a question")
     counts = split_counts(samples)
     return DataSet(
         name=name,
@@ -97,8 +97,12 @@ def _samples(rows: Iterable[Row], name: str, answers: AnswerColumn, splits: Spli
     bare: list[Row] = []
     answered = set[str]()
     for row in rows:
+        if not _ASKING & set(row.cells):
+            bare.append(row)
+            if _calls_otherwise("question", row):
+                raise _missing(row, "question")
         sample = _sample(row, name, answers, splits)
-        if sample.id in first:
+        if sample.id in first and len(bare) <= len(samples):
             what = f"have the same id {sample.id!r}" if row.cells.get("id") is not None else "are the same question"
             raise InvalidInputError(f"{first[sample.id]} and {row.where} {what} (column 'id'); ids must differ")
         first[sample.id] = row.where
@@ -107,11 +111,8 @@ def _samples(rows: Iterable[Row], name: str, answers: AnswerColumn, splits: Spli
             answered.add(sample.split)
         elif _calls_otherwise("answer", row) and LABEL not in row.cells:
             lacking.setdefault(sample.split, row)
-        if not _ASKING & set(row.cells):
-            bare.append(row)
-    for row in bare:
-        if len(bare) == len(samples) or _calls_otherwise("question", row):
-            raise _missing(row, "question")
+    if bare and len(bare) == len(samples):
+        raise _missing(bare[0], "question")
     answers.check()
     for split in sorted(answered & set(lacking)):
         raise _missing(lacking[split], "answer")
@@ -197,7 +198,7 @@ def _missing(row: Row, column: str) -> NotFoundError:
     return NotFoundError(
         f"column {column!r} is missing in {row.where} (it has: {', '.join(map(str, row.cells)) or 'nothing'})"
         f"{meant_by(column, row.cells)}",
-        hint=f"a row needs question and answer and may have {', '.join(COLUMNS[2:])}",
+        hint=f"a row needs question, answer to learn from it, and may have {', '.join(COLUMNS[2:])}",
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relope.errors import InvalidInputError, NotFoundError
+from relope.errors import InvalidInputError, NotFoundError, nearest
 from relope.extract.data import tables
 from relope.extract.data.bounded import LINE_BYTES, WHOLE_BYTES, check_plain_file
 
@@ -66,8 +66,15 @@ def read_rows(path: Path, allow_outside: bool = False) -> Iterator[Row]:
     check_plain_file(path)
     if not path.is_file():
         hint = f"give a file ({', '.join(SUFFIXES)}) or a folder of such"
-        raise NotFoundError(f"there is no data file at {path}", hint=hint)
+        raise NotFoundError(f"there is no data file at {path}{nearest(path.name, _beside(path))}", hint=hint)
     yield from _read(path, "", None if allow_outside else path.parent.resolve())
+
+
+def _beside(path: Path) -> list[str]:
+    """Return the names of the data files in the folder of a path."""
+    with contextlib.suppress(OSError):
+        return [file.name for file in path.parent.iterdir() if file.suffix in SUFFIXES]
+    return []
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
@@ -91,12 +98,15 @@ def _read(path: Path, split: str, root: Path | None) -> Iterator[Row]:
         return
     readers = {".jsonl": _json_lines, ".json": _json_list, ".csv": _csv_rows}
     if path.suffix not in readers:
-        raise InvalidInputError(f"{path} is no data file that we read; its name must end in {', '.join(SUFFIXES)}")
+        raise InvalidInputError(
+            f"{path} is no data file that we read; its name must end in {', '.join(SUFFIXES)}",
+            hint="save a table as .csv with commas between its cells, or as .parquet",
+        )
     try:
         for where, cells in readers[path.suffix](path):
             yield Row(where, cells, split, path.parent, root, cells.get, typed=path.suffix != ".csv")
     except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{path} is no UTF-8 text: {error}") from error
+        raise InvalidInputError(f"{path} is no UTF-8 text: {error}", hint="save it as UTF-8") from error
 
 
 def _table_rows(path: Path, split: str, root: Path | None) -> Iterator[Row]:
@@ -137,7 +147,10 @@ def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     check_plain_file(path, WHOLE_BYTES)
     held = _parsed(path.name, path.read_text(encoding="utf-8-sig"))
     if not isinstance(held, list):
-        raise InvalidInputError(f"{path} must hold a JSON list of objects, not {type(held).__name__}")
+        raise InvalidInputError(
+            f"{path} must hold a JSON list of objects, not {type(held).__name__}",
+            hint="a file of one object a line is called .jsonl",
+        )
     for number, item in enumerate(held, 1):
         where = f"item {number} of {path.name}"
         yield where, _object(where, item)
@@ -159,6 +172,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                     raise InvalidInputError(f"{where} has more cells than the header; quote cells that hold commas")
                 yield where, {name: _cell(where, name, text) if text else None for name, text in cells.items()}
         except csv.Error as error:
+            if "unexpected end" in str(error):
+                raise InvalidInputError(f"a quote after line {reader.line_num} of {path.name} is not closed") from error
             raise InvalidInputError(f"line {reader.line_num} of {path.name} is no CSV: {error}") from error
 
 

@@ -17,8 +17,6 @@ ALIASES = {"training": "train", "val": "validation", "valid": "validation", "dev
 FEW = 20
 """Fewer test samples than that cannot have ten of both right and wrong answers, which an honest verdict needs."""
 
-_FOLDS = "`relope fit … --folds 5` scores every sample out of fold instead"
-
 
 @dataclass
 class SplitNames:
@@ -47,15 +45,16 @@ class SplitNames:
             shares: whether we cut these, since the data set names none.
         """
         counts = split_counts(samples)
+        folds = f"`relope fit … --folds 5 --split {','.join(counts)}` scores every sample out of fold instead"
         n_test, has_few = counts.get("test", 0), counts.get("test", 0) < FEW
         if shares and n_test:
             n_train = counted(len(samples) - n_test, "sample")
             cut = f"no column 'split': cut by image, train has {n_train} and test {n_test}"
-            return [f"{cut}, too few to tell methods apart; {_FOLDS}" if has_few else cut]
+            return [f"{cut}, too few to tell methods apart; {folds}" if has_few else cut]
         notes = [f"splits: {', '.join(self._told(name, n) for name, n in counts.items())}"]
         if not n_test:
-            return [*notes, f"no sample is in the split test, on which routers are evaluated; {_FOLDS}"]
-        few = f"the split test has {counted(n_test, 'sample')}, too few to tell methods apart; {_FOLDS}"
+            return [*notes, f"no sample is in the split test, on which routers are evaluated; {folds}"]
+        few = f"the split test has {counted(n_test, 'sample')}, too few to tell methods apart; {folds}"
         return [*notes, few] if has_few else notes
 
     def _told(self, name: str, n: int) -> str:
