@@ -283,7 +283,7 @@ def align(labels: pl.DataFrame, scores: Scores) -> Floats:
     wanted = labels["id"].to_list()
     missing = [identifier for identifier in wanted if identifier not in index]
     if missing:
-        splits = ",".join(labels["split"].unique().sort()) if "split" in labels.columns else "…"
+        splits = f" --split {','.join(labels['split'].unique().sort())}" if "split" in labels.columns else ""
         raise InvalidInputError(
             f"{scores.path} has {len(scores.ids):,} scores but lacks {len(missing):,} of the {len(wanted):,} "
             f"labelled samples (first: {', '.join(missing[:3])})",
@@ -295,10 +295,10 @@ def align(labels: pl.DataFrame, scores: Scores) -> Floats:
 def _score_them(meta: ScoresMeta, splits: str) -> str:
     """Return how samples get the scores that they lack."""
     if meta.folds:
-        again = f"relope fit {meta.method} --folds {meta.folds} --split {splits}"
+        again = f"relope fit {meta.method} --folds {meta.folds}{splits}"
         return f"`{again}` scores them, or choose with --methods what has scores of all"
     return (
-        f"score them with `relope predict --router … --split {splits}`, the router of {meta.method}, on the store the "
+        f"score them with `relope predict --router …{splits}`, the router of {meta.method}, on the store the "
         "labels come from"
     )
 
