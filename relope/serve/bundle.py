@@ -32,19 +32,23 @@ MOST_BYTES = 16 << 20
 BACKBONE = {
     "model_files": "checkpoint",
     "adapter_files": "adapter",
-    "processor_files": "tokenizer, chat template or image processor",
+    "chat_template": "chat template",
     "image_processor": "image processor",
     "pixels": "image size",
-    "prompts": "prompt format",
-    "prompt_template": "prompt template",
-    "chat_template": "chat template",
     "compute_dtype": "dtype",
     "quantize": "quantization",
+    "processor_files": "tokenizer, chat template or image processor",
 }
-"""Field of a store's identity that decides a router's input on live traffic → what messages call it."""
+"""Field of a store's identity that a model must agree with on live traffic → what messages call it."""
 
-WORDS = ("prompts", "prompt_template")
-"""Those that say how a data set's questions were put into words: requests come in words of their own."""
+PROMPTS = {"prompts": "prompt format", "prompt_template": "prompt template"}
+"""Likewise of a store; the prompts of live traffic are the clients'."""
+
+HOW = ("attention", "text_only")
+"""Further fields of the identity that say how the model is run."""
+
+PARTS = "processor"
+"""Digests of the files that prepare prompts, by what messages call them; older stores do not record them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +92,8 @@ class Bundle:
         model: the small model's name.
         source: where it comes from: a hub id, or the name of a folder.
         revision: of the hub.
-        backbone: fields of the store's identity that live traffic must agree with.
+        backbone: fields of the store's identity that live traffic must agree with, and how the model was run.
+        chat_template: text of the one that took the place of the model's own, or ``""``.
         calibration: score → P(correct).
         promise: what holds at the threshold, and that.
         accuracy_is: ``system`` with the large model's answers, ``kept`` without.
@@ -114,6 +119,7 @@ class Bundle:
     table: tuple[ThresholdRow, ...]
     made: Made
     fingerprint: str
+    chat_template: str = ""
     scores: tuple[float, ...] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -131,24 +137,36 @@ class Bundle:
         """Refuse another model than the router was fitted on.
 
         Args:
-            identity: of the backbone, or of a store made with it.
+            identity: of the backbone, or of a store made with it; its ``processor`` may say what its parts are.
             name: what messages call it.
 
         Raises:
             InvalidInputError: both sides are named, with what differs.
         """
-        for field, what in BACKBONE.items():
+        asked = {**BACKBONE, **PROMPTS} if "prompts" in identity else BACKBONE
+        for field, what in asked.items():
             ours, theirs = self.backbone.get(field), identity.get(field)
-            if ours != theirs:
-                raise InvalidInputError(
-                    f"the bundle is for {self.model}, {what} {_short(ours)}; {name} has {what} {_short(theirs)}",
-                    hint="serve it with the model that it was fitted on, or fit and calibrate on this one",
-                )
+            if ours == theirs:
+                continue
+            if field == "processor_files":
+                what, ours, theirs = self._differing_part(identity, what)
+            raise InvalidInputError(
+                f"the bundle is for {self.model}, {what} {_short(ours)}; {name} has {what} {_short(theirs)}",
+                hint="serve it with the model that it was fitted on, or fit and calibrate on this one",
+            )
+
+    def _differing_part(self, identity: Mapping[str, Any], what: str) -> tuple[str, Any, Any]:
+        """Return which part of a processor differs and both digests; all of it where one side does not say."""
+        ours, theirs = self.backbone.get(PARTS) or {}, identity.get(PARTS) or {}
+        for part in ours if theirs else ():
+            if ours[part] != theirs.get(part):
+                return part, ours[part], theirs.get(part)
+        return what, self.backbone.get("processor_files"), identity.get("processor_files")
 
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
-    return text[:12] if len(text) == 64 else text
+    return "(none)" if value is None else text[:12] if len(text) == 64 else text
 
 
 def is_bundle(folder: Path) -> bool:

@@ -35,6 +35,7 @@ class EngineSettings:
     Attributes:
         model: name, folder or hub id of the small model; ``""`` = where the bundle says that it comes from.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
+        dtype: of the weights, ``""`` = as the bundle says; any other is refused.
         batch_tokens: most tokens, padding included, that are read in one batch; a longer prompt is read alone.
         max_rows: most answers that are written at once.
         cache_tokens: most tokens, padding included, whose keys and values are held at once.
@@ -42,6 +43,7 @@ class EngineSettings:
 
     model: str = ""
     device: str = "auto"
+    dtype: str = ""
     batch_tokens: int = 4096
     max_rows: int = 32
     cache_tokens: int = 65536

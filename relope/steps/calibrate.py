@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from relope.places import named
 from relope.probes.protocol import block_use
 from relope.probes.router import Router, load_router, write_router
 from relope.provenance import cannot_write, digest
-from relope.serve.bundle import BACKBONE, Bundle, Made, is_bundle, load_bundle, write_bundle
+from relope.serve.bundle import BACKBONE, HOW, PARTS, PROMPTS, Bundle, Made, is_bundle, load_bundle, write_bundle
 from relope.serve.card import goal_text, promise_text, write_card
 from relope.spec import CalibrateSpec
 from relope.steps.joins import large_correct, learned_otherwise
@@ -177,7 +178,7 @@ def _fingerprint(spec: CalibrateSpec, router: Router, held: Held) -> str:
 
 
 def _bundle(spec: CalibrateSpec, router: Router, held: Held, scores: Floats, fingerprint: str) -> Bundle:
-    record, identity, recorded = router.record, held.store.manifest.identity, held.store.manifest.recorded
+    record, recorded = router.record, held.store.manifest.recorded
     outcomes, population = held.outcomes, Population.of(held.groups, spec.seed)
     promise = _promise(spec, held, scores)
     if promise.threshold is None:
@@ -194,7 +195,8 @@ def _bundle(spec: CalibrateSpec, router: Router, held: Held, scores: Floats, fin
         model=str(recorded["model"]),
         source=named(str(recorded.get("source", ""))),
         revision=str(recorded.get("revision") or ""),
-        backbone={field: identity[field] for field in BACKBONE if field in identity},
+        backbone=_backbone(held.store),
+        chat_template=str(recorded.get("chat_template") or ""),
         calibration=fit_calibration(scores, outcomes.right, spec.calibration),
         promise=promise,
         accuracy_is=outcomes.kind,
@@ -209,6 +211,13 @@ def _reference(alone: Floats, seed: int) -> tuple[float, ...]:
     """Return scores that live ones are compared with, in their order."""
     drawn = np.random.default_rng(seed).permutation(alone)[:MOST_SCORES]
     return tuple(np.sort(drawn).tolist())
+
+
+def _backbone(store: ActivationStore) -> dict[str, Any]:
+    """Return what live traffic must agree with, and how the model was run."""
+    identity, parts = store.manifest.identity, store.manifest.recorded.get(PARTS)
+    kept = {field: identity[field] for field in (*BACKBONE, *PROMPTS, *HOW) if field in identity}
+    return {**kept, PARTS: parts} if parts else kept
 
 
 def _made(spec: CalibrateSpec, held: Held, scores: Floats, population: Population) -> Made:

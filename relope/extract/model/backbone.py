@@ -255,6 +255,7 @@ def open_backbone(
         **_named(name, card, files),
         **({"chat_template": chat_template} if chat_template else {}),
         "class": type(model).__name__,
+        "processor": files.processor_parts,
         "device": "all" if spread else str(target),
     }
     identity, traits = _identity(files, how, processor), traits_of(model, processor)

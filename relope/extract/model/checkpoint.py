@@ -17,6 +17,9 @@ ADAPTER_FILES = ("adapter_config.json", "*.safetensors")
 TEMPLATE_FILES = ("chat_template*",)
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt")
 IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
+PREPARES = {"chat template": TEMPLATE_FILES, "image processor": IMAGE_FILES, "tokenizer": TOKENIZER_FILES}
+"""What messages call a group of files → the group."""
+
 PROCESSOR_FILES = (*IMAGE_FILES, *TOKENIZER_FILES, *TEMPLATE_FILES)
 
 
@@ -58,6 +61,15 @@ class Checkpoint:
     def processor_files(self) -> str:
         """Digest of the files that make tokens and pixels."""
         return digest([[path.name, file_digest(path)] for path in self._processor()])
+
+    @property
+    def processor_parts(self) -> dict[str, str]:
+        """Digest of each group of the files that make tokens and pixels, under what messages call it."""
+        files, parts = self._processor(), {}
+        for part, group in PREPARES.items():
+            own = [[path.name, file_digest(path)] for path in files if any(path.match(name) for name in group)]
+            parts[part] = digest(own)
+        return parts
 
     @contextmanager
     def processor_folder(self) -> Iterator[Path]:

@@ -50,6 +50,7 @@ class TransformersEngine:
         """
         self.name, self.threshold, self.settings, self._load = name, threshold, settings, load
         self._backbone: Backbone | None = None
+        self._images = True
         self._worker: Worker | None = None
         self._thread: threading.Thread | None = None
         self._prompts: ThreadPoolExecutor | None = None
@@ -71,6 +72,7 @@ class TransformersEngine:
         """
         desk = self._load()
         list(desk.backbone.turn_faults([[("user", ["?"])]]))  # looks up, once, what the template marks turns by
+        self._images = desk.images and desk.backbone.traits.sees_images
         self._backbone, self._worker = desk.backbone, Worker(desk, self.settings)
         self._prompts = ThreadPoolExecutor(1, "relope-prompts")
         self._thread = threading.Thread(target=self._worker.run, name="relope-engine", daemon=True)
@@ -99,8 +101,7 @@ class TransformersEngine:
 
     def can(self, query: Query) -> tuple[Reason, str] | None:
         """Return why the small model cannot serve a query, as far as its shape tells."""
-        backbone = self._backbone
-        return check_shape(query, backbone is None or backbone.traits.sees_images, self.name)
+        return check_shape(query, self._images, self.name)
 
     def submit(self, query: Query) -> ThreadTicket:
         """Queue a query."""

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from relope.errors import NotFoundError
+from relope.errors import NotFoundError, RelopeError
 from relope.extract.model.backbone import Backbone, open_backbone
+from relope.extract.model.card import open_card
 from relope.probes.router import load_router
-from relope.serve.bundle import WORDS, Bundle
+from relope.serve.bundle import PARTS, Bundle
 from relope.serve.engine import EngineSettings
 from relope.serve.local.round import Desk
 from relope.serve.local.scoring import Scorer
@@ -27,18 +28,31 @@ def open_served(bundle: Bundle, settings: EngineSettings) -> Backbone:
         NotFoundError: it is not here.
         InvalidInputError: it is another model, or prepares prompts otherwise; both sides are named.
     """
-    name = settings.model or bundle.model
+    name, how = settings.model or _found(bundle), bundle.backbone
     try:
         backbone = open_backbone(
-            name, settings.device, str(bundle.backbone["compute_dtype"]), quantize=bundle.backbone.get("quantize")
+            name,
+            settings.device,
+            settings.dtype or str(how["compute_dtype"]),
+            str(how.get("attention") or "sdpa"),
+            quantize=how.get("quantize"),
+            chat_template=bundle.chat_template,
         )
     except NotFoundError as error:
         if settings.model:
             raise
         raise NotFoundError(f"{error} (the bundle is for {bundle.source})", hint="say where it is: --model") from error
-    words = {field: bundle.backbone[field] for field in WORDS if field in bundle.backbone}
-    bundle.check_backbone({**words, **backbone.identity}, name)
+    bundle.check_backbone({**backbone.identity, PARTS: backbone.recorded.get(PARTS)}, name)
     return backbone
+
+
+def _found(bundle: Bundle) -> str:
+    """Return what to open the model by: the name that it was given, or where that is nothing here, its source."""
+    try:
+        open_card(bundle.model)
+    except RelopeError:
+        return bundle.source or bundle.model
+    return bundle.model
 
 
 def open_desk(folder: Path, bundle: Bundle, settings: EngineSettings) -> Desk:
@@ -50,7 +64,11 @@ def open_desk(folder: Path, bundle: Bundle, settings: EngineSettings) -> Desk:
     router = load_router(folder)
     backbone = open_served(bundle, settings)
     scorer = Scorer(router, bundle.layer, backbone)
-    return Desk(backbone, scorer, lambda score: float(bundle.calibration(np.array([score]))[0]), decoder(backbone))
+    calibrated = bundle.calibration
+    captions = bool(bundle.backbone.get("text_only"))
+    return Desk(
+        backbone, scorer, lambda score: float(calibrated(np.array([score]))[0]), decoder(backbone), not captions
+    )
 
 
 def decoder(backbone: Backbone) -> Decode:

@@ -82,7 +82,7 @@ def check_shape(query: Query, sees_images: bool, name: str) -> tuple[Reason, str
     if any(not stop for stop in query.stop):
         raise InvalidInputError("a stop text is empty")
     if not sees_images and any(not isinstance(part, str) for message in query.messages for part in message.parts):
-        return "no-images", f"{name} sees no images"
+        return "no-images", f"{name} sees no images, or its router has learned from captions"
     if any(not isinstance(part, str) for message in query.messages if message.role != "user" for part in message.parts):
         return "template", "images stand in turns of the user only"
     return None

@@ -28,12 +28,14 @@ class Desk:
         scorer: the bundle's router, joined to it.
         calibrated: score → P(correct).
         decode: token ids → text, by a tokenizer that no other thread uses.
+        images: whether the router was fitted on images; one that learned from captions says nothing of them.
     """
 
     backbone: Backbone
     scorer: Scorer
     calibrated: Calibrated
     decode: Decode
+    images: bool = True
 
 
 class Round:
