@@ -537,7 +537,7 @@ def evaluate(
     *,
     store: str | PathLike[str],
     scores: str | PathLike[str] | None = ...,
-    large_store: str | PathLike[str] | None = ...,
+    large_store: str | PathLike[str] | Sequence[str] = ...,
     methods: str | Sequence[str] = ...,
     fit: str | Sequence[str] = ...,
     split: str | Sequence[str] = ...,
@@ -555,7 +555,7 @@ def evaluate(
     Args:
         store: the small model's store
         scores: folder of the scores; default <store>.scores
-        large_store: the large model's store, for the hybrid system
+        large_store: the large model's store, for the hybrid system; several: which of them pays at which budget
         methods: methods to compare; default: all that have scores
         fit: methods to fit on train and to score first, as far as that is not done, e.g. probe,fusion
         split: splits to evaluate on

@@ -21,6 +21,17 @@ StoreRef = Annotated[str, BeforeValidator(store_ref)]
 """A store that is read: its folder, or a URI. (As a Path, a URI would lose a slash.)"""
 
 
+def store_refs(value: Any) -> Any:
+    """Return several stores, each as `store_ref` spells it; one alone, or none, is a list too."""
+    if value is None:
+        return ()
+    return tuple(map(store_ref, value)) if isinstance(value, (list, tuple)) else (store_ref(value),)
+
+
+StoreRefs = Annotated[Words, BeforeValidator(store_refs)]
+"""Several stores that are read."""
+
+
 def share_of(value: Any) -> Any:
     """Return a share that is written as percents, ``20%``, as the number that it is; anything else as it came."""
     text = value.strip() if isinstance(value, str) else ""

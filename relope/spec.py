@@ -23,6 +23,7 @@ from relope.fields import (
     Share,
     Spec,
     StoreRef,
+    StoreRefs,
     Verbatim,
     Words,
     build,
@@ -363,8 +364,8 @@ class EvaluateSpec(Spec, step="evaluate"):
 
     store: Annotated[StoreRef, Reads()] = Field(description="the small model's store")
     scores: Annotated[Path | None, Reads()] = Field(None, description="folder of the scores; default <store>.scores")
-    large_store: Annotated[StoreRef | None, Reads()] = Field(
-        None, description="the large model's store, for the hybrid system"
+    large_store: Annotated[StoreRefs, Metavar("STORE,…"), Reads()] = Field(
+        (), description="the large model's store, for the hybrid system; several: which of them pays at which budget"
     )
     methods: Words = Field((), description="methods to compare; default: all that have scores")
     fit: Words = Field(

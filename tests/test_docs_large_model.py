@@ -49,12 +49,14 @@ def ran(tmp_path_factory):
     return folder, said, table, asked
 
 
-def test_each_question_was_asked_once(ran):
+def test_each_question_was_asked_once_a_model(ran):
     folder, said, table, asked = ran
-    assert len(said) >= 8 and set(asked) == set(table) and set(asked.values()) == {1}
+    assert len(said) >= 8 and set(asked) == set(table) and set(asked.values()) == {2}
     plan = next(text for line, text in said.items() if line.startswith("relope plan"))
     assert "80 questions with 80 images to ask gpt-4.1, 0 are answered" in " ".join(plan.split())
     assert KEY not in "".join(said.values())
+    both = next(text for line, text in said.items() if line.endswith("both.report"))
+    assert "Large models on the queue of" in both and "gpt-4.1-mini" in both and "oracle over all" in both
     assert verify(folder / "runs" / "gpt.zarr", deep=True) == []
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from relope.errors import InvalidInputError
-from relope.places import Location, as_location, is_uri, local_folder, parse_uri
+from relope.places import Location, as_location, is_uri, local_folder, parse_uri, store_ref
 from relope.spec import EvaluateSpec, FitSpec, build
 
 GOOD = [
@@ -56,7 +56,8 @@ def test_bad_uris(uri):
 def test_paths_stay_paths():
     assert FitSpec(method="probe", store=Path("runs/x.zarr/")).store == "runs/x.zarr"
     assert FitSpec(method="probe", store="runs//x.zarr/").store == "runs/x.zarr"
-    assert EvaluateSpec(store="a", large_store=None).large_store is None
+    assert EvaluateSpec(store="a", large_store=None).large_store == ()
+    assert EvaluateSpec(store="a", large_store="./b/").large_store == (store_ref("./b/"),)
     assert not is_uri("a/b") and not is_uri(Path("s3"))
     assert as_location("x y").key == str(Path.cwd() / "x y")
     assert parse_uri(as_location("x y").uri).key == as_location("x y").key

@@ -13,6 +13,7 @@ from relope.evaluate.pages.export import write_tables
 from relope.evaluate.pages.first_screen import summary_table
 from relope.evaluate.pages.page import render_report
 from relope.evaluate.pages.report_tables import report_tables
+from relope.evaluate.pages.several_models import several_tables
 from relope.evaluate.pages.table import Row, Table, columns, row
 from relope.provenance import write_bytes, write_frame, write_json
 
@@ -63,7 +64,8 @@ def finished_report(folder: Path, fingerprint: str) -> Report | None:
 def terminal_tables(report: Report) -> list[Table]:
     """Return what the command line prints of a report: what it comes to, then every method, the best first."""
     summary = summary_table(report)
-    return [terminal_table(report)] if summary is None else [summary, terminal_table(report)]
+    tables = [terminal_table(report)] if summary is None else [summary, terminal_table(report)]
+    return [*tables, *several_tables(report)]
 
 
 def terminal_table(report: Report) -> Table:

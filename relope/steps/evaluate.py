@@ -69,7 +69,8 @@ def _make_ready(spec: EvaluateSpec, watch: Watch) -> None:
         asked: dict[str, Any] = {"store": spec.store, "grades": spec.grades}
         router = name
         if _trains(name):
-            large = {"large_store": spec.large_store} if method_class(name).traits.reads_large else {}
+            reads = spec.large_store and method_class(name).traits.reads_large
+            large = {"large_store": spec.large_store[0]} if reads else {}
             router = str(run_step(build("fit", {**asked, **large, "method": name}), watch).path)
         out = None if spec.scores is None else spec.scores / f"{name}.parquet"
         if name in spec.fit or not (out or scores_path(spec.store, name)).exists():

@@ -29,11 +29,12 @@ class Evaluation:
 
     Attributes:
         store: of the small model.
-        large: of the large model; None when it was not run.
+        large: of the large model; None when it was not run. Of several the first.
         splits: that are evaluated on.
         grader: ``grader@version`` that judged all answers.
         labels: one row a sample, with whether the small model is right (``correct``) and what was ``asked``.
         large_correct: ``[N]`` whether the large model is; None without it.
+        further: stores of further large models, each with ``[N]`` whether its model is right.
         held: the validation samples, which budgets may be set on; empty when they are evaluated on.
         scored: method → its scores, one a seed.
         labels_frozen: whether the grades are those of another store of the same model.
@@ -58,6 +59,7 @@ class Evaluation:
     resamples: int
     seed: int
     command: str
+    further: Sequence[tuple[ActivationStore, npt.NDArray[np.bool_]]] = ()
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
@@ -88,15 +90,18 @@ def evaluation_of(spec: EvaluateSpec) -> Evaluation:
     judged = frozen or store
     grader = read_grades(judged, spec.grades).name
     labels = _labels(store, frozen, spec.split, grader)
-    large = open_store(spec.large_store) if spec.large_store else None
+    larges = [open_store(ref) for ref in spec.large_store]
+    _check_apart(larges)
     identity = store.manifest.identity
+    right = [large_correct(one, grader, judged.label, identity, labels) for one in larges]
     return Evaluation(
         store=store,
-        large=large,
+        large=larges[0] if larges else None,
         splits=spec.split,
         grader=grader,
         labels=labels,
-        large_correct=None if large is None else large_correct(large, grader, judged.label, identity, labels),
+        large_correct=right[0] if right else None,
+        further=list(zip(larges, right, strict=True))[1:],
         held=store.samples.filter((pl.col("split") == "validation") & ~pl.col("split").is_in(list(spec.split))),
         scored={
             name: [_fresh(spec, _checked(store, labels, seed)) for seed in seeds]
@@ -136,6 +141,22 @@ def _of_same_model(store: ActivationStore, labels: ActivationStore) -> Activatio
             hint="--labels-store takes a store of the same model",
         )
     return labels
+
+
+def _check_apart(larges: Sequence[ActivationStore]) -> None:
+    """Refuse one large model twice, and two of one name, which no report could tell apart.
+
+    Raises:
+        InvalidInputError: two stores are of one recipe, or their models have one name.
+    """
+    for number, large in enumerate(larges):
+        for other in larges[:number]:
+            name = large.manifest.recorded["model"]
+            if large.recipe_id == other.recipe_id or name == other.manifest.recorded["model"]:
+                raise InvalidInputError(
+                    f"{other.label} and {large.label} both hold answers of {name}",
+                    hint="give each large model's store once",
+                )
 
 
 def _read_all(spec: EvaluateSpec) -> dict[str, list[Scores]]:

@@ -9,7 +9,7 @@ import numpy as np
 from relope import registry
 from relope.command_line import now
 from relope.evaluate.numbers.costs import Costs, PriceList
-from relope.evaluate.numbers.inputs import MethodScores, Origin, ReportInputs
+from relope.evaluate.numbers.inputs import LargeModel, MethodScores, Origin, ReportInputs
 from relope.evaluate.numbers.routing import n_escalated
 from relope.evaluate.pages.wording import listed
 from relope.evaluate.scores import Scores, align
@@ -82,13 +82,23 @@ def report_inputs(evaluation: Evaluation) -> ReportInputs:
         large_correct=evaluation.large_correct,
         provenance=_provenance(evaluation),
         caveat=caveat_of(evaluation),
-        costs=None if prices is None else _costs(evaluation, prices),
+        costs=None if prices is None else _costs(evaluation, prices, large),
         images=_images(evaluation.store, evaluation.splits),
         budget=evaluation.budget,
         resamples=evaluation.resamples,
         seed=evaluation.seed,
         warnings=list(_warnings(evaluation)),
+        further=_further(evaluation),
     )
+
+
+def _further(evaluation: Evaluation) -> list[LargeModel]:
+    """Return the large models beside the first."""
+    prices, made = evaluation.prices, []
+    for large, right in evaluation.further:
+        costs = None if prices is None else _costs(evaluation, prices, large)
+        made.append(LargeModel(large.manifest.recorded["model"], right, costs))
+    return made
 
 
 def _warnings(evaluation: Evaluation) -> Iterator[ResultWarning]:
@@ -227,11 +237,11 @@ def _traits(scores: Scores) -> Traits | None:
     return method_class(name).traits if name in registry.names("methods") else None
 
 
-def _costs(evaluation: Evaluation, prices: PriceList) -> Costs:
-    """Return what each sample costs on each model."""
+def _costs(evaluation: Evaluation, prices: PriceList, large: ActivationStore | None) -> Costs:
+    """Return what each sample costs on the small model and on a large one."""
     scored = evaluation.scored.items()
     methods = {name: (first.meta.method, first.meta.settings) for name, (first, *_) in scored}
-    return query_costs(evaluation.store, evaluation.labels, evaluation.large, prices, methods)
+    return query_costs(evaluation.store, evaluation.labels, large, prices, methods)
 
 
 def _what(evaluation: Evaluation, dataset: str) -> str:
@@ -273,6 +283,9 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
         "seed": evaluation.seed,
     }
     labels = [evaluation.correct.tolist(), None if large_correct is None else large_correct.tolist()]
+    if evaluation.further:  # a report on one large model keeps its fingerprint
+        parts["further_large"] = {one.recipe_id: one.manifest.recorded["model"] for one, _ in evaluation.further}
+        labels += [right.tolist() for _, right in evaluation.further]
     return {
         **parts,
         "fingerprint": digest([parts, labels, VERSION]),

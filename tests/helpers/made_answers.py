@@ -10,9 +10,19 @@ from relope.types import Answer, Usage
 
 
 def retold(
-    source: Path, out: Path, *, split: str = "test", limit: int = 80, model: str = "told", confident: bool = True
+    source: Path,
+    out: Path,
+    *,
+    split: str = "test",
+    limit: int = 80,
+    model: str = "told",
+    confident: bool = True,
+    text=lambda row, number: row["response"],
 ):
-    """Write the answers of a store of ``tiny`` as another model's, with what they took; return the store's path."""
+    """Write the answers of a store of ``tiny`` as another model's, with what they took; return the store's path.
+
+    ``text`` says what is answered to a row of the store and its number.
+    """
     dataset = open_dataset("tiny")
     said = {row["id"]: row for row in open_store(source).samples.iter_rows(named=True)}
     identity = {
@@ -23,7 +33,7 @@ def retold(
     }
     writer = create_or_open(out, answers_manifest(identity, {"model": model, "dataset": "tiny"}, dataset.grader))
     answered = [
-        (sample, _answer(said[sample.id], number, confident))
+        (sample, _answer(said[sample.id], number, confident, text))
         for number, sample in enumerate(View().worded(dataset.load(split, limit)))
         if sample.id in said
     ]
@@ -32,7 +42,7 @@ def retold(
     return out
 
 
-def _answer(row, number, confident):
+def _answer(row, number, confident, text):
     usage = Usage(100 + number, len(row["token_ids"]), 10, 0.25, None)
     told = (tuple(row["logprobs"]), tuple(row["entropies"])) if confident else (None, None)
-    return Answer(row["response"], *told, row["finish_reason"], usage, "told-2026-01-01")
+    return Answer(text(row, number), *told, row["finish_reason"], usage, "told-2026-01-01")

@@ -113,6 +113,21 @@ class MethodScores:
 
 
 @dataclass(frozen=True)
+class LargeModel:
+    """A further large model.
+
+    Attributes:
+        name: of the model.
+        correct: ``[N]`` whether it is right.
+        costs: of the small model and it; None when no price list was given.
+    """
+
+    name: str
+    correct: Bools
+    costs: Costs | None = None
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """Everything a report is made of.
 
@@ -134,6 +149,7 @@ class ReportInputs:
         seed: of the draws and of tie breaking.
         warnings: what must be said of the numbers that labels and scores alone do not tell.
         budget: share of the questions that may be escalated, in whole percents.
+        further: large models beside the first.
     """
 
     title: str
@@ -152,6 +168,7 @@ class ReportInputs:
     seed: int = 0
     warnings: Sequence[ResultWarning] = ()
     budget: float = 0.2
+    further: Sequence[LargeModel] = ()
 
     @property
     def budget_percent(self) -> int:

@@ -23,6 +23,9 @@ KEPT = ("id", "group", "dataset", "split", ASKED, "correct")
 PREFIX = "score "
 """Before the name of each column of scores: ``score probe@seed0``, ``score probe@seed1``."""
 
+FURTHER = "large_correct "
+"""Before the name of each large model beside the first."""
+
 AGAIN = "make the report again with `relope evaluate`"
 
 
@@ -34,6 +37,8 @@ def per_sample(inputs: ReportInputs) -> pl.DataFrame:
     )
     if inputs.large_correct is not None:
         frame = frame.with_columns(pl.Series("large_correct", inputs.large_correct))
+    further = [pl.Series(f"{FURTHER}{large.name}", large.correct) for large in inputs.further]
+    frame = frame.with_columns(further)
     columns = [
         pl.Series(f"{PREFIX}{method.name}@seed{seed}", row, pl.Float64)
         for method in inputs.methods

@@ -13,6 +13,7 @@ from relope.evaluate.numbers.costs import Axis
 from relope.evaluate.numbers.decision import Decision
 from relope.evaluate.numbers.intervals import Interval
 from relope.evaluate.numbers.routing import Kind, mark_key
+from relope.evaluate.numbers.several import Several
 from relope.evaluate.numbers.significance import Comparison, JudgedDifference
 from relope.evaluate.numbers.slices import Slice
 from relope.types import ResultWarning
@@ -127,6 +128,7 @@ class Report:
         resamples_dropped: resamples without an AUC, since one class was absent.
         budget: share of the questions that may be escalated.
         decision: what the methods come to at that budget; None in reports before format 3.
+        several: what several large models come to; None where one was given, or none.
         best: the method with the highest AUC, controls and those that learned from these samples aside.
         accuracy_at_is: ``system`` with the large model's answers, ``kept`` where they are unknown.
         methods: best first, controls last.
@@ -154,6 +156,7 @@ class Report:
     seed: int
     budget: float = 0.2
     decision: Decision | None = None
+    several: Several | None = None
     best: str
     accuracy_at_is: Kind
     methods: tuple[MethodRow, ...]

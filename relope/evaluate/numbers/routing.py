@@ -81,7 +81,8 @@ def delta(small: Bools, large: Bools | None) -> Floats:
     return (0.0 if large is None else large.astype(np.float64)) - small.astype(np.float64)
 
 
-def _accuracies(order: Ints, small: Bools, large: Bools | None) -> Floats:
+def system_accuracies(order: Ints, small: Bools, large: Bools | None) -> Floats:
+    """Return ``[101]`` accuracies when 0, 1, …, 100 % of a queue are escalated, or of what is kept then."""
     n = len(order)
     added = np.concatenate([[0.0], np.cumsum(delta(small, large)[order])])
     k = np.array([n_escalated(n, percent) for percent in PERCENTS])
@@ -117,8 +118,8 @@ def routing_curve(score: Floats, small_correct: Bools, large_correct: Bools | No
     # As many as the router escalates, which at few samples are more than the share.
     as_many = np.array([n_escalated(n, percent) for percent in PERCENTS]) / n
     random = np.full(len(ratios), small) if large is None else small + (large - small) * as_many
-    curve = _accuracies(escalation_order(score, seed), small_correct, large_correct)
-    oracle = _accuracies(oracle_order(small_correct, large_correct), small_correct, large_correct)
+    curve = system_accuracies(escalation_order(score, seed), small_correct, large_correct)
+    oracle = system_accuracies(oracle_order(small_correct, large_correct), small_correct, large_correct)
     area, best = _lead(curve, random, ratios), _lead(oracle, random, ratios)
     share = area / best if best > 1e-9 else None
     kind: Kind = "kept" if large is None else "system"

@@ -15,6 +15,7 @@ from relope.evaluate.numbers.records import AucInterval, Hybrid, MethodRow, Metr
 from relope.evaluate.numbers.resampled import Resampled
 from relope.evaluate.numbers.routing import escalation_order, mark_key, n_escalated, number
 from relope.evaluate.numbers.scarcity import scarcity
+from relope.evaluate.numbers.several import several
 from relope.evaluate.numbers.significance import judged
 from relope.evaluate.numbers.statistics import names
 from relope.provenance import versions
@@ -30,7 +31,7 @@ RANKING = ("auc", "tpr")
 
 def summarise(analysis: Analysis) -> Report:
     """Return the report of an analysis."""
-    inputs = analysis.inputs
+    inputs, decision = analysis.inputs, decide(analysis)
     return Report(
         title=inputs.title,
         what=inputs.what,
@@ -48,7 +49,8 @@ def summarise(analysis: Analysis) -> Report:
         resamples_dropped=analysis.resampled.n_dropped,
         seed=inputs.seed,
         budget=inputs.budget,
-        decision=decide(analysis),
+        decision=decision,
+        several=several(analysis, decision),
         best=analysis.name_of_best,
         accuracy_at_is=analysis.curves[0].kind,
         methods=tuple(_method(analysis, index) for index in analysis.ranked),

@@ -15,6 +15,7 @@ from relope.evaluate.pages.making import commands, facts, making_table
 from relope.evaluate.pages.render import render
 from relope.evaluate.pages.routing_figures import all_curves
 from relope.evaluate.pages.score_figures import histograms, reliability_diagrams
+from relope.evaluate.pages.several_models import several_figure, several_tables, who_pays
 from relope.evaluate.pages.tables import methods_table, slice_tables
 
 
@@ -41,6 +42,9 @@ def render_report(analysis: Analysis, report: Report) -> str:
         budgets=detail_tables.budget_table(report),
         cost_curves=cost_curves(analysis),
         prices=detail_tables.price_tables(report),
+        larges=several_tables(report),
+        large_curves=several_figure(report),
+        who_pays=who_pays(report),
         unknown_axes=detail_tables.unknown_axes(report),
         paid=detail_tables.paid(report),
         histograms=histograms(analysis),

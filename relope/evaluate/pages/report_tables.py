@@ -6,6 +6,7 @@ from relope.evaluate.numbers.records import Metric, Report
 from relope.evaluate.numbers.slices import Slice
 from relope.evaluate.pages import wording
 from relope.evaluate.pages.detail_tables import cost_table
+from relope.evaluate.pages.several_models import several_tables
 from relope.evaluate.pages.table import Cell, Record, Table, columns, hundred, row, signed_hundred
 from relope.evaluate.pages.wording import DASH
 
@@ -13,7 +14,8 @@ from relope.evaluate.pages.wording import DASH
 def report_tables(report: Report) -> list[Table]:
     """Return the tables of a report."""
     label = {"model": report.small_name, "large_model": report.large_name, "data": report.dataset}
-    return [_methods(report, label), _metrics(report, label), _slices(report, label), cost_table(report)]
+    tables = [_methods(report, label), _metrics(report, label), _slices(report, label), cost_table(report)]
+    return [*tables, *several_tables(report)]
 
 
 def _methods(report: Report, label: Record) -> Table:
