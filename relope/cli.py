@@ -26,7 +26,7 @@ KINDS = {
     "graders": "graders",
     "engines": "engines",
 }
-GROUPS = {"store": "Look at, check and share stores."}
+GROUPS = {"store": "Look at, check and share stores.", "router": "Share bundles: routers that are ready to serve."}
 """First word of the steps that are commands of a command."""
 DEMO = Path("runs/demo")
 
@@ -74,6 +74,12 @@ class StoreSteps(Steps):
     prefix = "store "
 
 
+class RouterSteps(Steps):
+    """The commands behind ``relope router``."""
+
+    prefix = "router "
+
+
 class Root(Steps):
     """Turns what goes wrong into lines and exit codes; a bug keeps its traceback."""
 
@@ -95,7 +101,16 @@ def _store() -> None:
     """Hold the steps of stores."""
 
 
+router_app = typer.Typer(cls=RouterSteps, help=GROUPS["router"], no_args_is_help=True, context_settings=CONTEXT)
+
+
+@router_app.callback()
+def _router() -> None:
+    """Hold the steps of bundles."""
+
+
 app.add_typer(store_app, name="store", help=GROUPS["store"])
+app.add_typer(router_app, name="router", help=GROUPS["router"])
 
 
 def _version(asked: bool) -> None:

@@ -24,7 +24,7 @@ class Location:
     Attributes:
         uri: the whole, without a trailing slash.
         scheme: one of ``SCHEMES``.
-        root: bucket or container; ``datasets/<team>/<repo>`` or ``buckets/<team>/<bucket>`` for hf; empty for file.
+        root: bucket or container; ``datasets/<team>/<repo>``, ``models/…`` or ``buckets/…`` for hf; empty for file.
         key: the path below the root; absolute for file; may be empty.
     """
 
@@ -86,8 +86,10 @@ def parse_uri(uri: str) -> Location:
     if strange := [step for step in steps if not _STEP.fullmatch(step)]:
         raise InvalidInputError(f"{uri} has the step {strange[0]!r}, which is not allowed", hint=f"e.g. {EXAMPLES}")
     n_root = 3 if scheme == "hf" else 1
-    if scheme == "hf" and (len(steps) < n_root or steps[0] not in ("datasets", "buckets")):
-        raise InvalidInputError(f"{uri} must be hf://datasets/<team>/<repo>/… or hf://buckets/<team>/<bucket>/…")
+    if scheme == "hf" and (len(steps) < n_root or steps[0] not in ("datasets", "models", "buckets")):
+        raise InvalidInputError(
+            f"{uri} must be hf://datasets/<team>/<repo>/…, hf://models/<team>/<repo>/… or hf://buckets/<team>/<bucket>/…"
+        )
     return Location(f"{scheme}://{rest}", scheme, "/".join(steps[:n_root]), "/".join(steps[n_root:]))
 
 

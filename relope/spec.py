@@ -458,6 +458,21 @@ class StorePullSpec(Spec, step="store pull"):
     verify: bool = Field(True, description="check the sha256 of every file")
 
 
+class RouterPushSpec(Spec, step="router push"):
+    """Share a bundle: a router with its threshold, what it promises and its model card."""
+
+    bundle: Annotated[Path, Reads(), Positional()] = Field(description="a bundle on this machine")
+    uri: Annotated[str, Positional()] = Field(description=f"{URI}; hf://models/<team>/<repo> for its card to be shown")
+    replace: bool = Field(False, description="put it in the place of another bundle there")
+
+
+class RouterPullSpec(Spec, step="router pull"):
+    """Take a shared bundle; every file of it is checked."""
+
+    uri: Annotated[str, Positional()] = Field(description=f"{URI}; also hf://models/…")
+    out: Path | None = Field(None, description="the local bundle; default runs/<name>")
+
+
 class StoreLsSpec(Spec, step="store ls"):
     """Show what is at a URI: the parts of a store, or the stores of a folder."""
 

@@ -75,6 +75,14 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "relope store pull s3://bucket/tiny.zarr",
         "relope store pull s3://bucket/tiny.zarr --layers 4 --split test --out runs/test.zarr",
     ),
+    "router push": (
+        "relope router push runs/tiny.zarr.bundles/probe s3://bucket/routers/probe",
+        "relope router push runs/tiny.zarr.bundles/probe hf://models/team/probe-for-tiny --replace",
+    ),
+    "router pull": (
+        "relope router pull s3://bucket/routers/probe",
+        "relope router pull hf://models/team/probe-for-tiny --out runs/probe",
+    ),
     "store ls": ("relope store ls s3://bucket/stores", "relope store ls hf://datasets/team/states/tiny.zarr"),
     "store merge": (
         "relope store merge runs/train.zarr runs/test.zarr --out runs/all.zarr",

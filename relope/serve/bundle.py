@@ -183,6 +183,15 @@ def write_bundle(folder: Path, bundle: Bundle) -> Bundle:
     return finished
 
 
+def read_manifest(folder: Path) -> Bundle:
+    """Read a bundle's record alone, without a look at its files.
+
+    Raises:
+        StoreError: it is none.
+    """
+    return _parse(folder / MANIFEST)
+
+
 def load_bundle(folder: Path | str) -> Bundle:
     """Read a bundle, and check every file of it.
 

@@ -225,6 +225,13 @@ study table1 --reports {tmp}/busy --bootstrap 1                    | must be at 
 compare {tmp}/nowhere                                              | missing argument 'SECOND'
 compare {tmp}/nowhere {tmp}/busy                                   | has no report.json
 compare {tmp}/busy {tmp}/file --bootstrap 1                        | must be at least 100
+router push {tmp}/busy                                             | missing argument 'URI'
+router push {tmp}/busy file:///{tmp}/x                             | holds no bundle
+router push {tmp}/nowhere s4://b/x                                 | holds no bundle
+router pull s4://b/x                                               | unknown scheme 's4'
+router pull {tmp}/nowhere --out {tmp}/x                            | there is no bundle at
+router pull {tmp}/nowhere --out {tmp}/busy                         | is there already
+router pull hf://x/y/z                                             | must be hf://datasets
 store nothing                                                      | unknown command 'nothing'
 store inf                                                          | did you mean 'info'
 store info                                                         | missing argument 'STORE'

@@ -1,6 +1,6 @@
-"""``hf://datasets/…`` and ``hf://buckets/…`` through huggingface_hub.
+"""``hf://datasets/…``, ``hf://models/…`` and ``hf://buckets/…`` through huggingface_hub.
 
-A data set repository is a sequence of commits: a part goes up in one of them, and a catalog in one
+A repository is a sequence of commits: a part goes up in one of them, and a catalog in one
 that names its parent, so that of two people only one succeeds. A bucket has neither commits nor
 conditional writes: what was written is read again, and a lost race is then lost by one catalog,
 which the next push puts right.
@@ -34,12 +34,13 @@ _SIGN_IN = "run `hf auth login`, or set HF_TOKEN to a token that may write there
 
 
 class HubRemote:
-    """A folder of a data set repository or of a bucket; api and file_system are given in tests."""
+    """A folder of a repository or of a bucket; api and file_system are given in tests."""
 
     def __init__(self, location: Location, api: Any = None, file_system: Any = None) -> None:
         self.location = location
         kind, _, self._id = location.root.partition("/")
-        self.commits = kind == "datasets"
+        self._type = kind.removesuffix("s")
+        self.commits = kind != "buckets"
         self._prefix = f"{location.key}/" if location.key else ""
         self._api: Any = api or HfApi()
         self._file_system: Any = file_system or HfFileSystem(use_listings_cache=False)
@@ -63,7 +64,7 @@ class HubRemote:
             try:
                 if self.commits:
                     return list(
-                        self._api.list_repo_tree(self._id, path or None, recursive=recursive, repo_type="dataset")
+                        self._api.list_repo_tree(self._id, path or None, recursive=recursive, repo_type=self._type)
                     )
                 return list(self._api.list_bucket_tree(self._id, path or None, recursive=recursive))
             except EntryNotFoundError:
@@ -106,7 +107,9 @@ class HubRemote:
                 self._api.batch_bucket_files(self._id, delete=paths)
 
     def _commit(self, operations: Sequence[Any], message: str, parent: str | None = None) -> None:
-        self._api.create_commit(self._id, operations, commit_message=message, repo_type="dataset", parent_commit=parent)
+        self._api.create_commit(
+            self._id, operations, commit_message=message, repo_type=self._type, parent_commit=parent
+        )
 
     def _commit_if(self, name: str, content: bytes, tag: str | None) -> bool:
         """Commit a file onto the very commit that was looked at; start over when there is a newer one."""
@@ -141,12 +144,12 @@ class HubRemote:
         if not self.commits:
             return None
         with self._asking():
-            return str(self._api.repo_info(self._id, repo_type="dataset").sha)
+            return str(self._api.repo_info(self._id, repo_type=self._type).sha)
 
     def _info(self, name: str, head: str | None) -> Any:
         path = self._prefix + name
         if self.commits:
-            entries = self._api.get_paths_info(self._id, [path], repo_type="dataset", revision=head)
+            entries = self._api.get_paths_info(self._id, [path], repo_type=self._type, revision=head)
         else:
             entries = self._api.get_bucket_paths_info(self._id, [path])
         return next((entry for entry in entries if entry.path == path and hasattr(entry, "size")), None)
@@ -155,7 +158,8 @@ class HubRemote:
         return str(getattr(self._info(name, head), "blob_id", ""))
 
     def _range(self, name: str, start: int, stop: int, head: str | None) -> bytes:
-        path = f"{self.location.root}/{self._prefix}{name}"
+        # huggingface_hub's paths of models have no first step.
+        path = f"{self._id if self._type == 'model' else self.location.root}/{self._prefix}{name}"
         with self._file_system.open(path, "rb", revision=head, cache_type="none") as file:
             file.seek(start)
             content = bytes(file.read(stop - start))

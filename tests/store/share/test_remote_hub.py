@@ -30,7 +30,7 @@ def answer(kind: type[HfHubHTTPError], status: int) -> HfHubHTTPError:
 
 @dataclass
 class Hub:
-    """One data set repository and one bucket, both called ``team/states``."""
+    """One repository, of data or of a model, and one bucket, both called ``team/states``."""
 
     commits: list[dict[str, bytes]] = field(default_factory=lambda: [{".gitattributes": b""}])
     bucket: dict[str, bytes] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Hub:
 
     def repo_info(self, repo_id, *, repo_type):
         self._known(repo_id)
-        assert repo_type == "dataset"
+        assert repo_type in ("dataset", "model")
         return type("Info", (), {"sha": self._sha(len(self.commits) - 1)})
 
     def list_repo_tree(self, repo_id, path_in_repo=None, *, recursive, repo_type, revision=None):
@@ -105,9 +105,9 @@ class Hub:
 
     def open(self, path, mode, *, revision, cache_type):
         assert mode == "rb" and cache_type == "none"
-        kind, _, rest = path.partition("/")
-        files = self._at(revision) if kind == "datasets" else self.bucket
-        return io.BytesIO(files[rest.removeprefix("team/states/")])
+        kind, _, name = path.partition("team/states/")
+        assert kind in ("datasets/", "buckets/", "")  # models have none
+        return io.BytesIO((self.bucket if kind == "buckets/" else self._at(revision))[name])
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def hub(monkeypatch):
     return fake
 
 
-@pytest.fixture(params=["datasets", "buckets"])
+@pytest.fixture(params=["datasets", "models", "buckets"])
 def uri(request, hub):
     return f"hf://{request.param}/team/states/x.zarr"
 
