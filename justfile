@@ -29,6 +29,10 @@ docs:
 demo *arguments:
     relope demo {{ arguments }}
 
+# the first screen of a demo's report, as docs/report.png (needs Chromium): `just picture runs/demo`
+picture folder:
+    python recipes/report_picture.py {{ folder }}
+
 # every benchmark, one after another, on a quiet machine; `just bench --quick` only shows that they run
 bench *arguments:
     #!/usr/bin/env bash
