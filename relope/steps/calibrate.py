@@ -36,7 +36,7 @@ from relope.steps.query_costs import query_costs
 from relope.steps.reopen import device_here, open_block
 from relope.steps.step import Step
 from relope.store import ActivationStore, block_folder, open_store, shared_otherwise
-from relope.store.grades import labelled, names_split, parsed_answers, read_grades, split_counts
+from relope.store.grades import labelled, names_split, parsed_answers, read_grades, rows_of, split_counts
 from relope.types import Watch
 
 VERSION = 3
@@ -140,7 +140,7 @@ def _held(spec: CalibrateSpec, router: Router) -> Held:
         raise InvalidInputError(
             f"{spec.router} learned from {some}split {', '.join(spec.split)}: a threshold set there would promise too "
             "much",
-            hint="give samples that it has not seen with --split",
+            hint=_elsewhere(router, store),
         )
     samples, identity = store.samples[rows], store.manifest.identity
     large = open_store(spec.large_store) if spec.large_store else None
@@ -162,11 +162,15 @@ def _check_there(store: ActivationStore, router: Router, splits: Sequence[str]) 
     counts = split_counts(store)
     if (absent := next((split for split in splits if not names_split(split, counts)), None)) is None:
         return
-    unseen = [split for split in counts if split not in router.learned_in(store)]
-    hint = "the router learned from all of these: give some rows another split, then extract and fit into new places"
+    raise unknown_split(store.label, absent, counts, _elsewhere(router, store))
+
+
+def _elsewhere(router: Router, store: ActivationStore) -> str:
+    """Return on which splits of a store a threshold can be set, or what to do where there is none."""
+    unseen = [split for split in split_counts(store) if not router.seen_in(store, rows_of(store, (split,))).any()]
     if unseen:
-        hint = f"--split {','.join(unseen)} is there and was not learned from: a threshold set there keeps its promise"
-    raise unknown_split(store.label, absent, counts, hint)
+        return f"--split {','.join(unseen)} is there and was not learned from: a threshold set there keeps its promise"
+    return "the router learned from every split there: give some rows another one, extract and fit into new places"
 
 
 def _fingerprint(spec: CalibrateSpec, router: Router, held: Held) -> str:

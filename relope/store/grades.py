@@ -186,7 +186,8 @@ def split_counts(store: ActivationStore) -> dict[str, int]:
 def _choose_split(store: ActivationStore, split: str, there: Collection[str]) -> str:
     """Return what who asked for a split that is not there can do."""
     choose = "choose one or more of those with --split"
-    if nearest(split, there) or store.is_remote:
+    are_folds = any(name.startswith("fold-") for name in there)  # of all that its data set has
+    if nearest(split, there) or are_folds or store.is_remote:
         return choose
     if store.manifest.identity.of_own_file:
         return f"{choose}, or give rows of the data file the split {split!r} and extract it into a new --out"
