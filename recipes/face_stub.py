@@ -48,7 +48,8 @@ def annotation(kind: Any) -> str:
 
 def function(step: str) -> str:
     """Return the stub of one step."""
-    kind = SPECS[step]
+    name = step.removesuffix("_")
+    kind = SPECS[name]
     first, given, starred = marked(kind, Positional), [], False
     for parameter in parameters(kind):
         if parameter.name not in first and not starred:
@@ -62,7 +63,7 @@ def function(step: str) -> str:
     given.append("watch: Watch = ...")
     arguments = "".join(f"    {line},\n" for line in given)
     body = documentation(kind).replace("\n", "\n    ").replace("\n    \n", "\n\n")
-    return f'def {step}(\n{arguments}) -> {result_type(step).__name__}:\n    """{body}\n    """\n'
+    return f'def {step}(\n{arguments}) -> {result_type(name).__name__}:\n    """{body}\n    """\n'
 
 
 def stub() -> str:
@@ -71,7 +72,7 @@ def stub() -> str:
     for name, module in relope.NAMES.items():
         names.setdefault(module, []).append(name)
     for step in relope.STEPS:
-        result = result_type(step)
+        result = result_type(step.removesuffix("_"))
         names.setdefault(result.__module__, []).append(result.__name__)
     names["relope.types"].append("Watch")
     imports = [

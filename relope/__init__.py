@@ -20,10 +20,12 @@ from typing import Any
 from relope.version import __version__ as __version__
 
 STEPS = (
-    "extract", "plan", "caption", "grade", "fit", "sweep", "explain", "export", "predict", "calibrate", "serve",
+    "extract", "plan", "caption", "grade", "import_", "fit", "sweep", "explain", "export", "predict", "calibrate",
+    "serve",
     "evaluate", "study", "compare",
 )  # fmt: skip
-"""Steps that are functions of this module; those of ``relope store …`` run by `relope.steps.run`."""
+"""Steps that are functions of this module, ``import`` with the ``_`` that Python's own words get; those of
+``relope store …`` run by `relope.steps.run`."""
 
 NAMES = {
     "open_store": "relope.store",
@@ -48,7 +50,7 @@ __all__ = ["__version__", *STEPS, *NAMES]
 def _step(name: str) -> Any:
     from relope.steps.functions import step_function
 
-    return step_function(name)
+    return step_function(name.removesuffix("_"))
 
 
 class _Room(ModuleType):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from relope.errors import RelopeError as RelopeError
 from relope.probes.router import Router as Router, load_router as load_router
 from relope.serve.bundle import Bundle as Bundle, load_bundle as load_bundle
-from relope.steps.outcomes import Calibrated as Calibrated, Evaluated as Evaluated, Extracted as Extracted, Fitted as Fitted, Graded as Graded, Scored as Scored, Swept as Swept
+from relope.steps.outcomes import Calibrated as Calibrated, Evaluated as Evaluated, Extracted as Extracted, Fitted as Fitted, Graded as Graded, Imported as Imported, Scored as Scored, Swept as Swept
 from relope.store import ActivationStore as ActivationStore, open_store as open_store
 from relope.types import Generation as Generation, Grade as Grade, Outcome as Outcome, Sample as Sample, Watch as Watch
 
@@ -264,6 +264,28 @@ def grade(
         store: a store; its grades are kept in it
         responses: a JSON Lines file of response, gold and maybe choices
         grader: `relope list graders`, or your own FILE.py:function or module:function; default: the store's own, or auto
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
+def import_(
+    files: str | Sequence[str],
+    *,
+    out: str | PathLike[str],
+    format: str | None = ...,
+    model: str | PathLike[str] | None = ...,
+    store: str | PathLike[str] | None = ...,
+    watch: Watch = ...,
+) -> Imported:
+    """Make stores of answers from files that other tools have written, and keep their verdicts as grades.
+
+    Args:
+        files: one or more files of results; `relope list importers`
+        out: the store; of several models, the folder of their stores
+        format: of the files; default: told from each
+        model: that has answered; default: what the file says; of several models, the one to take
+        store: the small model's store: its samples are found by id, else by question and images
 
     Raises:
         RelopeError: what the user can mend.

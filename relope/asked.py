@@ -84,6 +84,17 @@ def content_keys(samples: pl.DataFrame) -> list[str | None]:
     return [None if _UNKNOWN in (*key[:2], key[3]) else "".join((*key[:2], key[3])) for key in parts]
 
 
+def question_key(asked: str) -> str | None:
+    """Return the part of a digest that covers question and images alone; None where one of them is not known."""
+    question, _, _, images = _cut(asked)
+    return None if _UNKNOWN in (question, images) else question + images
+
+
+def differing_part(first: str, second: str, parts: Collection[str]) -> str:
+    """Return the first of some parts in which two digests differ, ``""`` where none does or it is not known."""
+    return next((name for name in _differing(first, second, ()) if name in parts), "")
+
+
 def _pieced_together(question: str | None, choices: list[str] | None, images: list[str] | None) -> str:
     known = [_UNKNOWN if value is None else digest(value)[:_DIGITS] for value in (question, choices, images)]
     return "".join([*known[:2], _UNKNOWN, known[2]])

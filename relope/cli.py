@@ -14,18 +14,13 @@ from relope.fields import Spec
 from relope.spec import SPECS
 from relope.types import Outcome, TextTable
 from relope.version import __version__
+from relope.words import alternatives
 
 if TYPE_CHECKING:
     from relope.pipeline.plan import PlannedStep
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
-KINDS = {
-    "models": "backbones",
-    "datasets": "datasets",
-    "methods": "methods",
-    "graders": "graders",
-    "engines": "engines",
-}
+KINDS = {"models": "backbones"} | {kind: kind for kind in ("datasets", "methods", "graders", "engines", "importers")}
 GROUPS = {"store": "Look at, check and share stores.", "router": "Share bundles: routers that are ready to serve."}
 """First word of the steps that are commands of a command."""
 DEMO = Path("runs/demo")
@@ -235,14 +230,12 @@ def _run_pipeline(
 def list_command(
     kind: Annotated[
         str,
-        typer.Argument(
-            metavar="KIND", help="models, datasets, methods, graders or engines", autocompletion=lambda: [*KINDS]
-        ),
+        typer.Argument(metavar="KIND", help=alternatives([*KINDS]), autocompletion=lambda: [*KINDS]),
     ],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what there is: models, datasets, methods, graders or engines."""
+    """Show what there is: models, datasets, methods, graders, engines or importers."""
     from relope import registry
 
     if kind not in KINDS:

@@ -3,7 +3,7 @@
 A plug-in's name is its file's name with ``_`` for every character outside ``[a-z0-9]``, or the
 literal ``NAME = "…"`` in the file, which is read without importing it. Other packages add
 plug-ins through entry points of the groups ``relope.backbones``, ``relope.datasets``,
-``relope.engines``, ``relope.graders`` and ``relope.methods``; an entry point names a module.
+``relope.engines``, ``relope.graders``, ``relope.importers`` and ``relope.methods``; an entry point names a module.
 """
 
 import functools
@@ -21,6 +21,7 @@ FOLDERS = {
     "datasets": ("data set", "extract/datasets"),
     "engines": ("engine", "serve/engines"),
     "graders": ("grader", "extract/graders"),
+    "importers": ("importer", "extract/importers"),
     "methods": ("method", "probes/methods"),
 }
 """Kind → (what messages call it, its folder in the package)."""

@@ -169,6 +169,23 @@ class GradeSpec(Spec, step="grade"):
     )
 
 
+class ImportSpec(Spec, step="import", module="relope.steps.import_answers"):
+    """Make stores of answers from files that other tools have written, and keep their verdicts as grades."""
+
+    files: Annotated[Words, Metavar("FILE…"), Reads(), Positional()] = Field(
+        description="one or more files of results; `relope list importers`"
+    )
+    out: Path = Field(description="the store; of several models, the folder of their stores")
+    format: Annotated[str | None, Names("importers")] = Field(None, description="of the files; default: told from each")
+    model: str | None = Field(
+        None, description="that has answered; default: what the file says; of several models, the one to take"
+    )
+    store: Annotated[StoreRef | None, Reads()] = Field(
+        None,
+        description="the small model's store: its samples are found by id, else by question and images",
+    )
+
+
 class FitSpec(Spec, step="fit"):
     """Fit a routing method from a store."""
 

@@ -123,7 +123,7 @@ def test_help_keeps_its_brackets():
     assert "[@seed" in relope("fit", "--help").stdout
 
 
-@pytest.mark.parametrize("kind", ["models", "datasets", "methods", "graders"])
+@pytest.mark.parametrize("kind", ["models", "datasets", "methods", "graders", "importers"])
 def test_lists(kind):
     listed = json.loads(relope("list", kind, "--json").stdout)
     assert listed and all(entry["summary"] for entry in listed)

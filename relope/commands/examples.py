@@ -17,6 +17,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "relope grade --store runs/tiny.zarr --grader exact",
         "relope grade --responses answers.jsonl --grader multiple-choice",
     ),
+    "import": (
+        "relope import results.jsonl --model gpt-4.1 --store runs/tiny.zarr --out runs/gpt.zarr",
+        "relope import GPT4o_MMBench.xlsx --format vlmevalkit --model GPT4o --out runs/gpt4o.zarr",
+    ),
     "fit": (
         "relope fit attention-probe --store runs/tiny.zarr",
         "relope fit probe --store runs/tiny.zarr --set head=logistic --seed 1",

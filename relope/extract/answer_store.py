@@ -43,8 +43,12 @@ def answers_manifest(identity: Mapping[str, Any], recorded: Mapping[str, Any], g
 
 def answer_row(sample: Sample, answer: Answer) -> dict[str, Any]:
     """Return one row of ``samples.parquet``."""
+    return {**asked_columns(sample), **answer_columns(answer)}
+
+
+def answer_columns(answer: Answer) -> dict[str, Any]:
+    """Return the columns that say what was answered, whoever was asked."""
     return {
-        **asked_columns(sample),
         "response": answer.text,
         "logprobs": None if answer.logprobs is None else list(answer.logprobs),
         "entropies": None if answer.entropies is None else list(answer.entropies),
@@ -70,7 +74,25 @@ def seal_answers(
     for start in range(0, len(answered), PART_ANSWERS):
         piece = answered[start : start + PART_ANSWERS]
         pictures = thumbnails_of([sample for sample, _ in piece], pictured) if thumbnails else {}
-        with writer.part([sample.id for sample, _ in piece]) as part:
-            part.append([answer_row(*pair) for pair in piece], thumbnails=pictures)
+        parts += seal_rows(writer, [answer_row(*pair) for pair in piece], pictures)
+    return parts
+
+
+def seal_rows(
+    writer: StoreWriter, rows: Sequence[Mapping[str, Any]], thumbnails: Mapping[str, bytes] | None = None
+) -> list[str]:
+    """Write rows of answers into sealed parts, in their order; return the ids of the parts.
+
+    Args:
+        writer: of a store of answers only.
+        rows: as `answer_row` makes them, of samples that the store lacks.
+        thumbnails: image digest → small picture, of the first part's images.
+    """
+    parts, pictures = [], dict(thumbnails or {})
+    for start in range(0, len(rows), PART_ANSWERS):
+        piece = rows[start : start + PART_ANSWERS]
+        with writer.part([str(row["id"]) for row in piece]) as part:
+            part.append([dict(row) for row in piece], thumbnails=pictures)
         parts.append(part.id)
+        pictures = {}
     return parts

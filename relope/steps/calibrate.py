@@ -1,6 +1,7 @@
 """The step ``calibrate``: a router's threshold set on held-out samples, with what it promises, as a bundle to ship."""
 
 import datetime
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from relope.provenance import cannot_write, digest
 from relope.serve.bundle import BACKBONE, HOW, PARTS, PROMPTS, Bundle, Made, is_bundle, load_bundle, write_bundle
 from relope.serve.card import goal_text, promise_text, write_card
 from relope.spec import CalibrateSpec
-from relope.steps.joins import large_correct, learned_otherwise
+from relope.steps.joins import judged_elsewhere, large_correct, learned_otherwise
 from relope.steps.outcomes import Calibrated
 from relope.steps.outputs import bundle_folder
 from relope.steps.query_costs import query_costs
@@ -38,6 +39,8 @@ from relope.steps.step import Step
 from relope.store import ActivationStore, block_folder, open_store, shared_otherwise
 from relope.store.grades import labelled, names_split, parsed_answers, read_grades, rows_of, split_counts
 from relope.types import Watch
+
+log = logging.getLogger(__name__)
 
 VERSION = 3
 """Of a bundle; 2 keeps some scores, 3 sets its thresholds by the rule of `predict` and `evaluate`."""
@@ -144,6 +147,9 @@ def _held(spec: CalibrateSpec, router: Router) -> Held:
         )
     samples, identity = store.samples[rows], store.manifest.identity
     large = open_store(spec.large_store) if spec.large_store else None
+    if large is not None:
+        for warning in judged_elsewhere(large, grader, str(store.manifest.recorded["model"])):
+            log.warning("%s", warning.text)
     large_right = None if large is None else large_correct(large, grader, store.label, identity, samples)
     kept = escalated = None
     if spec.costs is not None:

@@ -12,6 +12,7 @@ from relope.evaluate.numbers.persample import perturbation_name
 from relope.store import ActivationStore, Identity
 from relope.store.grade_files import bare_grader, orders
 from relope.store.grades import correct_of
+from relope.store.labels import IMPORTED
 from relope.types import ResultWarning
 
 VIEW = ("text_only", "captions", "perturbation")
@@ -31,23 +32,30 @@ def free_parts(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str
     return ("images",) if any((first.get(name) or None) != (second.get(name) or None) for name in VIEW) else ()
 
 
-def require_grades(other: ActivationStore, grader: str, label: str) -> None:
-    """Refuse a store that is not judged as another one is.
+def require_grades(other: ActivationStore, grader: str, label: str) -> str:
+    """Refuse a store that is not judged as another one is; return by whom it is.
 
     Args:
         other: the store that is joined.
         grader: ``grader@version`` of the grades of the other store.
         label: of that store.
 
+    Returns:
+        The grades of the joined store: by the same grader, else the verdicts of the tool that its answers come from.
+
     Raises:
-        InvalidInputError: it has no such grades: rights and wrongs of two graders say nothing about two models.
+        InvalidInputError: it has neither: rights and wrongs of two graders say nothing about two models.
     """
-    if grader not in (known := orders(other.path)):
+    known = orders(other.path)
+    if grader in known:
+        return grader
+    if IMPORTED not in known:
         has = f"has grades by {', '.join(known)}" if known else "has no grades"
         raise InvalidInputError(
             f"{label} is judged by {grader}, but {other.label} {has}; both must be judged by one grader and version",
             hint=f"`relope grade --grader {bare_grader(grader)} --store …`, on both stores if versions differ",
         )
+    return IMPORTED
 
 
 def learned_otherwise(
@@ -89,5 +97,20 @@ def large_correct(
             f"{large.label} and {label} hold answers of {large.manifest.recorded['model']}, made alike",
             hint="--large-store takes a store of the larger model",
         )
-    require_grades(large, grader, label)
-    return correct_of(large, samples, grader, free=free_parts(identity, large.manifest.identity))
+    judge = require_grades(large, grader, label)
+    return correct_of(large, samples, judge, free=free_parts(identity, large.manifest.identity))
+
+
+def judged_elsewhere(large: ActivationStore, grader: str, small: str) -> tuple[ResultWarning, ...]:
+    """Return the warning that two models call for which are not judged by one grader.
+
+    Args:
+        large: the large model's store.
+        grader: ``grader@version`` that judged the small model's answers.
+        small: name of that model.
+    """
+    if grader in orders(large.path):
+        return ()
+    model = large.manifest.recorded["model"]
+    text = f"{model} is judged by the tool that its answers come from ({IMPORTED}) and {small} by {grader}"
+    return (ResultWarning("unsure", f"{text}: what the one counts as right the other may not."),)

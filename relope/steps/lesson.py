@@ -1,6 +1,7 @@
 """What a fit learns and from what, resolved once: nothing below reads a specification."""
 
 import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,13 @@ from relope.probes.examples import Examples
 from relope.probes.protocol import Probe, block_use, check_layer, check_method, check_settings, make, pick_layer
 from relope.provenance import digest
 from relope.spec import FitSpec
-from relope.steps.joins import large_correct
+from relope.steps.joins import judged_elsewhere, large_correct
 from relope.steps.reopen import device_here, open_block
 from relope.steps.samples import Selection, TrainingRows, training_rows
 from relope.store import ActivationStore, open_store
 from relope.types import ResultWarning
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
 """Of a fit: raised when the same samples and settings give another router. A method has its own."""
@@ -121,6 +124,8 @@ def _large_correct(large: ActivationStore, training: TrainingRows) -> npt.NDArra
             f"{store.label} are judged by {' and '.join(graders)}; beside a large store one grader must judge all",
             hint="`relope grade` them by one grader, or drop --also",
         )
+    for warning in judged_elsewhere(large, graders[0], str(store.manifest.recorded["model"])):
+        log.warning("%s", warning.text)
     return large_correct(large, graders[0], store.label, store.manifest.identity, store.samples[training.rows])
 
 

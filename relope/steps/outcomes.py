@@ -45,6 +45,18 @@ class Graded(Outcome):
 
 
 @dataclass(frozen=True)
+class Imported(Outcome):
+    """Stores of answers that other tools have got, one a model."""
+
+    @property
+    def stores(self) -> "Mapping[str, ActivationStore]":
+        """Model → its store, opened anew each time."""
+        from relope.store import open_store
+
+        return {made["model"]: open_store(made["path"]) for made in self.facts["stores"]}
+
+
+@dataclass(frozen=True)
 class Fitted(Outcome):
     """A router, or with folds the scores of routers that were not kept."""
 

@@ -17,7 +17,7 @@ from relope.extract.data.images import decode
 from relope.probes.protocol import Traits, method_class
 from relope.provenance import digest, versions
 from relope.steps.evaluation import Evaluation
-from relope.steps.joins import free_parts, learned_otherwise, view_of
+from relope.steps.joins import free_parts, judged_elsewhere, learned_otherwise, view_of
 from relope.steps.query_costs import query_costs
 from relope.steps.reopen import recorded_samples
 from relope.store import ActivationStore
@@ -103,6 +103,9 @@ def _further(evaluation: Evaluation) -> list[LargeModel]:
 
 def _warnings(evaluation: Evaluation) -> Iterator[ResultWarning]:
     """Yield what must be said of the scores before their numbers are read; what holds of several is said once."""
+    if evaluation.large is not None:
+        small = str(evaluation.store.manifest.recorded["model"])
+        yield from judged_elsewhere(evaluation.large, evaluation.grader, small)
     for name, seeds in evaluation.scored.items():
         yield from _fit_warnings(name, seeds, evaluation.grader)
     unasked = [name for name, seeds in evaluation.scored.items() if any(seed.asked is None for seed in seeds)]

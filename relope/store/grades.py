@@ -44,9 +44,10 @@ def write_grades(
             or only those of another version of the grader.
     """
     table = some_samples(store)
+    _check_answers(store, table)
     stops = table["finish_reason"] if "finish_reason" in table.columns else [""] * len(table)
     grades = [
-        judge(response, answers, choices, stop or "")
+        judge(response, answers or (), choices or (), stop or "")
         for (response, answers, choices), stop in zip(
             table.select("response", "answers", "choices").iter_rows(), stops, strict=True
         )
@@ -63,6 +64,20 @@ def write_grades(
             )
     path = grades_path(store.path, grader, version)
     return path, graded, keep_grades(store, path, graded, count)
+
+
+def _check_answers(store: ActivationStore, table: pl.DataFrame) -> None:
+    """Refuse answers of which nothing but verdicts was imported: an empty one would be judged wrong.
+
+    Raises:
+        InvalidInputError: a response is null.
+    """
+    lacking = table.filter(pl.col("response").is_null())["id"]
+    if len(lacking):
+        raise InvalidInputError(
+            f"{len(lacking)} of {len(table)} answers of {store.label} are not there, only verdicts on them "
+            f"(first: {lacking[0]}); they cannot be judged anew"
+        )
 
 
 def keep_grades(store: ActivationStore, path: Path, graded: pl.DataFrame, count: bool) -> bool:

@@ -280,6 +280,15 @@ run demo --jobs many                                               | must be a v
 demo --out {tmp}/file                                              | something else stands there
 list                                                               | missing argument 'KIND'
 list things                                                        | unknown kind 'things'
+import                                                             | missing argument 'FILE
+import {tmp}/q.jsonl                                               | missing option '--out'
+import {tmp}/none.jsonl --out {tmp}/x                              | there is no file
+import {tmp}/busy --out {tmp}/x                                    | is a folder
+import {tmp}/q.jsonl --model m --out {tmp}/x                       | is of no format that is known
+import {tmp}/q.jsonl --format our --model m --out {tmp}/x          | did you mean 'ours'
+import {tmp}/q.jsonl --format ours --model m --out {tmp}/x         | the column response is missing
+import {tmp}/q.jsonl --store {tmp}/none --out {tmp}/x              | no store at
+import {tmp}/bytes.jsonl --model m --out {tmp}/x                   | is no UTF-8 text
 extrakt                                                            | did you mean 'extract'
 --nope                                                             | no such option --nope
 """

@@ -134,7 +134,7 @@ def _sample(row: Row, name: str, column: AnswerColumn, splits: SplitNames) -> Sa
         label = label_in(row.cells)
     except ValueError as error:
         raise _wrong(row, LABEL, ALLOWED) from error
-    images, hint, caption = _images(row), _text(row, "hint"), _text(row, "caption")
+    images, hint, caption = images_of(row), _text(row, "hint"), _text(row, "caption")
     if said.flaw or said.n_shown not in (None, len(images)):
         flaw = {"flaw": said.flaw or f"its messages show {counted(said.n_shown or 0, 'image')}, it has {len(images)}"}
     given = row.cells.get("id")
@@ -235,7 +235,12 @@ def _text(row: Row, column: str) -> str:
     return value or ""
 
 
-def _images(row: Row) -> tuple[LazyImage, ...]:
+def images_of(row: Row) -> tuple[LazyImage, ...]:
+    """Return the images of a row: of its cell ``image``, or those of ``images``.
+
+    Raises:
+        InvalidInputError: a cell is of the wrong shape, or names an image outside the data set's folder.
+    """
     image, images = row.cells.get("image"), row.cells.get("images")
     if isinstance(image, dict) and not any(value is not None for value in image.values()):
         image = None  # how tables of the datasets library say that there is none

@@ -1,4 +1,4 @@
-"""Rows of a user's own file: JSON Lines, JSON, CSV, Parquet, or a folder of such files."""
+"""Rows of a user's own file: JSON Lines, JSON, CSV, TSV, Parquet, or a folder of such files."""
 
 import ast
 import contextlib
@@ -14,7 +14,11 @@ from relope.errors import InvalidInputError, NotFoundError, nearest
 from relope.extract.data import tables
 from relope.extract.data.bounded import LINE_BYTES, WHOLE_BYTES, check_plain_file
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_MARKS = {".csv": ",", ".tsv": "\t"}
+"""What stands between the cells of a row of text."""
+
+_NAMES = {",": "commas", "\t": "tabs"}
 _SPLIT = re.compile(r"(train|training|validation|valid|val|dev|test)(?![a-z])")
 _OF_A_SAVED_DATA_SET = ("dataset_info.json", "state.json", "dataset_dict.json")
 ALLOW_OUTSIDE = "move it below the folder of the data set, or add --allow-outside if it is meant"
@@ -33,7 +37,7 @@ class Row:
         folder: what relative paths of images are relative to.
         root: the data set's folder, below which its files lie; None where they may lie anywhere.
         again: column → its value, read anew: so that images need not stay in memory.
-        typed: whether the file tells text from numbers; CSV does not.
+        typed: whether the file tells text from numbers; CSV and TSV do not.
     """
 
     where: str
@@ -96,7 +100,7 @@ def _read(path: Path, split: str, root: Path | None) -> Iterator[Row]:
     if path.is_dir() or path.suffix == ".parquet":
         yield from _table_rows(path, split, root)
         return
-    readers = {".jsonl": _json_lines, ".json": _json_list, ".csv": _csv_rows}
+    readers = {".jsonl": _json_lines, ".json": _json_list, **dict.fromkeys(_MARKS, _csv_rows)}
     if path.suffix not in readers:
         raise InvalidInputError(
             f"{path} is no data file that we read; its name must end in {', '.join(SUFFIXES)}",
@@ -104,7 +108,7 @@ def _read(path: Path, split: str, root: Path | None) -> Iterator[Row]:
         )
     try:
         for where, cells in readers[path.suffix](path):
-            yield Row(where, cells, split, path.parent, root, cells.get, typed=path.suffix != ".csv")
+            yield Row(where, cells, split, path.parent, root, cells.get, typed=path.suffix not in _MARKS)
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{path} is no UTF-8 text: {error}", hint="save it as UTF-8") from error
 
@@ -157,24 +161,26 @@ def _json_list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the rows of a CSV file; an empty cell is None, as in a table, and choices are a JSON list."""
+    """Yield the rows of a CSV or TSV file; an empty cell is None, as in a table, and choices are a JSON list."""
     csv.field_size_limit(LINE_BYTES)
+    mark, kind = _MARKS[path.suffix], path.suffix[1:].upper()
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
+        reader = csv.DictReader(file, strict=True, delimiter=mark)
         try:
             names = reader.fieldnames or []
-            _check_commas(path.name, names)
+            _check_marks(path.name, names, mark)
             if twice := next((name for name in names if names.count(name) > 1), None):
                 raise InvalidInputError(f"column {twice!r} stands twice in the header of {path.name}")
             for number, cells in enumerate(reader, 1):
                 where = f"row {number} of {path.name}"
                 if None in cells:
-                    raise InvalidInputError(f"{where} has more cells than the header; quote cells that hold commas")
+                    more = f"{where} has more cells than the header; quote cells that hold {_NAMES[mark]}"
+                    raise InvalidInputError(more)
                 yield where, {name: _cell(where, name, text) if text else None for name, text in cells.items()}
         except csv.Error as error:
             if "unexpected end" in str(error):
                 raise InvalidInputError(f"a quote after line {reader.line_num} of {path.name} is not closed") from error
-            raise InvalidInputError(f"line {reader.line_num} of {path.name} is no CSV: {error}") from error
+            raise InvalidInputError(f"line {reader.line_num} of {path.name} is no {kind}: {error}") from error
 
 
 def _cell(where: str, name: str, text: str) -> Any:
@@ -190,17 +196,18 @@ def _cell(where: str, name: str, text: str) -> Any:
     return _parsed(f"column {name!r} in {where}", text)
 
 
-def _check_commas(file: str, names: Sequence[str]) -> None:
+def _check_marks(file: str, names: Sequence[str], mark: str) -> None:
     """Refuse a header that is one cell since another character stands between its names.
 
     Raises:
         InvalidInputError: it is; the character is named.
     """
     header = names[0] if len(names) == 1 else ""
-    if mark := next((mark for mark in (";", "\t", "|") if mark in header), ""):
+    if other := next((other for other in (";", "\t", "|", ",") if other != mark and other in header), ""):
+        apart = f"its cells are separated by {other!r}, not by {_NAMES[mark]}"
         raise InvalidInputError(
-            f"the header of {file} is one cell, {header[:60]!r}: its cells are separated by {mark!r}, not by commas",
-            hint="save it with commas between its cells, or as .jsonl or .parquet",
+            f"the header of {file} is one cell, {header[:60]!r}: {apart}",
+            hint=f"save it with {_NAMES[mark]} between its cells, or as .jsonl or .parquet",
         )
 
 
