@@ -56,6 +56,7 @@ def extract(
     max_pixels: int | None = ...,
     max_usd: float | None = ...,
     max_requests: int | None = ...,
+    batch: bool = ...,
     costs: str | PathLike[str] | None = ...,
     out: str | PathLike[str] | None = ...,
     reuse: str | PathLike[str] | None = ...,
@@ -103,6 +104,7 @@ def extract(
         max_pixels: make larger images smaller; default: sent as they are
         max_usd: stop before answers cost more, by the prices of costs, in all runs into the store
         max_requests: stop after so many requests
+        batch: ask through the provider's batch interface: cheaper, within a day
         costs: a price list, as `evaluate` takes it
         out: the store; default runs/<dataset>.zarr
         reuse: a teammate's store: take what it has, compute the rest
@@ -152,6 +154,7 @@ def plan(
     max_pixels: int | None = ...,
     max_usd: float | None = ...,
     max_requests: int | None = ...,
+    batch: bool = ...,
     costs: str | PathLike[str] | None = ...,
     out: str | PathLike[str] | None = ...,
     reuse: str | PathLike[str] | None = ...,
@@ -200,6 +203,7 @@ def plan(
         max_pixels: make larger images smaller; default: sent as they are
         max_usd: stop before answers cost more, by the prices of costs, in all runs into the store
         max_requests: stop after so many requests
+        batch: ask through the provider's batch interface: cheaper, within a day
         costs: a price list, as `evaluate` takes it
         out: the store; default runs/<dataset>.zarr
         reuse: a teammate's store: take what it has, compute the rest

@@ -112,6 +112,7 @@ class ExtractSpec(Spec, step="extract"):
         None, gt=0, description="stop before answers cost more, by the prices of --costs, in all runs into the store"
     )
     max_requests: int | None = Field(None, ge=1, description="stop after so many requests")
+    batch: bool = Field(False, description="ask through the provider's batch interface: cheaper, within a day")
     costs: Annotated[Path | None, Reads()] = Field(None, description="a price list, as `evaluate` takes it")
     out: Annotated[Path | None, Panel("Output")] = Field(None, description="the store; default runs/<dataset>.zarr")
     reuse: Annotated[StoreRef | None, Reads()] = Field(

@@ -78,6 +78,21 @@ class Allowance:
                 self.changed.wait()
             self.reserved += dollars
 
+    def set_aside(self, dollars: float) -> None:
+        """Set aside what a question of a batch may cost, until its answer has come or the run ends.
+
+        Raises:
+            AllowanceSpentError: it is too much.
+        """
+        with self.changed:
+            if self.max_usd is not None and self.spent + self.reserved + dollars > self.max_usd:
+                raise AllowanceSpentError(
+                    f"answers have cost ${self.spent:.4f} and those that are asked may cost ${self.reserved:.4f}; the "
+                    f"next may cost ${dollars:.4f}, and ${self.max_usd:g} are allowed",
+                    hint="raise --max-usd; the same command goes on from there",
+                )
+            self.reserved += dollars
+
     def settle(self, dollars: float, usage: Usage | None) -> None:
         """Count what a question has cost in the place of what was set aside for it.
 

@@ -8,8 +8,8 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,19 @@ def journal_path(store: Path) -> Path:
     return store.with_name(f"{store.name}.answers.jsonl")
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """A batch that was sent.
+
+    Attributes:
+        asked: id of each question, and digest of what was asked, in the order of its input file.
+        name: what the provider calls it; ``""`` while that is not known.
+    """
+
+    asked: tuple[tuple[str, str], ...]
+    name: str = ""
+
+
 class AnswerJournal:
     """The answers of a run that are in no part yet; several threads may add to it.
 
@@ -36,6 +49,7 @@ class AnswerJournal:
         path: of the file.
         answers: id → digest of what was asked, and the answer.
         refused: id → digest of what was asked, and why the server answers it not.
+        batches: input file → the batch of it that is still waited for.
     """
 
     def __init__(self, path: Path, recipe_id: str) -> None:
@@ -52,6 +66,7 @@ class AnswerJournal:
         self.path, self._lock = path, threading.Lock()
         self.answers: dict[str, tuple[str, Answer]] = {}
         self.refused: dict[str, tuple[str, str]] = {}
+        self.batches: dict[str, Submitted] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("r+b" if path.exists() else "xb")
@@ -67,7 +82,7 @@ class AnswerJournal:
         except RelopeError:
             self._file.close()
             raise
-        self._is_empty = not (self.answers or self.refused)
+        self._is_empty = not (self.answers or self.refused or self.batches)
         self._file.truncate(whole)
         self._file.seek(whole)
         if not whole:
@@ -91,10 +106,44 @@ class AnswerJournal:
         if number == 1:
             if entry["recipe"] != recipe_id:
                 raise ValueError(f"it is of the recipe {str(entry['recipe'])[:12]}, not {recipe_id[:12]}")
+        elif "file" in entry:
+            self._take_up_batch(entry)
         elif "refused" in entry:
             self.refused[str(entry["id"])] = str(entry["input"]), str(entry["refused"])
         else:
             self.answers[str(entry["id"])] = str(entry["input"]), _ANSWER.validate_python(entry["answer"])
+
+    def _take_up_batch(self, entry: Mapping[str, Any]) -> None:
+        file = str(entry["file"])
+        if "asked" in entry:
+            self.batches[file] = Submitted(tuple((str(name), str(digest)) for name, digest in entry["asked"]))
+        elif "batch" in entry:
+            self.batches[file] = replace(self.batches[file], name=str(entry["batch"]))
+        else:
+            self.batches.pop(file, None)
+
+    def submit(self, file: str, asked: Sequence[tuple[str, str]]) -> None:
+        """Keep which questions an input file asks, before its batch begins.
+
+        Args:
+            file: its id at the provider.
+            asked: id and digest of what was asked of each, in its order.
+        """
+        self._note_batch({"file": file, "asked": [list(one) for one in asked]})
+
+    def begun(self, file: str, batch: str) -> None:
+        """Keep what the batch of an input file is called."""
+        self._note_batch({"file": file, "batch": batch})
+
+    def over(self, file: str) -> None:
+        """Keep that nothing more will come of an input file."""
+        self._note_batch({"file": file, "over": True})
+
+    def _note_batch(self, entry: Mapping[str, Any]) -> None:
+        self._is_empty = False
+        self._write(entry)
+        self.sync()
+        self._take_up_batch(entry)
 
     def add(self, sample: str, asked: str, answer: Answer) -> None:
         """Keep an answer.

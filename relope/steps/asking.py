@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,12 @@ import polars as pl
 from relope.command_line import command_line, now
 from relope.errors import InvalidInputError, RelopeError
 from relope.evaluate.numbers.costs import ModelCost, dollars_of, read_prices
+from relope.extract import batch_asking
 from relope.extract.allowance import Allowance
 from relope.extract.answer_journal import AnswerJournal, journal_path
 from relope.extract.answer_store import PART_ANSWERS, seal_answers
 from relope.extract.asking import Asked, Asking, Pair, ask_all
+from relope.extract.batch_asking import Collected, collect, submit
 from relope.extract.data.flaws import Flaw, describe, input_digest, write_skipped
 from relope.extract.data.labels import LABEL
 from relope.spec import ExtractSpec
@@ -70,6 +72,8 @@ def ask_elsewhere(
     from relope.extract.endpoint.address import open_endpoint
 
     _cost(spec)  # a mistake is told before anything is written
+    if spec.batch:
+        open_endpoint(url, spec.model, spec.api_key_env, batches=True).close()
     endpoint = open_endpoint(url, spec.model, spec.api_key_env, spec.timeout)
     for note in extraction.dataset.notes:
         log.warning("%s", note)
@@ -141,21 +145,24 @@ def _take_in(job: _Job, samples: Sequence[Sample], is_new: bool, watch: Watch) -
 def _ask(job: _Job, intake: "Intake", watch: Watch) -> tuple[dict[str, Any], str, RelopeError | None]:
     """Ask what has no answer yet and seal all answers; return facts, a line of text, and what ended the run early."""
     writer, committed, begun = job.writer, job.writer.committed(), time.perf_counter()
+    missing = [sample for sample in intake.samples if sample.id not in committed]
     journal, whole = AnswerJournal(journal_path(job.out), writer.manifest.recipe_id), False
     try:
-        known = _known([sample for sample in intake.samples if sample.id not in committed], journal)
-        allowance = _allowance(job, known)
+        sent, collected = _in_batches(job, missing, journal, watch)
+        known = _known(missing, journal, collected.refused)
+        allowance = _allowance(job, known, sent)
         seal_answers(writer, known.answered, thumbnails=job.spec.thumbnails)
         with watch(f"ask {job.spec.model}") as progress:
             asked = ask_all(
                 _asking(job, allowance),
-                known.open,
+                [] if job.spec.batch else known.open,
                 journal,
                 lambda pairs: _seal(job, pairs),
                 most=PART_ANSWERS,
                 n_before=len(known.answered) + len(committed),
                 progress=progress,
             )
+        asked.failure = asked.failure or collected.failure
         writer.publish()
         refused = [*known.refused, *asked.refused]
         write_skipped(job.out, intake.samples, refused)
@@ -169,6 +176,27 @@ def _ask(job: _Job, intake: "Intake", watch: Watch) -> tuple[dict[str, Any], str
     return facts, _text(job, facts, [*intake.flaws, *refused]), asked.failure
 
 
+def _in_batches(job: _Job, missing: Sequence[Sample], journal: AnswerJournal, watch: Watch) -> tuple[int, Collected]:
+    """Wait for the batches of a run that was killed, then for those of this one; return the questions sent now."""
+    spec = job.spec
+    if not (spec.batch or journal.batches):
+        return 0, Collected()
+    from relope.extract.endpoint.address import open_endpoint
+
+    endpoint = open_endpoint(str(spec.endpoint), spec.model, spec.api_key_env, spec.timeout, batches=True)
+    with closing(endpoint), watch(f"batch {spec.model}") as progress:
+        waiting = _asking(replace(job, endpoint=endpoint), Allowance())
+        earlier = collect(waiting, missing, journal, progress, batch_asking.sleep)
+        if not spec.batch:
+            return 0, replace(earlier, failure=None)  # what it lost is asked now
+        known = _known(missing, journal, earlier.refused)
+        allowance = _allowance(job, known, 0)
+        spent = submit(replace(waiting, allowance=allowance), known.open, journal)
+        collected = collect(waiting, missing, journal, progress, batch_asking.sleep)
+        refused = [*earlier.refused, *collected.refused]
+        return allowance.requests, replace(collected, refused=refused, failure=collected.failure or spent)
+
+
 @dataclass(frozen=True)
 class _Known:
     """Samples that are in no part yet: with an answer, refused, and those that are still to be asked."""
@@ -178,10 +206,19 @@ class _Known:
     open: list[Sample]
 
 
-def _known(missing: Sequence[Sample], journal: AnswerJournal) -> _Known:
-    """Sort samples by what a run that was killed has left of them; what asks something else now is asked anew."""
-    known = _Known([], [], [])
+def _known(missing: Sequence[Sample], journal: AnswerJournal, refused: Sequence[Flaw]) -> _Known:
+    """Sort samples by what is known of them already; what asks something else now is asked anew.
+
+    Args:
+        missing: samples that are in no part.
+        journal: answers of batches, and of a run that was killed.
+        refused: samples that a batch has just refused.
+    """
+    known = _Known([], list(refused), [])
+    gone = {flaw.id for flaw in refused}
     for sample in missing:
+        if sample.id in gone:
+            continue
         digest = input_digest(sample)
         asked, answer = journal.answers.get(sample.id, ("", None))
         refused_at, reason = journal.refused.get(sample.id, ("", ""))
@@ -194,8 +231,8 @@ def _known(missing: Sequence[Sample], journal: AnswerJournal) -> _Known:
     return known
 
 
-def _allowance(job: _Job, known: _Known) -> Allowance:
-    """Return what may be spent, less what the answers of earlier runs have cost."""
+def _allowance(job: _Job, known: _Known, sent: int) -> Allowance:
+    """Return what may be spent, less what answers have cost so far and the requests that were sent."""
     spec = job.spec
     told = [answer.usage for _, answer in known.answered]
     with open_store(job.out) as store:
@@ -203,7 +240,7 @@ def _allowance(job: _Job, known: _Known) -> Allowance:
     spent = sum(job.price(usage) or 0.0 for usage in told) if job.cost else 0.0
     has_price = dollars_of(job.cost, 0, 0) is not None
     capped = spec.max_usd if has_price else None
-    return Allowance(job.price if has_price else None, capped, spec.max_requests, spent)
+    return Allowance(job.price if has_price else None, capped, spec.max_requests, spent, sent)
 
 
 def _usages(samples: pl.DataFrame) -> list[tuple[Any, ...]]:

@@ -62,7 +62,7 @@ HERE = (
 )  # fmt: skip
 """Settings of a model that runs here: they mean nothing elsewhere."""
 
-ELSEWHERE = ("api_key_env", "workers", "timeout", "max_pixels", "max_usd", "max_requests", "costs")
+ELSEWHERE = ("api_key_env", "workers", "timeout", "max_pixels", "max_usd", "max_requests", "costs", "batch")
 """Settings of a model that runs elsewhere."""
 
 

@@ -68,6 +68,7 @@ extract --model gpt --dataset tiny --endpoint http://x --timeout 0        | --ti
 extract --model gpt --dataset tiny --endpoint http://x --costs {tmp}/none --max-usd 3 --out {tmp}/x | does not exist
 extract --model tiny-vl --dataset tiny --max-usd 3 --out {tmp}/x          | add --endpoint URL
 extract --model tiny-vl --dataset tiny --max-pixels 5                     | --max-pixels 5: must be at least 64
+extract --model tiny-vl --dataset tiny --batch --out {tmp}/x              | add --endpoint URL
 plan --model gpt --dataset tiny --endpoint http://x --measure 8           | drop --measure
 extract --model tiny-vl --dataset tiny --trace-tokens 0            | --trace-tokens 0: must be at least 1
 extract --model tiny-vl --dataset tiny --max-new-tokens -1         | must be at least 0

@@ -223,9 +223,12 @@ class Stub:
             self.files[file] = _upload(headers["content-type"], content)
             return 200, {"id": file, "object": "file", "bytes": len(content), "filename": "x.jsonl", "purpose": "batch"}
         if method == "POST" and name == "batches":
-            batch = {"id": f"batch-{len(self.batches)}", "object": "batch", "status": "in_progress", "polls": 0}
+            name = f"batch-{len(self.batches)}"
+            batch = {"id": name, "object": "batch", "status": "in_progress", "polls": 0, "created_at": 0}
             self.batches[batch["id"]] = {**batch, **json.loads(content)}
             return 200, self.batches[batch["id"]]
+        if method == "GET" and name == "batches":
+            return 200, {"object": "list", "data": list(self.batches.values()), "has_more": False}
         if kind == "batches":
             return (200, self._polled(name)) if name in self.batches else (404, {"error": {"message": "no batch"}})
         if name == "content" and path.split("/")[-2] in self.files:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TIMEOUT_S = 120.0
 """Seconds that a server may take for one answer."""
 
+FILE_TIMEOUT_S, FILE_BYTES = 1800.0, 4 << 30
+"""For a file of a batch."""
+
 AZURE_VERSION = "2024-10-21"
 """Of Azure's interface, where the address names none: the last one that is no preview."""
 
@@ -56,7 +59,9 @@ class _Address:
     is_azure: bool
 
 
-def open_endpoint(url: str, model: str, key_env: str | None, timeout_s: float = TIMEOUT_S) -> Endpoint:
+def open_endpoint(
+    url: str, model: str, key_env: str | None, timeout_s: float = TIMEOUT_S, *, batches: bool = False
+) -> Endpoint:
     """Return an endpoint by its base URL, e.g. ``http://localhost:8000/v1``; nobody is asked anything yet.
 
     Azure's form is ``https://NAME.openai.azure.com``, with or without ``/openai/deployments/DEPLOYMENT`` and
@@ -67,13 +72,19 @@ def open_endpoint(url: str, model: str, key_env: str | None, timeout_s: float = 
         model: its name there; on Azure, of the deployment.
         key_env: environment variable that holds the key; None sends none.
         timeout_s: seconds that one answer may take.
+        batches: whole files come as answers, which are larger and take longer.
 
     Raises:
-        InvalidInputError: it is no web address, or the key could not be sent.
+        InvalidInputError: it is no web address, the key could not be sent, or there are no batches at it.
         NotFoundError: the environment has no such key, or the ``openai`` package is not installed.
     """
     address = _address(url, model)
     key = _key(key_env) if key_env else ""
+    if batches and _DEPLOYMENTS in address.base:
+        raise InvalidInputError(
+            "batches have no deployment in their address",
+            hint="give --endpoint https://NAME.openai.azure.com/openai/v1",
+        )
     openai = _package()
     headers: dict[str, Any] = {"Accept-Encoding": "identity"}
     if key and address.is_azure:
@@ -81,20 +92,21 @@ def open_endpoint(url: str, model: str, key_env: str | None, timeout_s: float = 
     elif not key:
         basic = f"Basic {base64.b64encode(address.user.encode()).decode()}"
         headers["Authorization"] = basic if address.user else openai.Omit()
-    return Endpoint(f"{address.base}{_COMPLETIONS}", model, _client(address, key, timeout_s), headers)
+    return Endpoint(f"{address.base}{_COMPLETIONS}", model, _client(address, key, timeout_s, batches), headers)
 
 
-def _client(address: _Address, key: str, timeout_s: float) -> "openai.OpenAI":
+def _client(address: _Address, key: str, timeout_s: float, batches: bool) -> "openai.OpenAI":
     """Return a client that follows no redirect, so that the key goes to no other server, and repeats nothing itself."""
-    from relope.extract.endpoint.transport import bounded_http
+    from relope.extract.endpoint.transport import ANSWER_BYTES, bounded_http
 
+    timeout_s = max(timeout_s, FILE_TIMEOUT_S) if batches else timeout_s
     client: openai.OpenAI = _package().OpenAI(
         api_key=key or "none",
         base_url=address.base,
         timeout=timeout_s,
         max_retries=0,
         default_query=address.query,
-        http_client=bounded_http(timeout_s),
+        http_client=bounded_http(timeout_s, FILE_BYTES if batches else ANSWER_BYTES),
     )
     return client
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from relope.errors import OutputError
 from relope.extract.endpoint.address import Endpoint
@@ -38,6 +38,7 @@ _FILTERS = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyVi
 _SHOWN = 200
 _SLICE_S = 0.25
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+Sent = TypeVar("Sent")
 KEPT = "what was answered is kept; the same command goes on from there"
 """The hint of everything that ends a run."""
 
@@ -149,6 +150,25 @@ def ask(endpoint: Endpoint, question: Question, manners: Manners | None = None) 
 
 def _complete(endpoint: Endpoint, question: Question, manners: Manners) -> tuple[bytes, float]:
     """Return the body of a completion, and the seconds that it took."""
+
+    def send() -> tuple[bytes, float]:
+        begun = time.perf_counter()
+        raw = endpoint.client.chat.completions.with_raw_response.create(
+            **body_of(endpoint, question, manners), extra_headers=endpoint.headers
+        )
+        return raw.http_response.content, time.perf_counter() - begun
+
+    return patiently(endpoint, manners, send)
+
+
+def patiently(endpoint: Endpoint, manners: Manners, send: Callable[[], Sent]) -> Sent:
+    """Return what a request gives, sent again a few times where the server is busy, after the pause that it wants.
+
+    Raises:
+        Refused: the server does not take it.
+        OutputError: the server cannot be reached, or refuses.
+    """
+    import httpx2
     import openai
 
     attempt = 0
@@ -156,27 +176,27 @@ def _complete(endpoint: Endpoint, question: Question, manners: Manners) -> tuple
         attempt += 1
         manners.wait()
         manners.leave()
-        begun = time.perf_counter()
         try:
-            raw = endpoint.client.chat.completions.with_raw_response.create(
-                **body_of(endpoint, question, manners), extra_headers=endpoint.headers
-            )
+            return send()
         except openai.APIStatusError as error:
             if error.status_code == 400 and manners.learn(_said(error)):
                 attempt -= 1
                 continue
             _pause_or_raise(endpoint, error, attempt, manners)
-        except (openai.APIConnectionError, OSError, ValueError) as error:
+        except (openai.APIConnectionError, httpx2.HTTPError, OSError, ValueError) as error:
             _pause_or_raise_unreachable(endpoint, error, attempt, manners)
-        else:
-            return raw.http_response.content, time.perf_counter() - begun
+
+
+def is_filtered(said: str) -> bool:
+    """Return whether it is a content filter that has said so."""
+    return any(name in said for name in _FILTERS)
 
 
 def _pause_or_raise(endpoint: Endpoint, error: "openai.APIStatusError", attempt: int, manners: Manners) -> None:
     status, said = error.status_code, _said(error)
     reason = _line(f"{endpoint.url} answered {status} {error.response.reason_phrase}: {said}", len(endpoint.url))
     if status in _REFUSED:
-        raise (Filtered if any(name in said for name in _FILTERS) else Refused)(reason) from error
+        raise (Filtered if is_filtered(said) else Refused)(reason) from error
     if status not in _AGAIN or attempt >= ATTEMPTS or any(name in said for name in _NO_MORE_MONEY):
         raise OutputError(reason, hint=KEPT) from error
     asked = _asked_wait(error.response.headers)

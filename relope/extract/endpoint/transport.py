@@ -19,15 +19,15 @@ class TooLong(httpx2.TransportError):
 class _Bounded(httpx2.SyncByteStream):
     """A body that ends with an error where it grows too long or comes too slowly."""
 
-    def __init__(self, stream: httpx2.SyncByteStream, timeout_s: float) -> None:
+    def __init__(self, stream: httpx2.SyncByteStream, timeout_s: float, most: int) -> None:
         self._stream, self._end = stream, time.monotonic() + timeout_s
-        self._left = ANSWER_BYTES
+        self._left = self._most = most
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._stream:
             self._left -= len(piece)
             if self._left < 0:
-                raise TooLong(f"it sent more than {ANSWER_BYTES >> 20} MiB")
+                raise TooLong(f"it sent more than {self._most >> 20} MiB")
             if time.monotonic() > self._end:
                 raise httpx2.ReadTimeout("the answer comes too slowly")
             yield piece
@@ -37,21 +37,22 @@ class _Bounded(httpx2.SyncByteStream):
 
 
 class _Transport(httpx2.HTTPTransport):
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, most: int) -> None:
         limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
         super().__init__(limits=limits, trust_env=True)
-        self._timeout_s = timeout_s
+        self._timeout_s, self._most = timeout_s, most
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         response = super().handle_request(request)
         assert isinstance(response.stream, httpx2.SyncByteStream)  # of a synchronous transport
-        response.stream = _Bounded(response.stream, self._timeout_s)
+        response.stream = _Bounded(response.stream, self._timeout_s, self._most)
         return response
 
 
-def bounded_http(timeout_s: float) -> httpx2.Client:
+def bounded_http(timeout_s: float, most: int = ANSWER_BYTES) -> httpx2.Client:
     """Return the connection that the client of an endpoint goes through; it follows no redirect.
 
-    A server that is silent for so many seconds, or whose answer takes as long to come, has not answered.
+    A server that is silent for so many seconds, or whose answer takes as long to come, has not answered; nor has one
+    that says more than so many bytes.
     """
-    return openai.DefaultHttpxClient(transport=_Transport(timeout_s), timeout=timeout_s, follow_redirects=False)
+    return openai.DefaultHttpxClient(transport=_Transport(timeout_s, most), timeout=timeout_s, follow_redirects=False)
