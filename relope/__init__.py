@@ -21,8 +21,7 @@ from relope.version import __version__ as __version__
 
 STEPS = (
     "extract", "plan", "caption", "grade", "import_", "fit", "sweep", "explain", "export", "predict", "calibrate",
-    "serve",
-    "evaluate", "study", "compare",
+    "route", "serve", "evaluate", "study", "compare",
 )  # fmt: skip
 """Steps that are functions of this module, ``import`` with the ``_`` that Python's own words get; those of
 ``relope store …`` run by `relope.steps.run`."""

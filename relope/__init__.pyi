@@ -477,6 +477,42 @@ def calibrate(
         RelopeError: what the user can mend.
     """
 
+def route(
+    question: str,
+    *,
+    bundle: str | PathLike[str],
+    image: str | Sequence[str] = ...,
+    system: str | None = ...,
+    threshold: float | None = ...,
+    max_new_tokens: int = ...,
+    large_base_url: str | None = ...,
+    large_model: str | None = ...,
+    large_api_key_env: str | None = ...,
+    model: str | PathLike[str] | None = ...,
+    engine: str = ...,
+    device: str = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Ask one question through a bundle: P(correct), the decision, and the small model's answer or the large one's.
+
+    Args:
+        question: what the user says
+        bundle: the bundle that decides; `relope calibrate` makes one
+        image: an image before the question; repeatable
+        system: what the system's turn says
+        threshold: escalate scores below it; default: the bundle's, which keeps its promise
+        max_new_tokens: longest answer
+        large_base_url: OpenAI-compatible server that answers what is escalated
+        large_model: the large model's name there
+        large_api_key_env: environment variable that holds its key
+        model: the small model; default: where the bundle says that it comes from
+        engine: what runs the small model
+        device: auto, cpu, cuda or cuda:0
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
 def serve(
     *,
     bundle: str | PathLike[str],

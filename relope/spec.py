@@ -309,6 +309,31 @@ class CalibrateSpec(Spec, step="calibrate"):
     out: Path | None = Field(None, description="the bundle; default <store>.bundles/<router's folder>")
 
 
+class RouteSpec(Spec, step="route"):
+    """Ask one question through a bundle: P(correct), the decision, and the small model's answer or the large one's."""
+
+    question: Annotated[str, Positional()] = Field(description="what the user says")
+    bundle: Annotated[Path, Reads()] = Field(description="the bundle that decides; `relope calibrate` makes one")
+    image: Annotated[Words, Verbatim(), Metavar("FILE")] = Field(
+        (), description="an image before the question; repeatable"
+    )
+    system: str | None = Field(None, description="what the system's turn says")
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="escalate scores below it; default: the bundle's, which keeps its promise"
+    )
+    max_new_tokens: int = Field(256, ge=1, description="longest answer")
+    large_base_url: Annotated[str | None, Metavar("URL")] = Field(
+        None, description="OpenAI-compatible server that answers what is escalated"
+    )
+    large_model: Annotated[str | None, Metavar("NAME")] = Field(None, description="the large model's name there")
+    large_api_key_env: Annotated[str | None, Metavar("VARIABLE")] = Field(
+        None, description="environment variable that holds its key"
+    )
+    model: str | None = Field(None, description="the small model; default: where the bundle says that it comes from")
+    engine: Annotated[str, Names("engines")] = Field("transformers", description="what runs the small model")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
+
+
 class ServeSpec(Spec, step="serve"):
     """Serve a bundle's router over HTTP as OpenAI's API: the small model answers, or a large one elsewhere."""
 

@@ -45,6 +45,11 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "relope calibrate --router runs/tiny.zarr.routers/probe --store runs/tiny.zarr --budget 0.2",
         "relope calibrate --router logprob --store runs/tiny.zarr --max-error 0.1 --confidence 0.9",
     ),
+    "route": (
+        'relope route --bundle runs/tiny.zarr.bundles/probe "What colour is it?" --image cat.jpg',
+        'relope route --bundle B "Why?" --large-base-url https://api.openai.com/v1 --large-model gpt-4.1 '
+        "--large-api-key-env OPENAI_API_KEY --json",
+    ),
     "serve": (
         "relope serve --bundle runs/tiny.zarr.bundles/probe --large-base-url http://big:8000/v1 --large-model big",
         "relope serve --bundle B --large-base-url https://api.openai.com/v1 --large-model gpt-4.1 "

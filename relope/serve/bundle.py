@@ -7,7 +7,7 @@ The folder holds the router's own files, block l of the backbone where the route
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from relope.evaluate.numbers.metrics import Floats
 from relope.evaluate.numbers.routing import Kind
 from relope.evaluate.numbers.thresholds import ThresholdRow
 from relope.provenance import file_digest, write_json
+from relope.serve.engine import EngineSettings, Query, Route
+from relope.serve.routing import Messages, Routed, messages_of, session
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -103,6 +105,7 @@ class Bundle:
         scores: up to 2,000 of the calibration samples', one of each image group, which live ones are compared with;
             none in bundles made before there were any.
         files: name → sha256 of every other file.
+        folder: that it was read from.
     """
 
     format_version: int = FORMAT_VERSION
@@ -122,6 +125,7 @@ class Bundle:
     chat_template: str = ""
     scores: tuple[float, ...] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    folder: Path | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def threshold(self) -> float:
@@ -132,6 +136,56 @@ class Bundle:
     def escalates(self, scores: Floats) -> Any:
         """Return ``[N] bool``: whether each score sends its query to the large model."""
         return scores < self.threshold
+
+    def route(
+        self,
+        messages: Messages,
+        *,
+        threshold: float | None = None,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        route: Route | None = None,
+        score_only: bool = False,
+        engine: str = "transformers",
+        model: str = "",
+        device: str = "auto",
+    ) -> Routed:
+        """Decide on one query, and answer it with the small model where it is kept.
+
+        The model is opened by the first call and stays open for the next ones, until another bundle's is.
+
+        Args:
+            messages: the question, or the turns of a conversation, as `relope.serve.routing.Messages`.
+            threshold: score below which it is escalated; None = the bundle's, which keeps its promise.
+            max_new_tokens: longest answer.
+            temperature: 0 answers greedily, which is what the router was fitted on.
+            seed: of sampled answers.
+            stop: texts that end an answer.
+            route: ``small`` or ``large``, whatever the score.
+            score_only: decide, and answer nothing.
+            engine: what runs the small model.
+            model: its name, folder or hub id; ``""`` = where the bundle says that it comes from.
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
+
+        Raises:
+            InvalidInputError: no conversation, an image that cannot be decoded, or another model.
+            NotFoundError: the model or an image is not here.
+        """
+        if self.folder is None:
+            raise InvalidInputError("the bundle was not read from a folder")
+        query = Query(
+            messages=messages_of(messages),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            stop=tuple(stop),
+            threshold=threshold,
+            route=route,
+            score_only=score_only,
+        )
+        return session(self.folder, engine, EngineSettings(model=model, device=device)).route(query)
 
     def check_backbone(self, identity: Mapping[str, Any], name: str) -> None:
         """Refuse another model than the router was fitted on.
@@ -179,7 +233,10 @@ def write_bundle(folder: Path, bundle: Bundle) -> Bundle:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     files = {name: file_digest(folder / name) for name in names if name != MANIFEST}
     finished = dataclasses.replace(bundle, files=files)
-    write_json(folder / MANIFEST, {**_adapter().dump_python(finished, mode="json"), "threshold": finished.threshold})
+    write_json(
+        folder / MANIFEST,
+        {**_adapter().dump_python(finished, mode="json", exclude={"folder"}), "threshold": finished.threshold},
+    )
     return finished
 
 
@@ -207,7 +264,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         raise StoreError(f"{path} has {path.stat().st_size:,} bytes, more than the {MOST_BYTES:,} of any bundle")
     bundle = _parse(path)
     _check_files(folder, bundle.files)
-    return bundle
+    return dataclasses.replace(bundle, folder=folder)
 
 
 def _parse(path: Path) -> Bundle:

@@ -200,6 +200,15 @@ calibrate --store {store} --budget 0.2                             | missing opt
 calibrate --router {tmp}/nowhere --store {store} --budget 0.2      | router folder
 calibrate --router {router} --store {tmp}/nowhere --budget 0.2     | no store at
 calibrate --router {router} --store {store} --budget much          | --budget much: must be a number
+route --bundle {tmp}/busy                                          | missing argument 'QUESTION'
+route why?                                                         | missing option '--bundle'
+route why? --bundle {tmp}/nowhere                                  | holds no bundle
+route why? --bundle {tmp}/busy                                     | holds no bundle
+route why? --bundle {tmp}/busy --large-base-url http://h/v1        | needs its name there
+route why? --bundle {tmp}/busy --large-model m                     | needs its server
+route why? --bundle {tmp}/busy --image {tmp}/none.png              | no image at
+route why? --bundle {tmp}/busy --image {tmp}/file                  | cannot be decoded
+route why? --bundle {tmp}/busy --threshold 2                       | --threshold 2: must be at most 1
 serve                                                              | missing option '--bundle'
 serve --bundle {tmp}/busy --large-model m                          | missing option '--large-base-url'
 serve --bundle {tmp}/nowhere --large-base-url http://h/v1 --large-model m | holds no bundle
