@@ -154,4 +154,7 @@ def open_image(path: Path) -> "Image":
     """
     if not path.is_file():
         raise NotFoundError(f"no image at {path}")
-    return decode(path.read_bytes())
+    try:
+        return decode(path.read_bytes())
+    except InvalidInputError as error:
+        raise error.within(str(path)) from error

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relope.errors import InvalidInputError, OutputError
+from relope.errors import InvalidInputError, NotFoundError, OutputError
 from relope.spec import RouteSpec
 from relope.steps.step import Step
 from relope.types import LazyImage, Outcome, Watch
@@ -42,7 +42,11 @@ def _opened(spec: RouteSpec) -> "tuple[list[Image], Bundle]":
         raise InvalidInputError("the large model needs its name there", hint="add --large-model NAME")
     if spec.large_base_url is None and (spec.large_model is not None or spec.large_api_key_env is not None):
         raise InvalidInputError("the large model needs its server", hint="add --large-base-url URL")
-    return [open_image(Path(path)) for path in spec.image], load_bundle(spec.bundle)
+    try:
+        images = [open_image(Path(path)) for path in spec.image]
+    except (InvalidInputError, NotFoundError) as error:
+        raise type(error)(str(error), hint="give --image the file of an image, once for each") from error
+    return images, load_bundle(spec.bundle)
 
 
 def run(spec: RouteSpec, watch: Watch) -> Outcome:
