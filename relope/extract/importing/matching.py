@@ -82,7 +82,8 @@ class _Index:
 
     def row_of(self, record: Record) -> tuple[int | None, str, bool]:
         """Return the row that a record is of, or None and why; and whether its id says so."""
-        row = self.by_id.get(record.id) if record.id else None
+        placed = record.numbered and (record.question is None or record.images is None)
+        row = None if placed else self.by_id.get(record.id)
         differing = "" if row is None else self._differing(row, record)
         if row is not None and not differing:
             return row, "", True

@@ -21,7 +21,9 @@ class Record:
 
     Attributes:
         where: file and row, as messages name it.
-        id: of the sample, as the tool's data set calls it; ``""`` where there is none but a place in a row.
+        id: of the sample, as the tool's data set calls it; ``""`` where there is none.
+        numbered: whether the id may be no more than a place in a file: it is then believed only beside the question
+            and the images.
         response: the answer.
         correct: the tool's verdict.
         parsed: what the tool has read in the answer.
@@ -39,6 +41,7 @@ class Record:
 
     where: str
     id: str = ""
+    numbered: bool = False
     response: str | None = None
     correct: bool | None = None
     parsed: str = ""

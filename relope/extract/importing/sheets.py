@@ -31,9 +31,9 @@ def sheet_rows(path: Path) -> Iterator[Row]:
         ) from error
     check_zip(path)
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        sheet = book.worksheets[0]
-        yield from _rows(path, sheet.iter_rows(values_only=True, max_row=_ROWS))
+        with path.open("rb") as file:  # openpyxl leaves a file open whose content it cannot read
+            sheet = openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets[0]
+            yield from _rows(path, sheet.iter_rows(values_only=True, max_row=_ROWS))
     except InvalidInputError:
         raise
     except Exception as error:  # parsers raise anything on damaged workbooks
