@@ -1,11 +1,12 @@
-"""A bundle that no calibration made: its record alone, for tests of the server."""
+"""A bundle that no calibration made, for tests of the server: its record alone, or with files that nobody opens."""
 
 import numpy as np
 
 from relope.evaluate.numbers.calibration import Calibration
 from relope.evaluate.numbers.guarantee import Promise
 from relope.evaluate.numbers.thresholds import ThresholdRow
-from relope.serve.bundle import Bundle, Made
+from relope.serve.bundle import Bundle, Made, write_bundle
+from relope.serve.card import write_card
 
 
 def made_bundle(threshold=0.5, scores=None):
@@ -20,3 +21,14 @@ def made_bundle(threshold=0.5, scores=None):
                   auc_ci95=(0.7, 0.9), grader="exact@1", large="", recipe_id="r", date="2026-11-26"),
         fingerprint="f" * 64, scores=tuple(scores),
     )  # fmt: skip
+
+
+def written_bundle(folder, threshold=0.5):
+    """Write a bundle with a few files beside its manifest."""
+    (folder / "block_4").mkdir(parents=True)
+    (folder / "router.json").write_text("{}")
+    (folder / "block_4" / "model.safetensors").write_bytes(bytes(range(256)) * 40)
+    bundle = made_bundle(threshold)
+    write_card(folder, bundle)
+    write_bundle(folder, bundle)
+    return folder

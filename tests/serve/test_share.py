@@ -4,29 +4,18 @@ import json
 
 import pytest
 from made_bundle import made_bundle
+from made_bundle import written_bundle as made
 from made_stores import tree_bytes
 
 from relope import steps
 from relope.errors import InvalidInputError, NotFoundError, StoreError
 from relope.serve.bundle import write_bundle
-from relope.serve.card import write_card
 from relope.spec import build
 
 
 def step(name, *values, **fields):
     first = {"router push": ("bundle", "uri"), "router pull": ("uri",)}[name]
     return steps.run(build(name, {**dict(zip(first, map(str, values), strict=False)), **fields}))
-
-
-def made(folder, threshold=0.5):
-    """Write a bundle with a few files beside its manifest."""
-    (folder / "block_4").mkdir(parents=True)
-    (folder / "router.json").write_text("{}")
-    (folder / "block_4" / "model.safetensors").write_bytes(bytes(range(256)) * 40)
-    bundle = made_bundle(threshold)
-    write_card(folder, bundle)
-    write_bundle(folder, bundle)
-    return folder
 
 
 def test_a_bundle_comes_back_as_it_was(team, tmp_path):

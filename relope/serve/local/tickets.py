@@ -36,7 +36,9 @@ class ThreadTicket:
 
     async def decision(self) -> Decision:
         """Wait for the decision; giving up waiting does not give up the query."""
-        return await asyncio.shield(asyncio.wrap_future(self._decided))
+        waiting = asyncio.wrap_future(self._decided)
+        waiting.add_done_callback(_noticed)
+        return await asyncio.shield(waiting)
 
     def decision_now(self) -> Decision:
         """Block until the decision is there, from a thread without an event loop."""
@@ -117,3 +119,9 @@ class ThreadTicket:
             self._put(None)
             raise piece
         return piece
+
+
+def _noticed(waiting: "asyncio.Future[Decision]") -> None:
+    """Look at a failure, which asyncio would report as overlooked where whoever waited for it has gone."""
+    if not waiting.cancelled():
+        waiting.exception()
