@@ -58,7 +58,7 @@ def streamed(
     """Yield this process's share of each batch, which the backbone computes with ``block`` in it."""
     for whole in _cut(rows, size):
         mine = together.share(len(whole))
-        ids = examples.store.samples[whole[mine]]["id"].to_list()
+        ids = examples.store.samples["id"].gather(whole[mine]).to_list()
         states = functools.partial(streams.last_states, ids, block, examples.layer, stop=stop)
         yield Batch(whole[mine], len(whole), mine, states)
 

@@ -38,7 +38,8 @@ class EngineSettings:
         dtype: of the weights, ``""`` = as the bundle says; any other is refused.
         batch_tokens: most tokens, padding included, that are read in one batch; a longer prompt is read alone.
         max_rows: most answers that are written at once.
-        cache_tokens: most tokens, padding included, whose keys and values are held at once.
+        cache_tokens: tokens, padding included, whose keys and values may be held when a prompt joins; answers grow
+            beyond it.
     """
 
     model: str = ""

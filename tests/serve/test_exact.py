@@ -1,8 +1,11 @@
 """Kept answers are those of plain `generate()`, escalated queries stop at block l, and a crowd changes nothing."""
 
+import gc
+
 import pytest
 import torch
 from PIL import Image
+from transformers.cache_utils import DynamicCache
 
 from relope.extract.model.backbone import open_backbone
 from tests.helpers.checkpoints import CLASSES, make
@@ -132,6 +135,8 @@ def test_nothing_is_left_behind(backbone):
             answer(ticket)
         assert hooks_of(backbone) == before
     assert hooks_of(backbone) == before and engine.counters().answering == 0
+    gc.collect()
+    assert not [one for one in gc.get_objects() if type(one) is DynamicCache]
     assert backbone.model.config.get_text_config()._attn_implementation == "sdpa"
     query = queries(backbone)[0]
     assert plain(backbone, query, 4) == plain(backbone, query, 4)

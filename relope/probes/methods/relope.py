@@ -124,7 +124,8 @@ class Method:
     @torch.no_grad()
     def predict_proba(self, examples: Examples) -> npt.NDArray[np.float32]:
         self._open(examples)
-        self.learned_.eval()
+        if self.learned_.training:
+            self.learned_.eval()
         together, scores, start = world(), np.zeros(len(examples), np.float32), 0
         for batch in self._batches(examples, np.arange(len(examples)), together):
             if len(batch.rows):
