@@ -1,0 +1,85 @@
+"""Ask an endpoint: ``python benchmarks/bench_endpoint.py [--json] [--quick]``.
+
+2,000 questions of the embedded benchmark, each with its image, put by 32 workers to a server on the loopback that takes
+50 ms for an answer: at best 32/0.05 = 640 answers a second. Counted is the whole of it, from the first question to the
+last sealed part: reading and encoding images, the journal, and the parts with a picture of each image. The server is a
+process of its own and shares the cores. The other figure is the most memory that the asking process held.
+"""
+
+import json
+import multiprocessing
+import multiprocessing.connection
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from figures import Figure, at_least, at_most, main
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
+
+from openai_stub import Stub
+
+LATENCY_S, WORKERS = 0.05, 32
+ASK = """
+import json, resource, sys
+from relope import steps
+from relope.spec import build
+url, out, n, workers = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+fields = {"model": "served", "endpoint": url, "dataset": "tiny", "split": "test", "limit": n, "workers": workers}
+made = steps.run(build("extract", {**fields, "out": out, "max_new_tokens": 8}))
+assert made.facts["computed"] == made.facts["requests"] == n, made.facts
+print(json.dumps([made.facts["seconds"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+"""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is asked, and how often."""
+
+    questions: int = 2000
+    rounds: int = 5
+
+
+QUICK = Sizes(questions=96, rounds=5)
+
+
+def serve(channel: multiprocessing.connection.Connection) -> None:
+    """Answer every question with one letter, until somebody says so."""
+    with Stub(lambda body: "A", latency_s=LATENCY_S) as stub:
+        channel.send(stub.url)
+        channel.recv()
+
+
+def ask(url: str, sizes: Sizes) -> tuple[float, float]:
+    """Return the answers a second and the MiB of a process that asks everything once."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, numbers = str(Path(folder) / "x.zarr"), (sizes.questions, WORKERS)
+        command = [sys.executable, "-c", ASK, url, out, *map(str, numbers)]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    seconds, mebibytes = json.loads(said.splitlines()[-1])
+    return sizes.questions / seconds, mebibytes
+
+
+def measure(quick: bool) -> dict[str, Figure]:
+    """Return every figure."""
+    sizes = QUICK if quick else Sizes()
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,))
+    server.start()
+    try:
+        url = ours.recv()
+        measured = [ask(url, sizes) for _ in range(sizes.rounds)]
+    finally:
+        ours.send("end")
+        server.join()
+    ideal = WORKERS / LATENCY_S
+    return {
+        "answers_of_ideal": at_least([rate / ideal for rate, _ in measured], 0.9),
+        "mebibytes": at_most([size for _, size in measured], 400),
+    }
+
+
+if __name__ == "__main__":
+    main(measure, __doc__)
