@@ -79,9 +79,11 @@ def run(spec: ServeSpec, watch: Watch) -> Outcome:
         )
     access = Access(read_key(spec.api_key_file, KEY_VARIABLE), read_key(spec.admin_key_file, ADMIN_VARIABLE))
     service = Service(bundle, engine, _large(spec), _options(spec, bundle))
-    told = f"relope serves {bundle.model} and {spec.large_model} at %s"
-    server = Server(service, access, spec.host, spec.port, lambda url: logger.info(told, url))
-    server.serve_until_told()
+
+    def listens(url: str) -> None:
+        logger.info("relope serves %s and %s at %s", bundle.model, spec.large_model, url)
+
+    Server(service, access, spec.host, spec.port, listens).serve_until_told()
     small, large = service.n_answered["small"], service.n_answered["large"]
     text = f"{counted(small + large, 'request')} answered, {small:,} by {engine.name}, {large:,} by {spec.large_model}"
     return Outcome(output(spec), False, text, {"answered": dict(service.n_answered)})
