@@ -278,10 +278,19 @@ class PredictSpec(Spec, step="predict"):
 class CalibrateSpec(Spec, step="calibrate"):
     """Set a router's threshold on samples that it has not seen, say what it promises, and leave a bundle to ship."""
 
-    router: Annotated[str, Names("methods", or_path=True)] = Field(
-        description="a router folder, or the name of a method that trains nothing"
+    router: Annotated[str | None, Names("methods", or_path=True)] = Field(
+        None, description="a router folder, or the name of a method that trains nothing"
     )
-    store: Annotated[StoreRef, Reads()] = Field(description="a store: its folder, or a URI")
+    store: Annotated[StoreRef | None, Reads()] = Field(None, description="a store: its folder, or a URI")
+    bundle: Annotated[Path | None, Reads()] = Field(
+        None, description="a bundle that is served, in place of router and store; with --from-log"
+    )
+    from_log: Annotated[Path | None, Metavar("FILE|DIR"), Reads()] = Field(
+        None, description="what its server has logged: thresholds are set on live requests"
+    )
+    feedback: Annotated[Path | None, Metavar("FILE"), Reads()] = Field(
+        None, description="outcomes beside those in the log: JSON Lines of request_id and correct"
+    )
     split: Words = Field(("validation",), description="splits that thresholds are set on")
     budget: Annotated[Share | None, Metavar("SHARE")] = Field(
         None, gt=0, lt=1, description="goal: escalate at most 0.2 or 20%"

@@ -43,7 +43,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "calibrate": (
         "relope calibrate --router runs/tiny.zarr.routers/probe --store runs/tiny.zarr --budget 0.2",
-        "relope calibrate --router logprob --store runs/tiny.zarr --max-error 0.1 --confidence 0.9",
+        "relope calibrate --bundle runs/tiny.zarr.bundles/probe --from-log runs/decisions.jsonl --budget 0.2",
     ),
     "route": (
         'relope route --bundle runs/tiny.zarr.bundles/probe "What colour is it?" --image cat.jpg',

@@ -68,6 +68,7 @@ class Made:
         large: the large model, ``""`` where it was not run.
         recipe_id: of the store.
         date: UTC, ``YYYY-MM-DD``.
+        n_judged: samples whose outcome is known; None where that is all of them.
     """
 
     dataset: str
@@ -81,6 +82,7 @@ class Made:
     large: str
     recipe_id: str
     date: str
+    n_judged: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

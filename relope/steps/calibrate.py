@@ -22,18 +22,19 @@ from relope.evaluate.numbers.metrics import Floats, Groups
 from relope.evaluate.numbers.ranking import rank
 from relope.evaluate.numbers.thresholds import Outcomes, threshold_table
 from relope.grouped import group_names
-from relope.partial import partial_folder
 from relope.places import named
 from relope.probes.protocol import block_use
 from relope.probes.router import Router, load_router, write_router
-from relope.provenance import cannot_write, digest
-from relope.serve.bundle import BACKBONE, HOW, PARTS, PROMPTS, Bundle, Made, is_bundle, load_bundle, write_bundle
-from relope.serve.card import goal_text, promise_text, write_card
+from relope.provenance import digest
+from relope.serve.bundle import BACKBONE, HOW, PARTS, PROMPTS, Bundle, Made, is_bundle, load_bundle
+from relope.serve.card import promise_text
 from relope.spec import CalibrateSpec
 from relope.steps.joins import judged_elsewhere, large_correct, learned_otherwise
 from relope.steps.outcomes import Calibrated
 from relope.steps.outputs import bundle_folder
+from relope.steps.promises import check_place, promised, put_bundle, reference_scores
 from relope.steps.query_costs import query_costs
+from relope.steps.recalibrate import recalibrated
 from relope.steps.reopen import device_here, open_block
 from relope.steps.step import Step
 from relope.store import ActivationStore, block_folder, open_store, shared_otherwise
@@ -45,15 +46,16 @@ log = logging.getLogger(__name__)
 VERSION = 3
 """Of a bundle; 2 keeps some scores, 3 sets its thresholds by the rule of `predict` and `evaluate`."""
 
-MOST_SCORES = 2000
-"""Scores of the calibration that a bundle keeps."""
-
 GOALS = {
     "budget": "--budget 0.2",
     "max_error": "--max-error 0.1",
     "min_accuracy": "--min-accuracy 0.8",
     "max_usd_per_1k": "--max-usd-per-1k 5 --costs FILE",
 }
+
+
+_NOT_DECIDING = {"out", "device", "router", "store", "large_store", "costs", "bundle", "from_log", "feedback"}
+"""Fields that do not decide a bundle, or whose contents do."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ class Held:
 
 def output(spec: CalibrateSpec) -> Path:
     """Return the folder of the bundle."""
-    return spec.out or bundle_folder(spec.store, Path(spec.router).name)
+    if spec.from_log is not None and spec.bundle is not None:
+        return spec.out or spec.bundle.with_name(f"{spec.bundle.name}.recalibrated")
+    return spec.out or bundle_folder(spec.store or "", Path(spec.router or "").name)
 
 
 def check(spec: CalibrateSpec) -> None:
@@ -99,23 +103,44 @@ def check(spec: CalibrateSpec) -> None:
             f"a threshold has one goal, {len(asked)} are given ({', '.join(asked) or 'none'})",
             hint=f"give one of {', '.join(GOALS.values())}",
         )
+    _check_source(spec)
     if spec.max_usd_per_1k is not None and (spec.costs is None or spec.large_store is None):
         raise InvalidInputError(
             "dollars need prices and the large model's answers", hint="add --costs FILE and --large-store STORE"
         )
 
 
+def _check_source(spec: CalibrateSpec) -> None:
+    """Refuse anything but a router with a store, or a bundle with a log.
+
+    Raises:
+        InvalidInputError: one of them is missing, or both are given.
+    """
+    stored, logged = (spec.router, spec.store), (spec.bundle, spec.from_log)
+    if not ((all(stored) and not any(logged)) or (all(logged) and not any(stored))):
+        raise InvalidInputError(
+            "a threshold is set on a router's scores of a store, or on what a bundle's server has logged",
+            hint="give --router DIR --store STORE, or --bundle DIR --from-log LOG",
+        )
+    if spec.feedback is not None and spec.from_log is None:
+        raise InvalidInputError("outcomes belong to a log", hint="add --from-log LOG, or drop --feedback")
+    if spec.max_usd_per_1k is not None and spec.from_log is not None:
+        raise InvalidInputError("a log does not set dollars against shares", hint="set a --budget")
+
+
 def run(spec: CalibrateSpec, watch: Watch) -> Calibrated:
     """Set a threshold, say what it promises, and leave a bundle."""
     check(spec)
+    if spec.from_log is not None:
+        return recalibrated(spec, output(spec), watch)
+    assert spec.router is not None and spec.store is not None  # `check` has let them through
     out, router = output(spec), load_router(spec.router)
-    held = _held(spec, router)
+    held = _held(spec, router, spec.store)
     fingerprint = _fingerprint(spec, router, held)
     warned = learned_otherwise(router.record.method, router.record.grader, held.grader)
     if is_bundle(out) and load_bundle(out).fingerprint == fingerprint:
         return Calibrated(out, True, f"bundle of {router.record.method} up to date → {out}", warnings=warned)
-    if out.exists() and not is_bundle(out):
-        raise InvalidInputError(f"{out} exists and is no bundle", hint="give another --out")
+    check_place(out)
     device = device_here(spec.device)
     streams = open_block(held.store, [(router.probe, router.layer_in(held.store))], device)
     with watch(f"calibrate {router.record.method}"):
@@ -127,13 +152,13 @@ def run(spec: CalibrateSpec, watch: Watch) -> Calibrated:
     return Calibrated(out, False, f"{_told(bundle)}\n→ {out}", facts, warnings=warned)
 
 
-def _held(spec: CalibrateSpec, router: Router) -> Held:
+def _held(spec: CalibrateSpec, router: Router, ref: str) -> Held:
     """Read the samples that thresholds are set on.
 
     Raises:
         InvalidInputError: the router learned from them, or was fitted on another recipe.
     """
-    store = open_store(spec.store)
+    store = open_store(ref)
     router.check_recipe(store)
     _check_there(store, router, spec.split)
     grader = read_grades(store, spec.grades).name
@@ -181,7 +206,7 @@ def _elsewhere(router: Router, store: ActivationStore) -> str:
 
 def _fingerprint(spec: CalibrateSpec, router: Router, held: Held) -> str:
     """Return a digest of everything that decides the bundle."""
-    kept = spec.model_dump(mode="json", exclude={"out", "device", "router", "store", "large_store", "costs"})
+    kept = spec.model_dump(mode="json", exclude=_NOT_DECIDING)
     outcomes = [None if values is None else values.tolist() for values in vars(held.outcomes).values()]
     contents = held.samples.select("id", "content").rows()
     return digest([VERSION, router.record.method, router.record.fingerprint, kept, contents, outcomes])
@@ -190,14 +215,7 @@ def _fingerprint(spec: CalibrateSpec, router: Router, held: Held) -> str:
 def _bundle(spec: CalibrateSpec, router: Router, held: Held, scores: Floats, fingerprint: str) -> Bundle:
     record, recorded = router.record, held.store.manifest.recorded
     outcomes, population = held.outcomes, Population.of(held.groups, spec.seed)
-    promise = _promise(spec, held, scores)
-    if promise.threshold is None:
-        needed = f"about {promise.n_needed:,} like these would do" if promise.n_needed else "no number of them would do"
-        raise InvalidInputError(
-            f"{goal_text(promise)} cannot be promised with {100 * promise.confidence:.3g} % confidence on "
-            f"{promise.n:,} independent samples; {needed}",
-            hint="calibrate on more samples, ask for less, or lower --confidence",
-        )
+    promise = promised(_promise(spec, held, scores))
     return Bundle(
         method=record.method,
         layer=router.layer_in(held.store),
@@ -213,14 +231,8 @@ def _bundle(spec: CalibrateSpec, router: Router, held: Held, scores: Floats, fin
         table=tuple(threshold_table(scores, outcomes, population)),
         made=_made(spec, held, scores, population),
         fingerprint=fingerprint,
-        scores=_reference(scores[independent(held.groups, spec.seed)], spec.seed),
+        scores=reference_scores(scores[independent(held.groups, spec.seed)], spec.seed),
     )
-
-
-def _reference(alone: Floats, seed: int) -> tuple[float, ...]:
-    """Return scores that live ones are compared with, in their order."""
-    drawn = np.random.default_rng(seed).permutation(alone)[:MOST_SCORES]
-    return tuple(np.sort(drawn).tolist())
 
 
 def _backbone(store: ActivationStore) -> dict[str, Any]:
@@ -306,19 +318,13 @@ def _write(out: Path, bundle: Bundle, router: Router, store: ActivationStore) ->
         OutputError: the system refuses.
     """
     layer = router.layer_in(store)
-    try:
-        with partial_folder(out) as partial:
-            write_router(partial, router.record, router.probe, router.marks)
-            if block_use(router.probe) != "none":
-                _copy_block(store.block_folder(layer), block_folder(partial, layer))
-            write_card(partial, bundle)
-            finished = write_bundle(partial, bundle)
-            if out.exists():
-                shutil.rmtree(out)
-            partial.rename(out)
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    return finished
+
+    def fill(partial: Path) -> None:
+        write_router(partial, router.record, router.probe, router.marks)
+        if block_use(router.probe) != "none":
+            _copy_block(store.block_folder(layer), block_folder(partial, layer))
+
+    return put_bundle(out, bundle, fill)
 
 
 def _copy_block(source: Path, target: Path) -> None:

@@ -196,7 +196,11 @@ evaluate --store {store} --scores {scores} --costs {tmp}/list.yaml --out {tmp}/x
 evaluate --store {store} --scores {scores} --costs {tmp}/none.yaml --out {tmp}/x | copy the example
 evaluate --store {store} --bootstrap 5                             | --bootstrap 5: must be at least 100
 evaluate --store {store} --bootstrap many                          | must be a whole number
-calibrate --store {store} --budget 0.2                             | missing option '--router'
+calibrate --store {store} --budget 0.2                             | give --router DIR --store STORE
+calibrate --bundle {tmp}/busy --budget 0.2                         | or --bundle DIR --from-log LOG
+calibrate --bundle {tmp}/busy --from-log {tmp}/file --budget 0.2   | holds no bundle
+calibrate --bundle {tmp}/busy --from-log {tmp}/file --router {router} --budget 0.2 | give --router DIR --store STORE
+calibrate --router {router} --store {store} --budget 0.2 --feedback {tmp}/file | add --from-log LOG
 calibrate --router {tmp}/nowhere --store {store} --budget 0.2      | router folder
 calibrate --router {router} --store {tmp}/nowhere --budget 0.2     | no store at
 calibrate --router {router} --store {store} --budget much          | --budget much: must be a number
