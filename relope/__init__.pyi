@@ -437,8 +437,11 @@ def predict(
 
 def calibrate(
     *,
-    router: str | PathLike[str],
-    store: str | PathLike[str],
+    router: str | PathLike[str] | None = ...,
+    store: str | PathLike[str] | None = ...,
+    bundle: str | PathLike[str] | None = ...,
+    from_log: str | PathLike[str] | None = ...,
+    feedback: str | PathLike[str] | None = ...,
     split: str | Sequence[str] = ...,
     budget: float | None = ...,
     max_error: float | None = ...,
@@ -459,6 +462,9 @@ def calibrate(
     Args:
         router: a router folder, or the name of a method that trains nothing
         store: a store: its folder, or a URI
+        bundle: a bundle that is served, in place of router and store; with from_log
+        from_log: what its server has logged: thresholds are set on live requests
+        feedback: outcomes beside those in the log: JSON Lines of request_id and correct
         split: splits that thresholds are set on
         budget: goal: escalate at most 0.2 or 20%
         max_error: goal: at most this share of the kept is wrong
