@@ -103,9 +103,9 @@ def _further(evaluation: Evaluation) -> list[LargeModel]:
 
 def _warnings(evaluation: Evaluation) -> Iterator[ResultWarning]:
     """Yield what must be said of the scores before their numbers are read; what holds of several is said once."""
-    if evaluation.large is not None:
-        small = str(evaluation.store.manifest.recorded["model"])
-        yield from judged_elsewhere(evaluation.large, evaluation.grader, small)
+    small, further = str(evaluation.store.manifest.recorded["model"]), [large for large, _ in evaluation.further]
+    for large in [] if evaluation.large is None else [evaluation.large, *further]:
+        yield from judged_elsewhere(large, evaluation.grader, small)
     for name, seeds in evaluation.scored.items():
         yield from _fit_warnings(name, seeds, evaluation.grader)
     unasked = [name for name, seeds in evaluation.scored.items() if any(seed.asked is None for seed in seeds)]

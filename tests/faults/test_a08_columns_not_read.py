@@ -17,7 +17,7 @@ ROW = {"question": "What?", "answer": "x"}
     [
         *[(name, "image") for name in ("img", "image_path", "picture", "Image", "image-file", "imgae")],
         *[(name, "images") for name in ("pictures", "image_paths", "Images")],
-        *[(name, "choices") for name in ("options", "Options", "candidates", "choises")],
+        *[(name, "choices") for name in ("option", "opts", "candidates", "choises")],
         *[(name, "hint") for name in ("context",)],
         *[(name, "split") for name in ("subset", "fold")],
         *[(name, "id") for name in ("question_id", "ID")],
@@ -29,8 +29,8 @@ def test_a8_a_column_under_another_name_is_named_with_what_was_meant(tmp_path, n
 
 
 def test_a8_so_it_is_in_a_table_and_when_only_some_rows_have_it(tmp_path):
-    rows = [{**ROW, "id": "a", "options": None}, {**ROW, "id": "b", "options": ["x", "y"]}]
-    assert "options (did you mean choices?)" in open_dataset(str(parquet(tmp_path / "q.parquet", rows))).notes[0]
+    rows = [{**ROW, "id": "a", "candidates": None}, {**ROW, "id": "b", "candidates": ["x", "y"]}]
+    assert "candidates (did you mean choices?)" in open_dataset(str(parquet(tmp_path / "q.parquet", rows))).notes[0]
     rows = [{**ROW, "id": "a"}, {**ROW, "id": "b", "label": "x", "note": 1, **{f"x{k}": 1 for k in range(9)}}]
     unread = open_dataset(str(lines(tmp_path / "q.jsonl", rows))).notes[0]
     assert unread.startswith("columns not read: label, note, x0") and unread.endswith("and 3 more")
@@ -63,10 +63,10 @@ def test_a8_a_column_that_stands_twice_is_refused(tmp_path):
 
 @pytest.mark.parametrize("step", [PlanSpec, ExtractSpec])
 def test_a8_plan_and_extract_say_so(tmp_path, step, caplog):
-    path = lines(tmp_path / "q.jsonl", [{**ROW, "split": "test", "options": ["x", "y"]}])
+    path = lines(tmp_path / "q.jsonl", [{**ROW, "split": "test", "candidates": ["x", "y"]}])
     asked = {"model": "tiny-vl", "dataset": str(path), "device": "cpu", "max_new_tokens": 4, "out": tmp_path / "s.zarr"}
     outcome = steps.run(step(**asked))
-    said = "columns not read: options (did you mean choices?)"
+    said = "columns not read: candidates (did you mean choices?)"
     assert said in outcome.facts["notes"] and "0 of 1 samples have an image" in outcome.facts["notes"]
     assert said in (outcome.text if step is PlanSpec else caplog.text)
 

@@ -183,7 +183,7 @@ def test_b_choices_as_text_are_told_with_how_to_write_them(tmp_path, cell):
         ("q.csv", "Question,answer\nA?,x\nB?,x\n", "column 'question' is missing in row 1", "a row needs question"),
         ("q.csv", 'question,answer\nA?,"x\n', "a quote after line 1 of q.csv is not closed", ""),
         ("q.csv", "question,answer\n", "q.csv has no rows; each needs at least a question", ""),
-        ("q.tsv", "question\tanswer\n", "its name must end in .jsonl", "save a table as .csv"),
+        ("q.txt", "question\tanswer\n", "its name must end in .jsonl", "save a table as .csv"),
         ("q.json", '{"question": "A?"}', "must hold a JSON list of objects, not dict", "called .jsonl"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from relope.extract.data.halves import whole
 from relope.extract.data.rows import Row
@@ -27,6 +27,9 @@ MEANT = {
     "kind": "category type question_type topic subject task",
 }
 """Column → names by which others know it, separated by spaces."""
+
+CHOICES = ("options", "Options", "Choices")
+"""Names under which lists are read as ``choices`` where a row has no such column."""
 
 _OF_NAME = {name: column for column, names in MEANT.items() for name in names.split()}
 _IMAGES = {"image", "images"}
@@ -57,6 +60,23 @@ class Columns:
         named += [name for name in unread if name not in guesses]
         more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
         return [f"columns not read: {', '.join(named[:_SHOWN])}{more}"]
+
+
+def named_choices(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield rows with their options as ``choices``, also where another name stands above a list of them."""
+    for row in rows:
+        name = next((name for name in CHOICES if name in row.cells and _lists(row.cells[name])), "")
+        if not name or "choices" in row.cells:
+            yield row
+            continue
+        cells = {"choices" if key == name else key: value for key, value in row.cells.items()}
+        yield replace(row, cells=cells)
+
+
+def _lists(value: object) -> bool:
+    """Return whether a cell holds options, or nothing."""
+    nothing = value is None or value != value  # NaN, where pandas stored it
+    return nothing or (isinstance(value, (list, tuple)) and all(isinstance(item, (str, int, float)) for item in value))
 
 
 def guessed(name: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.data.answers import AnswerColumn, AnswerIs
 from relope.extract.data.bounded import IMAGE_BYTES, read_bounded
-from relope.extract.data.columns import COLUMNS, Columns, meant_by
+from relope.extract.data.columns import COLUMNS, Columns, meant_by, named_choices
 from relope.extract.data.conversations import Conversation, conversation, system_of
 from relope.extract.data.dataset import DataSet
 from relope.extract.data.flaws import input_digest
@@ -28,6 +28,7 @@ from relope.extract.data.images import lazy_image
 from relope.extract.data.labels import ALLOWED, LABEL, label_in, unlabelled
 from relope.extract.data.rows import ALLOW_OUTSIDE, Row, as_list, read_rows
 from relope.extract.data.splits import ALIASES, SplitNames, split_counts
+from relope.extract.data.vlmevalkit import is_vlmevalkit, vlmevalkit_rows
 from relope.provenance import digest
 from relope.types import LETTERS, OWN, LazyImage, Sample
 from relope.words import counted
@@ -60,8 +61,10 @@ def open_own(path: Path, name: str, answer_is: AnswerIs | None = None, *, allow_
         InvalidInputError: a row or a column is wrong; both are named.
     """
     columns, names, reading = Columns(), SplitNames(), {"answer_is": answer_is, "allow_outside": allow_outside}
-    rows = columns.seen(read_rows(path, allow_outside))
-    samples, shares = _samples(rows, name, AnswerColumn(answer_is), names)
+    lettered = is_vlmevalkit(path)
+    read = vlmevalkit_rows(path, allow_outside) if lettered else read_rows(path, allow_outside)
+    answers = AnswerColumn(answer_is or ("letter" if lettered else None))
+    samples, shares = _samples(columns.seen(named_choices(read)), name, answers, names)
     if not samples:
         raise InvalidInputError(f"{path} has no rows; each needs at least a question")
     counts = split_counts(samples)

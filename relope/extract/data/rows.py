@@ -18,6 +18,10 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _MARKS = {".csv": ",", ".tsv": "\t"}
 """What stands between the cells of a row of text."""
 
+_LISTS = ("choices", "images")
+_MAYBE_LISTS = ("options", "Options", "Choices")
+"""Columns of text files that are read as lists; of the latter, those that are written as one."""
+
 _NAMES = {",": "commas", "\t": "tabs"}
 _SPLIT = re.compile(r"(train|training|validation|valid|val|dev|test)(?![a-z])")
 _OF_A_SAVED_DATA_SET = ("dataset_info.json", "state.json", "dataset_dict.json")
@@ -184,7 +188,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _cell(where: str, name: str, text: str) -> Any:
-    if name not in ("choices", "images"):
+    if name not in _LISTS and not (name in _MAYBE_LISTS and text.startswith("[")):
         return text
     if text.startswith("['") and len(text) < _LITERAL_CHARACTERS:
         with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
