@@ -207,3 +207,19 @@ def test_what_is_missing_is_said(store_path, tmp_path):
     shutil.copy(path, tmp_path / "a.txt")
     with pytest.raises(InvalidInputError, match="is of no format that is known"):
         brought(tmp_path / "a.txt", model="m", out=tmp_path / "m.zarr")
+
+
+def test_a_lone_store_is_held_against_what_the_small_model_was_asked(store_path, tmp_path):
+    kept = ("id", "response", "correct", "question")
+    rows = [{name: row[name] for name in kept} for row in told(store_path)]
+    step("predict", router="logprob", store=store_path, out=tmp_path / "s" / "logprob.parquet")
+
+    def report(name):
+        brought(write_lines(tmp_path / f"{name}.jsonl", rows), model="m", out=tmp_path / f"{name}.zarr")
+        asked = {"scores": tmp_path / "s", "large_store": tmp_path / f"{name}.zarr", "bootstrap": 100}
+        return step("evaluate", store=store_path, **asked, out=tmp_path / f"{name}.report").report
+
+    assert report("same").hybrid.large_accuracy == pytest.approx(sum(row["correct"] for row in rows) / 80)
+    rows[5]["question"] = "something else?"
+    with pytest.raises(InvalidInputError, match=r"holds other samples under 1 of 80 ids: .*'s question differs"):
+        report("other")
