@@ -105,12 +105,8 @@ def ask_all(
         if isinstance(said, Answer):
             asked.answered += 1
             held.append((sample, said))
-        elif isinstance(said, Refused):
-            asked.refused.append(Flaw(sample.id, sample.split, str(said)))
-            if not isinstance(said, Filtered) and _refuses_all(asked, n_before, len(samples)):
-                asked.fail(OutputError(f"{said}; it refused every question so far", hint=said.hint), asking.allowance)
         else:
-            asked.fail(said, asking.allowance)
+            _note(asked, sample, said, asking.allowance, n_before, len(samples))
         if len(held) >= most:
             hand_on()
         progress(done, len(samples))
@@ -118,8 +114,22 @@ def ask_all(
     return asked
 
 
+def _note(asked: Asked, sample: Sample, error: RelopeError, allowance: Allowance, n_before: int, n: int) -> None:
+    """Note why a sample has no answer, and end the run where that is about more than this sample."""
+    if not isinstance(error, Refused):
+        asked.fail(error, allowance)
+        return
+    asked.refused.append(Flaw(sample.id, sample.split, str(error)))
+    if not isinstance(error, Filtered) and _refuses_all(asked, n_before, n):
+        asked.fail(OutputError(f"{error}; it refused every question so far", hint=error.hint), allowance)
+
+
 def _refuses_all(asked: Asked, n_before: int, n: int) -> bool:
     return not (n_before or asked.answered) and len(asked.refused) >= min(REFUSALS, n)
+
+
+Result = tuple[Sample, Answer | BaseException]
+"""A sample with its answer, or with why it has none."""
 
 
 def _answers(
@@ -129,28 +139,12 @@ def _answers(
     todo: queue.SimpleQueue[Sample] = queue.SimpleQueue()
     for sample in samples:
         todo.put(sample)
-    results: queue.SimpleQueue[tuple[Sample, Answer | RelopeError | BaseException] | None] = queue.SimpleQueue()
+    results: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
     manners = Manners(leave=asking.allowance.request, over=lambda: asking.allowance.stopped)
-
-    def work() -> None:
-        try:
-            while not asking.allowance.stopped:
-                sample = todo.get_nowait()
-                try:
-                    said: Answer | RelopeError | BaseException = _one(asking, sample, journal, manners)
-                except RelopeError as error:
-                    said = error
-                except BaseException as error:  # noqa: BLE001 (raised again on the thread that waits for it)
-                    said = error
-                results.put((sample, said))
-        except queue.Empty:
-            pass
-        finally:
-            results.put(None)
-
     workers = min(asking.workers, len(samples))
     for number in range(workers):
-        threading.Thread(target=work, name=f"relope-ask-{number}", daemon=True).start()
+        arguments = (asking, journal, manners, todo, results)
+        threading.Thread(target=_work, args=arguments, name=f"relope-ask-{number}", daemon=True).start()
     synced = time.monotonic()
     try:
         while workers:
@@ -158,7 +152,7 @@ def _answers(
                 workers -= 1
                 continue
             sample, said = result
-            if isinstance(said, BaseException) and not isinstance(said, RelopeError):
+            if not isinstance(said, (Answer, RelopeError)):
                 raise said
             yield sample, said
             if time.monotonic() - synced > _SYNC_S:
@@ -166,6 +160,27 @@ def _answers(
                 synced = time.monotonic()
     finally:
         asking.allowance.stop()
+
+
+def _work(
+    asking: Asking,
+    journal: AnswerJournal,
+    manners: Manners,
+    todo: "queue.SimpleQueue[Sample]",
+    results: "queue.SimpleQueue[Result | None]",
+) -> None:
+    """Ask one sample after another, until there is none or the run ends; None says that nothing more will come."""
+    try:
+        while not asking.allowance.stopped:
+            sample = todo.get_nowait()
+            try:
+                results.put((sample, _one(asking, sample, journal, manners)))
+            except BaseException as error:  # noqa: BLE001 (what is no error of ours is raised on the thread that waits)
+                results.put((sample, error))
+    except queue.Empty:
+        pass
+    finally:
+        results.put(None)
 
 
 def _one(asking: Asking, sample: Sample, journal: AnswerJournal, manners: Manners) -> Answer:

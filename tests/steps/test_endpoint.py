@@ -1,15 +1,10 @@
 """A model that runs elsewhere: asked once a question, killed or not; nothing is kept that is no answer."""
 
-import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
+from asked_samples import answers_of
 from openai_stub import BUSY, FILTERED, HALF, HANGS, HTML, HUGE, NO_MODEL, WRONG_KEY, Fault, Reply, Stub, key_of
 from PIL import Image
 from stepping import question, step, write_rows
@@ -35,13 +30,6 @@ def quick(monkeypatch):
 def data(tmp_path):
     """Twelve questions with a picture each, six of them tests."""
     return write_rows(tmp_path / "data", [question(number) for number in range(12)])
-
-
-def answers_of(data, said=lambda sample: sample.answers[0], split=("train", "test")):
-    """Return the stub's table: `key_of` each sample → what is said to it."""
-    dataset = open_dataset(str(data))
-    samples = View().worded(sample for name in split for sample in dataset.load(name, None))
-    return {key_of(messages_of(sample, False, None)): said(sample) for sample in samples}
 
 
 def extract(data, stub, **more):
@@ -158,12 +146,6 @@ def test_a_busy_server_is_waited_for(data, monkeypatch):
         made = extract(data, stub, workers=1)
         assert len(stub.requests) == 15 == made.facts["requests"] and len(kept(data)) == 12
     assert slept[0] == pytest.approx(3, abs=0.1) and 0.0 in slept
-
-
-def test_a_date_to_wait_for():
-    soon = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 60))
-    assert client._asked_wait({"retry-after": soon}) == pytest.approx(60, abs=3)
-    assert client._asked_wait({"retry-after": "²"}) is None and client._asked_wait({}) is None
 
 
 def test_a_refused_sample_is_skipped_counted_and_named(data):
@@ -336,101 +318,3 @@ def test_two_runs_at_once_and_a_journal_of_something_else(data):
         journal_path(data.parent / "gpt.zarr").write_text('{"recipe": "another"}\n')
         with pytest.raises(InvalidInputError, match=r"line 1 of .*answers.jsonl is no answer of this recipe"):
             extract(data, stub)
-
-
-KILLS = 20
-DRIVER = """
-import os, sys
-import openai, polars
-from relope import steps
-from relope.spec import build
-import relope.extract.asking_recipe, relope.extract.endpoint.transport, relope.steps.asking, relope.steps.extract
-fields = eval(sys.argv[1])
-for _ in sys.stdin:
-    child = os.fork()
-    if not child:
-        steps.run(build("extract", fields))
-        os._exit(0)
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
-"""Runs an extraction in a process of its own as often as a line comes in, without loading everything anew."""
-
-
-def test_a_killed_run_asks_nobody_twice(tmp_path):
-    """Twenty SIGKILLs: what came in is never asked again; only what was in flight when the run died may be."""
-    data = write_rows(tmp_path / "data", [question(number) for number in range(120)])
-    table, workers, out = answers_of(data), 4, tmp_path / "data" / "gpt.zarr"
-    keys = dict(zip(_ids(data), table, strict=True))
-    fields = {"model": "gpt-4.1", "dataset": str(data), "out": str(out), "workers": workers, "thumbnails": False}
-    with Stub(table, latency_s=0.02) as stub:
-        command = [sys.executable, "-c", DRIVER, repr({**fields, "endpoint": stub.url})]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
-
-            def begin():
-                driver.stdin.write("go\n")
-                driver.stdin.flush()
-                return int(driver.stdout.readline())
-
-            for kill in range(KILLS):
-                before, n_before = {keys[name] for name in _journaled(out)}, len(stub.requests)
-                child = begin()
-                while len(stub.requests) < n_before + 3 + kill % 5:
-                    time.sleep(0.001)
-                os.kill(child, signal.SIGKILL)
-                assert int(driver.stdout.readline()) == signal.SIGKILL
-                asked = {key_of(body["messages"]) for _, _, body in stub.requests[n_before:]}
-                assert not asked & before, "an answer that is kept is not asked for"
-            begin()
-            assert int(driver.stdout.readline()) == 0
-            driver.stdin.close()
-        assert set(stub.counts) == set(table) and sum(stub.counts.values()) <= 120 + KILLS * workers
-    assert len(kept(data)) == 120 and not journal_path(out).exists()
-
-
-def _ids(data):
-    dataset = open_dataset(str(data))
-    return [sample.id for split in ("train", "test") for sample in dataset.load(split, None)]
-
-
-def _journaled(out):
-    """Return the ids whose answers a killed run has left."""
-    path = journal_path(out)
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return [entry["id"] for entry in map(json.loads, lines) if "answer" in entry]
-
-
-def test_the_stub_streams_and_counts_as_the_client_reads_it():
-    import openai
-
-    messages = [{"role": "user", "content": "what?"}]
-    with Stub({key_of(messages): "a red square"}) as stub:
-        asked = openai.OpenAI(base_url=stub.url, api_key="x").chat.completions
-        options = {"model": "m", "messages": messages, "stream_options": {"include_usage": True}}
-        chunks = list(asked.create(**options, stream=True, logprobs=True, top_logprobs=2))
-        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "a red square"
-        assert chunks[-1].usage.completion_tokens == 3 and chunks[-2].choices[0].finish_reason == "stop"
-        assert chunks[1].choices[0].logprobs.content[0].token == "a "
-        plain = asked.create(model="m", messages=messages)
-        assert plain.choices[0].message.content == "a red square" and stub.counts[key_of(messages)] == 2
-
-
-def test_an_answer_is_read_with_suspicion():
-    from relope.extract.endpoint.reading import answer_of
-
-    def document(content, logprobs=None, **more):
-        return {"choices": [{"message": {"content": content, **more}, "logprobs": logprobs, "finish_reason": "stop"}]}
-
-    token = {"token": "cat", "logprob": -0.1, "top_logprobs": [{"token": "cat", "logprob": -0.1}]}
-    end = {"token": "<|im_end|>", "logprob": -0.01, "top_logprobs": [{"token": "x", "logprob": -0.01}]}
-    assert answer_of(document("cat", {"content": [token, end]}), 0.1).logprobs == (-0.1,), "the end token is left out"
-    assert answer_of(document("cat", {"content": [token]}), 0.1).logprobs == (-0.1,)
-    for odd in ({"content": [{"token": "cat", "logprob": float("nan")}]}, {"content": ["x"]}, {"content": None}, []):
-        assert answer_of(document("cat", odd), 0.1).logprobs is None
-    bare = {key: value for key, value in token.items() if key != "top_logprobs"}
-    answer = answer_of(document("cat", {"content": [bare]}), 0.1)
-    assert answer.logprobs == (-0.1,) and answer.entropies is None
-    assert answer_of(document(None, refusal="I cannot"), 0.1).text == "I cannot"
-    usage = {"prompt_tokens": 5, "completion_tokens": -1, "prompt_tokens_details": {"cached_tokens": 4}}
-    told = answer_of({**document("x"), "usage": usage}, 0.5).usage
-    assert dataclasses.astuple(told) == (5, None, 4, 0.5, None)
