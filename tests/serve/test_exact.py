@@ -147,3 +147,28 @@ def test_nothing_is_left_behind(backbone):
     assert backbone.model.config.get_text_config()._attn_implementation == "sdpa"
     query = queries(backbone)[0]
     assert plain(backbone, query, 4) == plain(backbone, query, 4)
+
+
+def test_a_prompt_beyond_the_turn_of_the_embedding_is_read_apart(tmp_path):
+    backbone = open_backbone(str(make("phi4-multimodal", tmp_path / "phi", blocks=2)), "cpu", "float32")
+    bound = backbone.traits.rope_bound
+    longer, short = asked("x?" * 2100, max_new_tokens=4), asked("What is it?", max_new_tokens=8)
+    expected = [plain(backbone, longer, 4), plain(backbone, short, 8)]
+    with running(engine_on(backbone, drawn_router("relope", backbone, 1), 1, threshold=0.0)) as engine:
+        told = [answer(ticket) for ticket in [engine.submit(query) for query in (longer, short, longer)]]
+        near = asked("x?" * ((bound - told[1][0].n_prompt_tokens) // 2), max_new_tokens=40)
+        crossing = engine.submit(near).decision_now()
+    assert told[0][0].n_prompt_tokens > bound and [ids for _, _, ids, _ in told] == [*expected, expected[0]]
+    assert (crossing.route, crossing.reason) == ("large", "too-long") and "turns to its long context" in crossing.detail
+
+
+def test_where_image_features_are_added_behind_block_l_prompts_are_read_one_by_one(tmp_path):
+    backbone = open_backbone(str(make("qwen3-vl", tmp_path / "qwen")), "cpu", "float32")
+    asked_for = queries(backbone, max_new_tokens=8)
+    expected = [plain(backbone, query, 8) for query in asked_for]
+    with running(engine_on(backbone, drawn_router("relope", backbone, 2), 2, threshold=2.0)) as engine:
+        scores = [answer(engine.submit(query))[0].score for query in asked_for]
+        engine.threshold = sorted(scores)[2]
+        told = [answer(ticket) for ticket in [engine.submit(query) for query in asked_for]]
+    kept = [score >= sorted(scores)[2] - 1e-9 for score in scores]
+    assert [ids for _, _, ids, _ in told] == [ids if keep else [] for ids, keep in zip(expected, kept, strict=True)]
