@@ -1,7 +1,7 @@
 """The step ``import``: results that other tools have made, as stores of answers only."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,10 +131,25 @@ def _by_model(spec: ImportSpec, answered: "Sequence[Record]") -> "list[tuple[str
             f"{where} does not say which model has answered, and others do", hint="import each apart"
         )
     if spec.model is None:
+        _check_files(models)
         return [(name, spec.out / f"{_file_name(name)}.zarr", records) for name, records in models.items()]
     if spec.model not in models:
         raise unknown("model of these files", spec.model, models, "without --model, each gets a store below --out")
     return [(spec.model, spec.out, models[spec.model])]
+
+
+def _check_files(models: "Iterable[str]") -> None:
+    """Refuse two models whose stores would be one.
+
+    Raises:
+        InvalidInputError: their names differ in nothing that a file's name has.
+    """
+    first: dict[str, str] = {}
+    for model in models:
+        other = first.setdefault(_file_name(model).casefold(), model)
+        if other != model:
+            what = f"the stores of {other} and {model} would both be called {_file_name(model)}.zarr"
+            raise InvalidInputError(what, hint="import each by itself, with --model")
 
 
 def _file_name(model: str) -> str:

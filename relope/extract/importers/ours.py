@@ -73,7 +73,7 @@ def _record(row: Row) -> Record:
         correct=correct,
         question=text_cell(cells, "question", where),
         choices=_texts(cells, "choices", where),
-        images=tuple(image.digest for image in images_of(row)) if pictured else None,
+        images=_images(row) if pictured else None,
         answers=_texts(cells, "answer", where) if "choices" not in cells else None,
         split=text_cell(cells, "split", where) or "",
         model=text_cell(cells, "model", where) or "",
@@ -87,6 +87,18 @@ def _record(row: Row) -> Record:
         finish_reason=text_cell(cells, "finish_reason", where) or "",
         failed=failed,
     )
+
+
+def _images(row: Row) -> tuple[str, ...]:
+    """Return the digests of a row's images.
+
+    Raises:
+        InvalidInputError: one lies outside the file's folder, or is no image's cell.
+    """
+    try:
+        return tuple(image.digest for image in images_of(row))
+    except InvalidInputError as error:
+        raise InvalidInputError(str(error), hint=error.hint.partition(", or add")[0]) from error
 
 
 def _response(row: Row) -> str | None:

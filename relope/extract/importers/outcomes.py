@@ -29,6 +29,7 @@ NEEDS = "columns <model>_correct, and id, sample_id, index or dataset_idx"
 
 _IDS = ("id", "sample_id", "index", "dataset_idx")
 _CORRECT, _COST = "_correct", "_cost"
+_SHOWN = 8
 _ANSWERS = ("_response", "_prediction")
 
 
@@ -61,7 +62,8 @@ def read(source: Source) -> Reading:
         raise InvalidInputError(f"{where} has both {twice}_correct and {twice}_is_correct")
     priceless = [name for name in models if f"{name}{_COST}" not in source.columns]
     records = [_record(row, column, model) for row in source.rows() for model in models]
-    notes = (f"no column <model>_cost of {', '.join(priceless)}",) if priceless else ()
+    more = f" and {len(priceless) - _SHOWN} more" if len(priceless) > _SHOWN else ""
+    notes = (f"no column <model>_cost of {', '.join(priceless[:_SHOWN])}{more}",) if priceless else ()
     return Reading([record for record in records if record is not None], notes)
 
 

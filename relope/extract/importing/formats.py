@@ -1,12 +1,14 @@
 """The format of a file: by its name, or told from the file itself."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, cast
 
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError
-from relope.extract.importing.record import Reading
+from relope.extract.data.halves import half_in, whole
+from relope.extract.importing.record import Reading, Record
 from relope.extract.importing.source import Source, columns_or_none
 
 _KIND = "importers"
@@ -61,6 +63,30 @@ def format_of(source: Source) -> str:
     )
 
 
+def _mended(record: Record) -> Record:
+    """Return a record whose texts hold no half of a character, which JSON can hold and no store.
+
+    Raises:
+        InvalidInputError: it is in the id, the model or the split, which name something.
+    """
+    named = {"id": record.id, "model": record.model, "split": record.split}
+    for name, value in named.items():
+        if half := half_in(value):
+            raise InvalidInputError(f"the {name} in {record.where} holds {half}, half of a character")
+    texts = (record.response, record.parsed, record.question, record.choices, record.answers, record.failed)
+    if not half_in(texts):
+        return record
+    return replace(
+        record,
+        response=whole(record.response),
+        parsed=whole(record.parsed),
+        question=whole(record.question),
+        choices=None if record.choices is None else tuple(whole(record.choices)),
+        answers=None if record.answers is None else tuple(whole(record.answers)),
+        failed=whole(record.failed),
+    )
+
+
 def read_files(paths: Sequence[Path], asked: str | None) -> tuple[Reading, list[str]]:
     """Return what files say, and their formats.
 
@@ -81,7 +107,7 @@ def read_files(paths: Sequence[Path], asked: str | None) -> tuple[Reading, list[
         source = Source(path)
         formats.append(asked or format_of(source))
         reading = importer(formats[-1]).read(source)
-        records += reading.records
+        records += [_mended(record) for record in reading.records]
         notes += [f"{path.name}: {note}" for note in reading.notes]
     if not records:
         raise InvalidInputError(f"{', '.join(path.name for path in paths)} holds no sample")

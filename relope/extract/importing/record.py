@@ -140,7 +140,7 @@ def count_cell(cells: Mapping[str, Any], column: str, where: str) -> int | None:
     if number is None:
         return None
     if not number.is_integer() or number > _MOST_TOKENS:
-        raise _wrong(column, where, cells[column], "a whole number")
+        raise _wrong(column, where, cells[column], f"a whole number up to {_MOST_TOKENS:,}")
     return int(number)
 
 
