@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from relope.fields import KeyValues, Off, Positional, Spec, marked
+from relope.redact import without_keys
 
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
 
@@ -16,7 +17,7 @@ def command_line(spec: Spec) -> str:
     """Return a specification as `relope` would be given it; nobody's folders are in it.
 
     Results are shared: of an absolute path, or one that leads out of the working folder, only the last name
-    is told, and of a URI everything but who logs in.
+    is told, and of a URI everything but who logs in and its keys.
     """
     kind = type(spec)
     positional, pairs, off = marked(kind, Positional), marked(kind, KeyValues), marked(kind, Off)
@@ -55,6 +56,6 @@ def _told(value: Any) -> str:
     if text.startswith("file://"):
         return Path(text).name
     if "://" in text:
-        return _PASSWORD.sub("", text)
+        return without_keys(_PASSWORD.sub("", text))
     path = Path(text)
     return path.name if path.is_absolute() or ".." in path.parts or text.startswith("~") else text

@@ -12,6 +12,9 @@ SHOWN = "…"
 _USER = re.compile(r"(?<=://)[^/\s@'\"]*@(?=[^\s/@])", re.IGNORECASE)
 """``user:password@`` of an address."""
 
+_QUERY = re.compile(r"([?&][^=&#\s]*(?:key|token|secret|sig|passw)[^=&#\s]*=)[^&#\s'\"]+", re.IGNORECASE)
+"""A key in the query of an address: ``?key=…``."""
+
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 _NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 _SHORTEST = 8
@@ -37,4 +40,9 @@ def redacted(text: str) -> str:
     for secret in sorted(_hidden | environment, key=len, reverse=True):
         if not os.path.isabs(secret):  # a variable may name the file of a key
             text = text.replace(secret, SHOWN)
-    return _BEARER.sub(rf"\1 {SHOWN}", _USER.sub(f"{SHOWN}@", text))
+    return _BEARER.sub(rf"\1 {SHOWN}", _USER.sub(f"{SHOWN}@", without_keys(text)))
+
+
+def without_keys(text: str) -> str:
+    """Return a text without the keys in the queries of its addresses."""
+    return _QUERY.sub(rf"\1{SHOWN}", text)

@@ -89,3 +89,16 @@ def test_e6_one_redactor(monkeypatch):
     assert redacted("no /home/ada/.keys/one") == "no /home/ada/.keys/one", "the name of a file is no secret"
     assert redacted("hf://datasets/a/b@main and mail@host") == "hf://datasets/a/b@main and mail@host"
     assert str(InvalidInputError("Authorization: Bearer abcdef123456")) == "Authorization: Bearer …"
+
+
+def test_e6_a_key_in_the_query_of_an_address():
+    from relope.command_line import command_line
+    from relope.spec import ExtractSpec
+
+    url = "http://ada:hunter2-long@h/v1?api-version=1&key=sk-geheim-4711&x=2"
+    told = command_line(ExtractSpec(model="m", dataset="tiny", endpoint=url))
+    assert "h/v1?api-version=1&key=…&x=2" in told and "geheim" not in told and "hunter2" not in told
+    assert redacted(f"cannot reach {url}: no") == "cannot reach http://…@h/v1?api-version=1&key=…&x=2: no"
+    endpoint = open_endpoint("http://h/v1?api_key=sk-geheim-4711", "m", None)
+    assert "geheim" not in repr(endpoint) and endpoint.url == "http://h/v1/chat/completions"
+    assert redacted("is it a key? yes: a=b&c=d") == "is it a key? yes: a=b&c=d"
