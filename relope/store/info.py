@@ -59,7 +59,8 @@ def _split_counts(store: ActivationStore) -> dict[str, int]:
 
 def _token_counts(store: ActivationStore) -> dict[str, int]:
     if store.manifest.answers_only:
-        known = [name for name in ("prompt_tokens", "completion_tokens") if name in store.samples.columns]
+        told = [name for name in ("prompt_tokens", "completion_tokens") if name in store.samples.columns]
+        known = [name for name in told if store.samples[name].null_count() < len(store)]  # unknown is no 0
         return {name.removesuffix("_tokens"): int(store.samples[name].sum() or 0) for name in known}
     counts = {"total": int(store.index.n_tokens.sum())}
     if "kind" not in store.manifest.token_columns:
@@ -105,7 +106,7 @@ def info_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += _provenance_rows(facts)
     rows += [(f"samples, {split}", _samples(n, accuracy.get(split))) for split, n in facts["samples"].items()]
     rows.append(("samples", f"{facts['n_samples']:,}"))
-    rows.append(("tokens", _counted(facts["tokens"])))
+    rows.append(("tokens", _counted(facts["tokens"]) or "not told"))
     for layer, size in facts["bytes"]["layers"].items():
         kept = "every token" if int(layer) in facts["token_layers"] else "last tokens only"
         rows.append((f"layer {layer}", f"{human_bytes(size)}, {kept}"))

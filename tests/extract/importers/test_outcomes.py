@@ -6,7 +6,7 @@ from foreign_files import outcomes, told
 from stepping import step
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.store import open_store, verify
+from relope.store import info, info_rows, open_store, verify
 
 
 def brought(path, **values):
@@ -35,6 +35,7 @@ def test_verdicts_alone_are_not_judged_anew(store_path, tmp_path):
     assert "no column <model>_cost of big" in done.facts["notes"][0]
     made = open_store(tmp_path / "big.zarr")
     assert made.samples["response"].null_count() == 80 and verify(made.path, deep=True) == []
+    assert dict(info_rows(info(made)))["tokens"] == "not told", "unknown is no 0"
     with pytest.raises(InvalidInputError, match=r"80 of 80 answers of .* are not there, only verdicts on them"):
         step("grade", store=tmp_path / "big.zarr")
     small = told(store_path)
