@@ -122,7 +122,11 @@ class Allowance:
 
     def most_of(self, sample: Sample, text: str, max_tokens: int) -> float:
         """Return the dollars that a question may cost, taken rather too high."""
+        return self.most(text, max_tokens, len(sample.images))
+
+    def most(self, text: str, max_tokens: int, n_images: int = 0) -> float:
+        """Return the dollars that a prompt and its answer may cost, taken rather too high."""
         if self.price is None or self.max_usd is None:
             return 0.0
-        prompt = len(text) // LETTERS_A_TOKEN + IMAGE_TOKENS * len(sample.images)
+        prompt = len(text) // LETTERS_A_TOKEN + IMAGE_TOKENS * n_images
         return self.price(Usage(prompt, max_tokens)) or 0.0

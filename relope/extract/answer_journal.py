@@ -98,7 +98,7 @@ class AnswerJournal:
             except (ValueError, LookupError, TypeError, ValidationError) as error:
                 raise InvalidInputError(
                     f"line {number} of {self.path} is no answer of this recipe: {str(error).splitlines()[0]}",
-                    hint="it holds answers that no part has yet: move it away, or choose another --out",
+                    hint="it holds what a server has answered: move it away, or mend it",
                 ) from error
         return len(whole) + 1 if whole else 0
 

@@ -1,9 +1,6 @@
 """A data set put to an endpoint: many questions at once, each answer kept as soon as it is there."""
 
-import queue
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from relope.errors import OutputError, RelopeError
@@ -12,14 +9,14 @@ from relope.extract.answer_journal import AnswerJournal
 from relope.extract.data.flaws import Flaw, input_digest
 from relope.extract.data.turns import prompt_text
 from relope.extract.endpoint.address import Endpoint
-from relope.extract.endpoint.client import Filtered, Manners, Question, Refused, ask
+from relope.extract.endpoint.client import Filtered, Question, Refused
 from relope.extract.endpoint.messages import messages_of
+from relope.extract.workers import Desk, Put, answers_at
 from relope.types import Answer, Progress, Sample, no_progress
 
 REFUSALS = 3
 """So many questions in a row from the first that the server refuses: then it is not about the questions."""
 
-_SYNC_S = 1.0
 Pair = tuple[Sample, Answer]
 Keep = Callable[[Sequence[Pair]], None]
 """Takes the answers that have come in, in the order of the samples."""
@@ -51,6 +48,11 @@ class Asking:
         """Return what is asked of a sample."""
         messages = messages_of(sample, self.text_only, self.max_pixels)
         return Question(messages, self.max_new_tokens, self.stops, logprobs=True)
+
+    def put(self, sample: Sample) -> Put:
+        """Return a sample's question, with what it may cost."""
+        most = self.allowance.most_of(sample, prompt_text(sample, self.text_only), self.max_new_tokens)
+        return Put(sample.id, input_digest(sample), self.question(sample), most)
 
 
 @dataclass
@@ -101,7 +103,8 @@ def ask_all(
         keep(sorted(held, key=lambda pair: ranks[pair[0].id]))
         held.clear()
 
-    for done, (sample, said) in enumerate(_answers(asking, samples, journal), 1):
+    desk = Desk(asking.endpoint, journal, asking.allowance, asking.workers)
+    for done, (sample, said) in enumerate(answers_at(desk, samples, asking.put), 1):
         if isinstance(said, Answer):
             asked.answered += 1
             held.append((sample, said))
@@ -126,81 +129,3 @@ def _note(asked: Asked, sample: Sample, error: RelopeError, allowance: Allowance
 
 def _refuses_all(asked: Asked, n_before: int, n: int) -> bool:
     return not (n_before or asked.answered) and len(asked.refused) >= min(REFUSALS, n)
-
-
-Result = tuple[Sample, Answer | BaseException]
-"""A sample with its answer, or with why it has none."""
-
-
-def _answers(
-    asking: Asking, samples: Sequence[Sample], journal: AnswerJournal
-) -> Iterator[tuple[Sample, Answer | RelopeError]]:
-    """Yield each sample with its answer, or with why it has none, as they come in; then those still in flight."""
-    todo: queue.SimpleQueue[Sample] = queue.SimpleQueue()
-    for sample in samples:
-        todo.put(sample)
-    results: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
-    manners = Manners(leave=asking.allowance.request, over=lambda: asking.allowance.stopped)
-    workers = min(asking.workers, len(samples))
-    for number in range(workers):
-        arguments = (asking, journal, manners, todo, results)
-        threading.Thread(target=_work, args=arguments, name=f"relope-ask-{number}", daemon=True).start()
-    synced = time.monotonic()
-    try:
-        while workers:
-            if (result := results.get()) is None:
-                workers -= 1
-                continue
-            sample, said = result
-            if not isinstance(said, (Answer, RelopeError)):
-                raise said
-            yield sample, said
-            if time.monotonic() - synced > _SYNC_S:
-                journal.sync()
-                synced = time.monotonic()
-    finally:
-        asking.allowance.stop()
-
-
-def _work(
-    asking: Asking,
-    journal: AnswerJournal,
-    manners: Manners,
-    todo: "queue.SimpleQueue[Sample]",
-    results: "queue.SimpleQueue[Result | None]",
-) -> None:
-    """Ask one sample after another, until there is none or the run ends; None says that nothing more will come."""
-    try:
-        while not asking.allowance.stopped:
-            sample = todo.get_nowait()
-            try:
-                results.put((sample, _one(asking, sample, journal, manners)))
-            except BaseException as error:  # noqa: BLE001 (what is no error of ours is raised on the thread that waits)
-                results.put((sample, error))
-    except queue.Empty:
-        pass
-    finally:
-        results.put(None)
-
-
-def _one(asking: Asking, sample: Sample, journal: AnswerJournal, manners: Manners) -> Answer:
-    """Return the answer to a sample, once it is kept.
-
-    Raises:
-        Filtered: its content filter refuses it; that is kept too.
-        Refused: the server does not take it.
-        RelopeError: the run ends here.
-    """
-    allowance, digest = asking.allowance, input_digest(sample)
-    most = allowance.most_of(sample, prompt_text(sample, asking.text_only), asking.max_new_tokens)
-    allowance.reserve(most)
-    answer = None
-    try:
-        answer = ask(asking.endpoint, asking.question(sample), manners)
-        journal.add(sample.id, digest, answer)
-    except Filtered as error:
-        journal.refuse(sample.id, digest, str(error))
-        raise
-    finally:
-        allowance.settle(most, None if answer is None else answer.usage)
-    return answer

@@ -13,9 +13,8 @@ import polars as pl
 
 from relope.command_line import command_line, now
 from relope.errors import InvalidInputError, RelopeError
-from relope.evaluate.numbers.costs import ModelCost, dollars_of, read_prices
 from relope.extract import batch_asking
-from relope.extract.allowance import Allowance
+from relope.extract.allowance import Allowance, Price
 from relope.extract.answer_journal import AnswerJournal, journal_path
 from relope.extract.answer_store import PART_ANSWERS, seal_answers
 from relope.extract.asking import Asked, Asking, Pair, ask_all
@@ -25,6 +24,7 @@ from relope.extract.data.labels import LABEL
 from relope.spec import ExtractSpec
 from relope.steps.grade import accuracy_text, grade_extracted, label_store
 from relope.steps.outcomes import Extracted, Graded
+from relope.steps.prices import known_cost, price_of
 from relope.store import ActivationStore, StoreWriter, create_or_open, open_store
 from relope.store.made import MadeBy, note_made
 from relope.types import Sample, Usage, Watch
@@ -46,18 +46,11 @@ class _Job:
     extraction: "Extraction"
     endpoint: "Endpoint"
     writer: StoreWriter
-    cost: ModelCost | None
+    price: Price | None
 
     @property
     def out(self) -> Path:
         return self.writer.path
-
-    def price(self, usage: Usage) -> float | None:
-        """Return the dollars that an answer costs; None where its tokens are not told or a price is unknown."""
-        if usage.prompt_tokens is None or usage.completion_tokens is None:
-            return None
-        dollars = dollars_of(self.cost, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens or 0)
-        return None if dollars is None else float(dollars)
 
 
 def ask_elsewhere(
@@ -71,19 +64,20 @@ def ask_elsewhere(
     """
     from relope.extract.endpoint.address import open_endpoint
 
-    _cost(spec)  # a mistake is told before anything is written
+    price = _price(spec)  # a mistake is told before anything is written
     if spec.batch:
         open_endpoint(url, spec.model, spec.api_key_env, batches=True).close()
     endpoint = open_endpoint(url, spec.model, spec.api_key_env, spec.timeout)
     for note in extraction.dataset.notes:
         log.warning("%s", note)
     with closing(endpoint):
-        return _ask_at(spec, endpoint, extraction, samples, out, watch)
+        return _ask_at(spec, endpoint, price, extraction, samples, out, watch)
 
 
 def _ask_at(
     spec: ExtractSpec,
     endpoint: "Endpoint",
+    price: Price | None,
     extraction: "Extraction",
     samples: Sequence[Sample],
     out: Path,
@@ -97,7 +91,7 @@ def _ask_at(
     if begun_at != endpoint.url:
         log.warning("%s was begun at %s; further answers come from %s", out, begun_at, endpoint.url)
     writer.sweep()
-    job = _Job(spec, extraction, endpoint, writer, _cost(spec))
+    job = _Job(spec, extraction, endpoint, writer, price)
     intake = _take_in(job, samples, is_new, watch)
     facts, text, failure = _ask(job, intake, watch)
     if facts["computed"]:
@@ -113,20 +107,9 @@ def _ask_at(
     return Extracted(out, not facts["computed"], text, facts)
 
 
-def _cost(spec: ExtractSpec) -> ModelCost | None:
-    """Return the prices of the model; None where nobody has named any.
-
-    Raises:
-        InvalidInputError: a cap in dollars needs them.
-    """
-    cost = read_prices(spec.costs).models.get(spec.model) if spec.costs else None
-    if spec.max_usd is not None and spec.max_requests is None and dollars_of(cost, 0, 0) is None:
-        where = f"{spec.costs} has no prices of {spec.model}" if spec.costs else f"no prices of {spec.model} are given"
-        raise InvalidInputError(
-            f"{where}: its answers cannot be capped at ${spec.max_usd:g}",
-            hint="name its dollars per million prompt and answer tokens in --costs FILE, or give --max-requests",
-        )
-    return cost
+def _price(spec: ExtractSpec) -> Price | None:
+    """Return what tells the dollars of an answer; None where nobody has named prices."""
+    return price_of(known_cost(spec.costs, spec.model, spec.max_usd, spec.max_requests))
 
 
 def _take_in(job: _Job, samples: Sequence[Sample], is_new: bool, watch: Watch) -> "Intake":
@@ -237,10 +220,8 @@ def _allowance(job: _Job, known: _Known, sent: int) -> Allowance:
     told = [answer.usage for _, answer in known.answered]
     with open_store(job.out) as store:
         told += [Usage(*row) for row in _usages(store.samples)]
-    spent = sum(job.price(usage) or 0.0 for usage in told) if job.cost else 0.0
-    has_price = dollars_of(job.cost, 0, 0) is not None
-    capped = spec.max_usd if has_price else None
-    return Allowance(job.price if has_price else None, capped, spec.max_requests, spent, sent)
+    spent = sum(job.price(usage) or 0.0 for usage in told) if job.price else 0.0
+    return Allowance(job.price, spec.max_usd if job.price else None, spec.max_requests, spent, sent)
 
 
 def _usages(samples: pl.DataFrame) -> list[tuple[Any, ...]]:

@@ -1,0 +1,135 @@
+"""Many questions at an endpoint at once, within what may be spent; each answer is kept as soon as it is there."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from relope.errors import RelopeError
+from relope.extract.allowance import Allowance
+from relope.extract.answer_journal import AnswerJournal
+from relope.extract.endpoint.address import Endpoint
+from relope.extract.endpoint.client import Filtered, Manners, Question, ask
+from relope.types import Answer
+
+_SYNC_S = 1.0
+T = TypeVar("T")
+
+
+def _as_it_is(answer: Answer) -> Answer:
+    return answer
+
+
+@dataclass(frozen=True)
+class Put:
+    """One question, and what its answer is kept under.
+
+    Attributes:
+        key: in the journal.
+        digest: of what is asked.
+        question: as it is sent.
+        dollars: that it may cost at most.
+        kept: what is kept of its answer, and handed on.
+    """
+
+    key: str
+    digest: str
+    question: Question
+    dollars: float
+    kept: Callable[[Answer], Answer] = _as_it_is
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where questions are put.
+
+    Attributes:
+        endpoint: that answers.
+        journal: where each answer is kept at once.
+        allowance: what may be spent.
+        workers: questions at a time.
+    """
+
+    endpoint: Endpoint
+    journal: AnswerJournal
+    allowance: Allowance
+    workers: int
+
+
+def answers_at(desk: Desk, items: Sequence[T], put: Callable[[T], Put]) -> Iterator[tuple[T, Answer | RelopeError]]:
+    """Yield each item with its answer, or with why it has none, as they come in; then those still in flight.
+
+    Args:
+        desk: where they are put; its allowance is stopped to end the run early.
+        items: what is asked about.
+        put: item → its question; called by several threads.
+    """
+    todo: queue.SimpleQueue[T] = queue.SimpleQueue()
+    for item in items:
+        todo.put(item)
+    results: queue.SimpleQueue[tuple[T, Answer | BaseException] | None] = queue.SimpleQueue()
+    manners = Manners(leave=desk.allowance.request, over=lambda: desk.allowance.stopped)
+    workers = min(desk.workers, len(items))
+    for number in range(workers):
+        arguments = (desk, put, manners, todo, results)
+        threading.Thread(target=_work, args=arguments, name=f"relope-ask-{number}", daemon=True).start()
+    synced = time.monotonic()
+    try:
+        while workers:
+            if (result := results.get()) is None:
+                workers -= 1
+                continue
+            item, said = result
+            if not isinstance(said, (Answer, RelopeError)):
+                raise said
+            yield item, said
+            if time.monotonic() - synced > _SYNC_S:
+                desk.journal.sync()
+                synced = time.monotonic()
+    finally:
+        desk.allowance.stop()
+
+
+def _work(
+    desk: Desk,
+    put: Callable[[T], Put],
+    manners: Manners,
+    todo: "queue.SimpleQueue[T]",
+    results: "queue.SimpleQueue[tuple[T, Answer | BaseException] | None]",
+) -> None:
+    """Ask about one item after another, until there is none or the run ends; None says that nothing more will come."""
+    try:
+        while not desk.allowance.stopped:
+            item = todo.get_nowait()
+            try:
+                results.put((item, _answer(desk, put(item), manners)))
+            except BaseException as error:  # noqa: BLE001 (what is no error of ours is raised on the thread that waits)
+                results.put((item, error))
+    except queue.Empty:
+        pass
+    finally:
+        results.put(None)
+
+
+def _answer(desk: Desk, put: Put, manners: Manners) -> Answer:
+    """Return the answer to a question, once it is kept.
+
+    Raises:
+        Filtered: the content filter refuses it; that is kept too.
+        Refused: the server does not take it.
+        RelopeError: the run ends here.
+    """
+    desk.allowance.reserve(put.dollars)
+    answer = None
+    try:
+        answer = ask(desk.endpoint, put.question, manners)
+        kept = put.kept(answer)
+        desk.journal.add(put.key, put.digest, kept)
+    except Filtered as error:
+        desk.journal.refuse(put.key, put.digest, str(error))
+        raise
+    finally:
+        desk.allowance.settle(put.dollars, None if answer is None else answer.usage)
+    return kept
