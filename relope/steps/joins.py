@@ -10,7 +10,7 @@ import polars as pl
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.persample import perturbation_name
 from relope.store import ActivationStore, Identity
-from relope.store.grade_files import bare_grader, orders
+from relope.store.grade_files import grader_flags, orders
 from relope.store.grades import correct_of
 from relope.store.labels import IMPORTED
 from relope.types import ResultWarning
@@ -53,7 +53,7 @@ def require_grades(other: ActivationStore, grader: str, label: str) -> str:
         has = f"has grades by {', '.join(known)}" if known else "has no grades"
         raise InvalidInputError(
             f"{label} is judged by {grader}, but {other.label} {has}; both must be judged by one grader and version",
-            hint=f"`relope grade --grader {bare_grader(grader)} --store …`, on both stores if versions differ",
+            hint=f"`relope grade {grader_flags(grader)} --store …`, on both stores if versions differ",
         )
     return IMPORTED
 

@@ -16,7 +16,15 @@ import polars as pl
 from relope.errors import StoreError
 from relope.provenance import canonical, write_bytes
 from relope.seals import check_frame, check_rows, opened_frame, sealed_frame
-from relope.store.format.layout import check_way, grades_folder, is_grades_name, read_small
+from relope.store.format.layout import (
+    check_way,
+    grades_folder,
+    grades_name,
+    grades_stem,
+    is_grades_name,
+    is_judge,
+    read_small,
+)
 
 METADATA_KEY = "relope"
 REMAKE = "delete the file and run `relope grade`: no model is needed"
@@ -60,8 +68,16 @@ class Grades:
 
 
 def bare_grader(name: str) -> str:
-    """Return the grader of ``grader@version``."""
-    return name.partition("@")[0]
+    """Return the grader of ``grader@version``; a judge's model may hold an ``@`` too."""
+    return name.rsplit("@", 1)[0]
+
+
+def grader_flags(name: str) -> str:
+    """Return what `relope grade` is given to judge by the grader of ``grader@version`` again."""
+    grader = bare_grader(name)
+    if is_judge(grader):
+        return f"--grader judge --judge-model {grader.partition(':')[2]} --endpoint URL"
+    return f"--grader {grader}"
 
 
 def parse_grades(name: str, content: bytes, where: str) -> Grades:
@@ -102,14 +118,14 @@ def _order(metadata: Mapping[str, str], name: str, where: str) -> int:
         raise StoreError(f"{where} is damaged: its metadata cannot be read ({error})", hint=REMAKE) from error
     if type(order) is not int or not 0 <= order < _MAX_ORDER:
         raise StoreError(f"{where} is damaged: its order is {order!s:.40}", hint=REMAKE)
-    if written_as != name:
+    if grades_name(str(written_as)) != name:
         raise StoreError(f"{where} holds the grades of {written_as!s:.80}", hint="give the file its name back")
     return order
 
 
 def grades_bytes(grades: Grades) -> bytes:
     """Return the content of a file of grades; the same grades give the same bytes."""
-    facts = {"grader": grades.name, "order": grades.order}
+    facts = {"grader": grades_stem(grades.name), "order": grades.order}
     return sealed_frame(grades.table, {METADATA_KEY: canonical(facts).decode()} if grades.order else None)
 
 
@@ -129,7 +145,7 @@ def read_grades_file(store: Path, path: Path) -> Grades:
     Raises:
         StoreError: as `parse_grades`, or it is missing or lies behind a symbolic link.
     """
-    return parse_grades(path.stem, read_small(store, path), _where(store, path))
+    return parse_grades(grades_name(path.stem), read_small(store, path), _where(store, path))
 
 
 def orders(store: Path) -> dict[str, int]:
@@ -139,14 +155,14 @@ def orders(store: Path) -> dict[str, int]:
         StoreError: a file is damaged, or lies behind a symbolic link.
     """
     paths = sorted(path for path in grades_folder(store).glob("*.parquet") if is_grades_name(path.name))
-    return {path.stem: _order_of(store, path) for path in paths}
+    return {grades_name(path.stem): _order_of(store, path) for path in paths}
 
 
 def _order_of(store: Path, path: Path) -> int:
     content, where = read_small(store, path), _where(store, path)
     check_frame(content, where, REMAKE)
     check_rows(content, where, REMAKE)
-    return _order(pl.read_parquet_metadata(io.BytesIO(content)), path.stem, where)
+    return _order(pl.read_parquet_metadata(io.BytesIO(content)), grades_name(path.stem), where)
 
 
 def _where(store: Path, path: Path) -> str:

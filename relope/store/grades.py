@@ -11,8 +11,16 @@ import polars as pl
 
 from relope.asked import AskedOtherwise, asked_column, first_difference
 from relope.errors import InvalidInputError, NotFoundError, StoreError, nearest, unknown, unknown_split
-from relope.store.format.layout import grades_path
-from relope.store.grade_files import Grades, bare_grader, highest, orders, read_grades_file, write_grades_file
+from relope.store.format.layout import grades_name, grades_path, is_judge
+from relope.store.grade_files import (
+    Grades,
+    bare_grader,
+    grader_flags,
+    highest,
+    orders,
+    read_grades_file,
+    write_grades_file,
+)
 from relope.store.reader import ActivationStore
 from relope.types import Grade
 
@@ -43,6 +51,13 @@ def write_grades(
         count: let these grades be the ones that count; False leaves that as it is, unless there are none yet
             or only those of another version of the grader.
     """
+    graded = judged_table(store, judge)
+    path = grades_path(store.path, grader, version)
+    return path, graded, keep_grades(store, path, graded, count)
+
+
+def judged_table(store: ActivationStore, judge: Judge) -> pl.DataFrame:
+    """Return what a grader says of every answer of a store: the table of its grades, which is not written here."""
     table = some_samples(store)
     _check_answers(store, table)
     stops = table["finish_reason"] if "finish_reason" in table.columns else [""] * len(table)
@@ -62,8 +77,7 @@ def write_grades(
             graded = graded.with_columns(
                 pl.Series(f"parsed_{column.removeprefix('traces_')}", _parsed_traces(table, column, judge))
             )
-    path = grades_path(store.path, grader, version)
-    return path, graded, keep_grades(store, path, graded, count)
+    return graded
 
 
 def _check_answers(store: ActivationStore, table: pl.DataFrame) -> None:
@@ -89,7 +103,7 @@ def keep_grades(store: ActivationStore, path: Path, graded: pl.DataFrame, count:
         graded: one row a sample.
         count: as `write_grades`.
     """
-    known, name, top = orders(store.path), path.stem, counting(store)
+    known, name, top = orders(store.path), grades_name(path.stem), counting(store)
     order = known.get(name, 0)
     count |= top is None or (name not in known and bare_grader(top) == bare_grader(name))
     if count and (top != name or not order):
@@ -145,7 +159,7 @@ def read_grades(store: ActivationStore, asked: str | None) -> Grades:
         raise NotFoundError(f"{store.label} has no grades yet", hint=f"`relope grade --store {store.label}` makes them")
     if name not in (known := orders(store.path)):
         raise unknown("grades", name, known, f"`relope grade --store {store.label} --grader …` makes them")
-    return read_grades_file(store.path, grades_path(store.path, *name.split("@", 1)))
+    return read_grades_file(store.path, grades_path(store.path, *name.rsplit("@", 1)))
 
 
 def apart(
@@ -278,9 +292,9 @@ def _grade_them(store: ActivationStore, name: str) -> str:
     grader = bare_grader(name)
     if grader == "human":
         return "label them in the data's column correct and run the same extract again"
-    if "." in grader:  # a function of the user's: file and function
+    if "." in grader and not is_judge(grader):  # a function of the user's: file and function
         return f"`relope grade --store {store.label} --grader FILE.py:function`, the function of {grader}, grades them"
-    return f"`relope grade --store {store.label} --grader {grader}` grades them"
+    return f"`relope grade --store {store.label} {grader_flags(name)}` grades them"
 
 
 def parsed_answers(store: ActivationStore, rows: npt.NDArray[np.int64], asked: str | None) -> pl.DataFrame | None:

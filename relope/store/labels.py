@@ -41,7 +41,7 @@ def write_labels(
     known = {} if is_new else dict(read_grades(store, name).table.select("id", "correct").iter_rows())
     merged = {**known, **labels}
     said = pl.Series("correct", [merged.get(name) for name in read["id"]], pl.Boolean)
-    table, path = read.with_columns(said), grades_path(store.path, *name.split("@", 1))
+    table, path = read.with_columns(said), grades_path(store.path, *name.rsplit("@", 1))
     return path, table, keep_grades(store, path, table, count=is_new)
 
 

@@ -22,6 +22,7 @@ from relope.store.format.index import build_index
 from relope.store.format.layout import (
     COMMIT,
     block_folder,
+    grades_name,
     guard,
     is_block_name,
     is_grades_name,
@@ -136,7 +137,7 @@ def pull_grades(snapshot: RemoteSnapshot, out: Path, ids: Collection[str]) -> li
         shared = snapshot.remote.read(file.name)
         if shared is None:
             continue
-        theirs = parse_grades(name.stem, shared.content, f"{file.name} at {snapshot.uri}")
+        theirs = parse_grades(grades_name(name.stem), shared.content, f"{file.name} at {snapshot.uri}")
         if add_grades(out, file.name, theirs, ids):
             written.append(file.name)
     return written
