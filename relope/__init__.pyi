@@ -260,14 +260,30 @@ def grade(
     store: str | PathLike[str] | None = ...,
     responses: str | PathLike[str] | None = ...,
     grader: str | None = ...,
+    judge_model: str | None = ...,
+    endpoint: str | None = ...,
+    api_key_env: str | None = ...,
+    workers: int = ...,
+    timeout: float = ...,
+    max_usd: float | None = ...,
+    max_requests: int | None = ...,
+    costs: str | PathLike[str] | None = ...,
     watch: Watch = ...,
 ) -> Graded:
-    """Judge the answers of a store or of a file, without a model.
+    """Judge the answers of a store or of a file: by rules, or by a model at an endpoint.
 
     Args:
         store: a store; its grades are kept in it
         responses: a JSON Lines file of response, gold and maybe choices
         grader: `relope list graders`, or your own FILE.py:function or module:function; default: the store's own, or auto
+        judge_model: name of the model that judges, at the endpoint
+        endpoint: base URL of an OpenAI-compatible server, e.g. https://api.openai.com/v1
+        api_key_env: environment variable that holds the server's key
+        workers: answers that are judged at a time
+        timeout: seconds that one verdict may take
+        max_usd: stop before verdicts cost more, by the prices of costs, in all runs of this judge here
+        max_requests: stop after so many requests
+        costs: a price list, as `evaluate` takes it
 
     Raises:
         RelopeError: what the user can mend.

@@ -157,7 +157,7 @@ class CaptionSpec(Spec, step="caption"):
 
 
 class GradeSpec(Spec, step="grade"):
-    """Judge the answers of a store or of a file, without a model."""
+    """Judge the answers of a store or of a file: by rules, or by a model at an endpoint."""
 
     store: Annotated[StoreRef | None, Reads()] = Field(None, description="a store; its grades are kept in it")
     responses: Annotated[Path | None, Reads()] = Field(
@@ -168,6 +168,24 @@ class GradeSpec(Spec, step="grade"):
         description="`relope list graders`, or your own FILE.py:function or module:function; default: the store's own, "
         "or auto",
     )
+    judge_model: Annotated[str | None, Metavar("MODEL"), Panel("The grader judge")] = Field(
+        None, description="name of the model that judges, at the endpoint"
+    )
+    endpoint: Annotated[str | None, Metavar("URL")] = Field(
+        None, description="base URL of an OpenAI-compatible server, e.g. https://api.openai.com/v1"
+    )
+    api_key_env: Annotated[str | None, Metavar("VARIABLE")] = Field(
+        None, description="environment variable that holds the server's key"
+    )
+    workers: int = Field(8, ge=1, le=256, description="answers that are judged at a time")
+    timeout: float = Field(120.0, gt=0, le=3600, description="seconds that one verdict may take")
+    max_usd: float | None = Field(
+        None,
+        gt=0,
+        description="stop before verdicts cost more, by the prices of --costs, in all runs of this judge here",
+    )
+    max_requests: int | None = Field(None, ge=1, description="stop after so many requests")
+    costs: Annotated[Path | None, Reads()] = Field(None, description="a price list, as `evaluate` takes it")
 
 
 class ImportSpec(Spec, step="import", module="relope.steps.import_answers"):

@@ -15,7 +15,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "grade": (
         "relope grade --store runs/tiny.zarr --grader exact",
-        "relope grade --responses answers.jsonl --grader multiple-choice",
+        "relope grade --store runs/mine.zarr --grader judge --judge-model gpt-4.1 --endpoint https://api.openai.com/v1",
     ),
     "import": (
         "relope import results.jsonl --model gpt-4.1 --store runs/tiny.zarr --out runs/gpt.zarr",

@@ -6,8 +6,9 @@ from typing import Any
 from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.data.gold import gold_answers, number_text
 from relope.extract.data.rows import Row, read_rows
+from relope.extract.grading.case import Case
 from relope.extract.grading.grader import Grader
-from relope.types import LETTERS
+from relope.types import LETTERS, Grade
 
 GradedRow = dict[str, Any]
 """``correct``, ``parsed`` and ``parse_status`` of a response."""
@@ -20,13 +21,30 @@ def grade_file(path: Path, grader: Grader) -> list[GradedRow]:
         NotFoundError: there is no such file, or a row lacks ``response`` or ``gold``.
         InvalidInputError: the file is empty, or a row is of the wrong shape; row and column are named.
     """
-    graded = [_grade(row, grader) for row in read_rows(path)]
-    if not graded:
+    return [
+        graded_row(grader.grade(case.response, case.answers, case.choices, case.finish_reason))
+        for case in file_cases(path)
+    ]
+
+
+def graded_row(grade: Grade) -> GradedRow:
+    """Return a grade as a row of the result."""
+    return {"correct": grade.correct, "parsed": grade.parsed, "parse_status": grade.parse_status}
+
+
+def file_cases(path: Path) -> list[Case]:
+    """Return the answers of a file, in its order.
+
+    Raises:
+        NotFoundError, InvalidInputError: as `grade_file`.
+    """
+    cases = [_case(row, number) for number, row in enumerate(read_rows(path), 1)]
+    if not cases:
         raise InvalidInputError(f"{path} holds no rows; each needs the columns response and gold, and may have choices")
-    return graded
+    return cases
 
 
-def _grade(row: Row, grader: Grader) -> GradedRow:
+def _case(row: Row, number: int) -> Case:
     for column in ("response", "gold"):
         if column not in row.cells:
             has = ", ".join(map(str, row.cells)) or "nothing"
@@ -43,8 +61,8 @@ def _grade(row: Row, grader: Grader) -> GradedRow:
         raise InvalidInputError(
             f"column 'gold' in {row.where} is empty; it must be the right answer, or a list of them"
         )
-    grade = grader.grade(response or "", answers, choices, str(row.cells.get("finish_reason") or ""))
-    return {"correct": grade.correct, "parsed": grade.parsed, "parse_status": grade.parse_status}
+    question, why, name = (str(row.cells.get(column) or "") for column in ("question", "finish_reason", "id"))
+    return Case(question, response or "", answers, choices, why, name or f"row {number}")
 
 
 def _choices(row: Row) -> tuple[str, ...]:

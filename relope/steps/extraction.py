@@ -5,7 +5,7 @@ from relope.extract.data.dataset import check_splits, load_samples
 from relope.extract.data.open import open_dataset
 from relope.extract.data.templates import chat_template, open_prompt
 from relope.extract.extraction import Extraction, ModelChoice, answer_tokens, parse_layers, stop_texts
-from relope.extract.grading.grader import open_grader
+from relope.extract.grading.grader import open_rule
 from relope.extract.model.card import open_card
 from relope.extract.model.devices import check_device
 from relope.extract.model.extras import Extras
@@ -24,7 +24,7 @@ def extraction_of(spec: ExtractSpec) -> Extraction:
     if spec.endpoint is None:
         _check_model(spec)
     if spec.grader:
-        open_grader(spec.grader)
+        open_rule(spec.grader)
     view = open_view(spec.text_only, spec.captions, spec.perturb, open_prompt(spec.prompt) if spec.prompt else None)
     frame = chat_template(spec.chat_template) if spec.chat_template else ""
     dataset = open_dataset(spec.dataset, spec.name, spec.answer_is, allow_outside=spec.allow_outside)

@@ -1,6 +1,7 @@
-"""The step ``grade``: every answer of a store, or of a file, judged without a model."""
+"""The step ``grade``: every answer of a store, or of a file, judged by rules or by a model at an endpoint."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,17 @@ import polars as pl
 from relope import registry
 from relope.command_line import command_line, now
 from relope.errors import InvalidInputError, NotFoundError
-from relope.extract.grading.grader import open_grader
+from relope.extract.grading.grader import Grader, open_grader, open_rule
 from relope.extract.grading.own_grader import source_of
-from relope.extract.responses import grade_file
+from relope.extract.responses import file_cases, grade_file, graded_row
 from relope.places import local_folder
 from relope.spec import ExtractSpec, GradeSpec
+from relope.steps.judged import check_judge, judge_cases, judge_store
 from relope.steps.outcomes import Graded
 from relope.steps.step import Step
 from relope.store import ActivationStore, open_store
 from relope.store.grade_files import bare_grader, orders
+from relope.store.grade_names import grades_name
 from relope.store.grades import counting, write_grades
 from relope.store.labels import HUMAN, count_labels, has_labels, write_labels
 from relope.store.made import MadeBy, note_made
@@ -34,14 +37,18 @@ def output(spec: GradeSpec) -> Path:
 
 def run(spec: GradeSpec, watch: Watch) -> Graded:
     """Judge every answer of a store into ``grades/<grader>@<version>.parquet``, or those of a file."""
+    grader = None if spec.grader in (None, HUMAN) else open_grader(str(spec.grader))
+    check_judge(spec, grader)
     if spec.responses is not None and spec.store is None:
-        return _grade_responses(spec.responses, spec.grader or "auto")
+        return _grade_responses(spec, spec.responses, grader or open_grader("auto"), watch)
     if spec.store is None or spec.responses is not None:
         raise InvalidInputError(
             "grade takes a store or a file of responses, one of them",
             hint="give either --store STORE or --responses FILE.jsonl",
         )
-    graded = grade_store(open_store(spec.store), spec.grader)
+    store = open_store(spec.store)
+    asks = grader is not None and grader.asking is not None
+    graded = _judged(spec, store, grader, watch) if grader and asks else grade_store(store, spec.grader)
     if not graded.reused and (folder := local_folder(spec.store)) is not None:
         note_made(folder, [MadeBy(now(), command_line(spec))])
     return graded
@@ -55,17 +62,29 @@ def grade_store(store: ActivationStore, grader: str | None, *, count: bool = Tru
         grader: CLI name.
         count: let these grades be the ones that count when none are named, as `write_grades`.
     """
+    _check_answers(store)
+    name = grader or store.manifest.grader
+    if name == HUMAN:
+        return _told(store, *_labels_again(store))
+    judge = open_rule(name)
+    kept = write_grades(store, judge.name, judge.version, judge.grade, count=count)
+    return _told(store, *kept, "by your own code in this process, " if judge.is_own else "")
+
+
+def _check_answers(store: ActivationStore) -> None:
     if not store.manifest.identity.has_answers:
         raise InvalidInputError(
             f"{store.label} holds states only: there is no answer to judge",
             hint="extract with answers (--max-new-tokens above 0) into a new --out",
         )
-    name = grader or store.manifest.grader
-    if name == HUMAN:
-        return _told(store, *_labels_again(store))
-    judge = open_grader(name)
-    kept = write_grades(store, judge.name, judge.version, judge.grade, count=count)
-    return _told(store, *kept, "by your own code in this process, " if judge.is_own else "")
+
+
+def _judged(spec: GradeSpec, store: ActivationStore, grader: Grader, watch: Watch) -> Graded:
+    """Let a model judge what a store holds."""
+    _check_answers(store)
+    path, table, changed, verdicts = judge_store(spec, store, grader, watch)
+    graded = _told(store, path, table, changed)
+    return replace(graded, text=f"{graded.text}; {verdicts.text()}", facts={**graded.facts, **verdicts.facts()})
 
 
 def _labels_again(store: ActivationStore) -> tuple[Path, pl.DataFrame, bool]:
@@ -91,13 +110,13 @@ def _told(store: ActivationStore, path: Path, table: pl.DataFrame, changed: bool
     accuracy = table.select(pl.col("correct").mean()).item()
     facts = {
         "samples": len(table),
-        "grader": path.stem,
+        "grader": grades_name(path.stem),
         "accuracy": accuracy,
         "unparsed": int((table["parse_status"] == "unparsed").sum()),
         "unlabelled": table["correct"].null_count(),
         "by_split": dict(zip(means["split"], means["correct"], strict=True)),
     }
-    text = f"{counted(len(table), 'answer')} judged by {path.stem}: {how}{accuracy_text(facts)}"
+    text = f"{counted(len(table), 'answer')} judged by {grades_name(path.stem)}: {how}{accuracy_text(facts)}"
     text += f", {facts['unparsed']} unparsed"
     where = f"{store.label}/{FOLDER}/{path.name}"
     return Graded(path, not changed, f"{text} → {where}", facts, location=where)
@@ -133,11 +152,19 @@ def grade_extracted(store: ActivationStore, asked: str | None) -> Graded:
     return further if is_new else graded
 
 
-def _grade_responses(path: Path, name: str) -> Graded:
-    grades = grade_file(path, open_grader(name))
-    right = sum(bool(grade["correct"]) for grade in grades)
-    text = f"{counted(len(grades), 'answer')} of {path} judged by {name}: {right} right"
-    return Graded(path, False, text, {"samples": len(grades), "right": right}, payload=grades)
+def _grade_responses(spec: GradeSpec, path: Path, grader: Grader, watch: Watch) -> Graded:
+    name, verdicts = grader.name, None
+    if grader.asking is None:
+        rows = grade_file(path, grader)
+    else:
+        verdicts = judge_cases(spec, file_cases(path), grader, watch)
+        name, rows = verdicts.name, [graded_row(grade) for grade in verdicts.grades]
+    right = sum(bool(row["correct"]) for row in rows)
+    text = f"{counted(len(rows), 'answer')} of {path} judged by {name}: {right} right"
+    facts: dict[str, Any] = {"samples": len(rows), "right": right}
+    if verdicts is not None:
+        text, facts = f"{text}; {verdicts.text()}", facts | verdicts.facts()
+    return Graded(path, False, text, facts, payload=rows)
 
 
 def grader_of(spec: GradeSpec) -> list[tuple[str, str]]:

@@ -35,6 +35,25 @@ def outputs_beside(ref: Path | str) -> str:
     return str(RUNS / f"{parse_uri(str(ref)).name}-{recipe_id[:8]}-{content_id[:8]}")
 
 
+def judged_path(ref: Path | str, judge: str) -> Path:
+    """Return the file of a judge's verdicts on the answers of a store or a file.
+
+    That of a URI is named after the store there and its recipe: it holds what is asked of a grown store too.
+
+    Args:
+        ref: the store or file.
+        judge: what the file of the judge's grades is called.
+
+    Raises:
+        NotFoundError: there is no store at the URI, or it cannot be reached.
+    """
+    folder = str(ref)
+    if is_uri(ref):
+        recipe_id, _ = remote_ids(str(ref))
+        folder = str(RUNS / f"{parse_uri(str(ref)).name}-{recipe_id[:8]}")
+    return Path(f"{folder}.judged") / f"{judge}.jsonl"
+
+
 def router_name(method: str, seed: int) -> str:
     """Return what a method's router is called; other seeds than 0 stand beside it."""
     return f"{method}@seed{seed}" if seed else method

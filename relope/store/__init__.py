@@ -23,7 +23,6 @@ from relope.store.format.index import Rows
 from relope.store.format.layout import (
     block_folder,
     catalog_folder,
-    grades_path,
     part_folder,
     part_id,
     plan_path,
@@ -35,6 +34,7 @@ from relope.store.format.manifest import FORMAT_VERSION, StoreManifest, no_state
 from relope.store.format.part import PartWriter
 from relope.store.format.samples import read_samples
 from relope.store.format.thumbnails import THUMBNAIL_BYTES
+from relope.store.grade_names import grades_path
 from relope.store.info import human_bytes, info, info_rows
 from relope.store.open import open_store
 from relope.store.reader import ActivationStore

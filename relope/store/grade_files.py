@@ -16,15 +16,8 @@ import polars as pl
 from relope.errors import StoreError
 from relope.provenance import canonical, write_bytes
 from relope.seals import check_frame, check_rows, opened_frame, sealed_frame
-from relope.store.format.layout import (
-    check_way,
-    grades_folder,
-    grades_name,
-    grades_stem,
-    is_grades_name,
-    is_judge,
-    read_small,
-)
+from relope.store.format.layout import check_way, grades_folder, is_grades_name, read_small
+from relope.store.grade_names import grades_name, grades_stem, is_judge
 
 METADATA_KEY = "relope"
 REMAKE = "delete the file and run `relope grade`: no model is needed"
@@ -76,7 +69,8 @@ def grader_flags(name: str) -> str:
     """Return what `relope grade` is given to judge by the grader of ``grader@version`` again."""
     grader = bare_grader(name)
     if is_judge(grader):
-        return f"--grader judge --judge-model {grader.partition(':')[2]} --endpoint URL"
+        name, _, model = grader.partition(":")
+        return f"--grader {name} --judge-model {model} --endpoint URL"
     return f"--grader {grader}"
 
 

@@ -11,7 +11,6 @@ import polars as pl
 
 from relope.asked import AskedOtherwise, asked_column, first_difference
 from relope.errors import InvalidInputError, NotFoundError, StoreError, nearest, unknown, unknown_split
-from relope.store.format.layout import grades_name, grades_path, is_judge
 from relope.store.grade_files import (
     Grades,
     bare_grader,
@@ -21,6 +20,7 @@ from relope.store.grade_files import (
     read_grades_file,
     write_grades_file,
 )
+from relope.store.grade_names import grades_name, grades_path, is_judge
 from relope.store.reader import ActivationStore
 from relope.types import Grade
 

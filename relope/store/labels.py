@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from relope.store.format.layout import grades_path
 from relope.store.grade_files import orders
+from relope.store.grade_names import grades_path
 from relope.store.grades import keep_grades, read_grades
 from relope.store.reader import ActivationStore
 

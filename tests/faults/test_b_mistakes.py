@@ -99,6 +99,16 @@ grade --store {store} --responses {tmp}/q.jsonl                    | either --st
 grade --store {store} --grader exakt                               | did you mean 'exact'
 grade --store {tmp}/nowhere                                        | no store at
 grade --store {tmp}/empty.zarr                                     | holds no finished sample
+grade --store {store} --grader judge                               | --judge-model MODEL --endpoint URL
+grade --store {store} --grader judge --judge-model m               | what is not given: endpoint
+grade --store {store} --grader exact --judge-model m               | the grader exact asks no model
+grade --store {store} --max-requests 3                             | asks no model
+grade --store {store} --grader judge --judge-model m --endpoint x  | is no web address
+grade --store {store} --grader judge --judge-model "a b" --endpoint http://x | at most 80 letters
+grade --store {store} --grader judge --judge-model m --endpoint http://x --api-key-env NO_KEY | no variable NO_KEY
+grade --store {store} --grader judge --judge-model m --endpoint http://x --max-usd 3 | cannot be capped at $3
+grade --store {store} --workers 0                                  | --workers 0: must be at least 1
+extract --model tiny-vl --dataset tiny --grader judge --out {tmp}/x | asks a model, which is done once
 grade --responses {tmp}/none.jsonl                                 | no data file at
 grade --responses {tmp}/bytes.jsonl                                | is no UTF-8 text
 grade --responses {tmp}/q.jsonl                                    | column 'response' is missing

@@ -1,13 +1,16 @@
-"""Graders: one file each, a ``grade`` function and a ``VERSION``; no model, no guessing."""
+"""Graders: one file each, a ``grade`` function and a ``VERSION``; no guessing, and no model but where one says so."""
 
 import functools
 import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from relope import registry
+from relope.errors import InvalidInputError
 from relope.extract.grading.answer_text import unified, untagged
+from relope.extract.grading.case import ASKING, Asking
 from relope.extract.grading.own_grader import is_own, open_own
 from relope.extract.grading.thoughts import LENGTH, spoken
 from relope.types import Grade
@@ -30,12 +33,14 @@ class Grader:
         version: raised when verdicts change.
         function: ``(response, answers, choices)``, and ``finish_reason`` if it takes it, → `Grade`.
         is_own: whether it is a function of the user's, which may judge without a gold answer.
+        asking: what the model is shown that it asks, and how a reply is read; None for all that ask nobody.
     """
 
     name: str
     version: str
     function: Callable[..., Grade]
     is_own: bool = False
+    asking: Asking | None = None
 
     @functools.cached_property
     def _told_why(self) -> bool:
@@ -68,7 +73,23 @@ def open_grader(name: str) -> Grader:
     if is_own(name):
         return Grader(*open_own(name), is_own=True)
     module = registry.load("graders", name)
-    return Grader(name, str(module.VERSION), module.grade)
+    asking = module if all(hasattr(module, part) for part in ASKING) else None
+    return Grader(name, str(module.VERSION), module.grade, asking=cast("Asking | None", asking))
+
+
+def open_rule(name: str) -> Grader:
+    """Return a grader as `open_grader` does, of those that ask nobody.
+
+    Raises:
+        InvalidInputError: it asks a model.
+    """
+    grader = open_grader(name)
+    if grader.asking is not None:
+        raise InvalidInputError(
+            f"the grader {name} asks a model, which is done once the answers are there",
+            hint=f"afterwards `relope grade --store … --grader {name} --judge-model MODEL --endpoint URL`",
+        )
+    return grader
 
 
 def answer(response: str, finish_reason: str = "") -> str:

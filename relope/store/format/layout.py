@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relope.errors import InvalidInputError, OutputError, RelopeError, StoreError
+from relope.errors import OutputError, RelopeError, StoreError
 from relope.provenance import cannot_write, digest
 from relope.seals import opened_json, read_plain, write_sealed_json
 
@@ -42,12 +42,8 @@ REMAKE = "delete the part's folder and extract again: only that part is made ane
 GROUP: dict[str, Any] = {"zarr_format": 3, "node_type": "group", "attributes": {}}
 
 _PART_ID = re.compile(r"[0-9a-f]{32}")
-_NAME = re.compile(r"\w[\w.+-]*")
 _BLOCK = re.compile(r"block_[0-9]{1,4}")
 _GRADES = re.compile(r"\w[\w.+-]*@\w[\w.+-]*\.parquet")
-_JUDGE = re.compile(r"judge:[A-Za-z0-9_.+:/@-]{1,80}")
-_NO_FILE = re.compile(r"[^A-Za-z0-9_.-]")
-_QUOTED = re.compile(r"\+([0-7][0-9A-F])")
 _TOP = (META, "parts", "catalog", "grades", "plan.json", "made.json", "skipped.json", "here.json")
 _JSON_LIMIT_BYTES = 256 << 20
 _MAX_RATIO = 1024
@@ -99,36 +95,6 @@ def grades_folder(store: Path) -> Path:
     return store / "grades"
 
 
-def grades_path(store: Path, grader: str, version: str) -> Path:
-    """Return where one grader's grades are kept.
-
-    Raises:
-        InvalidInputError: the name or the version holds more than letters, digits and ``_ . + -``.
-    """
-    for name in (grades_stem(grader), str(version)):
-        if not _NAME.fullmatch(name):
-            raise InvalidInputError(f"grader name or version {name!r} must be letters, digits and _ . + - only")
-    return grades_folder(store) / f"{grades_stem(f'{grader}@{version}')}.parquet"
-
-
-def grades_stem(name: str) -> str:
-    """Return what the file of ``grader@version`` is called, without its ending.
-
-    Of a judge's name, ``judge:MODEL@version``, every character of the grader that is none of a file's becomes ``+``
-    and two digits (hex), as in ``judge+3Agpt-4.1@1``; all others are called as they are.
-    """
-    if not _JUDGE.fullmatch(name.rsplit("@", 1)[0]):
-        return name
-    grader, *version = name.rsplit("@", 1)
-    return "@".join((_NO_FILE.sub(lambda match: f"+{ord(match[0]):02X}", grader), *version))
-
-
-def grades_name(stem: str) -> str:
-    """Return the ``grader@version`` that a file is called after: the inverse of `grades_stem`."""
-    name = _QUOTED.sub(lambda match: chr(int(match[1], 16)), stem) if stem.startswith("judge+3A") else stem
-    return name if grades_stem(name) == stem else stem  # a stranger's file stays what it says
-
-
 def here_path(store: Path) -> Path:
     """Return where paths of this machine are kept (data set, model, captions): never shared."""
     return store / "here.json"
@@ -147,11 +113,6 @@ def block_folder(store: Path, layer: int) -> Path:
 def is_block_name(name: str) -> bool:
     """Tell whether a name is that of a folder of a block's weights."""
     return _BLOCK.fullmatch(name) is not None
-
-
-def is_judge(grader: str) -> bool:
-    """Tell whether a name is that of a judge and its model, ``judge:MODEL``."""
-    return _JUDGE.fullmatch(grader) is not None
 
 
 def is_grades_name(name: str) -> bool:

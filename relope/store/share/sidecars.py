@@ -22,7 +22,6 @@ from relope.store.format.index import build_index
 from relope.store.format.layout import (
     COMMIT,
     block_folder,
-    grades_name,
     guard,
     is_block_name,
     is_grades_name,
@@ -39,6 +38,7 @@ from relope.store.grade_files import (
     parse_grades,
     read_grades_file,
 )
+from relope.store.grade_names import grades_name
 from relope.store.made import MADE, made_bytes, note_made, parse_made, read_made
 from relope.store.share.remote import rewrite
 from relope.store.share.snapshot import RemoteSnapshot
