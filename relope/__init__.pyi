@@ -280,8 +280,8 @@ def grade(
         endpoint: base URL of an OpenAI-compatible server, e.g. https://api.openai.com/v1
         api_key_env: environment variable that holds the server's key
         workers: answers that are judged at a time
-        timeout: seconds that one verdict may take
-        max_usd: stop before verdicts cost more, by the prices of costs, in all runs of this judge here
+        timeout: seconds that one judgement may take
+        max_usd: stop before judgements cost more, by the prices of costs, in all runs of this judge here
         max_requests: stop after so many requests
         costs: a price list, as `evaluate` takes it
 

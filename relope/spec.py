@@ -178,11 +178,11 @@ class GradeSpec(Spec, step="grade"):
         None, description="environment variable that holds the server's key"
     )
     workers: int = Field(8, ge=1, le=256, description="answers that are judged at a time")
-    timeout: float = Field(120.0, gt=0, le=3600, description="seconds that one verdict may take")
+    timeout: float = Field(120.0, gt=0, le=3600, description="seconds that one judgement may take")
     max_usd: float | None = Field(
         None,
         gt=0,
-        description="stop before verdicts cost more, by the prices of --costs, in all runs of this judge here",
+        description="stop before judgements cost more, by the prices of --costs, in all runs of this judge here",
     )
     max_requests: int | None = Field(None, ge=1, description="stop after so many requests")
     costs: Annotated[Path | None, Reads()] = Field(None, description="a price list, as `evaluate` takes it")

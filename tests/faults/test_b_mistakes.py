@@ -104,7 +104,7 @@ grade --store {store} --grader judge --judge-model m               | what is not
 grade --store {store} --grader exact --judge-model m               | the grader exact asks no model
 grade --store {store} --max-requests 3                             | asks no model
 grade --store {store} --grader judge --judge-model m --endpoint x  | is no web address
-grade --store {store} --grader judge --judge-model "a b" --endpoint http://x | at most 80 letters
+grade --store {store} --grader judge --judge-model a;b --endpoint http://x   | at most 80 letters
 grade --store {store} --grader judge --judge-model m --endpoint http://x --api-key-env NO_KEY | no variable NO_KEY
 grade --store {store} --grader judge --judge-model m --endpoint http://x --max-usd 3 | cannot be capped at $3
 grade --store {store} --workers 0                                  | --workers 0: must be at least 1
