@@ -99,7 +99,7 @@ def test_a7_lists_as_pandas_writes_them(tmp_path):
     (tmp_path / "q.csv").write_text("id,question,answer,choices\n1,a?,blue,\"['red', 'blue']\"\n", encoding="utf-8")
     assert answers(tmp_path / "q.csv") == {"1": ("B",)}
     (tmp_path / "q.csv").write_text("id,question,answer,choices\n1,a?,blue,red|blue\n", encoding="utf-8")
-    with pytest.raises(InvalidInputError, match=r"column 'choices' in row 1 of q\.csv is no JSON"):
+    with pytest.raises(InvalidInputError, match=r"column 'choices' in row 1 of q\.csv holds 'red\|blue'"):
         read(tmp_path / "q.csv")
 
 
