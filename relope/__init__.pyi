@@ -298,7 +298,7 @@ def import_(
     store: str | PathLike[str] | None = ...,
     watch: Watch = ...,
 ) -> Imported:
-    """Make stores of answers from files that other tools have written, and keep their verdicts as grades.
+    """Make stores of answers from files that other tools have written, and keep what they judged as grades.
 
     Args:
         files: one or more files of results; `relope list importers`

@@ -189,7 +189,7 @@ class GradeSpec(Spec, step="grade"):
 
 
 class ImportSpec(Spec, step="import", module="relope.steps.import_answers"):
-    """Make stores of answers from files that other tools have written, and keep their verdicts as grades."""
+    """Make stores of answers from files that other tools have written, and keep what they judged as grades."""
 
     files: Annotated[Words, Metavar("FILE…"), Reads(), Positional()] = Field(
         description="one or more files of results; `relope list importers`"

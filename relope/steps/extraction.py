@@ -87,7 +87,10 @@ def _check_where(spec: ExtractSpec) -> None:
             hint="add --endpoint URL",
         )
     if spec.endpoint and spec.max_new_tokens == 0:
-        raise InvalidInputError("an endpoint gives answers and no states; 0 new tokens leave nothing of them")
+        raise InvalidInputError(
+            "an endpoint gives answers and no states; 0 new tokens leave nothing of them",
+            hint="drop --max-new-tokens 0",
+        )
 
 
 def samples_of(extraction: Extraction, watch: Watch) -> list[Sample]:

@@ -175,7 +175,7 @@ def test_d_help_names_what_a_flag_takes(command):
 
 
 def test_d_help_of_extract_is_in_panels():
-    titles = ["Model", "Data", "What is kept", "Answers", "Hardware", "Output"]
+    titles = ["Model", "Data", "What is kept", "Answers", "Hardware", "A model that runs elsewhere", "Output"]
     assert list(dict.fromkeys(panels(ExtractSpec).values())) == titles
     page = relope("extract", "--help").stdout
     shown = [page.index(f"─ {title} ─") for title in titles]
