@@ -11,7 +11,7 @@ from relope.extract.data.turns import prompt_text
 from relope.extract.endpoint.address import Endpoint
 from relope.extract.endpoint.client import Filtered, Question, Refused
 from relope.extract.endpoint.messages import messages_of
-from relope.extract.workers import Desk, Put, answers_at
+from relope.extract.workers import Put, WorkerPool, answers_at
 from relope.types import Answer, Progress, Sample, no_progress
 
 REFUSALS = 3
@@ -103,8 +103,8 @@ def ask_all(
         keep(sorted(held, key=lambda pair: ranks[pair[0].id]))
         held.clear()
 
-    desk = Desk(asking.endpoint, journal, asking.allowance, asking.workers)
-    for done, (sample, said) in enumerate(answers_at(desk, samples, asking.put), 1):
+    pool = WorkerPool(asking.endpoint, journal, asking.allowance, asking.workers)
+    for done, (sample, said) in enumerate(answers_at(pool, samples, asking.put), 1):
         if isinstance(said, Answer):
             asked.answered += 1
             held.append((sample, said))

@@ -16,7 +16,7 @@ from relope.extract.answer_journal import AnswerJournal
 from relope.extract.endpoint.address import Endpoint
 from relope.extract.endpoint.client import Question, Refused
 from relope.extract.grading.case import Asking, Case
-from relope.extract.workers import Desk, Put, answers_at
+from relope.extract.workers import Put, WorkerPool, answers_at
 from relope.provenance import digest
 from relope.redact import redacted
 from relope.types import Answer, Progress, no_progress
@@ -148,12 +148,12 @@ def _rule(judge: Judge, docket: _Docket, journal: AnswerJournal, allowance: Allo
         RelopeError: what ended the run; what is in flight then still comes in.
     """
     still_open = [key for key in docket.shown if key not in docket.ruled]
-    desk = Desk(judge.endpoint, journal, allowance, judge.workers)
+    pool = WorkerPool(judge.endpoint, journal, allowance, judge.workers)
     failure: RelopeError | None = _fault(judge, docket)
     if failure is not None:
         raise failure
     for done, (key, said) in enumerate(
-        answers_at(desk, still_open, lambda key: _put(judge, docket, allowance, key)), 1
+        answers_at(pool, still_open, lambda key: _put(judge, docket, allowance, key)), 1
     ):
         error: RelopeError | None = None
         if isinstance(said, Answer):

@@ -42,8 +42,8 @@ class Put:
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Where questions are put.
+class WorkerPool:
+    """Workers that put questions to an endpoint.
 
     Attributes:
         endpoint: that answers.
@@ -58,11 +58,13 @@ class Desk:
     workers: int
 
 
-def answers_at(desk: Desk, items: Sequence[T], put: Callable[[T], Put]) -> Iterator[tuple[T, Answer | RelopeError]]:
+def answers_at(
+    pool: WorkerPool, items: Sequence[T], put: Callable[[T], Put]
+) -> Iterator[tuple[T, Answer | RelopeError]]:
     """Yield each item with its answer, or with why it has none, as they come in; then those still in flight.
 
     Args:
-        desk: where they are put; its allowance is stopped to end the run early.
+        pool: who puts them; its allowance is stopped to end the run early.
         items: what is asked about.
         put: item → its question; called by several threads.
     """
@@ -70,10 +72,10 @@ def answers_at(desk: Desk, items: Sequence[T], put: Callable[[T], Put]) -> Itera
     for item in items:
         todo.put(item)
     results: queue.SimpleQueue[tuple[T, Answer | BaseException] | None] = queue.SimpleQueue()
-    manners = Manners(leave=desk.allowance.request, over=lambda: desk.allowance.stopped)
-    workers = min(desk.workers, len(items))
+    manners = Manners(leave=pool.allowance.request, over=lambda: pool.allowance.stopped)
+    workers = min(pool.workers, len(items))
     for number in range(workers):
-        arguments = (desk, put, manners, todo, results)
+        arguments = (pool, put, manners, todo, results)
         threading.Thread(target=_work, args=arguments, name=f"relope-ask-{number}", daemon=True).start()
     synced = time.monotonic()
     try:
@@ -86,14 +88,14 @@ def answers_at(desk: Desk, items: Sequence[T], put: Callable[[T], Put]) -> Itera
                 raise said
             yield item, said
             if time.monotonic() - synced > _SYNC_S:
-                desk.journal.sync()
+                pool.journal.sync()
                 synced = time.monotonic()
     finally:
-        desk.allowance.stop()
+        pool.allowance.stop()
 
 
 def _work(
-    desk: Desk,
+    pool: WorkerPool,
     put: Callable[[T], Put],
     manners: Manners,
     todo: "queue.SimpleQueue[T]",
@@ -101,10 +103,10 @@ def _work(
 ) -> None:
     """Ask about one item after another, until there is none or the run ends; None says that nothing more will come."""
     try:
-        while not desk.allowance.stopped:
+        while not pool.allowance.stopped:
             item = todo.get_nowait()
             try:
-                results.put((item, _answer(desk, put(item), manners)))
+                results.put((item, _answer(pool, put(item), manners)))
             except BaseException as error:  # noqa: BLE001 (what is no error of ours is raised on the thread that waits)
                 results.put((item, error))
     except queue.Empty:
@@ -113,7 +115,7 @@ def _work(
         results.put(None)
 
 
-def _answer(desk: Desk, put: Put, manners: Manners) -> Answer:
+def _answer(pool: WorkerPool, put: Put, manners: Manners) -> Answer:
     """Return the answer to a question, once it is kept.
 
     Raises:
@@ -121,15 +123,15 @@ def _answer(desk: Desk, put: Put, manners: Manners) -> Answer:
         Refused: the server does not take it.
         RelopeError: the run ends here.
     """
-    desk.allowance.reserve(put.dollars)
+    pool.allowance.reserve(put.dollars)
     answer = None
     try:
-        answer = ask(desk.endpoint, put.question, manners)
+        answer = ask(pool.endpoint, put.question, manners)
         kept = put.kept(answer)
-        desk.journal.add(put.key, put.digest, kept)
+        pool.journal.add(put.key, put.digest, kept)
     except Filtered as error:
-        desk.journal.refuse(put.key, put.digest, str(error))
+        pool.journal.refuse(put.key, put.digest, str(error))
         raise
     finally:
-        desk.allowance.settle(put.dollars, None if answer is None else answer.usage)
+        pool.allowance.settle(put.dollars, None if answer is None else answer.usage)
     return kept

@@ -10,7 +10,7 @@ from relope.probes.router import Router, RouterRecord
 from relope.serve.engine import EngineSettings, Message, Query
 from relope.serve.engines.transformers import TransformersEngine
 from relope.serve.local.backbone import decoder
-from relope.serve.local.round import Desk
+from relope.serve.local.prompt_batch import ServedModel
 from relope.serve.local.scoring import Scorer
 
 
@@ -42,8 +42,8 @@ def engine_on(backbone, router, layer, threshold=0.5, **settings):
     """An engine that is not started, on a model that is open."""
     made = EngineSettings(**settings)
     scorer = Scorer(router, layer, backbone)
-    desk = Desk(backbone, scorer, lambda score: score, decoder(backbone))
-    return TransformersEngine(backbone.name, threshold, made, lambda: desk)
+    served = ServedModel(backbone, scorer, lambda score: score, decoder(backbone))
+    return TransformersEngine(backbone.name, threshold, made, lambda: served)
 
 
 class running:

@@ -14,11 +14,11 @@ import torch
 from relope.extract.model.backbone import Backbone
 from relope.serve.bundle import load_bundle
 from relope.serve.engine import Counters, Decision, EngineError, EngineSettings, Query, Reason
-from relope.serve.local.backbone import open_desk
+from relope.serve.local.backbone import open_served_model
 from relope.serve.local.batches import Request
 from relope.serve.local.deciding import unserved
+from relope.serve.local.prompt_batch import ServedModel
 from relope.serve.local.prompts import Unservable, check_shape, prompt_of
-from relope.serve.local.round import Desk
 from relope.serve.local.tickets import ThreadTicket
 from relope.serve.local.worker import Worker
 
@@ -28,7 +28,9 @@ VERSION = 1
 def open_engine(folder: Path, settings: EngineSettings) -> "TransformersEngine":
     """Return an engine for the bundle in a folder, not started yet."""
     bundle = load_bundle(folder)
-    return TransformersEngine(bundle.model, bundle.threshold, settings, lambda: open_desk(folder, bundle, settings))
+    return TransformersEngine(
+        bundle.model, bundle.threshold, settings, lambda: open_served_model(folder, bundle, settings)
+    )
 
 
 class TransformersEngine:
@@ -39,7 +41,7 @@ class TransformersEngine:
         threshold: score below which a query without one of its own is escalated.
     """
 
-    def __init__(self, name: str, threshold: float, settings: EngineSettings, load: Callable[[], Desk]) -> None:
+    def __init__(self, name: str, threshold: float, settings: EngineSettings, load: Callable[[], ServedModel]) -> None:
         """Prepare an engine.
 
         Args:
@@ -70,10 +72,10 @@ class TransformersEngine:
         Raises:
             RelopeError: the model is not the bundle's, or the router cannot be served.
         """
-        desk = self._load()
-        list(desk.backbone.turn_faults([[("user", ["?"])]]))  # looks up, once, what the template marks turns by
-        self._images = desk.images and desk.backbone.traits.sees_images
-        self._backbone, self._worker = desk.backbone, Worker(desk, self.settings)
+        served = self._load()
+        list(served.backbone.turn_faults([[("user", ["?"])]]))  # looks up, once, what the template marks turns by
+        self._images = served.images and served.backbone.traits.sees_images
+        self._backbone, self._worker = served.backbone, Worker(served, self.settings)
         self._prompts = ThreadPoolExecutor(1, "relope-prompts")
         self._thread = threading.Thread(target=self._worker.run, name="relope-engine", daemon=True)
         self._thread.start()

@@ -12,7 +12,7 @@ from relope.extract.model.card import open_card
 from relope.probes.router import load_router
 from relope.serve.bundle import PARTS, Bundle
 from relope.serve.engine import EngineSettings
-from relope.serve.local.round import Desk
+from relope.serve.local.prompt_batch import ServedModel
 from relope.serve.local.scoring import Scorer
 from relope.serve.local.writing import Decode
 
@@ -55,7 +55,7 @@ def _found(bundle: Bundle) -> str:
     return bundle.model
 
 
-def open_desk(folder: Path, bundle: Bundle, settings: EngineSettings) -> Desk:
+def open_served_model(folder: Path, bundle: Bundle, settings: EngineSettings) -> ServedModel:
     """Open the model and the router of the bundle in a folder.
 
     Raises:
@@ -66,7 +66,7 @@ def open_desk(folder: Path, bundle: Bundle, settings: EngineSettings) -> Desk:
     scorer = Scorer(router, bundle.layer, backbone)
     calibrated = bundle.calibration
     captions = bool(bundle.backbone.get("text_only"))
-    return Desk(
+    return ServedModel(
         backbone, scorer, lambda score: float(calibrated(np.array([score]))[0]), decoder(backbone), not captions
     )
 

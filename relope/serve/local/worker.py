@@ -13,8 +13,8 @@ from relope.extract.model.stops import Stops
 from relope.serve.engine import Counters, Decision, EngineError, EngineSettings, Piece, Timing
 from relope.serve.local.batches import Request, take
 from relope.serve.local.deciding import decided, unserved
+from relope.serve.local.prompt_batch import PromptBatch, ServedModel
 from relope.serve.local.reading import read_prompts, splits
-from relope.serve.local.round import Desk, Round
 from relope.serve.local.rows import Answering, Noted, Row
 from relope.serve.local.tickets import ThreadTicket
 
@@ -24,21 +24,21 @@ _log = logging.getLogger("relope.serve")
 class Worker:
     """Waiting requests, rows that are being answered, and the thread that works on both."""
 
-    def __init__(self, desk: Desk, settings: EngineSettings) -> None:
+    def __init__(self, served: ServedModel, settings: EngineSettings) -> None:
         """Make ready; `run` is the thread.
 
         Args:
-            desk: the model, which no other thread may run from here on, and its router.
+            served: the model, which no other thread may run from here on, and its router.
             settings: how much is done at once.
         """
-        self.desk, self.settings = desk, settings
+        self.served, self.settings = served, settings
         self.counters = Counters()
         self._wake = threading.Condition()
         self._ready: deque[Request] = deque()
         self._stopping, self._ended, self._deadline = False, False, float("inf")
-        noting = not desk.scorer.before_answer
-        self._answering = {far: Answering(desk.backbone, noting) for far in (False, True)}
-        self._most = settings.max_rows if splits(desk.backbone, desk.scorer.layer) else 1
+        noting = not served.scorer.before_answer
+        self._answering = {far: Answering(served.backbone, noting) for far in (False, True)}
+        self._most = settings.max_rows if splits(served.backbone, served.scorer.layer) else 1
 
     @property
     def n_ready(self) -> int:
@@ -129,10 +129,10 @@ class Worker:
 
     def _read(self, batch: Sequence[Request]) -> None:
         """Read a batch, tell its decisions, and let what is kept join the others."""
-        desk, this = self.desk, Round(self.desk, batch, self.tell)
+        served, this = self.served, PromptBatch(self.served, batch, self.tell)
         try:
             with torch.inference_mode():
-                kept = read_prompts(desk.backbone, this.inputs(), desk.scorer.layer, this.decide)
+                kept = read_prompts(served.backbone, this.inputs(), served.scorer.layer, this.decide)
                 if kept is not None:
                     part = self._answering[batch[0].prompt.far]
                     self._tell(part.join(this.rows(kept), kept.read, kept.logits, kept.final))
@@ -175,12 +175,12 @@ class Worker:
 
     def _decide_after(self, row: Row, noted: Noted) -> None:
         """Decide on an answer that is whole; tell it where it is kept."""
-        desk, request, now = self.desk, row.request, time.perf_counter()
-        said = noted.said(row.token_ids, Stops(request.query.stop, desk.decode), desk.backbone.hidden_size)
-        score = desk.scorer.after(request.prompt, row.at_prompt, said)
+        served, request, now = self.served, row.request, time.perf_counter()
+        said = noted.said(row.token_ids, Stops(request.query.stop, served.decode), served.backbone.hidden_size)
+        score = served.scorer.after(request.prompt, row.at_prompt, said)
         timing = Timing(row.began - request.since, now - row.began, time.perf_counter() - now)
         n = request.prompt.n_tokens
-        self.tell(request.ticket, decided(request.query, request.threshold, score, desk.calibrated, n, timing))
+        self.tell(request.ticket, decided(request.query, request.threshold, score, served.calibrated, n, timing))
         if request.ticket.is_kept:
             for piece in noted.pieces:
                 request.ticket.add(piece)

@@ -20,7 +20,7 @@ from relope.serve.local.writing import Decode, Writer
 
 
 @dataclass(frozen=True)
-class Desk:
+class ServedModel:
     """What every batch is decided with.
 
     Attributes:
@@ -38,30 +38,32 @@ class Desk:
     images: bool = True
 
 
-class Round:
+class PromptBatch:
     """One batch that is read."""
 
-    def __init__(self, desk: Desk, batch: Sequence[Request], tell: Callable[[ThreadTicket, Decision], None]) -> None:
+    def __init__(
+        self, served: ServedModel, batch: Sequence[Request], tell: Callable[[ThreadTicket, Decision], None]
+    ) -> None:
         """Begin with a batch.
 
         Args:
-            desk: what it is decided with.
+            served: what it is decided with.
             batch: requests that go together.
             tell: takes each decision.
         """
-        self.desk, self.batch, self.tell, self.began = desk, batch, tell, time.perf_counter()
+        self.served, self.batch, self.tell, self.began = served, batch, tell, time.perf_counter()
         self.scores: Scores | None = None
         self.given_up: list[ThreadTicket] = []
 
     def inputs(self) -> dict[str, Tensor]:
         """Return the batch, on the CPU."""
-        pad: int | None = getattr(self.desk.backbone.tokenizer, "pad_token_id", None)
+        pad: int | None = getattr(self.served.backbone.tokenizer, "pad_token_id", None)
         return collated([request.prompt for request in self.batch], pad or 0)
 
     def decide(self, at: AtBlock) -> list[int]:
         """Tell the decisions that can be made at block l; return the rows that are answered."""
         now = time.perf_counter()
-        self.scores = self.desk.scorer.at_prompt([request.prompt for request in self.batch], at)
+        self.scores = self.served.scorer.at_prompt([request.prompt for request in self.batch], at)
         prompt_s, scoring_s = now - self.began, time.perf_counter() - now
         kept = []
         for number, request in enumerate(self.batch):
@@ -72,10 +74,12 @@ class Round:
                 kept.append(number)
                 continue
             timing = Timing(self.began - request.since, prompt_s, scoring_s)
-            before = self.desk.scorer.before_answer and self.scores is not None
+            before = self.served.scorer.before_answer and self.scores is not None
             score = float(self.scores[number]) if before and self.scores is not None else None
             n = request.prompt.n_tokens
-            self.tell(request.ticket, decided(request.query, request.threshold, score, self.desk.calibrated, n, timing))
+            self.tell(
+                request.ticket, decided(request.query, request.threshold, score, self.served.calibrated, n, timing)
+            )
             if request.ticket.is_kept:
                 kept.append(number)
         return kept
@@ -83,18 +87,18 @@ class Round:
     def _waits(self, request: Request) -> bool:
         """Return whether a request is decided when its answer is there: the router reads it, and no wish decides."""
         wished = request.query.route is not None and not request.query.score_only
-        return not self.desk.scorer.before_answer and not wished
+        return not self.served.scorer.before_answer and not wished
 
     def rows(self, kept: Kept) -> list[Row]:
         """Return the rows that are answered."""
         return [self._row(self.batch[number], number, kept.logits) for number in kept.rows]
 
     def _row(self, request: Request, number: int, logits: Tensor) -> Row:
-        after = not self.desk.scorer.before_answer
+        after = not self.served.scorer.before_answer
         return Row(
             request=request,
-            chooser=Chooser(self.desk.backbone.model, request.query, request.prompt.ids.to(logits.device)),
-            writer=Writer(self.desk.decode, request.query.stop),
+            chooser=Chooser(self.served.backbone.model, request.query, request.prompt.ids.to(logits.device)),
+            writer=Writer(self.served.decode, request.query.stop),
             began=self.began,
             noted=Noted() if self._waits(request) else None,
             at_prompt=float(self.scores[number]) if after and self.scores is not None else None,
