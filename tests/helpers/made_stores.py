@@ -1,8 +1,9 @@
 """A small store whose every number is known. (Not in conftest.py: several folders have one of that name.)"""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from relope.places import as_location
 from relope.provenance import file_digest, write_json
 from relope.seals import write_sealed_frame
 from relope.store import StoreManifest, StoreWriter, create_or_open, write_block, write_object
+from relope.store.format.manifest import read_manifest
 from relope.store.share.schemes import open_remote
+from relope.store.subset import write_subset
 from relope.types import Capture
 
 HIDDEN = 6
@@ -135,3 +138,16 @@ def tree_bytes(folder: Path) -> dict[str, bytes]:
 def names_at(uri: str) -> list[str]:
     """Return the names of the files that a shared store has."""
     return [file.name for file in open_remote(as_location(uri)).files("")]
+
+
+def as_of_another_model(store: Path, out: Path) -> Path:
+    """Copy a store, grades too, so that it passes for the answers of a larger model."""
+    old = read_manifest(store)
+    identity = old.identity.with_fields(model_files="of a larger model")
+    made = create_or_open(out, replace(old, identity=identity))
+    for samples in (store / "parts").glob("*/samples.parquet"):
+        ids = pl.read_parquet(samples)["id"].to_list()
+        write_subset(store, samples.parent.name, made.path, made.manifest, ids)
+    made.publish()
+    shutil.copytree(store / "grades", out / "grades")
+    return out

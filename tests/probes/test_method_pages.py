@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from made_stores import as_of_another_model
 from made_traces import add_traces
 
 from relope import registry, steps
@@ -70,7 +71,7 @@ def test_routellm_says_what_it_was_fitted_on(traced, tmp_path):
     scored = steps.run(PredictSpec(router=str(alone.path), store=traced))
     assert "without a large model" in read_scores(scored.path).meta.note
 
-    large = Path(shutil.copytree(traced, tmp_path / "large.zarr"))
+    large = as_of_another_model(traced, tmp_path / "large.zarr")
     for file in large.glob("grades/*.parquet"):
         pl.read_parquet(file).with_columns(correct=pl.lit(True)).write_parquet(file)
     both = steps.run(FitSpec(method="routellm-sw", store=traced, large_store=large))
@@ -83,7 +84,7 @@ def test_routellm_says_what_it_was_fitted_on(traced, tmp_path):
 def test_a_large_store_is_for_methods_that_read_it(traced, tmp_path):
     with pytest.raises(InvalidInputError, match="probe reads no large store"):
         steps.run(FitSpec(method="probe", store=traced, large_store=traced))
-    few = Path(shutil.copytree(traced, tmp_path / "few.zarr"))
+    few = as_of_another_model(traced, tmp_path / "few.zarr")
     for file in few.glob("grades/*.parquet"):
         pl.read_parquet(file).filter(pl.col("split") == "test").write_parquet(file)
     with pytest.raises(InvalidInputError, match="lacks 160 of 160 samples"):

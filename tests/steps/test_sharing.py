@@ -171,7 +171,7 @@ MISTAKES = [
     (["store", "pull", "{s3}/x.zarr"], "there is no store at"),
     (["store", "pull", "{s3}/../x.zarr"], "which is not allowed"),
     (["store", "pull", "{s3}/x.zarr", "--layers", "deep"], "must be block numbers"),
-    (["store", "pull", "hf://models/a/b"], "must be hf://datasets"),
+    (["store", "pull", "hf://spaces/a/b"], "must be hf://datasets"),
     (["store", "ls", "{s3}"], "there is no store at"),
     (["store", "ls", "s3://"], "which is not allowed"),
     (["store", "merge", "{local}", "--out", "{tmp}/m"], "two or more stores"),
