@@ -20,7 +20,7 @@ from figures import ROUNDS, Figure, at_least, at_most, main, rounds
 IMPORT = "import time; begun = time.perf_counter(); import relope; print(time.perf_counter() - begun)"
 REFUSALS = {
     "flag": "extract --modell tiny-vl",
-    "value": "fit probe --store {store} --limit 0",
+    "value": "extract --model tiny-vl --dataset tiny --limit 0",
     "model": "extract --model tiny-v --dataset tiny",
     "dataset": "extract --model tiny-vl --dataset tinny",
     "layers": "extract --model tiny-vl --dataset tiny --layers 9",
