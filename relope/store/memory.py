@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.store.format.arrays import ArrayReader
+from relope.store.format.batches import offsets_of
 from relope.store.format.identity import Identity
 from relope.store.format.index import SampleIndex
 from relope.store.format.manifest import StoreManifest
@@ -18,7 +19,46 @@ _STATES_ALONE = Identity({"generation": {"max_new_tokens": 0}})
 """The identity: no questions and no answers are known."""
 
 
-class ArrayStore(RowReader):
+class MemoryReader(RowReader):
+    """Samples whose arrays lie in memory, as one part; each kind of them says what its arrays are."""
+
+    def __init__(
+        self, label: str, manifest: StoreManifest, samples: pl.DataFrame, lengths: npt.NDArray[np.int64]
+    ) -> None:
+        """Take what is known of the samples.
+
+        Args:
+            label: what messages call them.
+            manifest: what their states are.
+            samples: ``[N]`` rows.
+            lengths: ``[N]`` tokens of each.
+        """
+        super().__init__()
+        self.label, self.path, self.manifest = label, Path(label.replace(" ", "-")), manifest
+        n, offsets = len(samples), offsets_of(lengths)
+        part = np.zeros(n, np.int64)
+        self._index = SampleIndex(samples, [], part, np.arange(n), offsets[:-1], lengths, [n], [int(offsets[-1])])
+
+    @property
+    def recipe_id(self) -> str:
+        """Hash of the identity of the states."""
+        return self.manifest.recipe_id
+
+    def block_folder(self, layer: int) -> Path:
+        """Return a folder that does not exist: states in memory come without the weights of a block."""
+        return self.path / f"block_{layer}"
+
+    @property
+    def index(self) -> SampleIndex:
+        """Which samples there are: one part of all."""
+        return self._index
+
+    def thumbnails_of_part(self, number: int) -> Mapping[str, bytes]:
+        """Return none."""
+        return {}
+
+
+class ArrayStore(MemoryReader):
     """Samples whose token states are one array in memory, the same at each of its layers."""
 
     def __init__(
@@ -38,33 +78,12 @@ class ArrayStore(RowReader):
             kinds: ``[ΣT]``: 1 for image tokens, 0 for text.
             layers: numbers under which the states are read.
         """
-        super().__init__()
-        self.label, self.path = "arrays in memory", Path("arrays-in-memory")
-        self.manifest = StoreManifest(_STATES_ALONE, layers, values.shape[1], "float32", ("kind",))
+        lengths = np.diff(offsets)
+        samples = pl.DataFrame({"row": np.arange(len(lengths)), "group": groups.astype(str), "n_tokens": lengths})
+        manifest = StoreManifest(_STATES_ALONE, layers, values.shape[1], "float32", ("kind",))
+        super().__init__("arrays in memory", manifest, samples, lengths)
         self._tokens, self._last = values, values[offsets[1:] - 1]
         self._kinds = kinds.reshape(-1, 1)
-        n, lengths = len(offsets) - 1, np.diff(offsets)
-        samples = pl.DataFrame({"row": np.arange(n), "group": groups.astype(str), "n_tokens": lengths})
-        part = np.zeros(n, np.int64)
-        self._index = SampleIndex(samples, [], part, np.arange(n), offsets[:-1], lengths, [n], [len(values)])
-
-    @property
-    def recipe_id(self) -> str:
-        """Hash of the identity, which says no more than that these are states alone."""
-        return self.manifest.recipe_id
-
-    def block_folder(self, layer: int) -> Path:
-        """Return a folder that does not exist: arrays come without the weights of a block."""
-        return self.path / f"block_{layer}"
-
-    @property
-    def index(self) -> SampleIndex:
-        """Which samples there are: one part of all."""
-        return self._index
-
-    def thumbnails_of_part(self, number: int) -> Mapping[str, bytes]:
-        """Return none: arrays in memory show no images."""
-        return {}
 
     def array(self, number: int, name: str) -> ArrayReader:
         """Return one of the arrays, whatever layer is named."""
