@@ -1,7 +1,6 @@
 """The step ``serve``: a bundle's router in front of traffic, until it is told to end."""
 
 import logging
-import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.redact import hide
 from relope.spec import ServeSpec
 from relope.steps.step import Step
 from relope.types import Outcome, Watch, silent
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("starlette", "uvicorn", "httpx", "prometheus_client")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_KEY_HINT = "set the variable to the large model's key, or drop --large-api-key-env"
 
 
 def output(spec: ServeSpec) -> Path:
@@ -32,7 +29,12 @@ def output(spec: ServeSpec) -> Path:
 
 
 def check(spec: ServeSpec) -> None:
-    """Refuse what cannot be served, before a model is loaded.
+    """Refuse what cannot be served, before a model is loaded."""
+    _checked(spec)
+
+
+def _checked(spec: ServeSpec) -> "Bundle":
+    """Return the bundle.
 
     Raises:
         NotFoundError: the extra ``serve`` is not installed, there is no bundle, key or price list.
@@ -50,20 +52,18 @@ def check(spec: ServeSpec) -> None:
         raise InvalidInputError(f"{strange[0]!r} is no host's name", hint="e.g. --allow-image-host images.example.org")
     if spec.log_prompts and spec.log is None:
         raise InvalidInputError("prompts are to be logged, and no log is kept", hint="add --log FILE")
-    load_bundle(spec.bundle)
+    return load_bundle(spec.bundle)
 
 
 def run(spec: ServeSpec, watch: Watch) -> Outcome:
     """Serve until SIGTERM or SIGINT."""
-    check(spec)
+    bundle = _checked(spec)
     from relope.serve.access import ADMIN_VARIABLE, KEY_VARIABLE, Access, read_key
-    from relope.serve.bundle import load_bundle
     from relope.serve.engine import EngineSettings, open_engine
     from relope.serve.server import Server
     from relope.serve.service import Service
 
     logger = _logger(quiet=watch is silent)
-    bundle = load_bundle(spec.bundle)
     settings = EngineSettings(
         model=spec.model or "",
         device=spec.device,
@@ -91,6 +91,7 @@ def run(spec: ServeSpec, watch: Watch) -> Outcome:
 
 def _large(spec: ServeSpec) -> "LargeModel":
     """Return the large model as the operator describes it."""
+    from relope.extract.endpoint.address import key_of
     from relope.serve.large import LargeModel
 
     price = _price(spec, spec.large_model)
@@ -102,7 +103,7 @@ def _large(spec: ServeSpec) -> "LargeModel":
     return LargeModel(
         base_url=_base_url(spec.large_base_url),
         name=spec.large_model,
-        key=_large_key(spec.large_api_key_env),
+        key=key_of(spec.large_api_key_env) if spec.large_api_key_env else "",
         price=price,
         timeout_s=spec.large_timeout,
         retries=spec.large_retries,
@@ -133,24 +134,6 @@ def _base_url(url: str) -> str:
             f"{url!r} is no address of an API", hint="e.g. --large-base-url https://api.openai.com/v1"
         )
     return url
-
-
-def _large_key(variable: str | None) -> str:
-    """Return the large model's key, ``""`` without one.
-
-    Raises:
-        NotFoundError: the environment has none.
-        InvalidInputError: it could not be sent in a header.
-    """
-    if variable is None:
-        return ""
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise NotFoundError(f"the environment has no variable {variable}", hint=_KEY_HINT)
-    hide(key)
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise InvalidInputError(f"the key in {variable} is not of printable ASCII characters", hint=_KEY_HINT)
-    return key
 
 
 def _options(spec: ServeSpec, bundle: "Bundle") -> "Options":

@@ -1,5 +1,8 @@
 """Engines on any backbone: routers with drawn weights, and helpers that ask and wait."""
 
+import asyncio
+import contextlib
+
 import torch
 
 from relope.probes.features import FeatureNet
@@ -65,9 +68,26 @@ def asked(text, *images, **settings):
     return Query(messages=(Message("user", (*images, text)),), **settings)
 
 
+def decision_of(ticket):
+    """Wait for the decision."""
+    return asyncio.run(ticket.decision())
+
+
+def pieces_of(ticket):
+    """Iterate over the answer as it comes, outside of any event loop."""
+    pieces = ticket.pieces()
+    with asyncio.Runner() as loop, contextlib.suppress(StopAsyncIteration):
+        while True:
+            yield loop.run(_next(pieces))
+
+
+async def _next(pieces):
+    return await anext(pieces)
+
+
 def answer(ticket):
     """Wait for the decision and the whole answer."""
-    decision = ticket.decision_now()
-    pieces = list(ticket.pieces_now())
+    decision = decision_of(ticket)
+    pieces = list(pieces_of(ticket))
     ids = [token for piece in pieces for token in piece.token_ids]
     return decision, "".join(piece.text for piece in pieces), ids, pieces[-1].finish if pieces else None

@@ -10,7 +10,7 @@ from transformers.cache_utils import DynamicCache
 
 from relope.extract.model.backbone import open_backbone
 from tests.helpers.checkpoints import CLASSES, make
-from tests.helpers.served import answer, asked, drawn_router, engine_on, running
+from tests.helpers.served import answer, asked, decision_of, drawn_router, engine_on, pieces_of, running
 
 LAYER = 4
 
@@ -112,7 +112,7 @@ def test_requests_that_come_while_others_are_answered_change_nothing(backbone):
         tickets, pieces = [], []
         for query in asked_for:
             tickets.append(engine.submit(query))
-            pieces.append(tickets[-1].pieces_now())
+            pieces.append(pieces_of(tickets[-1]))
             first = [next(one) for one in pieces[-1:]]  # it is being answered before the next one is asked
             pieces[-1] = (first, pieces[-1])
         told = [[token for piece in (*first, *rest) for token in piece.token_ids] for first, rest in pieces]
@@ -134,7 +134,7 @@ def test_nothing_is_left_behind(backbone):
     with running(engine):
         tickets = [engine.submit(query) for query in queries(backbone, max_new_tokens=200)]
         tickets[0].cancel()
-        next(iter(tickets[1].pieces_now()), None)
+        next(iter(pieces_of(tickets[1])), None)
         tickets[1].cancel()
         for ticket in tickets[2:]:
             answer(ticket)
@@ -157,7 +157,7 @@ def test_a_prompt_beyond_the_turn_of_the_embedding_is_read_apart(tmp_path):
     with running(engine_on(backbone, drawn_router("relope", backbone, 1), 1, threshold=0.0)) as engine:
         told = [answer(ticket) for ticket in [engine.submit(query) for query in (longer, short, longer)]]
         near = asked("x?" * ((bound - told[1][0].n_prompt_tokens) // 2), max_new_tokens=40)
-        crossing = engine.submit(near).decision_now()
+        crossing = decision_of(engine.submit(near))
     assert told[0][0].n_prompt_tokens > bound and [ids for _, _, ids, _ in told] == [*expected, expected[0]]
     assert (crossing.route, crossing.reason) == ("large", "too-long") and "turns to its long context" in crossing.detail
 

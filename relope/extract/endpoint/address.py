@@ -79,7 +79,7 @@ def open_endpoint(
         NotFoundError: the environment has no such key, or the ``openai`` package is not installed.
     """
     address = _address(url, model)
-    key = _key(key_env) if key_env else ""
+    key = key_of(key_env) if key_env else ""
     if batches and _DEPLOYMENTS in address.base:
         raise InvalidInputError(
             "batches have no deployment in their address",
@@ -149,7 +149,7 @@ def _address(url: str, model: str) -> _Address:
     return _Address(urlunsplit((parts.scheme, place, path, "", "")), query, unquote(user), is_azure)
 
 
-def _key(variable: str) -> str:
+def key_of(variable: str) -> str:
     """Return an API key of the environment, without the line break that often ends one.
 
     Raises:
@@ -159,7 +159,7 @@ def _key(variable: str) -> str:
     key = os.environ.get(variable, "").strip()
     if not key:
         raise NotFoundError(
-            f"the environment has no variable {variable}, or it is empty", hint="set it, or mend --api-key-env"
+            f"the environment has no variable {variable}, or it is empty", hint="set it, or name another variable"
         )
     hide(key)
     if not key.isascii() or not key.isprintable() or " " in key:

@@ -1,9 +1,9 @@
-"""Tickets of an engine whose model runs in a thread: set there, awaited in an event loop or waited for in a thread."""
+"""Tickets of an engine whose model runs in a thread: set there, awaited in an event loop."""
 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 
 from relope.serve.engine import Decision, EngineError, Piece, Query
@@ -40,24 +40,11 @@ class ThreadTicket:
         waiting.add_done_callback(_noticed)
         return await asyncio.shield(waiting)
 
-    def decision_now(self) -> Decision:
-        """Block until the decision is there, from a thread without an event loop."""
-        return self._decided.result()
-
     async def pieces(self) -> AsyncIterator[Piece]:
         """Iterate over the answer."""
         while True:
             if (waiter := self._empty()) is not None:
                 await asyncio.shield(asyncio.wrap_future(waiter))
-            if (piece := self._taken()) is None:
-                return
-            yield piece
-
-    def pieces_now(self) -> Iterator[Piece]:
-        """Iterate over the answer, from a thread without an event loop."""
-        while True:
-            if (waiter := self._empty()) is not None:
-                waiter.result()
             if (piece := self._taken()) is None:
                 return
             yield piece

@@ -32,7 +32,7 @@ class Worker:
             settings: how much is done at once.
         """
         self.served, self.settings = served, settings
-        self.counters = Counters()
+        self.counters, self._counting = Counters(), threading.Lock()
         self._wake = threading.Condition()
         self._ready: deque[Request] = deque()
         self._stopping, self._ended, self._deadline = False, False, float("inf")
@@ -114,9 +114,9 @@ class Worker:
         self._given_up(gone)
 
     def _given_up(self, tickets: Sequence[ThreadTicket]) -> None:
+        self._count(cancelled=len(tickets))
         for ticket in tickets:
             ticket.fail(EngineError("the query was cancelled"))
-        self._count(cancelled=len(tickets))
 
     def _taken(self) -> list[Request]:
         held = sum(len(part.rows) * part.width for part in self._answering.values())
@@ -124,7 +124,7 @@ class Worker:
             batch = take(self._ready, self.settings, self.n_rows, held, self._most)
             for request in batch:
                 self._ready.remove(request)
-        self.counters = replace(self.counters, deciding=len(batch))
+        self._count(deciding=len(batch) - self.counters.deciding)
         return batch
 
     def _read(self, batch: Sequence[Request]) -> None:
@@ -145,7 +145,7 @@ class Worker:
             self._fail([request.ticket for request in batch], f"the engine failed ({type(error).__name__})")
         finally:
             self._given_up(this.given_up)
-            self.counters = replace(self.counters, deciding=0)
+            self._count(deciding=-self.counters.deciding)
 
     def _step(self, part: Answering) -> None:
         rows = list(part.rows)
@@ -187,22 +187,24 @@ class Worker:
 
     def tell(self, ticket: ThreadTicket, decision: Decision) -> None:
         """Tell a decision, and count it."""
-        self.counters = replace(
-            self.counters,
-            decided={**self.counters.decided, decision.route: self.counters.decided[decision.route] + 1},
-            prompt_tokens=self.counters.prompt_tokens + decision.n_prompt_tokens,
-        )
+        with self._counting:
+            by_route = {**self.counters.decided, decision.route: self.counters.decided[decision.route] + 1}
+            self.counters = replace(self.counters, decided=by_route)
+        self._count(prompt_tokens=decision.n_prompt_tokens)
         ticket.decide(decision)
 
     def _fail(self, tickets: Sequence[ThreadTicket], why: str) -> None:
         """Let the large model take what is not decided yet; of the rest there is no more answer."""
         open_ones = [ticket for ticket in tickets if not ticket.over]
+        self._count(failed=len(open_ones))
         for ticket in open_ones:
             if not ticket.decided and ticket.query.route != "small" and not self._stopping:
                 self.tell(ticket, unserved(ticket.threshold, "engine-error", why))
             else:
                 ticket.fail(EngineError(why))
-        self._count(failed=len(open_ones))
 
     def _count(self, **more: int) -> None:
-        self.counters = replace(self.counters, **{name: getattr(self.counters, name) + n for name, n in more.items()})
+        """Add to some counters, before anybody is told what they count; other threads tell refusals."""
+        with self._counting:
+            now = self.counters
+            self.counters = replace(now, **{name: getattr(now, name) + n for name, n in more.items()})
