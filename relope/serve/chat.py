@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from relope.extract.data.halves import half_in
 from relope.serve.limits import Limits
 from relope.serve.problems import invalid, too_large
 
@@ -155,8 +156,8 @@ def read_request(value: Mapping[str, Any], limits: Limits) -> Request:
         request = Request.model_validate({**value, "given": dict(value)})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise invalid(f"{place}: {_lowered(first['msg'])}", place) from error
+        param = ".".join(map(str, first["loc"]))
+        raise invalid(f"{param}: {_lowered(first['msg'])}", param) from error
     _check(request, limits)
     return request
 
@@ -198,7 +199,7 @@ def _check(request: Request, limits: Limits) -> None:
         raise invalid("stop: at most four texts, none of them empty", "stop")
     if request.stream_options is not None and not request.stream:
         raise invalid("stream_options: only with stream", "stream_options")
-    if not all(_is_text(text) for text in _texts(request)):
+    if any(half_in(text) for text in _texts(request)):
         raise invalid("a text holds half of a surrogate pair, which is no Unicode", "messages")
 
 
@@ -207,11 +208,3 @@ def _texts(request: Request) -> Iterator[str]:
     for message in request.messages:
         for part in message.content:
             yield part.text or ""
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _HEAD = re.compile(r"data:image/(png|jpe?g|webp|gif);base64,", re.IGNORECASE)
-_HEAD_CHARACTERS = 40
 
 
 def is_data(url: str) -> bool:
@@ -33,7 +32,7 @@ def data_bytes(url: str, limits: Limits, param: str) -> bytes:
     Raises:
         Problem: another kind of image than PNG, JPEG, WEBP and GIF, no base64, or more bytes than allowed.
     """
-    head = _HEAD.match(url[:_HEAD_CHARACTERS])
+    head = _HEAD.match(url)
     if not head:
         raise invalid("an image must be data:image/png, jpeg, webp or gif in base64", param, "invalid_image")
     if (len(url) - head.end()) * 3 // 4 > limits.image_bytes + 3:
@@ -57,8 +56,8 @@ def size_of(encoded: bytes, limits: Limits, param: str) -> int:
     except InvalidInputError as error:
         raise invalid(f"{error} (PNG, JPEG, WEBP and GIF are read)", param, "invalid_image") from error
     if width * height > limits.pixels:
-        told = f"an image has {width}×{height} pixels, more than the {limits.pixels:,} that are allowed"
-        raise too_large(told, param)
+        size = f"{width}×{height} pixels"
+        raise too_large(f"an image has {size}, more than the {limits.pixels:,} that are allowed", param)
     return width * height
 
 

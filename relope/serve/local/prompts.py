@@ -1,8 +1,7 @@
 """From a query to what the small model reads: its turns, its tokens and pixels, and several of them as one batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,9 +11,6 @@ from relope.extract.data.prompts import read
 from relope.extract.data.turns import Part
 from relope.extract.model.backbone import Backbone
 from relope.serve.engine import Message, Query, Reason
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ def _within(backbone: Backbone, query: Query, prompt: Prompt) -> Prompt:
             f"{n:,} tokens and {limit:,} of an answer cross the {bound:,} where {backbone.name} turns to "
             "its long context",
         )
-    return Prompt(prompt.inputs, prompt.question, prompt.choices, limit, far=bound is not None and n > bound)
+    return replace(prompt, limit=limit, far=bound is not None and n > bound)
 
 
 def _pieces(message: Message, style: str) -> list[Part]:
