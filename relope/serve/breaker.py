@@ -1,5 +1,6 @@
 """When the large model is not asked: after failures in a row, or above a cap on dollars."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -51,7 +52,7 @@ class Breaker:
 
 
 class Purse:
-    """Dollars spent in the last hour, against a cap.
+    """Dollars spent in the last hour, against a cap. Any thread may ask, since gauges do; one counts the calls.
 
     What a call costs is known when it has ended, so those under way count as the dearest call so far.
 
@@ -61,7 +62,7 @@ class Purse:
     """
 
     def __init__(self, most_per_hour: float | None = None, now: Callable[[], float] = time.monotonic) -> None:
-        self.most_per_hour, self._now = most_per_hour, now
+        self.most_per_hour, self._now, self._lock = most_per_hour, now, threading.Lock()
         self._spent: deque[tuple[float, float]] = deque()
         self._sum = 0.0
         self.dearest = 0.0
@@ -70,9 +71,10 @@ class Purse:
     @property
     def last_hour(self) -> float:
         """Dollars spent in the last hour."""
-        while self._spent and self._now() - self._spent[0][0] > HOUR_S:
-            self._sum -= self._spent.popleft()[1]
-        return max(self._sum, 0.0)
+        with self._lock:
+            while self._spent and self._now() - self._spent[0][0] > HOUR_S:
+                self._sum -= self._spent.popleft()[1]
+            return max(self._sum, 0.0)
 
     @property
     def is_empty(self) -> bool:
@@ -84,10 +86,12 @@ class Purse:
     @property
     def wait_s(self) -> int:
         """Whole seconds until the oldest call of the hour no longer counts."""
-        return max(1, int(HOUR_S - (self._now() - self._spent[0][0]))) if self._spent else 1
+        with self._lock:
+            return max(1, int(HOUR_S - (self._now() - self._spent[0][0]))) if self._spent else 1
 
     def spend(self, dollars: float) -> None:
         """Count a call."""
-        self.dearest = max(self.dearest, dollars)
-        self._spent.append((self._now(), dollars))
-        self._sum += dollars
+        with self._lock:
+            self.dearest = max(self.dearest, dollars)
+            self._spent.append((self._now(), dollars))
+            self._sum += dollars

@@ -221,7 +221,9 @@ class Exchange:
             self._ticket.cancel()
         if self._large is not None:
             await self._large.close()
-            self.record.prompt_tokens, self.record.answer_tokens = self._large.usage.prompt, self._large.usage.answer
+            usage = self._large.usage
+            self.record.prompt_tokens, self.record.answer_tokens = usage.prompt, usage.answer
+            self.record.cached_tokens = usage.cached
         elif self._answer is not None:
             self.record.prompt_tokens, self.record.answer_tokens = (
                 self._answer.prompt_tokens,

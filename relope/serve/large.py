@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from relope.evaluate.numbers import costs
 from relope.evaluate.numbers.costs import ModelCost
 from relope.serve.problems import Problem
 
@@ -37,18 +38,29 @@ class LargeModel:
 
 @dataclass
 class Usage:
-    """Tokens of a call, as far as the server counted them."""
+    """Tokens of a call, as far as the server counted them.
+
+    Attributes:
+        prompt: of the prompt, cached ones included.
+        answer: of the answer.
+        cached: of the prompt's, those that the server had read before.
+    """
 
     prompt: int | None = None
     answer: int | None = None
+    cached: int = 0
 
     def read(self, value: Mapping[str, Any]) -> None:
         """Take them from an answer or an event."""
         usage = value.get("usage")
         if isinstance(usage, dict):
-            prompt, answer = usage.get("prompt_tokens"), usage.get("completion_tokens")
-            self.prompt = prompt if isinstance(prompt, int) else None
-            self.answer = answer if isinstance(answer, int) else None
+            details = usage.get("prompt_tokens_details")
+            self.prompt, self.answer = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+            self.cached = (_count(details.get("cached_tokens")) if isinstance(details, dict) else None) or 0
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
 
 
 async def _nothing() -> None:
@@ -87,11 +99,6 @@ class Unavailable(Exception):
         self.reason, self.problem = reason, problem
 
 
-def dollars_of(price: ModelCost | None, prompt: int | None, answer: int | None) -> float | None:
-    """Return what tokens cost; None where a price or a count is unknown."""
-    if price is None or prompt is None or answer is None:
-        return None
-    per_prompt, per_answer = price.dollars_per_million_prompt_tokens, price.dollars_per_million_answer_tokens
-    if per_prompt is None or per_answer is None:
-        return None
-    return (prompt * per_prompt + answer * per_answer) / 1e6
+def dollars_of(price: ModelCost | None, prompt: int | None, answer: int | None, cached: int = 0) -> float | None:
+    """Return what tokens cost, as in a report; None where a price or a count is unknown."""
+    return None if prompt is None or answer is None else costs.dollars_of(price, prompt, answer, cached)

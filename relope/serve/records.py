@@ -47,6 +47,7 @@ class Record:
         model: that answered.
         prompt_tokens: of the answer, as who answered counts them.
         answer_tokens: likewise.
+        cached_tokens: of the prompt's, those that the large model's server had read before.
         usd: what it cost, both models together; None where a price or a count is unknown.
         session: the first letters of its digest.
         messages: their texts as JSON where the operator logs prompts, else ``""``.
@@ -64,6 +65,7 @@ class Record:
     model: str = ""
     prompt_tokens: int | None = None
     answer_tokens: int | None = None
+    cached_tokens: int = 0
     usd: float | None = None
     session: str = ""
     messages: str = ""

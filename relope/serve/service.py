@@ -195,7 +195,7 @@ class Service:
                 self.metrics.saved.inc(max(0.0, at_large - record.usd))
         else:
             asked = record.decision.n_prompt_tokens if record.decision else 0
-            at_small, at_large = dollars_of(small, asked, 0), dollars_of(large, prompt, answer)
+            at_small, at_large = dollars_of(small, asked, 0), dollars_of(large, prompt, answer, record.cached_tokens)
             record.usd = None if at_large is None or (asked and at_small is None) else at_large + (at_small or 0)
             if at_large is None and large is not None:
                 self.metrics.unpriced.inc()

@@ -25,7 +25,9 @@ class Cutter:
         Raises:
             ValueError: an event grows beyond all measure.
         """
-        self.rest += block.replace(b"\r\n", b"\n") if b"\r" in block else block
+        self.rest += block
+        if b"\r" in self.rest:  # its line feed may come with the next block
+            self.rest = self.rest.replace(b"\r\n", b"\n")
         if len(self.rest) > MOST_BYTES:
             raise ValueError("an event of the stream is too long")
         *whole, self.rest = self.rest.split(b"\n\n")

@@ -23,7 +23,8 @@ _PASSED_ON = frozenset({400, 404, 413, 415, 422})
 _MOST_BYTES = 32 << 20
 _LONGEST_WAIT_S = 5.0
 """A longer Retry-After is the client's to wait for."""
-_BEFORE_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.RemoteProtocolError, httpx.ReadError)
+_LOST = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout, httpx.PoolTimeout)
+"""Connections that never were or broke off: no byte of an answer has come, so the request is sent again."""
 
 
 class Large:
@@ -99,7 +100,7 @@ class Large:
             except httpx.HTTPError as error:
                 kind = "timeout" if isinstance(error, httpx.TimeoutException) else "connection"
                 self._failed(kind)
-                if last or not isinstance(error, _BEFORE_SENT):
+                if last or not isinstance(error, _LOST):
                     self.breaker.failed()
                     raise _down("large-down", "does not answer") from error
                 await asyncio.sleep(_pause(attempt))
@@ -124,7 +125,8 @@ class Large:
         value = _object(body)
         if status == 429:
             self.breaker.failed()
-            raise Unavailable("large-busy", _limited(_seconds(answer.headers.get("retry-after", ""))))
+            told = "the large model takes no more requests now"
+            raise Unavailable("large-busy", Problem(429, told, "large_busy", headers=_retry_after(answer)))
         if status in _PASSED_ON or (call.forwarded and status in (401, 403)):
             self.breaker.succeeded()
             await call.close()
@@ -132,7 +134,8 @@ class Large:
         if status != 200 or value is None or not isinstance(value.get("choices"), list):
             self.breaker.failed()
             self._failed("answer")
-            raise _down("large-error", f"answered with status {status}" if status != 200 else "gave no answer")
+            what = f"answered with status {status}" if status != 200 else "gave no answer"
+            raise _down("large-error", what, _retry_after(answer))
         self.breaker.succeeded()
         call.usage.read(value)
         await call.close()
@@ -211,7 +214,7 @@ class _Call:
         if self.answer is None:
             return
         if self.answer.status_code == 200:
-            dollars = dollars_of(large.model.price, self.usage.prompt, self.usage.answer)
+            dollars = dollars_of(large.model.price, self.usage.prompt, self.usage.answer, self.usage.cached)
             large.purse.spend(large.purse.dearest if dollars is None else dollars)
         with contextlib.suppress(httpx.HTTPError, RuntimeError):
             await self.answer.aclose()
@@ -228,14 +231,9 @@ def _drops_usage(body: Mapping[str, Any], price: ModelCost | None) -> bool:
     return price is not None and not (body.get("stream_options") or {}).get("include_usage")
 
 
-def _down(reason: str, what: str) -> Unavailable:
-    status = 503 if reason == "large-down" else 502
-    return Unavailable(reason, Problem(status, f"the large model {what}", reason.replace("-", "_")))
-
-
-def _limited(retry_after: str) -> Problem:
-    headers = {"retry-after": retry_after} if retry_after else {}
-    return Problem(429, "the large model takes no more requests now", "large_busy", headers=headers)
+def _down(reason: str, what: str, headers: Mapping[str, str] | None = None) -> Unavailable:
+    status, code = 503 if reason == "large-down" else 502, reason.replace("-", "_")
+    return Unavailable(reason, Problem(status, f"the large model {what}", code, headers=headers or {}))
 
 
 def _pause(attempt: int) -> float:
@@ -243,13 +241,13 @@ def _pause(attempt: int) -> float:
 
 
 def _wait(answer: httpx.Response, attempt: int) -> float:
-    told = _seconds(answer.headers.get("retry-after", ""))
-    return float(told) if told else _pause(attempt)
+    return float(_retry_after(answer).get("retry-after") or _pause(attempt))
 
 
-def _seconds(text: str) -> str:
-    """Return a Retry-After of whole seconds; a date, or anything else, says nothing to us."""
-    return text if text.isascii() and text.isdigit() and len(text) < 6 else ""
+def _retry_after(answer: httpx.Response) -> dict[str, str]:
+    """Return the header of a server that wants a pause of whole seconds; a date, or anything else, is none to us."""
+    text = answer.headers.get("retry-after", "")
+    return {"retry-after": text} if text.isascii() and text.isdigit() and len(text) < 6 else {}
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """The large side: asked again before the first byte, never after it; fail open in both directions, and why."""
 
+import asyncio
 import json
 
 import httpx
@@ -10,7 +11,10 @@ from upstream_stub import ANSWER, until
 
 from relope.evaluate.numbers.costs import ModelCost
 from relope.serve.breaker import Breaker, Purse
+from relope.serve.large import LargeModel, Unavailable
 from relope.serve.policy import Course, Facts, Settings, Standing, course, settle
+from relope.serve.sse import Cutter
+from relope.serve.upstream import Large
 
 PRICE = ModelCost(dollars_per_million_prompt_tokens=1000.0, dollars_per_million_answer_tokens=2000.0)
 USD = 0.011 + 0.008  # 11 tokens of a prompt, 4 of an answer
@@ -48,6 +52,59 @@ def test_what_cannot_be_mended_is_told_in_openai_s_shape(serving, modes, status,
         assert answer.headers["retry-after"] == "30"
     assert service.large.purse.under_way == 0 and service.large._turn._value == 64
     assert ask(url).json()["model"] == "big", "it goes on"
+
+
+def answered_by(handler, **model):
+    """What comes of a call where a function stands for the server."""
+
+    async def called():
+        large = Large(LargeModel(base_url="http://large/v1", name="big", **model))
+        async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as large._client:
+            answer = await large.ask({"messages": []})
+            await answer.close()
+            return answer, large.purse.last_hour
+
+    return asyncio.run(called())
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_long_pause_is_the_client_s_to_wait_for(status):
+    asked = []
+
+    def busy(request):
+        asked.append(request)
+        return httpx.Response(status, headers={"retry-after": "60"}, json={"error": {"message": "later"}})
+
+    with pytest.raises(Unavailable) as refused:
+        answered_by(busy)
+    assert refused.value.problem.headers == {"retry-after": "60"} and len(asked) == 1
+
+
+@pytest.mark.parametrize("error", [httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError, httpx.ConnectTimeout])
+def test_a_connection_that_is_lost_is_tried_again(error):
+    failures = [error("gone")]
+
+    def lost(request):
+        if failures:
+            raise failures.pop()
+        return httpx.Response(200, json={"choices": []})
+
+    assert answered_by(lost)[0].status == 200
+
+
+@pytest.mark.parametrize(("cached", "dollars"), [(6, 5 * 0.001 + 6 * 0.0001 + 4 * 0.002), (-6, USD), (True, USD)])
+def test_cached_tokens_cost_what_the_price_list_says(cached, dollars):
+    usage = {"prompt_tokens": 11, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": cached}}
+    price = PRICE.model_copy(update={"dollars_per_million_cached_tokens": 100.0})
+    _, spent = answered_by(lambda _: httpx.Response(200, json={"choices": [], "usage": usage}), price=price)
+    assert spent == pytest.approx(dollars)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_events_are_cut_wherever_their_blocks_end(size):
+    cut, sent = Cutter(), b"data: {}\r\n\r\n: alive\n\ndata: [DONE]\r\n\r\n"
+    events = [event for at in range(0, len(sent), size) for event in cut(sent[at : at + size])]
+    assert events == [b"data: {}\n\n", b": alive\n\n", b"data: [DONE]\n\n"] and cut.rest == b""
 
 
 @pytest.mark.parametrize("stream", [False, True])
