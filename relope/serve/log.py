@@ -6,13 +6,12 @@ no client writes a line of its own.
 
 import json
 import os
-import threading
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from relope.errors import InvalidInputError
+from relope.errors import InvalidInputError, OutputError, RelopeError
 from relope.provenance import cannot_write, write_frame
 
 PART_ROWS = 4096
@@ -25,18 +24,30 @@ FIELDS = {
 """Field → its type; ``kind`` is ``decision`` or ``feedback``, and a record has what applies to its kind."""
 
 
+class Unlogged(OSError):
+    """A log that the system refused, with several records lost at once."""
+
+    def __init__(self, why: RelopeError, n_records: int) -> None:
+        super().__init__(str(why))
+        self.n_records = n_records
+
+
 class Log(Protocol):
-    """Where records go."""
+    """Where records go; one thread writes."""
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Take a record.
 
         Raises:
-            OSError: it cannot be kept.
+            OSError: it cannot be kept; of `Unlogged` some before it, too.
         """
 
     def close(self) -> None:
-        """Put everything in its place."""
+        """Put everything in its place.
+
+        Raises:
+            OSError: as `write`.
+        """
 
 
 class NoLog:
@@ -70,24 +81,22 @@ class PartsLog:
 
     def __init__(self, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(0o700, parents=True, exist_ok=True)  # others may not read it: it says who asked when
         except OSError as error:
             raise cannot_write(folder, error) from error
-        self._folder, self._rows, self._lock = folder, list[Mapping[str, Any]](), threading.Lock()
+        self._folder, self._rows = folder, list[Mapping[str, Any]]()
         self._number, self._run = 0, uuid.uuid4().hex[:12]
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Keep a row, and seal a part of them when there are enough."""
-        with self._lock:
-            self._rows.append(record)
-            if len(self._rows) >= PART_ROWS:
-                self._seal()
+        self._rows.append(record)
+        if len(self._rows) >= PART_ROWS:
+            self._seal()
 
     def close(self) -> None:
         """Seal what is left."""
-        with self._lock:
-            if self._rows:
-                self._seal()
+        if self._rows:
+            self._seal()
 
     def _seal(self) -> None:
         import polars as pl
@@ -97,7 +106,10 @@ class PartsLog:
         rows, self._rows = self._rows, []
         self._number += 1
         frame = pl.DataFrame([{name: row.get(name) for name in FIELDS} for row in rows], schema=schema)
-        write_frame(self._folder / f"{rows[0]['time'][:10]}-{self._run}-{self._number:06d}.parquet", frame)
+        try:
+            write_frame(self._folder / f"{rows[0]['time'][:10]}-{self._run}-{self._number:06d}.parquet", frame)
+        except OutputError as error:
+            raise Unlogged(error, len(rows)) from error
 
 
 def open_log(path: Path | None) -> Log:

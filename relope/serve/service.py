@@ -3,21 +3,20 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from relope.errors import RelopeError
 from relope.evaluate.numbers.costs import ModelCost
 from relope.serve.bundle import Bundle
 from relope.serve.chat import Request
-from relope.serve.drift import History, drift
+from relope.serve.drift import Drift, History, drift
 from relope.serve.engine import Engine, EngineError
 from relope.serve.intake import Intake
 from relope.serve.large import LargeModel, dollars_of
 from relope.serve.limits import Limits
-from relope.serve.log import open_log
+from relope.serve.log import Unlogged, open_log
 from relope.serve.metrics import Metrics, drift_gauges, engine_gauges
 from relope.serve.policy import Settings, Standing
 from relope.serve.problems import Problem
@@ -144,6 +143,10 @@ class Service:
             raise Problem(409, "no log is kept, so an outcome has nowhere to go", "no_log")
         self._write({**line("feedback", request_id), "correct": correct})
 
+    def drift(self) -> Drift | None:
+        """Return how the newest scores differ from those of the calibration; None while there are too few."""
+        return drift(self.history.newest(), self.bundle.scores)
+
     def set_threshold(self, threshold: float) -> None:
         """Escalate scores below another threshold from now on."""
         self.engine.threshold = threshold
@@ -205,17 +208,17 @@ class Service:
     def _write(self, record: Mapping[str, Any]) -> None:
         self._logged(lambda: self.log.write(record))
 
-    def _logged(self, write: Any) -> None:
+    def _logged(self, write: Callable[[], None]) -> None:
         """Do something with the log; a full disk ends no request, but is counted and told."""
         try:
             write()
-        except (OSError, RelopeError) as error:
-            self.metrics.unlogged.inc()
+        except OSError as error:
+            self.metrics.unlogged.inc(error.n_records if isinstance(error, Unlogged) else 1)
             logger.warning("the log cannot be written: %s", error)
 
     def _gauges(self) -> Iterator[tuple[str, str, float]]:
         yield from engine_gauges(self.engine.counters())
-        yield from drift_gauges(drift(self.history.newest(), self.bundle.scores))
+        yield from drift_gauges(self.drift())
         yield "threshold", "Scores below it are escalated", self.engine.threshold
         yield "spent_usd_last_hour", "Dollars of the large model in the last hour", self.large.purse.last_hour
         yield "large_down", "Whether calls to the large model are held back", float(self.large.breaker.is_open)

@@ -8,7 +8,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from relope.serve.card import promise_text
-from relope.serve.drift import BARS, LEAST, drift
+from relope.serve.drift import BARS, LEAST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def status_page(service: "Service") -> str:
     """Return the page."""
     answered = service.n_answered
     n = sum(answered.values())
-    found = drift(service.history.newest(), service.bundle.scores)
+    shift = service.drift()
     return _environment().get_template("status.html.j2").render(
         service=service,
         bundle=service.bundle,
@@ -61,8 +61,8 @@ def status_page(service: "Service") -> str:
         share=answered["large"] / n if n else None,
         bars=bars(service.history.last_day(), service.bundle.scores),
         n_day=sum(service.history.last_day()),
-        drift=found,
-        shifted=found is not None and found.psi > ALARM_PSI,
+        drift=shift,
+        shifted=shift is not None and shift.psi > ALARM_PSI,
         least=LEAST,
         counters=service.engine.counters(),
         priced=service.options.small_price is not None and service.large.model.price is not None,

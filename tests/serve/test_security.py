@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 
 import httpx
 import polars as pl
@@ -197,6 +198,7 @@ def test_a_folder_gets_parquet_parts(large, tmp_path):
         about = {"request_id": answer.headers["x-relope-request-id"], "correct": True}
         assert httpx.post(f"{url}/v1/relope/feedback", json=about).status_code == 200
     (part,) = (tmp_path / "log").glob("*.parquet")
+    assert (tmp_path / "log").stat().st_mode & 0o077 == 0
     rows = pl.read_parquet(part)
     assert rows["kind"].to_list() == ["decision", "feedback"] and rows["correct"].to_list() == [None, True]
     assert rows["request_id"].n_unique() == 1 and rows.columns == list(FIELDS)
@@ -211,6 +213,17 @@ def test_a_full_disk_ends_no_request(serving, tmp_path, monkeypatch):
     monkeypatch.setattr(service.log, "write", full)
     assert httpx.post(f"{url}/v1/chat/completions", json=BODY).status_code == 200
     assert until(lambda: service.metrics.unlogged._value.get() == 1)
+
+
+def test_a_part_that_cannot_be_written_counts_for_each_of_its_records(serving, tmp_path):
+    url, service, _ = serving(log=tmp_path / "log")
+    for _ in range(2):
+        assert httpx.post(f"{url}/v1/chat/completions", json=BODY).status_code == 200
+    assert until(lambda: len(service.log._rows) == 2)
+    shutil.rmtree(tmp_path / "log")
+    (tmp_path / "log").write_text("something else stands there")
+    service._logged(service.log.close)
+    assert service.metrics.unlogged._value.get() == 2
 
 
 def test_a_bug_of_ours_tells_no_text(serving, monkeypatch, caplog):
