@@ -1,5 +1,6 @@
 """What a server's log says of live requests: their scores, and which of the small model's answers were right."""
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ import polars as pl
 
 from relope.errors import InvalidInputError, NotFoundError, StoreError
 from relope.evaluate.numbers.metrics import Bools, Floats, Groups
+
+_READ = ("request_id", "route", "decided", "threshold", "ended")
+"""Fields of a decision without which its score says nothing."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ def read_live(log: Path, feedback: Path | None, bundle_id: str) -> Live:
         if line.get("kind") == "feedback":
             outcomes[str(line.get("request_id"))] = bool(line.get("correct"))
         elif line.get("kind") == "decision" and isinstance(line.get("score"), float):
+            if lacking := [field for field in _READ if field not in line]:
+                raise StoreError(f"{log} has a decision without {lacking[0]}")
             if line.get("bundle") == bundle_id:
                 decisions[str(line["request_id"])] = line
             else:
@@ -100,7 +106,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise NotFoundError(f"no log in UTF-8 at {path}") from error
-    for number, each in enumerate(text.splitlines(), 1):
+    for number, each in enumerate(io.StringIO(text), 1):  # not splitlines: it cuts at U+2028 within a text, too
         try:
             value = json.loads(each)
         except (ValueError, RecursionError) as error:

@@ -102,7 +102,8 @@ def test_outcomes_of_a_file_and_parts(bundle, tmp_path):
         parts.write(line)
     parts.close()
     about = tmp_path / "feedback.jsonl"
-    about.write_text("".join(json.dumps({"request_id": line["request_id"], "correct": True}) + "\n" for line in lines))
+    told = [{"request_id": line["request_id"], "correct": True, "why": "two\u2028lines"} for line in lines]
+    about.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in told), encoding="utf-8")
     done = calibrate(bundle, tmp_path / "log", feedback=str(about), max_error=0.1)
     made = load_bundle(done.path)
     assert (made.made.n, made.made.n_judged, made.made.n_correct) == (400, 400, 400)
@@ -117,6 +118,9 @@ def test_what_is_no_log(bundle, tmp_path):
         path.write_text(text + "\n")
         with pytest.raises(StoreError, match="line 1 of"):
             calibrate(bundle, path, budget=0.3)
+    path.write_text(json.dumps({"kind": "decision", "bundle": "f" * 12, "score": 0.5, "request_id": "req_1"}) + "\n")
+    with pytest.raises(StoreError, match="a decision without route"):
+        calibrate(bundle, path, budget=0.3)
     log_of(path, UNIFORM[:50], judge=False, bundle="e" * 12)
     with pytest.raises(InvalidInputError, match=r"no request that bundle f+ scored \(50 by others\)"):
         calibrate(bundle, path, budget=0.3)
