@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+from relope.extract.model.stops import cut_at
+
 _WINDOW = 12
 """Tokens that are decoded together at least: what one reads as hangs on those before it."""
 
@@ -56,11 +58,12 @@ class Writer:
         """Return the text in which no stop text can begin any more."""
         if self.stopped:
             return ""
-        said = self._held + text
-        if places := [place for stop in self.stops if (place := said.find(stop)) >= 0]:
+        text = self._held + text
+        answer = cut_at(text, self.stops)
+        if answer != text:
             self.stopped, self._held = True, ""
-            return said[: min(places)]
-        ends = (n for stop in self.stops for n in range(1, len(stop)) if said.endswith(stop[:n]))
-        shown = len(said) - max(ends, default=0)
-        self._held = said[shown:]
-        return said[:shown]
+            return answer
+        ends = (n for stop in self.stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
+        shown = len(text) - max(ends, default=0)
+        self._held = text[shown:]
+        return text[:shown]
