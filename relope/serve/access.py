@@ -60,11 +60,11 @@ class Access:
 
 def _among(headers: Mapping[str, str], *keys: str) -> bool:
     """Return whether one of some keys is given; how long that takes says nothing of them."""
-    found = False
+    matches = False
     for given in _given(headers):
         for key in keys:
-            found |= bool(key) & hmac.compare_digest(given, key.encode())
-    return found
+            matches |= bool(key) & hmac.compare_digest(given, key.encode())
+    return matches
 
 
 def _given(headers: Mapping[str, str]) -> list[bytes]:

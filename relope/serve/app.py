@@ -54,8 +54,8 @@ class Routes:
         value = await body_of(http, limits)
         asked = self._asked(http, request_id)
         if "requests" not in value:
-            found = await unless_gone(http, self._service.score(read_request(value, limits), asked))
-            return json_response(found, self._headers(request_id))
+            decision = await unless_gone(http, self._service.score(read_request(value, limits), asked))
+            return json_response(decision, self._headers(request_id))
         given = value["requests"]
         if not isinstance(given, list) or not given or not all(isinstance(each, dict) for each in given):
             raise invalid("requests must be a list of chat requests", "requests")
@@ -89,8 +89,8 @@ class Routes:
                 raise invalid("threshold must be a number from 0 to 1, or null for the bundle's", "threshold")
             service.set_threshold(float(number))
         own = service.engine.threshold == service.bundle.threshold
-        found = {"object": "relope.threshold", "threshold": service.engine.threshold, "promised": own}
-        return json_response(found, self._headers(request_id))
+        state = {"object": "relope.threshold", "threshold": service.engine.threshold, "promised": own}
+        return json_response(state, self._headers(request_id))
 
     async def models(self, http: HttpRequest, request_id: str) -> Response:
         """``GET /v1/models``."""
@@ -184,8 +184,8 @@ def _within(number: int, value: dict[str, Any], service: Service) -> Any:
     try:
         return read_request(value, service.options.limits)
     except Problem as problem:
-        place = f"requests.{number}"
-        raise Problem(problem.status, f"{place}: {problem.message}", problem.code, place) from problem
+        param = f"requests.{number}"
+        raise Problem(problem.status, f"{param}: {problem.message}", problem.code, param) from problem
 
 
 async def _together(work: list[Any]) -> list[Any]:

@@ -199,8 +199,8 @@ class Bundle:
         Raises:
             InvalidInputError: both sides are named, with what differs.
         """
-        asked = {**BACKBONE, **PROMPTS} if "prompts" in identity else BACKBONE
-        for field, what in asked.items():
+        fields = {**BACKBONE, **PROMPTS} if "prompts" in identity else BACKBONE
+        for field, what in fields.items():
             ours, theirs = self.backbone.get(field), identity.get(field)
             if ours == theirs:
                 continue
@@ -276,9 +276,9 @@ def _parse(path: Path) -> Bundle:
         if version != FORMAT_VERSION:
             raise StoreError(f"{path} has format {version}; this version of relope reads {FORMAT_VERSION}")
         bundle: Bundle = _adapter().validate_python(value)
-        told, promised = value.get("threshold"), bundle.promise.threshold
-        if told is None or told != promised:
-            raise StoreError(f"{path} is no bundle (threshold: {told}, promised: {promised})", hint="calibrate again")
+        stated, promised = value.get("threshold"), bundle.promise.threshold
+        if stated is None or stated != promised:
+            raise StoreError(f"{path} is no bundle (threshold: {stated}, promised: {promised})", hint="calibrate again")
     except (ValidationError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         why = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}" if first else str(error)

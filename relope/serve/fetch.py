@@ -23,8 +23,8 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 async def resolve(host: str, port: int) -> list[str]:
     """Return the addresses of a name."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    addresses = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in addresses]
 
 
 def allowed(url: str, hosts: Collection[str], param: str) -> SplitResult:
@@ -53,12 +53,12 @@ async def pinned(split: SplitResult, param: str, resolver: Resolve = resolve) ->
     """
     host = split.hostname or ""
     try:
-        found = await resolver(host, 443)
+        addresses = await resolver(host, 443)
     except OSError as error:
         raise invalid("the host of an image is not known", param, "image_host") from error
-    if not found or not all(_is_global(address) for address in found):
+    if not addresses or not all(_is_global(address) for address in addresses):
         raise invalid("the host of an image has an address that is not global", param, "image_host")
-    return found[0]
+    return addresses[0]
 
 
 def _is_global(address: str) -> bool:

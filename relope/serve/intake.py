@@ -42,9 +42,9 @@ class Intake:
         Raises:
             Problem: the address of one is neither a data URI nor of an allowed host.
         """
-        for url, place in request.images():
+        for url, param in request.images():
             if not images.is_data(url):
-                fetch.allowed(url, self._hosts, place)
+                fetch.allowed(url, self._hosts, param)
 
     async def query(
         self, request: Request, threshold: float | None, route: Route | None, score_only: bool = False
@@ -54,8 +54,8 @@ class Intake:
         Raises:
             Problem: an image that cannot be had or decoded, or is too large.
         """
-        found = [(await self._encoded(url, place), place) for url, place in request.images()]
-        decoded = await asyncio.to_thread(self._decoded, found) if found else []
+        sent = [(await self._encoded(url, param), param) for url, param in request.images()]
+        decoded = await asyncio.to_thread(self._decoded, sent) if sent else []
         left = iter(decoded)
         return Query(
             messages=tuple(_message(message, left) for message in request.messages),
@@ -69,19 +69,19 @@ class Intake:
             score_only=score_only,
         )
 
-    async def _encoded(self, url: str, place: str) -> bytes:
+    async def _encoded(self, url: str, param: str) -> bytes:
         if images.is_data(url):
-            return images.data_bytes(url, self.limits, place)
-        split = fetch.allowed(url, self._hosts, place)
+            return images.data_bytes(url, self.limits, param)
+        split = fetch.allowed(url, self._hosts, param)
         assert self._client is not None  # there are allowed hosts
-        return await fetch.fetch(self._client, split, await fetch.pinned(split, place), self.limits, place)
+        return await fetch.fetch(self._client, split, await fetch.pinned(split, param), self.limits, param)
 
-    def _decoded(self, found: list[tuple[bytes, str]]) -> "list[Image]":
-        total = sum(images.size_of(encoded, self.limits, place) for encoded, place in found)
+    def _decoded(self, sent: list[tuple[bytes, str]]) -> "list[Image]":
+        total = sum(images.size_of(encoded, self.limits, param) for encoded, param in sent)
         if total > self.limits.total_pixels:
             told = f"the images have {total:,} pixels, more than the {self.limits.total_pixels:,} that are allowed"
             raise too_large(told, "messages")
-        return [images.decoded(encoded, place) for encoded, place in found]
+        return [images.decoded(encoded, param) for encoded, param in sent]
 
 
 def _message(message: ChatMessage, left: "Iterator[Image]") -> Message:

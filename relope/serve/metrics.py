@@ -68,11 +68,11 @@ def engine_gauges(counters: "Counters") -> Iterator[tuple[str, str, float]]:
     yield "engine_answering", "Rows that are being decoded", counters.answering
 
 
-def drift_gauges(found: "Drift | None") -> Iterator[tuple[str, str, float]]:
+def drift_gauges(drift: "Drift | None") -> Iterator[tuple[str, str, float]]:
     """Yield how live scores differ from the calibration's; nothing while there are too few."""
-    if found is None:
+    if drift is None:
         return
-    yield "drift_scores", "Live scores that are compared with the calibration's", found.n
-    yield "drift_psi", "Population stability index of live scores over the calibration's deciles", found.psi
-    yield "drift_ks", "Largest distance of the two distribution functions", found.ks
-    yield "drift_ks_p_value", "Of the two-sample Kolmogorov-Smirnov test, for independent requests", found.p_value
+    yield "drift_scores", "Live scores that are compared with the calibration's", drift.n
+    yield "drift_psi", "Population stability index of live scores over the calibration's deciles", drift.psi
+    yield "drift_ks", "Largest distance of the two distribution functions", drift.ks
+    yield "drift_ks_p_value", "Of the two-sample Kolmogorov-Smirnov test, for independent requests", drift.p_value

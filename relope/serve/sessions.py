@@ -56,14 +56,14 @@ def session_key(named: str, request: Request) -> str:
     """
     if named:
         return hashlib.sha256(b"named\0" + named.encode(errors="replace")).hexdigest()
-    known = hashlib.sha256((request.user or "").encode(errors="replace"))
+    digest = hashlib.sha256((request.user or "").encode(errors="replace"))
     for message in request.messages:
         for part in message.content:
-            said = part.text if part.type == "text" else part.image_url.url if part.image_url else part.type
-            known.update(f"\0{message.role}\0{part.type}\0{said}".encode(errors="replace"))
+            content = part.text if part.type == "text" else part.image_url.url if part.image_url else part.type
+            digest.update(f"\0{message.role}\0{part.type}\0{content}".encode(errors="replace"))
         if message.role == "user":
             break
-    return known.hexdigest()
+    return digest.hexdigest()
 
 
 def is_continued(request: Request) -> bool:

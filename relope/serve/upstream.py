@@ -46,9 +46,9 @@ class Large:
     def unavailable(self) -> Unavailable | None:
         """Return why no call would go out now."""
         if self.purse.is_empty:
-            told = "the cap on dollars per hour for the large model is reached"
+            message = "the cap on dollars per hour for the large model is reached"
             wait = {"retry-after": str(self.purse.wait_s)}
-            return Unavailable("large-budget", Problem(429, told, "large_budget", headers=wait))
+            return Unavailable("large-budget", Problem(429, message, "large_budget", headers=wait))
         if self.breaker.is_open:
             return Unavailable("large-down", Problem(503, "the large model does not answer", "large_down"))
         return None
@@ -125,8 +125,8 @@ class Large:
         value = _object(body)
         if status == 429:
             self.breaker.failed()
-            told = "the large model takes no more requests now"
-            raise Unavailable("large-busy", Problem(429, told, "large_busy", headers=_retry_after(answer)))
+            message = "the large model takes no more requests now"
+            raise Unavailable("large-busy", Problem(429, message, "large_busy", headers=_retry_after(answer)))
         if status in _PASSED_ON or (call.forwarded and status in (401, 403)):
             self.breaker.succeeded()
             await call.close()

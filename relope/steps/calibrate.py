@@ -206,10 +206,10 @@ def _elsewhere(router: Router, store: ActivationStore) -> str:
 
 def _fingerprint(spec: CalibrateSpec, router: Router, held: Held) -> str:
     """Return a digest of everything that decides the bundle."""
-    kept = spec.model_dump(mode="json", exclude=_NOT_DECIDING)
+    settings = spec.model_dump(mode="json", exclude=_NOT_DECIDING)
     outcomes = [None if values is None else values.tolist() for values in vars(held.outcomes).values()]
     contents = held.samples.select("id", "content").rows()
-    return digest([VERSION, router.record.method, router.record.fingerprint, kept, contents, outcomes])
+    return digest([VERSION, router.record.method, router.record.fingerprint, settings, contents, outcomes])
 
 
 def _bundle(spec: CalibrateSpec, router: Router, held: Held, scores: Floats, fingerprint: str) -> Bundle:
@@ -238,8 +238,8 @@ def _bundle(spec: CalibrateSpec, router: Router, held: Held, scores: Floats, fin
 def _backbone(store: ActivationStore) -> dict[str, Any]:
     """Return what live traffic must agree with, and how the model was run."""
     identity, parts = store.manifest.identity, store.manifest.recorded.get(PARTS)
-    kept = {field: identity[field] for field in (*BACKBONE, *PROMPTS, *HOW) if field in identity}
-    return {**kept, PARTS: parts} if parts else kept
+    fields = {field: identity[field] for field in (*BACKBONE, *PROMPTS, *HOW) if field in identity}
+    return {**fields, PARTS: parts} if parts else fields
 
 
 def _made(spec: CalibrateSpec, held: Held, scores: Floats, population: Population) -> Made:
@@ -262,14 +262,14 @@ def _made(spec: CalibrateSpec, held: Held, scores: Floats, population: Populatio
 
 def _promise(spec: CalibrateSpec, held: Held, scores: Floats) -> Promise:
     """Return what the goal comes to on one sample of each image group."""
-    one = independent(held.groups, spec.seed)
-    alone, right, confidence = scores[one], held.outcomes.right[one], spec.confidence
+    rows = independent(held.groups, spec.seed)
+    alone, right, confidence = scores[rows], held.outcomes.right[rows], spec.confidence
     if spec.max_error is not None:
         return promise_error(alone, ~right, spec.max_error, confidence)
     if spec.min_accuracy is not None and held.outcomes.large_right is None:
         return promise_error(alone, ~right, 1 - spec.min_accuracy, confidence)
     if spec.min_accuracy is not None and held.outcomes.large_right is not None:
-        return promise_accuracy(alone, right, held.outcomes.large_right[one], spec.min_accuracy, confidence)
+        return promise_accuracy(alone, right, held.outcomes.large_right[rows], spec.min_accuracy, confidence)
     return promise_budget(alone, _budget(spec, held.outcomes, scores), confidence)
 
 

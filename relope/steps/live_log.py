@@ -80,8 +80,8 @@ def read_live(log: Path, feedback: Path | None, bundle_id: str) -> Live:
 def _live(decisions: Mapping[str, Mapping[str, Any]], outcomes: Mapping[str, bool], others: int) -> Live:
     lines = list(decisions.values())
     small = [line["route"] == "small" and line["ended"] == "done" for line in lines]
-    known = [line["request_id"] in outcomes for line in lines]
-    judged = np.array(small) & np.array(known)
+    has_outcome = [line["request_id"] in outcomes for line in lines]
+    judged = np.array(small) & np.array(has_outcome)
     escalated = [line["threshold"] for line in lines if line["decided"] == "large" and line["route"] != "small"]
     return Live(
         scores=np.array([line["score"] for line in lines], np.float64),

@@ -72,16 +72,16 @@ def standing(promise: Promise, live: Live, alone: np.ndarray) -> str:
     from scipy.stats import beta
 
     head = f"the old promise ({goal_text(promise)} at {promise.threshold:.6g})"
-    found = _counted(promise, live, alone)
-    if found is None:
+    counts = _counted(promise, live, alone)
+    if counts is None:
         return f"{head} cannot be checked: the log does not hold what it speaks of"
-    k, n = found
+    k, n = counts
     high = 1.0 if k == n else float(beta.ppf(promise.confidence, k + 1, n - k))
     low = 0.0 if k == 0 else float(beta.ppf(1 - promise.confidence, k, n - k + 1))
-    told = f"{100 * k / n:.1f} % of {n:,} independent requests, between {100 * low:.1f} and {100 * high:.1f} %"
+    share = f"{100 * k / n:.1f} % of {n:,} independent requests, between {100 * low:.1f} and {100 * high:.1f} %"
     if high <= promise.bound:
-        return f"{head} is kept: {told}"
-    return f"{head} is {'broken' if low > promise.bound else 'not shown either way'}: {told}"
+        return f"{head} is kept: {share}"
+    return f"{head} is {'broken' if low > promise.bound else 'not shown either way'}: {share}"
 
 
 def _counted(promise: Promise, live: Live, alone: np.ndarray) -> tuple[int, int] | None:
@@ -122,8 +122,8 @@ def _table(live: Live, population: Population) -> list[ThresholdRow]:
     for percent, threshold in zip(SHARES, percent_thresholds(live.scores), strict=True):
         share = share_term(live.scores < threshold, population)
         kept = np.flatnonzero(live.known & (live.scores >= threshold))
-        told = len(kept) and threshold >= live.from_score
-        right = share_term(live.right[kept], population.at(kept)) if told else None
+        is_known = len(kept) and threshold >= live.from_score
+        right = share_term(live.right[kept], population.at(kept)) if is_known else None
         rows.append(
             ThresholdRow(percent, float(threshold), share.value, share.bounds(Z95),
                          None if right is None else right.value, None if right is None else right.bounds(Z95))
@@ -151,11 +151,11 @@ def _made(old: Bundle, live: Live) -> Made:
 def _warned(spec: CalibrateSpec, live: Live) -> list[ResultWarning]:
     warned = []
     if spec.budget is None:
-        told = f"outcomes of {live.judged.sum():,} of {len(live.scores):,} requests are known; the promise supposes"
-        warned.append(ResultWarning("note", f"{told} that which ones are has nothing to do with being right"))
+        text = f"outcomes of {live.judged.sum():,} of {len(live.scores):,} requests are known; the promise supposes"
+        warned.append(ResultWarning("note", f"{text} that which ones are has nothing to do with being right"))
     if live.others:
-        told = f"{counted(live.others, 'request')} in the log {'was' if live.others == 1 else 'were'}"
-        warned.append(ResultWarning("note", f"{told} decided by another bundle"))
+        text = f"{counted(live.others, 'request')} in the log {'was' if live.others == 1 else 'were'}"
+        warned.append(ResultWarning("note", f"{text} decided by another bundle"))
     return warned
 
 

@@ -50,7 +50,7 @@ def take(ready: Iterable[Request], settings: EngineSettings, rows: int, held: in
             break
         longer = max(longest, request.prompt.n_tokens)
         tokens = (len(taken) + 1) * longer
-        if taken and (tokens > settings.batch_tokens or not request.prompt.goes_with([one.prompt for one in taken])):
+        if taken and (tokens > settings.batch_tokens or not request.prompt.goes_with([each.prompt for each in taken])):
             continue
         if (taken or held) and held + tokens > settings.cache_tokens:
             break

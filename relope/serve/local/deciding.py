@@ -22,15 +22,15 @@ def decided(
         n_prompt_tokens: of its prompt.
         timing: where the time went.
     """
-    known = score if score is not None and math.isfinite(score) else None
-    reason: Reason = "forced" if query.route else "score" if known is not None else "no-score"
-    route = query.route or ("large" if known is None or known < threshold else "small")
+    finite = score if score is not None and math.isfinite(score) else None
+    reason: Reason = "forced" if query.route else "score" if finite is not None else "no-score"
+    route = query.route or ("large" if finite is None or finite < threshold else "small")
     return Decision(
         route=route,
         threshold=threshold,
         reason=reason,
-        score=known,
-        p_correct=None if known is None else calibrated(known),
+        score=finite,
+        p_correct=None if finite is None else calibrated(finite),
         detail="the router gave no number" if reason == "no-score" else "",
         n_prompt_tokens=n_prompt_tokens,
         timing=timing,

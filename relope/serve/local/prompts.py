@@ -49,8 +49,8 @@ class Prompt:
 
     def goes_with(self, others: "Sequence[Prompt]") -> bool:
         """Return whether it can be read in one batch with others, which go with each other."""
-        shapes = {shape for one in (self, *others) if (shape := one.image_shapes)}
-        return len(shapes) <= 1 and all(one.far == self.far for one in others)
+        shapes = {shape for prompt in (self, *others) if (shape := prompt.image_shapes)}
+        return len(shapes) <= 1 and all(prompt.far == self.far for prompt in others)
 
 
 class Unservable(Exception):
@@ -161,4 +161,4 @@ def _together(prompts: Sequence[Prompt], name: str, width: int, fill: int) -> Te
     if any(given is not None and given.shape != ids.shape for ids, given in pairs):
         return torch.cat([given for _, given in pairs if given is not None])
     full = [torch.zeros_like(ids) if given is None else given for ids, given in pairs]
-    return torch.cat([torch.nn.functional.pad(one, (width - one.shape[1], 0), value=fill) for one in full])
+    return torch.cat([torch.nn.functional.pad(row, (width - row.shape[1], 0), value=fill) for row in full])

@@ -126,11 +126,11 @@ class Answering:
 
     def join(self, rows: Sequence[Row], read: Prefix, logits: Tensor, final: Tensor) -> list[tuple[Row, Piece]]:
         """Add rows that were just read; return the first piece of each."""
-        told = self._chosen(rows, logits, final)
+        pieces = self._chosen(rows, logits, final)
         going = [number for number, row in enumerate(rows) if row.finish is None]
         if going:
             self._add([rows[number] for number in going], read, going)
-        return told
+        return pieces
 
     def step(self) -> list[tuple[Row, Piece]]:
         """Decode one token of every row; return a piece of each. Rows that end leave."""
@@ -143,10 +143,10 @@ class Answering:
         finally:
             if hook is not None:
                 hook.remove()
-        told = self._chosen(self.rows, logits, finals[0] if finals else logits)
+        pieces = self._chosen(self.rows, logits, finals[0] if finals else logits)
         self._next = [row.token_ids[-1] if row.finish is None else 0 for row in self.rows]
         self._keep([number for number, row in enumerate(self.rows) if row.finish is None])
-        return told
+        return pieces
 
     def clear(self) -> None:
         """Let all rows go."""
@@ -192,7 +192,7 @@ class Answering:
                 logprobs.gather(1, tokens[:, None])[:, 0].double(),
                 -(logprobs.exp() * logprobs).nan_to_num().sum(-1).double(),
             ]
-        told = []
+        pieces = []
         for row, (number, *numbers), state in zip(rows, torch.stack(columns, 1).tolist(), final, strict=True):
             token = int(number)
             ends = token in self.ends
@@ -201,8 +201,8 @@ class Answering:
                 row.noted.logprobs.append(numbers[0])
                 row.noted.entropies.append(numbers[1])
                 row.noted.finals.append(state)
-            told.append((row, piece))
-        return told
+            pieces.append((row, piece))
+        return pieces
 
 
 def _wide(mask: Tensor, width: int) -> Tensor:

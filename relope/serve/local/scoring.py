@@ -170,13 +170,13 @@ class Scorer:
 
     def _arrays(self, at: AtBlock) -> dict[str, Any]:
         """Return how each array of a batch is fetched: only what the router reads leaves the device."""
-        kept = at.mask.bool()
+        is_token = at.mask.bool()
         return {
             f"last/{self.layer}": lambda: self._host(at.output[:, -1]),
             f"last/{self.layer - 1}": lambda: self._host(at.before[:, -1]),
-            f"hidden/{self.layer}": lambda: self._host(at.output[kept]),
-            f"hidden/{self.layer - 1}": lambda: self._host(at.before[kept]),
-            "tokens": lambda: token_table(self.backbone, at.inputs, self._positions(at), kept).cpu().numpy(),
+            f"hidden/{self.layer}": lambda: self._host(at.output[is_token]),
+            f"hidden/{self.layer - 1}": lambda: self._host(at.before[is_token]),
+            "tokens": lambda: token_table(self.backbone, at.inputs, self._positions(at), is_token).cpu().numpy(),
         }
 
     def _positions(self, at: AtBlock) -> Tensor | None:
@@ -187,8 +187,8 @@ class Scorer:
         return torch.cat([text[None], at.positions.expand(-1, len(text), -1)])
 
     def _host(self, states: Tensor) -> npt.NDArray[Any]:
-        kept = states.to(STORED[self._dtype])
-        values = kept.view(torch.uint16) if kept.dtype == torch.bfloat16 else kept
+        stored = states.to(STORED[self._dtype])
+        values = stored.view(torch.uint16) if stored.dtype == torch.bfloat16 else stored
         array: npt.NDArray[Any] = values.contiguous().cpu().numpy()
         return array
 

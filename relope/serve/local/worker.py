@@ -151,17 +151,17 @@ class Worker:
         rows = list(part.rows)
         try:
             with torch.inference_mode():
-                told = part.step()
+                pieces = part.step()
         except Exception as error:  # noqa: BLE001 its rows are lost, the engine is not
             _log.exception("a step of %d rows failed", len(rows))
             part.clear()
             self._fail([row.ticket for row in rows], f"the engine failed ({type(error).__name__})")
             return
-        self._tell(told)
+        self._tell(pieces)
 
-    def _tell(self, told: Sequence[tuple[Row, Piece]]) -> None:
-        self._count(answer_tokens=sum(piece.n_tokens for _, piece in told))
-        for row, piece in told:
+    def _tell(self, pieces: Sequence[tuple[Row, Piece]]) -> None:
+        self._count(answer_tokens=sum(piece.n_tokens for _, piece in pieces))
+        for row, piece in pieces:
             if row.noted is None:
                 row.ticket.add(piece)
                 continue
