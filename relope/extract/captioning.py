@@ -11,15 +11,12 @@ from relope.extract.data.captions import CaptionLog, known_captions
 from relope.extract.data.dataset import DataSet, load_samples
 from relope.extract.data.flaws import distinct_images, look_at
 from relope.extract.endpoint.address import open_endpoint
-from relope.extract.endpoint.client import Manners, Question, Refused, ask
-from relope.extract.endpoint.messages import data_uri
+from relope.extract.endpoint.client import REFUSALS, Manners, Question, Refused, ask
+from relope.extract.endpoint.messages import image_part, text_part
 from relope.types import LazyImage, Progress
 
 Captioned = tuple[LazyImage, str, str]
 """Image, its caption, and why it has none."""
-
-REFUSALS = 3
-"""So many images in a row from the first that the server refuses: then it is not about the images."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +135,7 @@ def _by_endpoint(captioning: Captioning, url: str) -> Describe:
 
 
 def _question(captioning: Captioning, image: LazyImage) -> Question:
-    shown = {"type": "image_url", "image_url": {"url": data_uri(image)}}
-    content = [shown, {"type": "text", "text": captioning.prompt}]
+    content = [image_part(image), text_part(captioning.prompt)]
     return Question([{"role": "user", "content": content}], captioning.max_new_tokens)
 
 

@@ -12,7 +12,18 @@ from typing import Any, Final
 
 from relope.errors import OutputError
 from relope.extract.endpoint.address import Endpoint
-from relope.extract.endpoint.client import KEPT, Filtered, Manners, Question, Refused, body_of, is_filtered, patiently
+from relope.extract.endpoint.client import (
+    KEPT,
+    REFUSED,
+    Filtered,
+    Manners,
+    Question,
+    Refused,
+    body_of,
+    is_filtered,
+    patiently,
+    withheld_error,
+)
 from relope.extract.endpoint.reading import answer_of
 from relope.redact import redacted
 from relope.types import Answer
@@ -122,10 +133,9 @@ def _said(endpoint: Endpoint, entry: dict[str, Any]) -> Answer | OutputError:
     status, body = response.get("status_code"), response.get("body")
     if status == 200:
         answer = answer_of(body, None)
-        withheld = answer.finish_reason == "content_filter"
-        return Filtered(f"{endpoint.url} withheld the answer: content_filter") if withheld else answer
+        return withheld_error(endpoint, answer) or answer
     told = json.dumps(entry.get("error") or body)
     reason = f"{endpoint.url} answered {status or 'nothing'}: {redacted(told)[:_SHOWN]}"
     if is_filtered(told):
         return Filtered(reason)
-    return Refused(reason) if status in (400, 413, 415, 422) else OutputError(reason)
+    return Refused(reason) if status in REFUSED else OutputError(reason)

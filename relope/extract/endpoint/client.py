@@ -28,11 +28,16 @@ ATTEMPTS = 6
 LONGEST_WAIT_S = 300.0
 """A server that wants longer is not waited for."""
 
+REFUSALS = 3
+"""So many questions in a row from the first that a server refuses: then it is not about the questions."""
+
+REFUSED = (400, 413, 415, 422)
+"""Statuses of a server that does not take a request."""
+
 TOP_LOGPROBS = 5
 """Alternatives of each token that are asked for. Choice: some servers give no more."""
 
 _AGAIN = (408, 409, 429, 500, 502, 503, 504, 529)
-_REFUSED = (400, 413, 415, 422)
 _NO_MORE_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
 _FILTERS = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
 _SHOWN = 200
@@ -143,8 +148,8 @@ def ask(endpoint: Endpoint, question: Question, manners: Manners | None = None) 
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         start = _line(said[: 4 * _SHOWN].decode("utf-8", "replace"))
         raise OutputError(f"{endpoint.url} sent no chat completion: {start!r}", hint=KEPT) from error
-    if answer.finish_reason == "content_filter":
-        raise Filtered(f"{endpoint.url} withheld the answer: content_filter")
+    if (withheld := withheld_error(endpoint, answer)) is not None:
+        raise withheld
     return answer
 
 
@@ -192,6 +197,13 @@ def patiently(endpoint: Endpoint, manners: Manners, send: Callable[[], Sent]) ->
             _pause_or_raise_unreachable(endpoint, error, attempt, manners)
 
 
+def withheld_error(endpoint: Endpoint, answer: Answer) -> Filtered | None:
+    """Return the error for an answer that the server's content filter has withheld; None where it has not."""
+    if answer.finish_reason != "content_filter":
+        return None
+    return Filtered(f"{endpoint.url} withheld the answer: content_filter")
+
+
 def is_filtered(said: str) -> bool:
     """Return whether it is a content filter that has said so."""
     return any(name in said for name in _FILTERS)
@@ -200,18 +212,17 @@ def is_filtered(said: str) -> bool:
 def _pause_or_raise(endpoint: Endpoint, error: "openai.APIStatusError", attempt: int, manners: Manners) -> None:
     status, said = error.status_code, _said(error)
     reason = _line(f"{endpoint.url} answered {status} {error.response.reason_phrase}: {said}", len(endpoint.url))
-    if status in _REFUSED:
+    if status in REFUSED:
         raise (Filtered if is_filtered(said) else Refused)(reason) from error
     if status not in _AGAIN or attempt >= ATTEMPTS or any(name in said for name in _NO_MORE_MONEY):
         raise OutputError(reason, hint=KEPT) from error
     asked = _asked_wait(error.response.headers)
-    if asked is not None and asked > LONGEST_WAIT_S > 0:
+    if asked is not None and asked > LONGEST_WAIT_S:
         raise OutputError(f"{reason}; it asks to wait for {asked:,.0f} s", hint=KEPT) from error
-    wait = _own_wait(attempt) if asked is None else asked
     if status == 429 and asked is not None:
-        manners.hold(min(wait, LONGEST_WAIT_S))
+        manners.hold(asked)
     else:
-        manners.pause(min(wait, LONGEST_WAIT_S))
+        manners.pause(_own_wait(attempt) if asked is None else asked)
 
 
 def _pause_or_raise_unreachable(endpoint: Endpoint, error: Exception, attempt: int, manners: Manners) -> None:
@@ -223,7 +234,7 @@ def _pause_or_raise_unreachable(endpoint: Endpoint, error: Exception, attempt: i
         raise OutputError(f"{endpoint.url} sent no chat completion: {what}", hint=KEPT) from error
     if attempt >= ATTEMPTS:
         raise OutputError(f"{endpoint.url} cannot be reached: {what}", hint=KEPT) from error
-    manners.pause(min(_own_wait(attempt), LONGEST_WAIT_S))
+    manners.pause(_own_wait(attempt))
 
 
 def _own_wait(attempt: int) -> float:

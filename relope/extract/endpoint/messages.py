@@ -32,7 +32,7 @@ def messages_of(sample: Sample, text_only: bool, max_pixels: int | None) -> list
     messages = []
     for role, parts in turns:
         content: Any = [
-            _said(part) if part is not None else _shown(sample, *next(images), max_pixels) for part in parts
+            text_part(part) if part is not None else _sample_image(sample, *next(images), max_pixels) for part in parts
         ]
         if None not in parts:
             content = "".join(part["text"] for part in content)
@@ -40,16 +40,21 @@ def messages_of(sample: Sample, text_only: bool, max_pixels: int | None) -> list
     return messages
 
 
-def _said(text: str) -> dict[str, Any]:
+def _sample_image(sample: Sample, number: int, image: LazyImage, max_pixels: int | None) -> dict[str, Any]:
+    try:
+        return image_part(image, max_pixels)
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"image {number} of sample {sample.id!r} cannot be opened: {error}") from error
+
+
+def text_part(text: str) -> dict[str, Any]:
+    """Return a text as a part of a message's content."""
     return {"type": "text", "text": text}
 
 
-def _shown(sample: Sample, number: int, image: LazyImage, max_pixels: int | None) -> dict[str, Any]:
-    try:
-        uri = data_uri(image, max_pixels)
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"image {number} of sample {sample.id!r} cannot be opened: {error}") from error
-    return {"type": "image_url", "image_url": {"url": uri}}
+def image_part(image: LazyImage, max_pixels: int | None = None) -> dict[str, Any]:
+    """Return an image as a part of a message's content; arguments as of `data_uri`."""
+    return {"type": "image_url", "image_url": {"url": data_uri(image, max_pixels)}}
 
 
 def data_uri(image: LazyImage, max_pixels: int | None = None) -> str:
