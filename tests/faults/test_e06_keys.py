@@ -1,6 +1,7 @@
 """E6: keys and passwords are in no message, whoever says them."""
 
 import json
+from contextlib import closing
 
 import pytest
 from caption_server import answer, server
@@ -26,8 +27,8 @@ def quick(monkeypatch):
 def refused(url, monkeypatch, key=KEY):
     """Ask with a key and return the error."""
     monkeypatch.setenv("MY_SERVER", key)
-    with pytest.raises(RelopeError) as caught:
-        ask(open_endpoint(url, "m", "MY_SERVER"), Question([{"role": "user", "content": "?"}], 8))
+    with pytest.raises(RelopeError) as caught, closing(open_endpoint(url, "m", "MY_SERVER")) as endpoint:
+        ask(endpoint, Question([{"role": "user", "content": "?"}], 8))
     return caught.value
 
 
@@ -35,8 +36,8 @@ def refused(url, monkeypatch, key=KEY):
 def test_e6_a_key_is_stripped(monkeypatch, ending):
     with server(lambda number, body: (200, {}, answer("a cat"))) as (url, seen):
         monkeypatch.setenv("MY_SERVER", KEY + ending)
-        endpoint = open_endpoint(url, "m", "MY_SERVER")
-        assert ask(endpoint, Question([{"role": "user", "content": "?"}], 8)).text == "a cat"
+        with closing(open_endpoint(url, "m", "MY_SERVER")) as endpoint:
+            assert ask(endpoint, Question([{"role": "user", "content": "?"}], 8)).text == "a cat"
         assert seen[0][1] == f"Bearer {KEY}"
 
 

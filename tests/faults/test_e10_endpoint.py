@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -68,8 +68,9 @@ def quick(monkeypatch):
 
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_e10_whatever_a_server_says(kind):
-    with saying(ANSWERS[kind]) as url, pytest.raises(RelopeError) as caught:
-        ask(open_endpoint(url, "m", None), Question([{"role": "user", "content": "?"}], 8))
+    with saying(ANSWERS[kind]) as url, closing(open_endpoint(url, "m", None)) as endpoint:
+        with pytest.raises(RelopeError) as caught:
+            ask(endpoint, Question([{"role": "user", "content": "?"}], 8))
     assert len(caught.value.lines.splitlines()) <= 2 and len(caught.value.lines) < 600
 
 
