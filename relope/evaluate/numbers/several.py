@@ -8,7 +8,7 @@ import numpy as np
 from relope.evaluate.numbers.analysis import Analysis, analyse
 from relope.evaluate.numbers.decision import Decision
 from relope.evaluate.numbers.estimates import Estimate
-from relope.evaluate.numbers.inputs import LargeModel, ReportInputs
+from relope.evaluate.numbers.inputs import LargeModel, MethodScores, ReportInputs
 from relope.evaluate.numbers.intervals import Interval
 from relope.evaluate.numbers.routing import (
     PERCENTS,
@@ -146,9 +146,10 @@ def several(analysis: Analysis, decision: Decision) -> Several | None:
     )
 
 
-def _beside(inputs: ReportInputs, methods: Sequence[object], large: LargeModel) -> ReportInputs:
-    fields = {"large_name": large.name, "large_correct": large.correct, "costs": large.costs, "further": ()}
-    return replace(inputs, methods=methods, **fields)  # type: ignore[arg-type]
+def _beside(inputs: ReportInputs, methods: Sequence[MethodScores], large: LargeModel) -> ReportInputs:
+    return replace(
+        inputs, methods=methods, large_name=large.name, large_correct=large.correct, costs=large.costs, further=()
+    )
 
 
 def _accuracy(analysis: Analysis, key: str) -> Estimate:
@@ -164,15 +165,15 @@ def _model(analysis: Analysis, large: LargeModel) -> BesideSmall:
         along = inputs.costs.along("dollars", inputs.methods[0].name, order)
         line = None if along is None else tuple(float(along[n_escalated(len(order), mark)]) for mark in PERCENTS)
         alone = inputs.costs.large["dollars"]
-    at = {
-        mark_key(mark): AtShare(
-            accuracy=_accuracy(analysis, mark_key(mark)).known,
-            ci95=_accuracy(analysis, mark_key(mark)).ci95,
-            over_small=judged(_accuracy(analysis, mark_key(mark)).minus(resampled.small).test()),
+    at = {}
+    for mark in inputs.marks:
+        accuracy = _accuracy(analysis, mark_key(mark))
+        at[mark_key(mark)] = AtShare(
+            accuracy=accuracy.known,
+            ci95=accuracy.ci95,
+            over_small=judged(accuracy.minus(resampled.small).test()),
             dollars=None if line is None else line[mark],
         )
-        for mark in inputs.marks
-    }
     return BesideSmall(
         model=large.name,
         accuracy=resampled.large.known,
@@ -194,9 +195,9 @@ def _pays(analyses: Sequence[Analysis], models: Sequence[BesideSmall], key: str)
 
 def _for_dollars(models: Sequence[BesideSmall]) -> tuple[ForDollars, ...]:
     """Return what the dollars buy that any of the models costs at a quoted share."""
-    budgets = sorted({at.dollars for model in models for at in model.at.values() if at.dollars is not None})
     if any(model.dollars_curve is None for model in models):
         return ()
+    budgets = sorted({at.dollars for model in models for at in model.at.values() if at.dollars is not None})
     rows = []
     for dollars in budgets:
         reached = {model.model: _reached(model, dollars) for model in models}
