@@ -82,11 +82,11 @@ class AnswerJournal:
         except RelopeError:
             self._file.close()
             raise
-        self._is_empty = not (self.answers or self.refused or self.batches)
         self._file.truncate(whole)
         self._file.seek(whole)
         if not whole:
             self._write({"recipe": recipe_id})
+        self._is_empty = not (self.answers or self.refused or self.batches)
 
     def _read(self, recipe_id: str) -> int:
         """Take up every whole line; return their bytes."""
@@ -140,7 +140,6 @@ class AnswerJournal:
         self._note_batch({"file": file, "over": True})
 
     def _note_batch(self, entry: Mapping[str, Any]) -> None:
-        self._is_empty = False
         self._write(entry)
         self.sync()
         self._take_up_batch(entry)
@@ -156,16 +155,15 @@ class AnswerJournal:
         Raises:
             OutputError: the disk is full.
         """
-        self._is_empty = False
         self._write({"id": sample, "input": asked, "answer": asdict(answer)})
 
     def refuse(self, sample: str, asked: str, reason: str) -> None:
         """Keep that a content filter refuses a question, so that it is not asked again when the run goes on."""
-        self._is_empty = False
         self._write({"id": sample, "input": asked, "refused": reason})
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+        self._is_empty = False
         try:
             with self._lock:
                 self._file.write(line)
