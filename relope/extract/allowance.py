@@ -1,11 +1,11 @@
 """What a run may spend at an endpoint: dollars by the tokens that the server counts, or requests."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from relope.errors import OutputError
-from relope.types import Sample, Usage
+from relope.types import Usage
 
 Price = Callable[[Usage], float | None]
 """What an answer costs in dollars; None where its tokens are not told."""
@@ -34,6 +34,7 @@ class Allowance:
         spent: dollars, of all answers of the store.
         requests: that this run has sent.
         reserved: dollars that the questions in flight may cost.
+        in_flight: questions that dollars are set aside for.
     """
 
     price: Price | None = None
@@ -42,6 +43,7 @@ class Allowance:
     spent: float = 0.0
     requests: int = 0
     reserved: float = 0.0
+    in_flight: int = 0
     stopped: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -61,37 +63,29 @@ class Allowance:
                 )
             self.requests += 1
 
-    def reserve(self, dollars: float) -> None:
-        """Set aside what a question may cost; wait for those in flight where that could be too much.
+    def reserve(self, dollars: float, *, wait: bool = True) -> None:
+        """Set aside what a question may cost, until it is settled or the run ends.
 
-        Raises:
-            AllowanceSpentError: it is too much, whatever they cost.
-        """
-        with self.changed:
-            while self.max_usd is not None and self.spent + self.reserved + dollars > self.max_usd:
-                if self.stopped or not self.reserved:
-                    raise AllowanceSpentError(
-                        f"answers have cost ${self.spent:.4f}; the next may cost ${dollars:.4f}, and ${self.max_usd:g} "
-                        "are allowed",
-                        hint="raise --max-usd; the same command goes on from there",
-                    )
-                self.changed.wait()
-            self.reserved += dollars
-
-    def set_aside(self, dollars: float) -> None:
-        """Set aside what a question of a batch may cost, until its answer has come or the run ends.
+        Args:
+            dollars: that it may cost.
+            wait: for the questions in flight where it could be too much beside them; those of a batch are not waited
+                for.
 
         Raises:
             AllowanceSpentError: it is too much.
         """
         with self.changed:
-            if self.max_usd is not None and self.spent + self.reserved + dollars > self.max_usd:
-                raise AllowanceSpentError(
-                    f"answers have cost ${self.spent:.4f} and those that are asked may cost ${self.reserved:.4f}; the "
-                    f"next may cost ${dollars:.4f}, and ${self.max_usd:g} are allowed",
-                    hint="raise --max-usd; the same command goes on from there",
-                )
+            while self.max_usd is not None and self.spent + self.reserved + dollars > self.max_usd:
+                if self.stopped or not (wait and self.in_flight):
+                    asked = f" and those that are asked may cost ${self.reserved:.4f}" if self.in_flight else ""
+                    raise AllowanceSpentError(
+                        f"answers have cost ${self.spent:.4f}{asked}; the next may cost ${dollars:.4f}, and "
+                        f"${self.max_usd:g} are allowed",
+                        hint="raise --max-usd; the same command goes on from there",
+                    )
+                self.changed.wait()
             self.reserved += dollars
+            self.in_flight += 1
 
     def settle(self, dollars: float, usage: Usage | None) -> None:
         """Count what a question has cost in the place of what was set aside for it.
@@ -105,7 +99,9 @@ class Allowance:
         """
         cost = self.price(usage) if usage is not None and self.price is not None else 0.0
         with self.changed:
-            self.reserved = max(0.0, self.reserved - dollars)
+            self.in_flight -= 1
+            # Sums of floats leave a rest, for which whoever waits would wait for ever.
+            self.reserved = self.reserved - dollars if self.in_flight else 0.0
             self.spent += dollars if cost is None else cost
             self.changed.notify_all()
         if cost is None and self.max_usd is not None:
@@ -120,13 +116,26 @@ class Allowance:
             self.stopped = True
             self.changed.notify_all()
 
-    def most_of(self, sample: Sample, text: str, max_tokens: int) -> float:
-        """Return the dollars that a question may cost, taken rather too high."""
-        return self.most(text, max_tokens, len(sample.images))
-
     def most(self, text: str, max_tokens: int, n_images: int = 0) -> float:
         """Return the dollars that a prompt and its answer may cost, taken rather too high."""
         if self.price is None or self.max_usd is None:
             return 0.0
         prompt = len(text) // LETTERS_A_TOKEN + IMAGE_TOKENS * n_images
         return self.price(Usage(prompt, max_tokens)) or 0.0
+
+
+def allowance_after(
+    answered: Iterable[Usage], price: Price | None, max_usd: float | None, max_requests: int | None, requests: int = 0
+) -> Allowance:
+    """Return what may still be spent beside answers that are there; without prices requests alone are capped.
+
+    Args:
+        answered: what each of them took.
+        price: of an answer.
+        max_usd: cap in dollars.
+        max_requests: cap in requests.
+        requests: that this run has sent already.
+    """
+    if price is None:
+        return Allowance(max_requests=max_requests, requests=requests)
+    return Allowance(price, max_usd, max_requests, sum(price(usage) or 0.0 for usage in answered), requests)

@@ -9,13 +9,10 @@ from relope.extract.answer_journal import AnswerJournal
 from relope.extract.data.flaws import Flaw, input_digest
 from relope.extract.data.turns import prompt_text
 from relope.extract.endpoint.address import Endpoint
-from relope.extract.endpoint.client import Filtered, Question, Refused
+from relope.extract.endpoint.client import REFUSALS, Filtered, Question, Refused
 from relope.extract.endpoint.messages import messages_of
 from relope.extract.workers import Put, WorkerPool, answers_at
 from relope.types import Answer, Progress, Sample, no_progress
-
-REFUSALS = 3
-"""So many questions in a row from the first that the server refuses: then it is not about the questions."""
 
 Pair = tuple[Sample, Answer]
 Keep = Callable[[Sequence[Pair]], None]
@@ -51,8 +48,11 @@ class Asking:
 
     def put(self, sample: Sample) -> Put:
         """Return a sample's question, with what it may cost."""
-        most = self.allowance.most_of(sample, prompt_text(sample, self.text_only), self.max_new_tokens)
-        return Put(sample.id, input_digest(sample), self.question(sample), most)
+        return Put(sample.id, input_digest(sample), self.question(sample), self.most_dollars(sample))
+
+    def most_dollars(self, sample: Sample) -> float:
+        """Return the dollars that a sample's question may cost, taken rather too high."""
+        return self.allowance.most(prompt_text(sample, self.text_only), self.max_new_tokens, len(sample.images))
 
 
 @dataclass

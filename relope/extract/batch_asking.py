@@ -1,16 +1,15 @@
 """A data set put to an endpoint in batches: uploaded, waited for, fetched; a run that is killed goes on waiting."""
 
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 
 from relope.errors import OutputError, RelopeError
 from relope.extract.answer_journal import AnswerJournal
 from relope.extract.asking import Asking
 from relope.extract.data.flaws import Flaw, input_digest
-from relope.extract.data.turns import prompt_text
 from relope.extract.endpoint.batches import answers_in, begin, fetch, line_of, progress_of, upload
 from relope.extract.endpoint.client import Filtered, Manners, Refused
 from relope.types import Answer, Progress, Sample
@@ -63,18 +62,15 @@ def submit(asking: Asking, samples: Sequence[Sample], journal: AnswerJournal) ->
 
 
 def _allowed(asking: Asking, sample: Sample) -> RelopeError | None:
-    most = asking.allowance.most_of(sample, prompt_text(sample, asking.text_only), asking.max_new_tokens)
     try:
         asking.allowance.request()
-        asking.allowance.set_aside(most)
+        asking.allowance.reserve(asking.most_dollars(sample), wait=False)
     except OutputError as error:
         return error
     return None
 
 
-def collect(
-    asking: Asking, samples: Sequence[Sample], journal: AnswerJournal, progress: Progress, wait: Callable[[float], None]
-) -> Collected:
+def collect(asking: Asking, samples: Sequence[Sample], journal: AnswerJournal, progress: Progress) -> Collected:
     """Wait for every batch that the journal knows, and keep its answers there.
 
     Args:
@@ -82,7 +78,6 @@ def collect(
         samples: that may be in a batch.
         journal: which batches there are; answers go into it.
         progress: told the questions answered and asked.
-        wait: waits so many seconds.
 
     Raises:
         OutputError: the server cannot be reached, or a batch failed; the journal still knows the others.
@@ -105,7 +100,7 @@ def collect(
                 collected.failure = OutputError(f"{asking.endpoint.url} failed the batch {batch.name}: {state.reason}")
         progress(done, total)
         if journal.batches:
-            wait(POLL_S)
+            sleep(POLL_S)
     _tell_lost(collected)
     return collected
 
@@ -144,8 +139,3 @@ def _tell_lost(collected: Collected) -> None:
         name, why = next(iter(collected.lost.items()))
         told = f"{len(collected.lost)} questions of the batch have no answer (first: {name}: {why})"
         collected.failure = OutputError(told, hint="what was answered is kept; the same command asks the others again")
-
-
-def sleep(seconds: float) -> None:
-    """Wait between two looks."""
-    time.sleep(seconds)

@@ -13,8 +13,7 @@ import polars as pl
 
 from relope.command_line import command_line, now
 from relope.errors import InvalidInputError, RelopeError
-from relope.extract import batch_asking
-from relope.extract.allowance import Allowance, Price
+from relope.extract.allowance import Allowance, Price, allowance_after
 from relope.extract.answer_journal import AnswerJournal, journal_path
 from relope.extract.answer_store import PART_ANSWERS, seal_answers
 from relope.extract.asking import Asked, Asking, Pair, ask_all
@@ -169,13 +168,13 @@ def _in_batches(job: _Job, missing: Sequence[Sample], journal: AnswerJournal, wa
     endpoint = open_endpoint(str(spec.endpoint), spec.model, spec.api_key_env, spec.timeout, batches=True)
     with closing(endpoint), watch(f"batch {spec.model}") as progress:
         waiting = _asking(replace(job, endpoint=endpoint), Allowance())
-        earlier = collect(waiting, missing, journal, progress, batch_asking.sleep)
+        earlier = collect(waiting, missing, journal, progress)
         if not spec.batch:
             return 0, replace(earlier, failure=None)  # what it lost is asked now
         known = _known(missing, journal, earlier.refused)
         allowance = _allowance(job, known, 0)
         spent = submit(replace(waiting, allowance=allowance), known.open, journal)
-        collected = collect(waiting, missing, journal, progress, batch_asking.sleep)
+        collected = collect(waiting, missing, journal, progress)
         refused = [*earlier.refused, *collected.refused]
         return allowance.requests, replace(collected, refused=refused, failure=collected.failure or spent)
 
@@ -217,11 +216,10 @@ def _known(missing: Sequence[Sample], journal: AnswerJournal, refused: Sequence[
 def _allowance(job: _Job, known: _Known, sent: int) -> Allowance:
     """Return what may be spent, less what answers have cost so far and the requests that were sent."""
     spec = job.spec
-    told = [answer.usage for _, answer in known.answered]
+    answered = [answer.usage for _, answer in known.answered]
     with open_store(job.out) as store:
-        told += [Usage(*row) for row in _usages(store.samples)]
-    spent = sum(job.price(usage) or 0.0 for usage in told) if job.price else 0.0
-    return Allowance(job.price, spec.max_usd if job.price else None, spec.max_requests, spent, sent)
+        answered += [Usage(*row) for row in _usages(store.samples)]
+    return allowance_after(answered, job.price, spec.max_usd, spec.max_requests, sent)
 
 
 def _usages(samples: pl.DataFrame) -> list[tuple[Any, ...]]:
