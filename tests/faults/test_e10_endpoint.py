@@ -68,9 +68,12 @@ def quick(monkeypatch):
 
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_e10_whatever_a_server_says(kind):
-    with saying(ANSWERS[kind]) as url, closing(open_endpoint(url, "m", None)) as endpoint:
-        with pytest.raises(RelopeError) as caught:
-            ask(endpoint, Question([{"role": "user", "content": "?"}], 8))
+    with (
+        saying(ANSWERS[kind]) as url,
+        closing(open_endpoint(url, "m", None)) as endpoint,
+        pytest.raises(RelopeError) as caught,
+    ):
+        ask(endpoint, Question([{"role": "user", "content": "?"}], 8))
     assert len(caught.value.lines.splitlines()) <= 2 and len(caught.value.lines) < 600
 
 
