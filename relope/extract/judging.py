@@ -5,13 +5,14 @@ shown (question, options, gold answers, answer). Cases that are shown alike are 
 """
 
 import secrets
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from relope.errors import OutputError, RelopeError
-from relope.extract.allowance import Allowance, Price
+from relope.extract.allowance import Allowance, Price, allowance_after
 from relope.extract.answer_journal import AnswerJournal
 from relope.extract.endpoint.address import Endpoint
 from relope.extract.endpoint.client import Question, Refused
@@ -75,7 +76,7 @@ class Ruling:
     answered_by: str = ""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Judged:
     """What came of the cases.
 
@@ -86,23 +87,30 @@ class Judged:
     """
 
     rulings: list[Ruling | None]
-    requests: int = 0
-    dollars: float | None = None
+    requests: int
+    dollars: float | None
 
 
 @dataclass
 class _Docket:
-    """Digest → what is shown, and → what the model made of it; and what is no verdict of that."""
+    """Digest → what is shown, and → what the model made of it; and what is no verdict of that.
+
+    Several threads take up rulings; the fault is why too few of them are verdicts, which ends the run.
+    """
 
     shown: dict[str, dict[str, Any]]
     ruled: dict[str, Ruling] = field(default_factory=dict)
     unread: list[Ruling] = field(default_factory=list)
+    fault: OutputError | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def rule(self, key: str, ruling: Ruling) -> None:
-        """Take up what the model made of a case."""
-        self.ruled[key] = ruling
-        if ruling.right is None:
-            self.unread.append(ruling)
+    def take_up(self, judge: Judge, rulings: Mapping[str, Ruling]) -> bool:
+        """Take up what the model made of cases; return whether the run may go on."""
+        with self.lock:
+            self.ruled.update(rulings)
+            self.unread += [ruling for ruling in rulings.values() if ruling.right is None]
+            self.fault = self.fault or _fault(judge, self)
+            return self.fault is None
 
 
 def judge_all(judge: Judge, cases: Sequence[Case], progress: Progress = no_progress) -> Judged:
@@ -118,9 +126,7 @@ def judge_all(judge: Judge, cases: Sequence[Case], progress: Progress = no_progr
     docket = _Docket({key: shown for key, shown in zip(keys, asked, strict=True) if key})
     journal = AnswerJournal(judge.cache, judge.name)
     try:
-        for key, ruling in _known(journal).items():
-            if key in docket.shown:
-                docket.rule(key, ruling)
+        docket.take_up(judge, {key: ruling for key, ruling in _earlier(journal).items() if key in docket.shown})
         allowance = _allowance(judge, journal)
         _rule(judge, docket, journal, allowance, progress)
     finally:
@@ -129,16 +135,15 @@ def judge_all(judge: Judge, cases: Sequence[Case], progress: Progress = no_progr
     return Judged(rulings, allowance.requests, allowance.spent if judge.price else None)
 
 
-def _known(journal: AnswerJournal) -> dict[str, Ruling]:
+def _earlier(journal: AnswerJournal) -> dict[str, Ruling]:
     """Return what earlier runs have left."""
     refused = {key: Ruling(None, reason) for key, (_, reason) in journal.refused.items()}
     return refused | {key: _ruling(answer) for key, (_, answer) in journal.answers.items()}
 
 
 def _allowance(judge: Judge, journal: AnswerJournal) -> Allowance:
-    told = [answer.usage for _, answer in journal.answers.values()]
-    spent = sum(judge.price(usage) or 0.0 for usage in told) if judge.price else 0.0
-    return Allowance(judge.price, judge.max_usd if judge.price else None, judge.max_requests, spent)
+    answered = [answer.usage for _, answer in journal.answers.values()]
+    return allowance_after(answered, judge.price, judge.max_usd, judge.max_requests)
 
 
 def _rule(judge: Judge, docket: _Docket, journal: AnswerJournal, allowance: Allowance, progress: Progress) -> None:
@@ -147,28 +152,20 @@ def _rule(judge: Judge, docket: _Docket, journal: AnswerJournal, allowance: Allo
     Raises:
         RelopeError: what ended the run; what is in flight then still comes in.
     """
+    if docket.fault is not None:
+        raise docket.fault
+    failure: RelopeError | None = None
     still_open = [key for key in docket.shown if key not in docket.ruled]
     pool = WorkerPool(judge.endpoint, journal, allowance, judge.workers)
-    failure: RelopeError | None = _fault(judge, docket)
-    if failure is not None:
-        raise failure
-    for done, (key, said) in enumerate(
-        answers_at(pool, still_open, lambda key: _put(judge, docket, allowance, key)), 1
-    ):
-        error: RelopeError | None = None
-        if isinstance(said, Answer):
-            docket.rule(key, _ruling(said))
-            error = _fault(judge, docket)
-        elif isinstance(said, Refused):
-            docket.rule(key, Ruling(None, str(said)))
-            error = _fault(judge, docket)
-        else:
-            error = said
-        if error is not None:
-            failure = failure or error
-            allowance.stop()
+    outcomes = answers_at(pool, still_open, lambda key: _put(judge, docket, allowance, key))
+    for done, (key, outcome) in enumerate(outcomes, 1):
+        if isinstance(outcome, Refused):
+            if not docket.take_up(judge, {key: Ruling(None, str(outcome))}):
+                allowance.stop()
+        elif isinstance(outcome, RelopeError):
+            failure = failure or outcome
         progress(done, len(still_open))
-    if failure is not None:
+    if (failure := docket.fault or failure) is not None:
         raise failure
 
 
@@ -181,7 +178,11 @@ def _put(judge: Judge, docket: _Docket, allowance: Allowance, key: str) -> Put:
         """Keep the verdict, which no other request would understand by its nonce."""
         right = judge.asking.verdict(answer.text, nonce)
         word = f"{UNPARSED}: {' '.join(redacted(answer.text).split())[:_SAID]}"
-        return replace(answer, text=word if right is None else RIGHT if right else WRONG, logprobs=None, entropies=None)
+        word = word if right is None else RIGHT if right else WRONG
+        answer = replace(answer, text=word, logprobs=None, entropies=None)
+        if not docket.take_up(judge, {key: _ruling(answer)}):
+            allowance.stop()  # here, before this worker asks on in vain
+        return answer
 
     return Put(key, key, Question(messages, judge.asking.MAX_TOKENS), most, kept)
 

@@ -11,7 +11,7 @@ from relope.errors import RelopeError
 from relope.extract.allowance import Allowance
 from relope.extract.answer_journal import AnswerJournal
 from relope.extract.endpoint.address import Endpoint
-from relope.extract.endpoint.client import Filtered, Manners, Question, ask
+from relope.extract.endpoint.client import Filtered, Manners, Question, Refused, ask
 from relope.types import Answer
 
 _SYNC_S = 1.0
@@ -63,6 +63,8 @@ def answers_at(
 ) -> Iterator[tuple[T, Answer | RelopeError]]:
     """Yield each item with its answer, or with why it has none, as they come in; then those still in flight.
 
+    An error that is no `Refused` ends the run: nothing more is asked after it.
+
     Args:
         pool: who puts them; its allowance is stopped to end the run early.
         items: what is asked about.
@@ -107,8 +109,11 @@ def _work(
             item = todo.get_nowait()
             try:
                 results.put((item, _answer(pool, put(item), manners)))
+            except Refused as error:
+                results.put((item, error))
             except BaseException as error:  # noqa: BLE001 (what is no error of ours is raised on the thread that waits)
                 results.put((item, error))
+                pool.allowance.stop()  # here, since nobody may ask on until the thread that waits has seen it
     except queue.Empty:
         pass
     finally:

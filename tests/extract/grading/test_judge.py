@@ -3,12 +3,14 @@
 import hashlib
 import json
 import re
+import time
+from contextlib import closing
 
 import pytest
-from judging import case_of, judging
-from openai_stub import Stub
+from judging import case_of, honest, judging
+from openai_stub import WRONG_KEY, Stub
 
-from relope.errors import InvalidInputError
+from relope.errors import InvalidInputError, OutputError
 from relope.extract.endpoint.address import open_endpoint
 from relope.extract.graders import judge
 from relope.extract.grading.case import Case
@@ -141,3 +143,23 @@ def test_where_nobody_can_be_asked_it_is_refused():
     assert open_grader("judge").asking is judge and open_grader("exact").asking is None
     with pytest.raises(InvalidInputError, match="asks a model, which is done once the answers are there"):
         open_rule("judge")
+
+
+def test_a_judge_without_verdicts_is_asked_no_further(tmp_path):
+    """However long the thread that waits for its replies has something else to do."""
+    cases = [Case("which colour?", f"red {number}", ("red",), (), "", str(number)) for number in range(20)]
+    with Stub(judging(lambda case: "agrees")) as stub, closing(open_endpoint(stub.url, "m", None)) as endpoint:
+        asked = Judge("judge:m@1", judge, endpoint, tmp_path / "v.jsonl", 1)
+        with pytest.raises(OutputError, match="none of 5 replies of m is a verdict"):
+            judge_all(asked, cases, lambda done, total: time.sleep(0.05))
+        assert len(stub.requests) == 5
+
+
+def test_what_ends_a_run_lets_nothing_more_be_asked(tmp_path):
+    cases = [Case("which colour?", f"red {number}", ("red",), (), "", str(number)) for number in range(20)]
+    failing = Stub(judging(honest), fault=lambda number, body: None if number == 1 else WRONG_KEY)
+    with failing as stub, closing(open_endpoint(stub.url, "m", None)) as endpoint:
+        asked = Judge("judge:m@1", judge, endpoint, tmp_path / "v.jsonl", 1)
+        with pytest.raises(OutputError, match="401"):
+            judge_all(asked, cases, lambda done, total: time.sleep(0.05))
+        assert len(stub.requests) == 2
