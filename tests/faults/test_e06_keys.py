@@ -67,11 +67,13 @@ def test_e6_a_server_that_echoes_the_key(monkeypatch, status, said):
 
 
 def test_e6_user_and_password_of_an_address(monkeypatch):
-    with server(lambda number, body: (403, {}, {"got": "hunter2-long"})) as (url, seen):
-        with closing(open_endpoint(url.replace("://", "://ada:hunter2-long@"), "m", None)) as endpoint:
-            assert "hunter2" not in repr(endpoint) and "hunter2" not in endpoint.url
-            with pytest.raises(RelopeError) as caught:
-                ask(endpoint, Question([{"role": "user", "content": "?"}], 8))
+    with (
+        server(lambda number, body: (403, {}, {"got": "hunter2-long"})) as (url, seen),
+        closing(open_endpoint(url.replace("://", "://ada:hunter2-long@"), "m", None)) as endpoint,
+    ):
+        assert "hunter2" not in repr(endpoint) and "hunter2" not in endpoint.url
+        with pytest.raises(RelopeError) as caught:
+            ask(endpoint, Question([{"role": "user", "content": "?"}], 8))
     assert seen[0][1].startswith("Basic ") and "hunter2" not in caught.value.lines and "ada" not in caught.value.lines
     for uri in ("ftp://ada:hunter2@host/x", "s3://ada:hunter2@bucket/x.zarr"):
         with pytest.raises(InvalidInputError) as caught:
