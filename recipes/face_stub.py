@@ -19,7 +19,7 @@ PATHS = {"store", "reuse", "large_store", "labels_store", "dataset", "model", "r
 
 HEAD = '''"""Route between a small and a large (multimodal) LLM by the small one's hidden states."""
 
-# Made by recipes/face_stub.py from relope/spec.py; do not edit.
+# Made by recipes/face_stub.py from relope/spec/; do not edit.
 
 from collections.abc import Mapping, Sequence
 from os import PathLike

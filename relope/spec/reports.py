@@ -1,0 +1,63 @@
+"""What is told of routers: reports, studies, comparisons."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from relope.fields import Budget, Metavar, Positional, Reads, Spec, StoreRef, StoreRefs, Words
+
+
+class EvaluateSpec(Spec, step="evaluate"):
+    """Compare the scores of several methods and write a report."""
+
+    store: Annotated[StoreRef, Reads()] = Field(description="the small model's store")
+    scores: Annotated[Path | None, Reads()] = Field(None, description="folder of the scores; default <store>.scores")
+    large_store: Annotated[StoreRefs, Metavar("STORE,…"), Reads()] = Field(
+        (), description="the large model's store, for the hybrid system; several: which of them pays at which budget"
+    )
+    methods: Words = Field((), description="methods to compare; default: all that have scores")
+    fit: Words = Field(
+        (), description="methods to fit on train and to score first, as far as that is not done, e.g. probe,fusion"
+    )
+    split: Words = Field(("test",), description="splits to evaluate on")
+    grades: str | None = Field(None, description="grader@version of the grades; default: what `relope grade` set last")
+    labels_store: Annotated[StoreRef | None, Reads()] = Field(
+        None, description="take grades from this store: labels frozen on other images"
+    )
+    costs: Annotated[Path | None, Reads()] = Field(
+        None, description="a price list; `--costs example` says where one to fill in lies"
+    )
+    budget: Annotated[Budget, Metavar("SHARE")] = Field(
+        0.2, description="share of the questions that may be escalated: 0.2 or 20%"
+    )
+    out: Path | None = Field(None, description="folder of the report; default <store>.report")
+    bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")
+    seed: int = Field(0, ge=0, description="seed of the resamples and of ties")
+
+
+class StudySpec(Spec, step="study"):
+    """Put several reports together into a table or figure of the paper."""
+
+    study: Annotated[
+        Literal["table1", "table2", "table3", "table4", "figure2", "figure3", "data-efficiency"], Positional()
+    ] = Field(description="what to make")
+    reports: Annotated[Words, Metavar("FOLDER,…"), Reads()] = Field(
+        (), description="folders of reports, or folders that hold some"
+    )
+    sweeps: Annotated[Words, Metavar("FILE,…"), Reads()] = Field(
+        (), description="figure3: Parquet files of `relope sweep`"
+    )
+    methods: Words = Field((), description="methods to show; default: all")
+    out: Path | None = Field(None, description="folder of the study; default runs/<study>")
+    bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")
+    seed: int = Field(0, ge=0, description="seed of the resamples")
+
+
+class CompareSpec(Spec, step="compare"):
+    """Show what changed between two reports, paired where their samples are the same."""
+
+    first: Annotated[Path, Reads(), Positional()] = Field(description="folder of a report")
+    second: Annotated[Path, Reads(), Positional()] = Field(description="folder of another report")
+    bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")
+    seed: int = Field(0, ge=0, description="seed of the resamples")
