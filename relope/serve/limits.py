@@ -1,4 +1,4 @@
-"""What one request may hold, and how long it may take: caps that the operator can move."""
+"""What one request may hold, and how long it may take; the operator moves what `relope serve --help` names."""
 
 from dataclasses import dataclass
 
