@@ -57,6 +57,11 @@ class Access:
         if not _among(headers, self.admin_key):
             raise Problem(401, "the admin key is missing or wrong", "invalid_api_key")
 
+    def others_authorization(self, headers: Mapping[str, str]) -> str:
+        """Return a client's Authorization header, ``""`` where it is a key of this server: that one never leaves."""
+        given = headers.get("authorization", "")
+        return "" if _among({"authorization": given}, self.key, self.admin_key) else given
+
 
 def _among(headers: Mapping[str, str], *keys: str) -> bool:
     """Return whether one of some keys is given; how long that takes says nothing of them."""

@@ -166,7 +166,7 @@ class Routes:
             threshold=None if threshold is None else _threshold(threshold),
             route=route,  # type: ignore[arg-type]
             session=session,
-            authorization=headers.get("authorization", "") if options.forward_auth else "",
+            authorization=self._access.others_authorization(headers) if options.forward_auth else "",
         )
 
 

@@ -10,6 +10,7 @@ from stub_engine import StubEngine
 from upstream_stub import ANSWER, until
 
 from relope.evaluate.numbers.costs import ModelCost
+from relope.serve.access import Access
 from relope.serve.breaker import Breaker, Purse
 from relope.serve.large import LargeModel, Unavailable
 from relope.serve.policy import Course, Facts, Settings, Standing, course, settle
@@ -206,6 +207,13 @@ def test_credentials_are_passed_on_only_where_the_operator_says(serving):
     assert state.seen[0][1]["authorization"] == "Bearer sk-of-the-client"
     state.modes = ["401"]
     assert ask(url, headers=mine).status_code == 401, "the client's key, so the client's to know"
+
+
+@pytest.mark.parametrize("key", ["key of this server", "key of its operator"])
+def test_a_key_of_this_server_is_never_passed_on(serving, key):
+    url, _, state = serving(access=Access("key of this server", "key of its operator"), forward_auth=True)
+    assert ask(url, headers={"authorization": f"Bearer {key}"}).status_code == 200
+    assert state.seen[0][1]["authorization"] == "Bearer sk-of-the-operator"
 
 
 def test_calls_at_a_time_are_capped(serving):
