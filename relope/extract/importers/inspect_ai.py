@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from relope.errors import InvalidInputError
-from relope.extract.importing.record import Reading, Record, count_cell, id_cell, missing, number_cell
+from relope.extract.importing.record import Reading, Record, binary, count_cell, id_cell, missing, number_cell
 from relope.extract.importing.source import Source, mapping_in, parsed
 from relope.extract.importing.zips import entry_bytes, opened_zip
 from relope.types import Usage
@@ -208,11 +208,7 @@ def _digest(picture: str | None) -> str | None:
 
 
 def _verdict(value: Any) -> bool | None:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, (int, float)):
-        return {0.0: False, 1.0: True}.get(value)
-    return _VALUES.get(value) if isinstance(value, str) else None
+    return _VALUES.get(value) if isinstance(value, str) else binary(value)
 
 
 def _usage(sample: Mapping[str, Any], where: str) -> Usage:

@@ -20,7 +20,7 @@ from typing import Any
 from relope.errors import InvalidInputError
 from relope.extract.data.bounded import WHOLE_BYTES, read_bounded
 from relope.extract.data.rows import Row
-from relope.extract.importing.record import Reading, Record, id_cell, missing, text_cell
+from relope.extract.importing.record import Reading, Record, binary, id_cell, missing, text_cell
 from relope.extract.importing.source import Source
 from relope.words import counted
 
@@ -163,12 +163,8 @@ def _verdict(cells: Mapping[str, Any], where: str) -> bool | None:
     """Return the verdict of the metric that is one."""
     names = cells.get("metrics")
     told = [name for name in names if isinstance(name, str)] if isinstance(names, list) else list(_VERDICTS)
-    binary = {name: _binary(cells.get(name)) for name in told}
-    known = [name for name in (*_VERDICTS, *told) if binary.get(name) is not None]
-    return binary[known[0]] if known and (known[0] in _VERDICTS or len(set(known)) == 1) else None
-
-
-def _binary(value: Any) -> bool | None:
-    if isinstance(value, bool):
-        return value
-    return {0.0: False, 1.0: True}.get(value) if isinstance(value, (int, float)) else None
+    verdicts = {name: verdict for name in told if (verdict := binary(cells.get(name))) is not None}
+    ours = [name for name in _VERDICTS if name in verdicts]
+    if ours:
+        return verdicts[ours[0]]
+    return next(iter(verdicts.values())) if len(verdicts) == 1 else None

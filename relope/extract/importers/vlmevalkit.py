@@ -18,10 +18,10 @@ from relope.extract.data.rows import Row
 from relope.extract.importing.record import (
     Reading,
     Record,
+    binary,
     id_cell,
     missing,
     number_cell,
-    plain,
     text_cell,
     verdict_cell,
 )
@@ -94,5 +94,4 @@ def _options(cells: Mapping[str, Any], where: str) -> tuple[str, ...] | None:
 def _verdict(cells: Mapping[str, Any], where: str) -> bool | None:
     if "hit" in cells:
         return verdict_cell(cells, "hit", where)
-    score = number_cell(cells, "eval_score", where) if plain(cells.get("eval_score")) is not None else None
-    return {0.0: False, 1.0: True}.get(score) if score is not None else None
+    return binary(number_cell(cells, "eval_score", where))
