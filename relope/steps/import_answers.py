@@ -93,15 +93,15 @@ def _plans(spec: ImportSpec, answered: "Sequence[Record]", small: ActivationStor
         if small is None:
             plans.append(_Plan(model, out, lone_rows(records, _dataset(spec)), records, None))
             continue
-        found = match(records, small.samples)
-        if not found.rows:
+        matches = match(records, small.samples)
+        if not matches.rows:
             raise InvalidInputError(
                 f"none of {counted(len(records), 'answer')} of {model} is of a sample of {small.label}: "
-                f"{found.unmatched_text()}",
+                f"{matches.unmatched_text()}",
                 hint="ids must be those of the store, or the file must tell question and images as they are there",
             )
-        matched = [found.rows[row] for row in sorted(found.rows)]
-        plans.append(_Plan(model, out, matched_rows(found.rows, small.samples), matched, found))
+        matched = [matches.rows[row] for row in sorted(matches.rows)]
+        plans.append(_Plan(model, out, matched_rows(matches.rows, small.samples), matched, matches))
     return plans
 
 

@@ -32,6 +32,8 @@ COMPARED = "exact"
 
 _MODEL_FLAGS = ("judge_model", "endpoint", "api_key_env", "max_usd", "max_requests", "costs")
 _PARSED_CHARACTERS = 200
+_STEM_CHARACTERS = 200
+"""Of a file of grades at most, without its version: a file's name must not have more than 255 with all endings."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,15 @@ def check_judge(spec: GradeSpec, grader: Grader | None) -> None:
             f"the grader {grader.name} asks a model; what is not given: {lacking}",
             hint="--judge-model MODEL --endpoint URL, and --api-key-env VARIABLE where it wants a key",
         )
-    if not is_judge(judge_name(grader, spec)) or len(grades_stem(judge_name(grader, spec))) > _PARSED_CHARACTERS:
+    name = judge_name(grader, spec)
+    if not is_judge(name):
         raise InvalidInputError(
             f"judge_model {spec.judge_model!r:.100} must be at most 80 letters, digits and _ . + : / @ -"
+        )
+    if (length := len(grades_stem(name))) > _STEM_CHARACTERS:
+        raise InvalidInputError(
+            f"judge_model {spec.judge_model!r} makes a file's name of {length} characters, more than "
+            f"{_STEM_CHARACTERS}: each of + : / @ takes three"
         )
 
 

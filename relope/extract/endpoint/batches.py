@@ -121,14 +121,14 @@ def answers_in(endpoint: Endpoint, path: Path) -> Iterator[tuple[str, Answer | O
         for line in lines:
             try:
                 entry = json.loads(line)
-                name, said = str(entry["custom_id"]), _said(endpoint, entry)
+                name, outcome = str(entry["custom_id"]), _outcome(endpoint, entry)
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                 start = redacted(line[:_SHOWN].decode("utf-8", "replace"))
                 raise OutputError(f"{endpoint.url} sent no line of a batch: {start!r}", hint=KEPT) from error
-            yield name, said
+            yield name, outcome
 
 
-def _said(endpoint: Endpoint, entry: dict[str, Any]) -> Answer | OutputError:
+def _outcome(endpoint: Endpoint, entry: dict[str, Any]) -> Answer | OutputError:
     response = entry.get("response") or {}
     status, body = response.get("status_code"), response.get("body")
     if status == 200:

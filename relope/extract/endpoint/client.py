@@ -189,7 +189,7 @@ def patiently(endpoint: Endpoint, manners: Manners, send: Callable[[], Sent]) ->
         try:
             return send()
         except openai.APIStatusError as error:
-            if error.status_code == 400 and manners.learn(_said(error)):
+            if error.status_code == 400 and manners.learn(_body_text(error)):
                 attempt -= 1
                 continue
             _pause_or_raise(endpoint, error, attempt, manners)
@@ -210,7 +210,7 @@ def is_filtered(said: str) -> bool:
 
 
 def _pause_or_raise(endpoint: Endpoint, error: "openai.APIStatusError", attempt: int, manners: Manners) -> None:
-    status, said = error.status_code, _said(error)
+    status, said = error.status_code, _body_text(error)
     reason = _line(f"{endpoint.url} answered {status} {error.response.reason_phrase}: {said}", len(endpoint.url))
     if status in REFUSED:
         raise (Filtered if is_filtered(said) else Refused)(reason) from error
@@ -254,7 +254,7 @@ def _asked_wait(headers: Mapping[str, str]) -> float | None:
     return max(0.0, moment - time.time())
 
 
-def _said(error: "openai.APIStatusError") -> str:
+def _body_text(error: "openai.APIStatusError") -> str:
     return error.response.content[: 64 << 10].decode("utf-8", "replace")
 
 

@@ -50,17 +50,17 @@ def match(records: Sequence[Record], samples: pl.DataFrame) -> Matches:
     Raises:
         InvalidInputError: two records are of one sample.
     """
-    found = _Index(samples)
+    index = _Index(samples)
     rows: dict[int, Record] = {}
     by_id, unmatched = 0, []
     for record in records:
-        row, reason, is_by_id = found.row_of(record)
+        row, reason, is_by_id = index.row_of(record)
         if row is None:
             unmatched.append((record, reason))
             continue
         if other := rows.get(row):
             raise InvalidInputError(
-                f"{other.where} and {record.where} both answer the sample {found.ids[row]!r}",
+                f"{other.where} and {record.where} both answer the sample {index.ids[row]!r}",
                 hint="leave one of them out, or give files of one run",
             )
         rows[row] = record
