@@ -32,8 +32,8 @@ COMPARED = "exact"
 
 _MODEL_FLAGS = ("judge_model", "endpoint", "api_key_env", "max_usd", "max_requests", "costs")
 _PARSED_CHARACTERS = 200
-_STEM_CHARACTERS = 200
-"""Of a file of grades at most, without its version: a file's name must not have more than 255 with all endings."""
+_NAME_CHARACTERS = 210
+"""Of the name of a file of grades at most: no system takes more than 255, and what is written beside it has more."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,10 @@ def check_judge(spec: GradeSpec, grader: Grader | None) -> None:
         raise InvalidInputError(
             f"judge_model {spec.judge_model!r:.100} must be at most 80 letters, digits and _ . + : / @ -"
         )
-    if (length := len(grades_stem(name))) > _STEM_CHARACTERS:
+    if (length := len(grades_path(Path(), name, grader.version).name)) > _NAME_CHARACTERS:
         raise InvalidInputError(
             f"judge_model {spec.judge_model!r} makes a file's name of {length} characters, more than "
-            f"{_STEM_CHARACTERS}: each of + : / @ takes three"
+            f"{_NAME_CHARACTERS}: each of + : / @ takes three"
         )
 
 

@@ -231,7 +231,7 @@ def test_a_killed_run_asks_nobody_twice(answers):
         ({"grader": "exact", "judge_model": "m"}, "judge_model is given, and the grader exact asks no model"),
         ({"endpoint": "http://x"}, "endpoint is given, and the grader of the store asks no model"),
         ({"grader": "judge", "judge_model": "a b", "endpoint": "http://x"}, "must be at most 80 letters"),
-        ({"grader": "judge", "judge_model": "@" * 70, "endpoint": "http://x"}, "name of 218 characters, more than 200"),
+        ({"grader": "judge", "judge_model": "@" * 70, "endpoint": "http://x"}, "name of 228 characters, more than 210"),
         ({"grader": "judge", "judge_model": "m", "endpoint": "ftp://x"}, "is no web address"),
         (
             {"grader": "judge", "judge_model": "m", "endpoint": "http://x", "api_key_env": "NO_KEY"},

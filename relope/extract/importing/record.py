@@ -114,7 +114,7 @@ def verdict_cell(cells: Mapping[str, Any], column: str, where: str) -> bool | No
 
 def binary(value: Any) -> bool | None:
     """Return a number or truth value that is a verdict, 1 or 0; None for any other value, e.g. a share."""
-    return {0: False, 1: True}.get(value) if isinstance(value, (bool, int, float)) else None
+    return {0.0: False, 1.0: True}.get(value) if isinstance(value, (bool, int, float)) else None
 
 
 def number_cell(cells: Mapping[str, Any], column: str, where: str) -> float | None:
