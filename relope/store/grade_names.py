@@ -18,10 +18,11 @@ def grades_path(store: Path, grader: str, version: str) -> Path:
     Raises:
         InvalidInputError: the name or the version holds more than letters, digits and ``_ . + -``.
     """
-    for name in (grades_stem(grader), str(version)):
+    stem = grades_stem(f"{grader}@{version}")
+    for name in stem.rsplit("@", 1):  # a judge's model may hold an @, which the whole name alone tells from ours
         if not _NAME.fullmatch(name):
             raise InvalidInputError(f"grader name or version {name!r} must be letters, digits and _ . + - only")
-    return grades_folder(store) / f"{grades_stem(f'{grader}@{version}')}.parquet"
+    return grades_folder(store) / f"{stem}.parquet"
 
 
 def grades_stem(name: str) -> str:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from relope.errors import InvalidInputError, OutputError, RelopeError
 from relope.extract.endpoint import client
 from relope.store import open_store, verify
 from relope.store.grade_files import bare_grader, grader_flags, orders
+from relope.store.grade_names import grades_path
 from relope.store.grades import counting, read_grades
 
 KEY = "sk-secret-of-the-judge-0815"
@@ -268,6 +270,7 @@ def test_responses_of_a_file(tmp_path):
 
 
 def test_names_of_judges_and_their_files():
+    assert grades_path(Path("x"), "judge:a@b", "1").name == "judge+3Aa+40b@1.parquet"
     from relope.store.format.layout import is_grades_name
     from relope.store.grade_names import grades_name, grades_stem
 
