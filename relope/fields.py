@@ -211,7 +211,9 @@ def build(
     }
     for key, value in values.items():
         if isinstance(value, str) and key not in whole and not (split[key] if _is_list(model, key) else value.strip()):
-            raise InvalidInputError(f"{prefix}{_given(spelt(key), value)} is empty", hint=_EMPTY)
+            raise InvalidInputError(
+                f"{prefix}{_given(spelt(key), value)} is empty", hint=_EMPTY[model.model_fields[key].is_required()]
+            )
     try:
         return model(**split)
     except ValidationError as error:
@@ -224,7 +226,8 @@ def build(
         ) from error
 
 
-_EMPTY = "leave it out for the default, or give a value"
+_EMPTY = {False: "leave it out for the default, or give a value", True: "give a value"}
+"""Whether a field is needed → what to do where it is empty."""
 
 
 def _given(name: str, value: object) -> str:

@@ -57,12 +57,15 @@ def is_uri(ref: Path | str) -> bool:
     Raises:
         InvalidInputError: a URI that was a path once and has lost a slash.
     """
+    if uri := uri_of_path(ref):
+        raise InvalidInputError(f"{str(ref)!r} has one slash after the scheme", hint=f"write {uri!r}, as text")
+    return "://" in str(ref)
+
+
+def uri_of_path(ref: Path | str) -> str:
+    """Return the URI that a path was made of, which lost a slash; ``""`` of any other path."""
     text = str(ref)
-    if _LOST_SLASH.match(text):
-        raise InvalidInputError(
-            f"{text!r} has one slash after the scheme", hint=f"write {text.replace(':/', '://', 1)!r}, as text"
-        )
-    return "://" in text
+    return text.replace(":/", "://", 1) if _LOST_SLASH.match(text) else ""
 
 
 def parse_uri(uri: str) -> Location:

@@ -21,6 +21,7 @@ from relope.evaluate.numbers.intervals import Interval
 from relope.evaluate.numbers.metrics import Floats
 from relope.evaluate.numbers.routing import Kind
 from relope.evaluate.numbers.thresholds import ThresholdRow
+from relope.places import uri_of_path
 from relope.provenance import file_digest, write_json
 from relope.serve.engine import EngineSettings, Query, Route
 from relope.serve.routing import Messages, Routed, messages_of, session
@@ -255,11 +256,14 @@ def load_bundle(folder: Path | str) -> Bundle:
     """Read a bundle, and check every file of it.
 
     Raises:
+        InvalidInputError: it is named by a URI.
         NotFoundError: there is none.
         StoreError: a file was changed, is missing or does not belong there.
     """
     folder = Path(folder)
     path = folder / MANIFEST
+    if uri := uri_of_path(folder):
+        raise InvalidInputError(f"{uri} is not on this machine", hint=f"relope router pull {uri} takes it here")
     if not path.is_file():
         raise NotFoundError(f"{folder} holds no bundle", hint="relope calibrate --router DIR --store STORE makes one")
     if path.stat().st_size > MOST_BYTES:

@@ -21,11 +21,14 @@ def run(spec: PlanSpec, watch: Watch) -> Outcome:
     """Say what an extraction will cost on disk and, if some samples may be run, in time."""
     from relope.extract.bill import estimate
     from relope.extract.data.flaws import describe
+    from relope.extract.endpoint.address import check_url
     from relope.extract.growth import continued
     from relope.extract.timing import time_batches
     from relope.steps.extraction import extraction_of, samples_of
 
     extraction, out = extraction_of(spec), output(spec)
+    if spec.endpoint is not None:
+        check_url(spec.endpoint, spec.model)
     asked = samples_of(extraction, watch)
     extraction = continued(extraction, out)
     if spec.endpoint is not None:

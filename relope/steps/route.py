@@ -23,7 +23,7 @@ def output(spec: RouteSpec) -> Path:
 
 
 def check(spec: RouteSpec) -> None:
-    """Refuse half a large model, an image that is none, and what is no bundle, before a model is loaded."""
+    """Refuse half a large model, no device or image, and what is no bundle, before a model is loaded."""
     _opened(spec)
 
 
@@ -31,13 +31,15 @@ def _opened(spec: RouteSpec) -> "tuple[list[Image], Bundle]":
     """Return the images and the bundle.
 
     Raises:
-        InvalidInputError: half a large model, or an image that cannot be decoded.
+        InvalidInputError: half a large model, an unknown device, or an image that cannot be decoded.
         NotFoundError: no such image, or no bundle.
         StoreError: the bundle was changed.
     """
+    from relope.extract.model.devices import check_device
     from relope.serve.bundle import load_bundle
     from relope.serve.routing import open_image
 
+    check_device(spec.device)
     if spec.large_base_url is not None and spec.large_model is None:
         raise InvalidInputError("the large model needs its name there", hint="add --large-model NAME")
     if spec.large_base_url is None and (spec.large_model is not None or spec.large_api_key_env is not None):

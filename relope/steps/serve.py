@@ -38,14 +38,16 @@ def _checked(spec: ServeSpec) -> "Bundle":
 
     Raises:
         NotFoundError: the extra ``serve`` is not installed, there is no bundle, key or price list.
-        InvalidInputError: an address, host or key that is none; a cap on dollars without prices.
+        InvalidInputError: an address, host, device or key that is none; a cap on dollars without prices.
         StoreError: the bundle was changed.
     """
     if lacking := [name for name in _PACKAGES if find_spec(name) is None]:
         raise NotFoundError(f"serving needs the package {lacking[0]}", hint="pip install 'relope[serve]'")
+    from relope.extract.model.devices import check_device
     from relope.serve.access import KEY_VARIABLE, check_address, read_key
     from relope.serve.bundle import load_bundle
 
+    check_device(spec.device)
     check_address(spec.host, read_key(spec.api_key_file, KEY_VARIABLE))
     _large(spec)
     if strange := [host for host in spec.allow_image_host if not _HOST.fullmatch(host.lower())]:

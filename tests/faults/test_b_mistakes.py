@@ -209,6 +209,7 @@ evaluate --store {store} --bootstrap many                          | must be a w
 calibrate --store {store} --budget 0.2                             | give --router DIR --store STORE
 calibrate --bundle {tmp}/busy --budget 0.2                         | or --bundle DIR --from-log LOG
 calibrate --bundle {tmp}/busy --from-log {tmp}/file --budget 0.2   | holds no bundle
+plan --model gpt --dataset tiny --endpoint http:// --out {tmp}/x    | is no web address
 calibrate --bundle {tmp}/busy --from-log {tmp}/file --router {router} --budget 0.2 | give --router DIR --store STORE
 calibrate --router {router} --store {store} --budget 0.2 --feedback {tmp}/file | add --from-log LOG
 calibrate --router {tmp}/nowhere --store {store} --budget 0.2      | router folder
@@ -222,11 +223,14 @@ route why? --bundle {tmp}/busy --large-base-url http://h/v1        | needs its n
 route why? --bundle {tmp}/busy --large-model m                     | needs its server
 route why? --bundle {tmp}/busy --image {tmp}/none.png              | no image at
 route why? --bundle {tmp}/busy --image {tmp}/file                  | cannot be decoded
+route why? --bundle s3://b/bundle                                  | relope router pull s3://b/bundle
+route why? --bundle {tmp}/busy --device gpu                        | unknown device 'gpu'
 route why? --bundle {tmp}/busy --threshold 2                       | --threshold 2: must be at most 1
 serve                                                              | missing option '--bundle'
 serve --bundle {tmp}/busy --large-model m                          | missing option '--large-base-url'
 serve --bundle {tmp}/nowhere --large-base-url http://h/v1 --large-model m | holds no bundle
 serve --bundle {tmp}/busy --large-base-url http://h/v1 --large-model m | holds no bundle
+serve --bundle {tmp}/busy --large-base-url http://h/v1 --large-model m --device gpu | unknown device 'gpu'
 serve --bundle {tmp}/busy --large-base-url ftp://h --large-model m | is no address of an API
 serve --bundle {tmp}/busy --large-base-url h --large-model m       | is no address of an API
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --host 0.0.0.0 | needs an API key
@@ -386,3 +390,8 @@ def test_b_a_mistake_gets_two_lines_and_exit_code_2(command, says, world, tmp_pa
     )
     assert len(lines) == 2 or any(words in lines[0] for words in allowed), "says what is allowed, or what to do next"
     assert contents(world["tmp"], world["store"]) == before and not list(tmp_path.iterdir())
+
+
+def test_b_an_empty_value_that_is_needed_has_no_default():
+    said = invoke("route", "", "--bundle", "nowhere")
+    assert said.exit_code == 2 and said.stderr.splitlines() == ["error: QUESTION '' is empty", "give a value"]

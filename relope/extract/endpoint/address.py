@@ -95,6 +95,15 @@ def open_endpoint(
     return Endpoint(f"{address.base}{_COMPLETIONS}", model, _client(address, key, timeout_s, batches), headers)
 
 
+def check_url(url: str, model: str) -> None:
+    """Refuse a base URL at which nobody could be asked; no package, key or network is needed.
+
+    Raises:
+        InvalidInputError: it is no web address.
+    """
+    _address(url, model)
+
+
 def _client(address: _Address, key: str, timeout_s: float, batches: bool) -> "openai.OpenAI":
     """Return a client that follows no redirect, so that the key goes to no other server, and repeats nothing itself."""
     from relope.extract.endpoint.transport import ANSWER_BYTES, bounded_http
