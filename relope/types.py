@@ -116,6 +116,16 @@ class Usage:
     latency_s: float | None = None
     cost_usd: float | None = None
 
+    @classmethod
+    def told(cls, usage: Any, latency_s: float | None = None) -> "Usage":
+        """Return what the ``usage`` of a chat completion tells, whatever a server has put there."""
+        counts = usage if isinstance(usage, dict) else {}
+        details = counts.get("prompt_tokens_details")
+        cached = details.get("cached_tokens") if isinstance(details, dict) else None
+        told = (counts.get("prompt_tokens"), counts.get("completion_tokens"), cached)
+        prompt, completion, cached = (count if type(count) is int and count >= 0 else None for count in told)
+        return cls(prompt, completion, cached, latency_s)
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -221,9 +221,9 @@ class Exchange:
             self._ticket.cancel()
         if self._large is not None:
             await self._large.close()
-            usage = self._large.usage
-            self.record.prompt_tokens, self.record.answer_tokens = usage.prompt, usage.answer
-            self.record.cached_tokens = usage.cached
+            usage = self._large.usage()
+            self.record.prompt_tokens, self.record.answer_tokens = usage.prompt_tokens, usage.completion_tokens
+            self.record.cached_tokens = usage.cached_tokens or 0
         elif self._answer is not None:
             self.record.prompt_tokens, self.record.answer_tokens = (
                 self._answer.prompt_tokens,

@@ -1,12 +1,12 @@
 """The large model as the operator describes it, and what comes of a call to it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from relope.evaluate.numbers import costs
 from relope.evaluate.numbers.costs import ModelCost
 from relope.serve.problems import Problem
+from relope.types import Usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,33 +36,6 @@ class LargeModel:
     max_usd_per_hour: float | None = None
 
 
-@dataclass
-class Usage:
-    """Tokens of a call, as far as the server counted them.
-
-    Attributes:
-        prompt: of the prompt, cached ones included.
-        answer: of the answer.
-        cached: of the prompt's, those that the server had read before.
-    """
-
-    prompt: int | None = None
-    answer: int | None = None
-    cached: int = 0
-
-    def read(self, value: Mapping[str, Any]) -> None:
-        """Take them from an answer or an event."""
-        usage = value.get("usage")
-        if isinstance(usage, dict):
-            details = usage.get("prompt_tokens_details")
-            self.prompt, self.answer = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-            self.cached = (_count(details.get("cached_tokens")) if isinstance(details, dict) else None) or 0
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and value >= 0 else None
-
-
 async def _nothing() -> None:
     """Close nothing."""
 
@@ -82,7 +55,7 @@ class LargeAnswer:
     status: int
     body: bytes = b""
     events: AsyncIterator[bytes] | None = None
-    usage: Usage = field(default_factory=Usage)
+    usage: Callable[[], Usage] = Usage
     close: Callable[[], Awaitable[None]] = _nothing
 
 

@@ -11,9 +11,10 @@ import httpx
 
 from relope.evaluate.numbers.costs import ModelCost
 from relope.serve.breaker import Breaker, Purse
-from relope.serve.large import LargeAnswer, LargeModel, Unavailable, Usage, dollars_of
+from relope.serve.large import LargeAnswer, LargeModel, Unavailable, dollars_of
 from relope.serve.problems import Problem
 from relope.serve.sse import Cutter, data_of, value_of
+from relope.types import Usage
 
 Events = AsyncIterator[bytes]
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
@@ -137,9 +138,9 @@ class Large:
             what = f"answered with status {status}" if status != 200 else "gave no answer"
             raise _down("large-error", what, _retry_after(answer))
         self.breaker.succeeded()
-        call.usage.read(value)
+        call.usage = Usage.told(value.get("usage"))
         await call.close()
-        return LargeAnswer(200, body, usage=call.usage)
+        return LargeAnswer(200, body, usage=lambda: call.usage)
 
     async def _whole(self, answer: httpx.Response) -> bytes:
         taken = bytearray()
@@ -167,7 +168,9 @@ class Large:
             self._failed("answer")
             raise _down("large-error", "gave no answer") from error
         self.breaker.succeeded()
-        return LargeAnswer(200, events=self._passed(call, first, events, drop), usage=call.usage, close=call.close)
+        return LargeAnswer(
+            200, events=self._passed(call, first, events, drop), usage=lambda: call.usage, close=call.close
+        )
 
     async def _passed(self, call: "_Call", first: bytes, events: Events, drop: bool) -> Events:
         """Yield every event as it came; what was asked for on our account alone is taken out.
@@ -179,8 +182,8 @@ class Large:
         try:
             while event is not None:
                 value = value_of(event) if b'"usage"' in event else None
-                if value is not None:
-                    call.usage.read(value)
+                if value is not None and isinstance(value.get("usage"), dict):
+                    call.usage = Usage.told(value["usage"])
                 if not (drop and value is not None and value.get("usage") and not value.get("choices")):
                     yield event
                 if data_of(event) == b"[DONE]":
@@ -214,7 +217,9 @@ class _Call:
         if self.answer is None:
             return
         if self.answer.status_code == 200:
-            dollars = dollars_of(large.model.price, self.usage.prompt, self.usage.answer, self.usage.cached)
+            told = self.usage
+            tokens = told.prompt_tokens, told.completion_tokens, told.cached_tokens or 0
+            dollars = dollars_of(large.model.price, *tokens)
             large.purse.spend(large.purse.dearest if dollars is None else dollars)
         with contextlib.suppress(httpx.HTTPError, RuntimeError):
             await self.answer.aclose()

@@ -27,7 +27,7 @@ def answer_of(document: Any, seconds: float | None) -> Answer:
         logprobs=logprobs,
         entropies=entropies,
         finish_reason=str(choice.get("finish_reason") or ""),
-        usage=_usage(document.get("usage"), seconds),
+        usage=Usage.told(document.get("usage"), seconds),
         answered_by=str(document.get("model") or "")[:200],
     )
 
@@ -37,18 +37,6 @@ def _text(message: Mapping[str, Any]) -> str:
     if said is None:  # a refusal in the model's own words is what a user would get
         said = message.get("refusal") or ""
     return said if isinstance(said, str) else "".join(part.get("text", "") for part in said)
-
-
-def _usage(said: Any, seconds: float | None) -> Usage:
-    told = said if isinstance(said, dict) else {}
-    details = told.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    prompt, written = _count(told.get("prompt_tokens")), _count(told.get("completion_tokens"))
-    return Usage(prompt, written, _count(cached), seconds)
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and value >= 0 else None
 
 
 def _confidence(said: Any, text: str) -> tuple[Values, Values]:
