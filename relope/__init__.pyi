@@ -520,7 +520,7 @@ def route(
     Args:
         question: what the user says
         bundle: the bundle that decides; `relope calibrate` makes one
-        image: an image before the question; repeatable
+        image: an image before the question
         system: what the system's turn says
         threshold: escalate scores below it; default: the bundle's, which keeps its promise
         max_new_tokens: longest answer

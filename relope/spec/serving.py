@@ -56,9 +56,7 @@ class RouteSpec(Spec, step="route"):
 
     question: Annotated[str, Positional()] = Field(description="what the user says")
     bundle: Annotated[Path, Reads()] = Field(description="the bundle that decides; `relope calibrate` makes one")
-    image: Annotated[Words, Verbatim(), Metavar("FILE")] = Field(
-        (), description="an image before the question; repeatable"
-    )
+    image: Annotated[Words, Verbatim(), Metavar("FILE")] = Field((), description="an image before the question")
     system: str | None = Field(None, description="what the system's turn says")
     threshold: float | None = Field(
         None, ge=0, le=1, description="escalate scores below it; default: the bundle's, which keeps its promise"

@@ -49,9 +49,10 @@ def run(spec: PlanSpec, watch: Watch) -> Outcome:
 
 def _elsewhere(spec: PlanSpec, extraction: "Extraction", out: Path, asked: Sequence[Sample]) -> Outcome:
     """Say how many questions an endpoint will be asked, and what their answers cost at most; it is asked nothing."""
-    from relope.evaluate.numbers.costs import dollars_of, read_prices
+    from relope.evaluate.numbers.costs import dollars_of
     from relope.extract.data.flaws import describe, find_plain_flaws, without_flawed
     from relope.extract.growth import stored_inputs
+    from relope.steps.prices import known_cost
 
     shown = extraction.view.worded(asked)
     flaws = find_plain_flaws(shown, extraction.view.text_only)
@@ -59,7 +60,7 @@ def _elsewhere(spec: PlanSpec, extraction: "Extraction", out: Path, asked: Seque
     missing = [sample for sample in without_flawed(shown, flaws, extraction.strict) if sample.id not in held]
     n_images = sum(len(sample.images) for sample in missing) * (not extraction.view.text_only)
     n_tokens = len(missing) * extraction.max_new_tokens
-    cost = read_prices(spec.costs).models.get(spec.model) if spec.costs else None
+    cost = known_cost(spec.costs, spec.model, spec.max_usd, spec.max_requests)
     dollars = dollars_of(cost, 0, n_tokens)
     text = (
         f"{counted(len(missing), 'question')} with {counted(n_images, 'image')} to ask {spec.model}, {len(held)} are "

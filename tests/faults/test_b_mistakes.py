@@ -237,6 +237,10 @@ serve --bundle {tmp}/busy --large-base-url http://h --large-model m --host 0.0.0
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --api-key-file {tmp}/file | at least 16 printable
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --api-key-file {tmp}/nowhere | no key at
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --large-api-key-env NO_KEY | no variable NO_KEY
+plan --model gpt --dataset tiny --endpoint http://h --max-usd 3 --out {tmp}/x | no prices of gpt are given
+extract --model gpt --dataset tiny | with --endpoint URL any name there
+grade --store {store} --grader judge:gpt@1 | --grader judge --judge-model MODEL
+router pull file://{tmp}/nobundle --out {tmp}/x | mend the address, or push the bundle there
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --max-usd-per-hour 5 | needs the prices
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --allow-image-host http://x | no host's name
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --log-prompts | no log is kept

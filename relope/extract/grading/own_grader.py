@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _SPELLED = re.compile(r"(?P<source>.+?):(?P<function>[A-Za-z_]\w*)")
 _UNNAMED = re.compile(r"[^\w.+-]+")
 _HOW = (
-    "--grader FILE.py:function or module:function, a function of (response, answers, choices) that gives True or False"
+    "--grader FILE.py:function or module:function, a function of (response, answers, choices) that gives True "
+    "or False; "
+    "a judge is --grader judge --judge-model MODEL"
 )
 Function = Callable[..., Any]
 

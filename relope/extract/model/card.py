@@ -66,7 +66,10 @@ def open_card(name: str) -> Card:
     if name.count("/") == 1 and not name.startswith((".", "/")):
         named = (registry.load("backbones", other).CARD for other in registry.names("backbones"))
         return next((card for card in named if card.source == name), Card(source=name))
-    hint = "--model also takes a checkpoint folder or a hub id like Qwen/Qwen2.5-VL-7B-Instruct"
+    hint = (
+        "--model also takes a checkpoint folder or a hub id like Qwen/Qwen2.5-VL-7B-Instruct, "
+        "with --endpoint URL any name there"
+    )
     raise unknown("model", name, registry.names("backbones"), hint)
 
 

@@ -100,7 +100,10 @@ def pull_folder(
     """
     version = remote.read(whole.manifest, whole.most_bytes)
     if version is None:
-        raise NotFoundError(f"there is no {whole.kind} at {remote.location.uri}")
+        raise NotFoundError(
+            f"there is no {whole.kind} at {remote.location.uri}",
+            hint=f"mend the address, or push the {whole.kind} there",
+        )
     sizes = {file.name: file.n_bytes for file in remote.files("")}
     try:
         with partial_folder(out) as partial:
