@@ -43,6 +43,7 @@ def extract(
     trace_tokens: int = ...,
     p_true: bool = ...,
     seed: int = ...,
+    engine: str = ...,
     device: str = ...,
     device_map: Literal['auto'] | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
@@ -91,6 +92,7 @@ def extract(
         trace_tokens: longest sampled answer with its reasoning
         p_true: also ask the model whether its own answer is correct
         seed: with a sample's id it decides what is drawn
+        engine: what runs the model; `relope list engines`
         device: auto, cpu, cuda or cuda:0
         device_map: spread the blocks over all devices
         dtype: compute dtype
@@ -141,6 +143,7 @@ def plan(
     trace_tokens: int = ...,
     p_true: bool = ...,
     seed: int = ...,
+    engine: str = ...,
     device: str = ...,
     device_map: Literal['auto'] | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
@@ -190,6 +193,7 @@ def plan(
         trace_tokens: longest sampled answer with its reasoning
         p_true: also ask the model whether its own answer is correct
         seed: with a sample's id it decides what is drawn
+        engine: what runs the model; `relope list engines`
         device: auto, cpu, cuda or cuda:0
         device_map: spread the blocks over all devices
         dtype: compute dtype

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from relope.pipeline.plan import PlannedStep
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
-KINDS = {"models": "backbones"} | {kind: kind for kind in ("datasets", "methods", "graders", "engines", "importers")}
+KINDS = {
+    "models": {"backbones": ""},
+    "datasets": {"datasets": ""},
+    "methods": {"methods": ""},
+    "graders": {"graders": ""},
+    "engines": {"extract_engines": "extract", "engines": "serve"},
+    "importers": {"importers": ""},
+}
+"""What `relope list` takes → the kinds of plug-ins that it shows, with the step that each is for where they differ."""
 GROUPS = {"store": "Look at, check and share stores.", "router": "Share bundles: routers that are ready to serve."}
 """First word of the steps that are commands of a command."""
 DEMO = Path("runs/demo")
@@ -240,11 +248,16 @@ def list_command(
 
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
-    rows = [(name, registry.summary(KINDS[kind], name)) for name in registry.names(KINDS[kind])]
+    listed = [
+        {"name": name, **({"step": step} if step else {}), "summary": registry.summary(plugins, name)}
+        for plugins, step in KINDS[kind].items()
+        for name in registry.names(plugins)
+    ]
     if as_json:
-        console.out_json([{"name": name, "summary": text} for name, text in rows])
+        console.out_json(listed)
         return
-    console.table(kind.capitalize(), ("name", "what it is"), rows)
+    heads = ("name", "of", "what it is") if any("step" in row for row in listed) else ("name", "what it is")
+    console.table(kind.capitalize(), heads, [tuple(row.values()) for row in listed])
 
 
 def main() -> None:

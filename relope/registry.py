@@ -3,7 +3,8 @@
 A plug-in's name is its file's name with ``_`` for every character outside ``[a-z0-9]``, or the
 literal ``NAME = "…"`` in the file, which is read without importing it. Other packages add
 plug-ins through entry points of the groups ``relope.backbones``, ``relope.datasets``,
-``relope.engines``, ``relope.graders``, ``relope.importers`` and ``relope.methods``; an entry point names a module.
+``relope.engines`` (of ``serve``), ``relope.extract_engines``, ``relope.graders``, ``relope.importers`` and
+``relope.methods``; an entry point names a module.
 """
 
 import functools
@@ -19,7 +20,8 @@ from relope.errors import unknown
 FOLDERS = {
     "backbones": ("model", "extract/backbones"),
     "datasets": ("data set", "extract/datasets"),
-    "engines": ("engine", "serve/engines"),
+    "engines": ("engine of serve", "serve/engines"),
+    "extract_engines": ("engine of extract", "extract/engines"),
     "graders": ("grader", "extract/graders"),
     "importers": ("importer", "extract/importers"),
     "methods": ("method", "probes/methods"),
@@ -96,4 +98,4 @@ def version(kind: str, name: str) -> str:
     return written[1] if written else ""
 
 
-_LISTED = {kind: "models" if kind == "backbones" else kind for kind in FOLDERS}
+_LISTED = {kind: {"backbones": "models", "extract_engines": "engines"}.get(kind, kind) for kind in FOLDERS}

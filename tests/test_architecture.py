@@ -56,6 +56,7 @@ MAY_READ: dict[str, set[str]] = {
         "store.face",
         "store",
     },
+    "extract.engines": {"extract", "extract.model", "extract.endpoint", "extract.data", "store.face", "store"},
     "extract.model": {"extract.data"},
     "extract.endpoint": {"extract.data"},
     "extract.backbones": {"extract.model"},
@@ -93,6 +94,7 @@ ROOM_OF = {
 PLUGINS = {
     "extract/backbones": "backbones",
     "extract/datasets": "datasets",
+    "extract/engines": "extract_engines",
     "extract/graders": "graders",
     "extract/importers": "importers",
     "probes/methods": "methods",

@@ -41,6 +41,16 @@ class ModelChoice:
             chat_template=self.chat_template,
         )
 
+    def described(self, dtype: str) -> "Backbone":
+        """Return it without weights and with its identity, for an engine that runs it in another process.
+
+        Args:
+            dtype: that the engine computes in; nothing here can tell what ``auto`` means there.
+        """
+        from relope.extract.model.backbone import open_described
+
+        return open_described(self.name, dtype, self.attention, self.quantize, self.chat_template)
+
     def skeleton(self) -> "Backbone":
         """Return it without weights: enough to tell what an extraction will cost."""
         from relope.extract.model.backbone import open_skeleton

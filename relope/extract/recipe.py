@@ -8,6 +8,7 @@ from typing import Any
 from safetensors.torch import save as save_tensors
 
 from relope.extract.data import prompts
+from relope.extract.engine import Engine
 from relope.extract.extraction import Extraction
 from relope.extract.grading.own_grader import is_own
 from relope.extract.model.backbone import Backbone
@@ -17,8 +18,8 @@ from relope.provenance import pretty, versions
 from relope.store import Identity, StoreManifest, block_folder, has_block, is_sealed_block, without_origin, write_block
 
 
-def make_manifest(backbone: Backbone, extraction: Extraction) -> StoreManifest:
-    """Return the manifest of the store that an extraction by a model makes.
+def make_manifest(backbone: Backbone, extraction: Extraction, engine: Engine) -> StoreManifest:
+    """Return the manifest of the store that an opened engine makes by a model.
 
     Its identity is what a store is told apart by: with another key, or another value for what was never
     asked for, no store that was made before could grow any more.
@@ -27,6 +28,7 @@ def make_manifest(backbone: Backbone, extraction: Extraction) -> StoreManifest:
     stored = extraction.stored_dtype(backbone)
     identity = {
         **backbone.identity,
+        **engine.identity,
         **view.identity,
         "dataset": dataset.identity,
         "prompts": prompts.VERSION,
@@ -45,6 +47,7 @@ def make_manifest(backbone: Backbone, extraction: Extraction) -> StoreManifest:
         **view.recorded,
         "batch_size": extraction.batch_size(backbone),
         "versions": versions(),
+        **engine.recorded,
     }
     return StoreManifest(
         identity=Identity(identity),

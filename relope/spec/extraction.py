@@ -65,7 +65,10 @@ class ExtractSpec(Spec, step="extract"):
     trace_tokens: int = Field(256, ge=1, description="longest sampled answer with its reasoning")
     p_true: bool = Field(False, description="also ask the model whether its own answer is correct")
     seed: int = Field(0, ge=0, description="with a sample's id it decides what is drawn")
-    device: Annotated[str, Panel("Hardware")] = Field("auto", description="auto, cpu, cuda or cuda:0")
+    engine: Annotated[str, Names("extract_engines"), Panel("Hardware")] = Field(
+        "local", description="what runs the model; `relope list engines`"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
     device_map: Literal["auto"] | None = Field(None, description="spread the blocks over all devices")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype")
     batch_size: int | None = Field(None, ge=1, description="samples in one prefill; default: the model's own")

@@ -4,6 +4,8 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from relope.command_line import command_line, now
 from relope.errors import InvalidInputError
 from relope.extract.data.labels import LABEL
 from relope.extract.data.open import dataset_name
+from relope.extract.engine import Computed, Engine, Work, open_engine
 from relope.spec import ExtractSpec
 from relope.steps.grade import accuracy_text, counted_grader, grade_extracted, label_store, own_source
 from relope.steps.outcomes import Extracted
@@ -37,7 +40,7 @@ def output(spec: ExtractSpec) -> Path:
 def run(spec: ExtractSpec, watch: Watch) -> Extracted:
     """Run a model once over a data set into a store, then grade its answers."""
     from relope.extract.growth import continued
-    from relope.steps.extraction import extraction_of, samples_of
+    from relope.steps.extraction import extraction_of, samples_of, settings_of
 
     extraction, out = extraction_of(spec), output(spec)
     check_output(out)
@@ -51,24 +54,40 @@ def run(spec: ExtractSpec, watch: Watch) -> Extracted:
 
         return ask_elsewhere(spec, spec.endpoint, continued(extraction, out), samples, out, watch)
 
-    from relope.extract.recipe import make_manifest, save_block  # torch loads here
-    from relope.extract.selfcheck import check_padding
-
     extraction = continued(extraction, out)
     for note in extraction.dataset.notes:
         log.warning("%s", note)
-    backbone = extraction.model.open()
-    manifest = make_manifest(backbone, extraction)
-    if not backbone.card.embedded:
-        check_padding(backbone, manifest.layers)
+    with closing(open_engine(spec.engine, extraction, settings_of(spec))) as engine:
+        return _extract(spec, extraction, engine, samples, out, watch)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every part of a run needs: the extraction, who computes it, the model as it is known here, the store."""
+
+    extraction: "Extraction"
+    engine: Engine
+    backbone: "Backbone"
+    writer: StoreWriter
+    watch: Watch
+
+
+def _extract(
+    spec: ExtractSpec, extraction: "Extraction", engine: Engine, samples: Sequence[Sample], out: Path, watch: Watch
+) -> Extracted:
+    from relope.extract.recipe import make_manifest, save_block  # torch loads here
+
+    backbone = engine.open()
+    manifest = make_manifest(backbone, extraction, engine)
     is_new = not out.exists()
     writer = create_or_open(out, manifest, codec=spec.codec)
     writer.sweep()
     save_block(backbone, out, manifest.layers)
-    n_reused = _reuse(spec.reuse, writer, samples, watch)
+    run = _Run(extraction, engine, backbone, writer, watch)
+    n_reused = _reuse(spec.reuse, run, samples)
     committed = writer.committed()
-    intake = _take_in(extraction, backbone, samples, writer, committed, is_new, watch)
-    facts, text = _compute(extraction, backbone, intake, writer, committed, watch)
+    intake = _take_in(run, samples, committed, is_new)
+    facts, text = _compute(run, intake, committed)
     if facts["computed"] or n_reused:
         note_made(out, [MadeBy(now(), command_line(spec))])
     if extraction.max_new_tokens:
@@ -85,33 +104,26 @@ def run(spec: ExtractSpec, watch: Watch) -> Extracted:
     return Extracted(out, not facts["computed"], text + intake.note, facts)
 
 
-def _reuse(source: str | None, writer: StoreWriter, samples: Sequence[Sample], watch: Watch) -> int:
+def _reuse(source: str | None, run: _Run, samples: Sequence[Sample]) -> int:
     """Take what a teammate computed already; return the number of samples."""
     if source is None:
         return 0
     from relope.store.share.pull import reuse
 
-    with watch("reuse (MiB)") as progress:
-        return reuse(source, writer, [sample.id for sample in samples], progress).n_samples
+    with run.watch("reuse (MiB)") as progress:
+        return reuse(source, run.writer, [sample.id for sample in samples], progress).n_samples
 
 
-def _take_in(
-    extraction: "Extraction",
-    backbone: "Backbone",
-    samples: Sequence[Sample],
-    writer: StoreWriter,
-    committed: set[str],
-    is_new: bool,
-    watch: Watch,
-) -> "Intake":
+def _take_in(run: _Run, samples: Sequence[Sample], committed: set[str], is_new: bool) -> "Intake":
     """Return the samples that can be used, and warn when their states will not fit on the disk."""
     from relope.extract.bill import estimate, warn_if_full
     from relope.extract.intake import take_in
     from relope.extract.prompt_checks import unreadable_prompts
 
+    extraction, writer = run.extraction, run.writer
     view = extraction.view
     try:
-        with watch("check samples") as progress:
+        with run.watch("check samples") as progress:
             intake = take_in(
                 samples,
                 view,
@@ -119,45 +131,38 @@ def _take_in(
                 committed,
                 strict=extraction.strict,
                 progress=progress,
-                further=lambda sound, sizes: unreadable_prompts(backbone, sound, sizes, view.text_only),
+                further=lambda sound, sizes: unreadable_prompts(run.backbone, sound, sizes, view.text_only),
             )
     except InvalidInputError:
         if is_new and not committed:  # an empty store would stand in the way of a mended recipe
             shutil.rmtree(writer.path)
         raise
     missing = [sample for sample in intake.samples if sample.id not in committed]
-    warn_if_full(estimate(extraction.batches(backbone), missing, writer.path), extraction.tokens, writer.path)
+    warn_if_full(estimate(extraction.batches(run.backbone), missing, writer.path), extraction.tokens, writer.path)
     return intake
 
 
-def _compute(
-    extraction: "Extraction",
-    backbone: "Backbone",
-    intake: "Intake",
-    writer: StoreWriter,
-    committed: set[str],
-    watch: Watch,
-) -> tuple[dict[str, Any], str]:
+def _compute(run: _Run, intake: "Intake", committed: set[str]) -> tuple[dict[str, Any], str]:
     """Compute what the store lacks and publish it; return facts about that, and a line of text."""
-    from relope.extract.loop import run_units
     from relope.extract.plan import halvings, make_plan, note_halving, read_plan
 
+    writer, backbone, extraction = run.writer, run.backbone, run.extraction
     plan_file, samples = plan_path(writer.path), {sample.id: sample for sample in intake.samples}
     units = make_plan(plan_file, intake.samples, committed, extraction.batch_size(backbone), backbone.hidden_size)
-    batches = extraction.batches(backbone, halved=lambda ids: note_halving(plan_file, ids))
     begun = time.perf_counter()
-    with watch(f"extract {backbone.name}") as progress:
-        waited = run_units(batches, writer, units, samples, thumbnails=extraction.thumbnails, progress=progress)
+    with run.watch(f"extract {backbone.name}") as progress:
+        work = Work(writer, units, samples, lambda ids: note_halving(plan_file, ids), progress)
+        computed = run.engine.compute(work) if units else Computed(0.0)
     seconds = time.perf_counter() - begun
     writer.publish([writer.part_id(unit.ids) for unit in read_plan(plan_file)])
-    n = sum(len(unit.ids) for unit in units)
-    computed = f"{counted(n, 'sample')} in {seconds:.1f} s ({n / seconds:.0f}/s)"
-    done = computed if n else f"{counted(len(samples), 'sample')} up to date"
+    n = work.n_samples
+    speed = f"{counted(n, 'sample')} in {seconds:.1f} s ({n / seconds:.0f}/s)"
+    done = speed if n else f"{counted(len(samples), 'sample')} up to date"
     facts = {
         "samples": len(samples),
         "computed": n,
         "seconds": seconds,
-        "seconds_waiting": waited,
+        "seconds_waiting": computed.seconds_waiting,
         "halved": halvings(plan_file),
         "skipped": [vars(flaw) for flaw in intake.flaws],
         "notes": list(extraction.dataset.notes),

@@ -1,9 +1,13 @@
 """What extract and plan share: the specification read once, the samples of the data set."""
 
+from collections.abc import Sequence
+from types import ModuleType
+
 from relope.errors import InvalidInputError
 from relope.extract.data.dataset import check_splits, load_samples
 from relope.extract.data.open import open_dataset
 from relope.extract.data.templates import chat_template, open_prompt
+from relope.extract.engine import Settings, engine_module
 from relope.extract.extraction import Extraction, ModelChoice, answer_tokens, parse_layers, stop_texts
 from relope.extract.grading.grader import open_rule
 from relope.extract.model.card import open_card
@@ -20,8 +24,10 @@ def extraction_of(spec: ExtractSpec) -> Extraction:
     Raises:
         RelopeError: a name, layer, split or setting that is not there, or settings that do not go together.
     """
-    _check_where(spec)
+    engine = engine_module(spec.engine)
+    _check_where(spec, engine.TAKES)
     if spec.endpoint is None:
+        _check_engine(spec, engine)
         _check_model(spec)
     if spec.grader:
         open_rule(spec.grader)
@@ -30,7 +36,7 @@ def extraction_of(spec: ExtractSpec) -> Extraction:
     dataset = open_dataset(spec.dataset, spec.name, spec.answer_is, allow_outside=spec.allow_outside)
     extras = Extras(spec.samples, spec.temperature, spec.trace_tokens, spec.p_true, spec.seed)
     spread, n_tokens = spec.device_map == "auto", answer_tokens(dataset, spec.max_new_tokens, extras)
-    return Extraction(
+    extraction = Extraction(
         model=ModelChoice(spec.model, spec.device, spec.dtype, spec.attn, spread, spec.quantize, frame),
         dataset=dataset,
         splits=check_splits(dataset, spec.split),
@@ -47,6 +53,38 @@ def extraction_of(spec: ExtractSpec) -> Extraction:
         strict=spec.strict,
         thumbnails=spec.thumbnails,
     )
+    if spec.endpoint is None:
+        engine.check(extraction, settings_of(spec))
+    return extraction
+
+
+def settings_of(spec: ExtractSpec) -> Settings:
+    """Return the settings that are the engine's own."""
+    return {name: getattr(spec, name) for name in engine_module(spec.engine).TAKES}
+
+
+def _check_engine(spec: ExtractSpec, engine: ModuleType) -> None:
+    """Refuse a setting of another engine's, and those that this one cannot honour.
+
+    Raises:
+        InvalidInputError: one of them is given.
+    """
+    for name in _given(spec, [*OF_ENGINES, *engine.REFUSES]):
+        if name not in engine.TAKES:
+            why = engine.REFUSES.get(name, "it has no such setting")
+            raise InvalidInputError(
+                f"{name} is not for the engine {spec.engine}: {why}", hint=f"drop --{name.replace('_', '-')}"
+            )
+
+
+def _given(spec: ExtractSpec, names: Sequence[str]) -> list[str]:
+    """Return those settings that have another value than without being given."""
+    fields = type(spec).model_fields
+    return [name for name in names if name in fields and getattr(spec, name) != fields[name].default]
+
+
+OF_ENGINES: tuple[str, ...] = ()
+"""Settings that are some engine's own; each says in ``TAKES`` which."""
 
 
 def _check_model(spec: ExtractSpec) -> None:
@@ -58,7 +96,7 @@ def _check_model(spec: ExtractSpec) -> None:
 
 HERE = (
     "chat_template", "layers", "tokens", "store_dtype", "codec", "samples", "p_true", "device", "device_map", "dtype",
-    "batch_size", "attn", "quantize", "reuse", "measure",
+    "batch_size", "attn", "quantize", "reuse", "measure", "engine",
 )  # fmt: skip
 """Settings of a model that runs here: they mean nothing elsewhere."""
 
@@ -66,15 +104,18 @@ ELSEWHERE = ("api_key_env", "workers", "timeout", "max_pixels", "max_usd", "max_
 """Settings of a model that runs elsewhere."""
 
 
-def _check_where(spec: ExtractSpec) -> None:
+def _check_where(spec: ExtractSpec, taken: Sequence[str]) -> None:
     """Refuse settings of a model that runs here for one that runs elsewhere, and the other way round.
+
+    Args:
+        spec: of the extraction.
+        taken: settings that the engine takes.
 
     Raises:
         InvalidInputError: one of them is given, or answers are not wanted of a server that gives nothing else.
     """
-    fields = type(spec).model_fields
-    names = [name for name in (HERE if spec.endpoint else ELSEWHERE) if name in fields]
-    given = [name for name in names if getattr(spec, name) != fields[name].default]
+    elsewhere = [name for name in ELSEWHERE if name not in taken]
+    given = _given(spec, [*HERE, *OF_ENGINES] if spec.endpoint else elsewhere)
     if given and spec.endpoint:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise InvalidInputError(

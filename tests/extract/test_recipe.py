@@ -5,6 +5,7 @@ import pytest
 from relope.errors import InvalidInputError, NotFoundError
 from relope.extract.data.dataset import check_splits
 from relope.extract.data.open import open_dataset
+from relope.extract.engine import open_engine
 from relope.extract.extraction import parse_layers
 from relope.extract.model.card import open_card
 from relope.extract.model.load import pick_device, pick_dtype
@@ -77,7 +78,7 @@ def test_a_recipe_keeps_its_id_from_version_to_version(recipe_id, tmp_path, monk
     extraction = extraction_of(ExtractSpec(**asked))
     backbone = extraction.model.open()
     backbone.identity["image_processor"] = "Qwen2VLImageProcessor"  # what a release of transformers calls it
-    assert make_manifest(backbone, extraction).recipe_id == recipe_id
+    assert make_manifest(backbone, extraction, open_engine("local", extraction, {})).recipe_id == recipe_id
 
 
 def test_models_are_names_folders_or_hub_ids(tmp_path):

@@ -41,6 +41,8 @@ extract --model tiny-vl --dataset tiny --store-dtype float16       | must be aut
 extract --model tiny-vl --dataset tiny --tokens few                | must be all or lean
 extract --model tiny-vl --dataset tiny --codec zip                 | must be none or zstd
 extract --model tiny-vl --dataset tiny --attn fast                 | must be sdpa, eager or flash_attention_2
+extract --model tiny-vl --dataset tiny --engine locla                | did you mean 'local'
+extract --model gpt --dataset tiny --endpoint http://x --engine transformers --out {tmp}/x | unknown engine of extract
 extract --model tiny-vl --dataset tiny --quantize 3bit             | must be 4bit or 8bit
 extract --model tiny-vl --dataset tiny --device-map all            | --device-map all: must be auto
 extract --model tiny-vl --dataset tiny --limit 1 --device gpu --out {tmp}/x   | unknown device 'gpu'

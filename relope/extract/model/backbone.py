@@ -251,13 +251,7 @@ def open_backbone(
     files = find_checkpoint(card)
     how = replace(how, pixels=files.card.pixels)
     model, processor = load(name, files, how)
-    recorded = {
-        **_named(name, card, files),
-        **({"chat_template": chat_template} if chat_template else {}),
-        "class": type(model).__name__,
-        "processor": files.processor_parts,
-        "device": "all" if spread else str(target),
-    }
+    recorded = {**_recorded(name, card, files, how, model), "device": "all" if spread else str(target)}
     identity, traits = _identity(files, how, processor), traits_of(model, processor)
     return Backbone(name, model, processor, traits, files.card, how.dtype_name, identity, recorded)
 
@@ -269,6 +263,16 @@ def _named(name: str, card: Card, files: Checkpoint) -> dict[str, Any]:
         "source": card.source,
         "revision": files.revision,
         **({"base": files.base} if files.base else {}),
+    }
+
+
+def _recorded(name: str, card: Card, files: Checkpoint, how: Loading, model: Model) -> dict[str, Any]:
+    """Return what is worth knowing of a model, but for where it runs."""
+    return {
+        **_named(name, card, files),
+        **({"chat_template": how.chat_template} if how.chat_template else {}),
+        "class": type(model).__name__,
+        "processor": files.processor_parts,
     }
 
 
@@ -307,3 +311,34 @@ def open_skeleton(name: str, device: str = "auto", dtype: str = "auto", chat_tem
     model, processor = load(name, files, how)
     traits, recorded = traits_of(model, processor), _named(name, card, files)
     return Backbone(name, model, processor, traits, files.card, how.dtype_name, {}, recorded)
+
+
+def open_described(
+    name: str, dtype: str, attention: str = "sdpa", quantize: str | None = None, chat_template: str = ""
+) -> Backbone:
+    """Return a model without weights and with the identity that it has where another process runs it.
+
+    Args:
+        name: what the user calls it.
+        dtype: ``float32`` or ``bfloat16``.
+        attention: attention implementation there.
+        quantize: ``4bit`` or ``8bit`` weights there.
+        chat_template: text of the one that takes the place of the model's own; ``""`` = that.
+
+    Raises:
+        as ``open_backbone``.
+    """
+    card, here = open_card(name), pick_device("cpu")
+    files = find_checkpoint(card)
+    there = Loading(
+        here,
+        pick_dtype(dtype, here),
+        attention,
+        quantize=quantize or "",
+        pixels=files.card.pixels,
+        chat_template=chat_template,
+    )
+    model, processor = load(name, files, replace(there, attention="sdpa", quantize="", weights=False))
+    identity, traits = _identity(files, there, processor), traits_of(model, processor)
+    recorded = _recorded(name, card, files, there, model)
+    return Backbone(name, model, processor, traits, files.card, there.dtype_name, identity, recorded)

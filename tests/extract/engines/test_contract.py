@@ -1,0 +1,140 @@
+"""Every engine: its parts are those of `local`, in the order that was planned, whatever happens on the way."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from relope import registry, steps
+from relope.errors import InvalidInputError
+from relope.extract import engine, plan
+from relope.spec import ExtractSpec
+from relope.store import ActivationStore, plan_path, verify
+
+ROOT = Path(__file__).parents[3]
+ENGINES = registry.names(engine.KIND)
+SETTINGS: dict[str, dict[str, object]] = {}
+"""Engine → what it is run with here; an engine that is not here is run as it is."""
+
+ELSEWHERE: set[str] = set()
+"""Engines that need an environment of their own, and whose own tests run the same checks there."""
+
+HERE = [pytest.param(name, marks=pytest.mark.skipif(name in ELSEWHERE, reason="not here")) for name in ENGINES]
+RUN = """
+import sys
+from pathlib import Path
+from relope import steps
+from relope.extract import plan
+from relope.spec import build
+plan.PART_SAMPLES = 16  # several parts, so that there is something to keep
+asked = dict(setting.split("=", 1) for setting in sys.argv[1:])
+steps.run(build("extract", {"model": "tiny-vl", "dataset": "tiny", "split": "test", "batch_size": 8, **asked}))
+"""
+
+
+def asked(out, name="local", **changes):
+    asked = {"model": "tiny-vl", "dataset": "tiny", "split": ("test",), "limit": 48, "batch_size": 8, "out": out}
+    return ExtractSpec(**{**asked, "engine": name, **SETTINGS.get(name, {}), **changes})
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(plan, "PART_SAMPLES", 16)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_file_exports_what_the_step_asks_for(name):
+    module = engine.engine_module(name)
+    assert module.VERSION and isinstance(module.EXACT, bool)
+    assert set(module.TAKES) | set(module.REFUSES) <= set(ExtractSpec.model_fields)
+    assert not set(module.TAKES) & set(module.REFUSES)
+    assert all(reason and not reason.endswith(".") for reason in module.REFUSES.values())
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_is_looked_at_without_loading_anything_heavy(name):
+    code = (
+        f"import sys; from relope.extract.engine import engine_module; engine_module({name!r}); "
+        "print([name for name in ('torch', 'transformers', 'ray', 'vllm', 'httpx') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("name", "setting"), [(n, s) for n in ENGINES for s in engine.engine_module(n).REFUSES])
+def test_what_an_engine_cannot_honour_is_refused_by_name(name, setting, tmp_path):
+    values = {"attn": "eager", "quantize": "4bit", "device_map": "auto", "device": "cpu", "dtype": "float32"}
+    assert setting in values, "say here what a user would give"
+    with pytest.raises(InvalidInputError, match=rf"^{setting} is not for the engine {name}: ") as refused:
+        steps.run(asked(tmp_path / "x.zarr", name, **{setting: values[setting]}))
+    assert "--" + setting.replace("_", "-") in refused.value.hint and not (tmp_path / "x.zarr").exists()
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_its_parts_are_those_of_local(name, tmp_path, small_parts):
+    told: list[tuple[int, int]] = []
+
+    def watch(label):
+        return nullcontext(lambda done, total: told.append((done, total)) if label.startswith("extract") else None)
+
+    extras = {"samples": 1, "trace_tokens": 4, "p_true": True}
+    steps.run(asked(tmp_path / "local.zarr", **extras))
+    outcome = steps.run(asked(tmp_path / "x.zarr", name, **extras), watch)
+    local, other = ActivationStore.open(tmp_path / "local.zarr"), ActivationStore.open(tmp_path / "x.zarr")
+    assert outcome.facts["computed"] == 48 and verify(tmp_path / "x.zarr", deep=True) == []
+    assert other.samples["id"].to_list() == local.samples["id"].to_list()
+    assert told[-1] == (48, 48) and [done for done, _ in told] == sorted(done for done, _ in told)
+    if engine.engine_module(name).EXACT:
+        assert (other.content_id, other.parts) == (local.content_id, local.parts)
+        assert other.samples["traces_chain"].to_list() == local.samples["traces_chain"].to_list()
+        assert other.manifest.recipe_id == local.manifest.recipe_id
+    else:
+        assert other.manifest.identity.get("engine"), "values that may differ make another recipe"
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_store_grows_and_nothing_is_computed_twice(name, tmp_path, small_parts):
+    out = tmp_path / "x.zarr"
+    steps.run(asked(out, name, limit=20))
+    first = ActivationStore.open(out).parts
+    assert steps.run(asked(out, name, limit=20)).reused
+    more = steps.run(asked(out, name, limit=40))
+    grown = ActivationStore.open(out)
+    assert more.facts["computed"] == 20 and tuple(grown.parts[: len(first)]) == tuple(first)
+    assert [i for unit in plan.read_plan(plan_path(out)) for i in unit.ids] == grown.samples["id"].to_list()
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_killed_in_mid_part_the_same_command_goes_on(name, tmp_path):
+    out = tmp_path / "x.zarr"
+    process = _start(out, name)
+    limit = time.monotonic() + 180
+    while process.poll() is None and time.monotonic() < limit and not list(out.glob("parts/[0-9a-f]*/COMMIT.json")):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = len(ActivationStore.open(out))
+    assert 0 < kept < 96 and kept % 16 == 0 and verify(out, deep=True) == []
+    again = _start(out, name)
+    assert again.wait(timeout=240) == 0
+    whole = _start(tmp_path / "whole.zarr", "local" if engine.engine_module(name).EXACT else name)
+    assert whole.wait(timeout=240) == 0
+    resumed, expected = ActivationStore.open(out), ActivationStore.open(tmp_path / "whole.zarr")
+    assert (len(resumed), resumed.content_id, resumed.parts) == (96, expected.content_id, expected.parts)
+    assert not list(out.glob("parts/.tmp-*"))
+
+
+def _start(out, name):
+    values = {"engine": name, "limit": 96, "out": out, **SETTINGS.get(name, {})}
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, *(f"{key}={value}" for key, value in values.items())],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
