@@ -21,6 +21,10 @@ test *arguments:
 browser *arguments:
     pytest -m browser {{ arguments }}
 
+# the tests against a vLLM server, in an environment of its own (VLLM_VENV keeps it)
+vllm *arguments:
+    scripts/test-vllm {{ arguments }}
+
 # the tests of what the pages say
 docs:
     pytest tests/test_docs*.py

@@ -1,0 +1,108 @@
+"""The command of a vLLM server: what it says, and for which models there is one."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from relope.errors import NotFoundError, OutputError, UnsupportedError
+from relope.vllm.command import PLUGIN, Server, check_class, served_name
+from relope.vllm.process import Process, check_python, free_port, is_healthy
+
+
+def made(tmp_path, **settings):
+    given = {"checkpoint": "org/model", "name": "m@1", "layers": (3, 4), "dtype": "bfloat16", "folder": tmp_path / "s"}
+    return Server(**{**given, **settings})
+
+
+def test_the_command_names_the_connector_the_blocks_and_the_folder(tmp_path):
+    command = made(tmp_path, context=4096, processor={"max_pixels": 9}, more=("--seed", "3")).command("py")
+    flags = dict(zip(command[3::2], command[4::2], strict=True))
+    connector = json.loads(flags["--kv-transfer-config"])
+    assert command[:3] == ["py", "-m", "vllm.entrypoints.openai.api_server"]
+    assert connector["kv_connector_extra_config"] == {"folder": str(tmp_path / "s")}
+    assert (PLUGIN / f"{connector['kv_connector_module_path']}.py").is_file()
+    extracting = json.loads(flags["--speculative-config"])
+    assert extracting["draft_model_config"]["hf_config"] == {"eagle_aux_hidden_state_layer_ids": [3, 4]}
+    assert int(flags["--block-size"]) % 32 == 0 and flags["--max-model-len"] == "4096" and flags["--seed"] == "3"
+    assert json.loads(flags["--mm-processor-kwargs"]) == {"max_pixels": 9} and "--chat-template" not in flags
+    assert "--limit-mm-per-prompt" not in made(tmp_path, images=0).command()
+
+
+def test_a_shell_reads_the_line_as_the_command(tmp_path):
+    server = made(tmp_path, folder=tmp_path / "it's here")
+    words = shlex.split(server.line("py"))
+    assert words[0] == f"PYTHONPATH={PLUGIN}" and words[len(server.environment()) :] == server.command("py")
+
+
+def test_a_server_of_other_weights_or_blocks_has_another_name():
+    names = {served_name("m", {"model_files": files}, layers) for files in "ab" for layers in ((3, 4), (4, 5))}
+    assert len(names) == 4 and all(name.startswith("m@") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"architectures": ["Gemma3ForConditionalGeneration"]}, "no states of Gemma3ForConditionalGeneration"),
+        ({"architectures": ["Phi4MultimodalForCausalLM"]}, "no states of Phi4MultimodalForCausalLM"),
+        ({"architectures": ["InternVLForConditionalGeneration"]}, "no states of InternVLForConditionalGeneration"),
+        ({}, "no states of a model without a class"),
+        (
+            {
+                "architectures": ["Qwen3VLForConditionalGeneration"],
+                "vision_config": {"deepstack_visual_indexes": [5, 11, 17]},
+            },
+            "adds image features behind its first 3 blocks; vLLM hands block 3 over with them",
+        ),
+    ],
+)
+def test_models_without_their_states_are_refused_by_name(tmp_path, config, why):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedError, match=why):
+        check_class(tmp_path, "m", (3, 4))
+    if "vision_config" in config:
+        check_class(tmp_path, "m", (0, 4))
+    with pytest.raises(NotFoundError, match="no config"):
+        check_class(tmp_path / "none", "m", (3, 4))
+
+
+def test_what_cannot_start_a_server_is_said_in_a_line(tmp_path):
+    with pytest.raises(NotFoundError, match="no Python at"):
+        check_python(str(tmp_path / "python"))
+    with pytest.raises(NotFoundError, match="has no vLLM"):
+        check_python(sys.executable)
+    assert not is_healthy(f"http://127.0.0.1:{free_port()}", 0.5)
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """Give a function that makes a "Python" that does as a script says in place of a server."""
+
+    def make(script):
+        path = tmp_path / "python"
+        path.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exit 0\n{script}\n')
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+def test_a_server_that_ends_at_its_start_says_why(tmp_path, stand_in):
+    python = stand_in('echo "(EngineCore pid=3) ERROR 11-26 [core.py:3] ValueError: no such layer"; exit 3')
+    process = Process(made(tmp_path, port=free_port()), python, tmp_path / "log")
+    with pytest.raises(OutputError, match="ended at its start: ValueError: no such layer"):
+        process.wait(20)
+    process.end()
+    assert not process.runs
+
+
+def test_a_server_that_never_answers_is_ended_with_all_that_it_started(tmp_path, stand_in):
+    python = stand_in(f"sleep 100 & echo $! > {tmp_path}/child; wait")
+    process = Process(made(tmp_path, port=free_port()), python, tmp_path / "log")
+    with pytest.raises(OutputError, match=r"not ready within 1 s"):
+        process.wait(1)
+    child = int((tmp_path / "child").read_text())
+    state = Path(f"/proc/{child}/stat")
+    assert not process.runs and (not state.exists() or state.read_text().split()[2] == "Z")
