@@ -48,7 +48,7 @@ def annotation(kind: Any) -> str:
 
 def function(step: str) -> str:
     """Return the stub of one step."""
-    name = step.removesuffix("_")
+    name = step.removesuffix("_").replace("_", "-")
     kind = SPECS[name]
     first, given, starred = marked(kind, Positional), [], False
     for parameter in parameters(kind):
@@ -72,7 +72,7 @@ def stub() -> str:
     for name, module in relope.NAMES.items():
         names.setdefault(module, []).append(name)
     for step in relope.STEPS:
-        result = result_type(step.removesuffix("_"))
+        result = result_type(step.removesuffix("_").replace("_", "-"))
         names.setdefault(result.__module__, []).append(result.__name__)
     names["relope.types"].append("Watch")
     imports = [

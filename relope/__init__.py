@@ -21,7 +21,7 @@ from relope.version import __version__ as __version__
 
 STEPS = (
     "extract", "plan", "caption", "grade", "import_", "fit", "sweep", "explain", "export", "predict", "calibrate",
-    "route", "serve", "evaluate", "study", "compare",
+    "route", "serve", "vllm_command", "evaluate", "study", "compare",
 )  # fmt: skip
 """Steps that are functions of this module, ``import`` with the ``_`` that Python's own words get; those of
 ``relope store …`` run by `relope.steps.run`."""
@@ -49,7 +49,7 @@ __all__ = ["__version__", *STEPS, *NAMES]
 def _step(name: str) -> Any:
     from relope.steps.functions import step_function
 
-    return step_function(name.removesuffix("_"))
+    return step_function(name.removesuffix("_").replace("_", "-"))
 
 
 class _Room(ModuleType):

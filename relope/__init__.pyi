@@ -621,6 +621,36 @@ def serve(
         RelopeError: what the user can mend.
     """
 
+def vllm_command(
+    *,
+    bundle: str | PathLike[str],
+    run: bool = ...,
+    python: str = ...,
+    model: str | PathLike[str] | None = ...,
+    host: str = ...,
+    port: int = ...,
+    states: str | PathLike[str] | None = ...,
+    max_images: int = ...,
+    argument: str | Sequence[str] = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Print the command that starts vLLM as a bundle's small model, or run it.
+
+    Args:
+        bundle: the bundle that is to be served
+        run: run the command in place of printing it
+        python: Python of the environment that vLLM is installed in
+        model: the small model; default: where the bundle says that it comes from
+        host: address that it listens at
+        port: port that it listens at
+        states: folder for states that both sides see; default: one in /dev/shm
+        max_images: images of a request
+        argument: a further argument of vLLM, as it takes it
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
 def evaluate(
     *,
     store: str | PathLike[str],

@@ -141,6 +141,8 @@ class Metavar:
     text: str
 
 
+_PLAIN = str.maketrans(" -", "__")
+
 SPECS: dict[str, "type[Spec]"] = {}
 """Step → its specification, in the order in which people are shown them."""
 
@@ -161,7 +163,7 @@ class Spec(BaseModel):
         """Enter a step: ``class FitSpec(Spec, step="fit")`` is run by ``relope.steps.fit``."""
         super().__init_subclass__(**settings)
         if step:
-            cls.step, cls.module = step, module or f"relope.steps.{step.replace(' ', '_')}"
+            cls.step, cls.module = step, module or f"relope.steps.{step.translate(_PLAIN)}"
             SPECS[step] = cls
 
 

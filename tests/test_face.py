@@ -29,7 +29,7 @@ def test_importing_is_light():
 
 
 def test_the_face_has_every_step_and_nothing_that_is_not_there():
-    named = {f"{step}_" if keyword.iskeyword(step) else step for step in SPECS if " " not in step}
+    named = {f"{step}_" if keyword.iskeyword(step) else step.replace("-", "_") for step in SPECS if " " not in step}
     assert set(relope.STEPS) == named
     for name in relope.__all__:
         assert getattr(relope, name) is not None
@@ -40,7 +40,7 @@ def test_the_face_has_every_step_and_nothing_that_is_not_there():
 
 @pytest.mark.parametrize("step", relope.STEPS)
 def test_a_step_s_arguments_are_its_fields(step):
-    function, step = getattr(relope, step), step.removesuffix("_")
+    function, step = getattr(relope, step), step.removesuffix("_").replace("_", "-")
     assert set(inspect.signature(function).parameters) == set(SPECS[step].model_fields)
     documentation = function.__doc__ if inspect.isfunction(function) else relope._step(step).__doc__
     assert all(f"    {field}: " in documentation for field in SPECS[step].model_fields)

@@ -55,6 +55,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "relope serve --bundle B --large-base-url https://api.openai.com/v1 --large-model gpt-4.1 "
         "--large-api-key-env OPENAI_API_KEY --shadow large --log runs/decisions.jsonl",
     ),
+    "vllm-command": (
+        "relope vllm-command --bundle runs/tiny.zarr.bundles/probe",
+        "relope vllm-command --bundle B --run --python vllm/bin/python --argument=--max-model-len=8192",
+    ),
     "evaluate": (
         "relope evaluate --store runs/tiny.zarr",
         "relope evaluate --store runs/tiny.zarr --large-store runs/large.zarr --costs prices.yaml",

@@ -11,7 +11,7 @@ from relope.fields import SPECS, Spec, build
 # ruff: noqa: I001
 from relope.spec.extraction import ExtractSpec, PlanSpec, CaptionSpec, GradeSpec, ImportSpec
 from relope.spec.routers import FitSpec, SweepSpec, ExplainSpec, ExportSpec, PredictSpec
-from relope.spec.serving import CalibrateSpec, RouteSpec, ServeSpec
+from relope.spec.serving import CalibrateSpec, RouteSpec, ServeSpec, VllmCommandSpec
 from relope.spec.reports import EvaluateSpec, StudySpec, CompareSpec
 from relope.spec.sharing import (
     StoreInfoSpec,
@@ -55,5 +55,6 @@ __all__ = [
     "StoreVerifySpec",
     "StudySpec",
     "SweepSpec",
+    "VllmCommandSpec",
     "build",
 ]

@@ -140,3 +140,21 @@ class ServeSpec(Spec, step="serve"):
     batch_tokens: int = Field(4096, ge=1, description="prompt tokens that are read at once")
     max_rows: int = Field(32, ge=1, description="answers that are written at once")
     cache_tokens: int = Field(65536, ge=1, description="tokens whose keys and values are held at once")
+
+
+class VllmCommandSpec(Spec, step="vllm-command"):
+    """Print the command that starts vLLM as a bundle's small model, or run it."""
+
+    bundle: Annotated[Path, Reads()] = Field(description="the bundle that is to be served")
+    run: bool = Field(False, description="run the command in place of printing it")
+    python: str = Field("python", description="Python of the environment that vLLM is installed in")
+    model: str | None = Field(None, description="the small model; default: where the bundle says that it comes from")
+    host: str = Field("127.0.0.1", description="address that it listens at")
+    port: int = Field(8001, ge=1, le=65535, description="port that it listens at")
+    states: Annotated[Path | None, Metavar("DIR")] = Field(
+        None, description="folder for states that both sides see; default: one in /dev/shm"
+    )
+    max_images: int = Field(16, ge=0, description="images of a request")
+    argument: Annotated[Words, Verbatim(), Metavar("ARG")] = Field(
+        (), description="a further argument of vLLM, as it takes it"
+    )

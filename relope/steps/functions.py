@@ -38,7 +38,7 @@ def step_function(name: str) -> Callable[..., Outcome]:
         plain = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in given.items()}
         return open_step(name).run(build(name, plain), watch)
 
-    function.__name__ = function.__qualname__ = f"{name}_" if keyword.iskeyword(name) else name
+    function.__name__ = function.__qualname__ = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
     function.__doc__ = documentation(kind)
     function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         parameters(kind), return_annotation=result_type(name)

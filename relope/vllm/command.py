@@ -129,11 +129,11 @@ def served_name(model: str, identity: Mapping[str, Any], layers: Sequence[int]) 
     """Return the name that a server has its model under: a server of other weights or blocks has another.
 
     Args:
-        model: name of the model.
+        model: name of the model; of a folder, its last part.
         identity: what decides its numbers, as a store or a bundle has it.
         layers: blocks whose states are handed over.
     """
-    return f"{model}@{digest([identity, list(layers)])[:12]}"
+    return f"{model.rstrip('/').rpartition('/')[2]}@{digest([identity, list(layers)])[:12]}"
 
 
 def check_class(checkpoint: Path, name: str, layers: Sequence[int]) -> None:

@@ -39,6 +39,7 @@ NEEDED = {
     "predict": ["--router", "r", "--store", "s"], "evaluate": ["--store", "s"], "study": ["table1"],
     "calibrate": ["--router", "r", "--store", "s"], "import": ["f.csv"], "route": ["q", "--bundle", "b"],
     "serve": ["--bundle", "b", "--large-base-url", "http://x", "--large-model", "m"],
+    "vllm-command": ["--bundle", "b"],
     "router push": ["b", "s3://b/x"], "router pull": ["s3://b/x"],
     "compare": ["a", "b"], "store info": ["s"], "store verify": ["s"], "store convert": ["s", "--out", "o"],
     "store push": ["s", "s3://b/x"], "store pull": ["s3://b/x"], "store ls": ["s3://b/x"],

@@ -229,6 +229,10 @@ route why? --bundle s3://b/bundle                                  | relope rout
 route why? --bundle {tmp}/busy --device gpu                        | unknown device 'gpu'
 route why? --bundle {tmp}/busy --threshold 2                       | --threshold 2: must be at most 1
 serve                                                              | missing option '--bundle'
+vllm-command                                                       | missing option '--bundle'
+vllm-command --bundle {tmp}/nowhere                                | holds no bundle
+vllm-command --bundle {tmp}/busy --run --python {tmp}/nowhere      | holds no bundle
+vllm-command --bundle {tmp}/busy --port 0                          | --port 0: must be at least 1
 serve --bundle {tmp}/busy --large-model m                          | missing option '--large-base-url'
 serve --bundle {tmp}/nowhere --large-base-url http://h/v1 --large-model m | holds no bundle
 serve --bundle {tmp}/busy --large-base-url http://h/v1 --large-model m | holds no bundle

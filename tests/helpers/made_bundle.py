@@ -32,3 +32,16 @@ def written_bundle(folder, threshold=0.5):
     write_card(folder, bundle)
     write_bundle(folder, bundle)
     return folder
+
+
+def calibrated(store, method, out, split="test", **settings):
+    """Fit a method on a store's training questions, calibrate it on others, and return the bundle's folder."""
+    from relope import steps
+    from relope.spec import build
+
+    router = method
+    if settings:
+        fit = {"method": method, "store": store, "set": settings, "out": out / f"{method}-router"}
+        router = str(steps.run(build("fit", fit)).path)
+    asked = {"router": router, "store": store, "split": split, "budget": 0.5, "out": out / method}
+    return steps.run(build("calibrate", asked)).path

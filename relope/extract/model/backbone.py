@@ -296,21 +296,32 @@ def _identity(files: Checkpoint, how: Loading, processor: Processor) -> dict[str
     return identity
 
 
-def open_skeleton(name: str, device: str = "auto", dtype: str = "auto", chat_template: str = "") -> Backbone:
+def open_skeleton(
+    name: str, device: str = "auto", dtype: str = "auto", chat_template: str = "", *, identified: bool = False
+) -> Backbone:
     """Return a model without weights: it makes inputs and knows its size, but cannot answer.
+
+    Args:
+        name: what the user calls it.
+        device: as for ``open_backbone``.
+        dtype: as for ``open_backbone``.
+        chat_template: as for ``open_backbone``.
+        identified: with the identity that it would have with its weights, which are then fetched and read once.
 
     Raises:
         as ``open_backbone``.
     """
     card = open_card(name)
     target = pick_device(device)
-    files = find_checkpoint(card, weights=False)
+    files = find_checkpoint(card, weights=identified)
     how = Loading(
         target, pick_dtype(dtype, target), pixels=files.card.pixels, chat_template=chat_template, weights=False
     )
     model, processor = load(name, files, how)
     traits, recorded = traits_of(model, processor), _named(name, card, files)
-    return Backbone(name, model, processor, traits, files.card, how.dtype_name, {}, recorded)
+    identity = _identity(files, how, processor) if identified else {}
+    recorded |= {"processor": files.processor_parts} if identified else {}
+    return Backbone(name, model, processor, traits, files.card, how.dtype_name, identity, recorded)
 
 
 def open_described(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from relope.errors import NotFoundError, RelopeError
-from relope.extract.model.backbone import Backbone, open_backbone
+from relope.extract.model.backbone import Backbone, open_backbone, open_skeleton
 from relope.extract.model.card import open_card
 from relope.probes.router import load_router
 from relope.serve.bundle import PARTS, Bundle
@@ -17,33 +17,42 @@ from relope.serve.local.scoring import Scorer
 from relope.serve.local.writing import Decode
 
 
-def open_served(bundle: Bundle, settings: EngineSettings) -> Backbone:
+def open_served(bundle: Bundle, settings: EngineSettings, *, runs: bool = True) -> Backbone:
     """Open the model that a bundle is for.
 
     Args:
         bundle: which model, and how it computes.
         settings: where it is, and the device.
+        runs: False opens what makes its prompts, without its weights: it runs elsewhere.
 
     Raises:
         NotFoundError: it is not here.
         InvalidInputError: it is another model, or prepares prompts otherwise; both sides are named.
     """
-    name, how = settings.model or _found(bundle), bundle.backbone
+    name = settings.model or _found(bundle)
     try:
-        backbone = open_backbone(
-            name,
-            settings.device,
-            settings.dtype or str(how["compute_dtype"]),
-            str(how.get("attention") or "sdpa"),
-            quantize=how.get("quantize"),
-            chat_template=bundle.chat_template,
-        )
+        backbone = _opened(name, bundle, settings, runs)
     except NotFoundError as error:
         if settings.model:
             raise
         raise NotFoundError(f"{error} (the bundle is for {bundle.source})", hint="say where it is: --model") from error
     bundle.check_backbone({**backbone.identity, PARTS: backbone.recorded.get(PARTS)}, name)
     return backbone
+
+
+def _opened(name: str, bundle: Bundle, settings: EngineSettings, runs: bool) -> Backbone:
+    how = bundle.backbone
+    dtype = settings.dtype or str(how["compute_dtype"])
+    if not runs:
+        return open_skeleton(name, "cpu", dtype, bundle.chat_template, identified=True)
+    return open_backbone(
+        name,
+        settings.device,
+        dtype,
+        str(how.get("attention") or "sdpa"),
+        quantize=how.get("quantize"),
+        chat_template=bundle.chat_template,
+    )
 
 
 def _found(bundle: Bundle) -> str:
