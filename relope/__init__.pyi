@@ -44,6 +44,7 @@ def extract(
     p_true: bool = ...,
     seed: int = ...,
     engine: str = ...,
+    shard: str | None = ...,
     device: str = ...,
     device_map: Literal['auto'] | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
@@ -93,6 +94,7 @@ def extract(
         p_true: also ask the model whether its own answer is correct
         seed: with a sample's id it decides what is drawn
         engine: what runs the model; `relope list engines`
+        shard: compute one of n shares, 1/n to n/n; auto: as SLURM, Kubernetes, torchrun or SkyPilot started it
         device: auto, cpu, cuda or cuda:0
         device_map: spread the blocks over all devices
         dtype: compute dtype
@@ -144,6 +146,7 @@ def plan(
     p_true: bool = ...,
     seed: int = ...,
     engine: str = ...,
+    shard: str | None = ...,
     device: str = ...,
     device_map: Literal['auto'] | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
@@ -194,6 +197,7 @@ def plan(
         p_true: also ask the model whether its own answer is correct
         seed: with a sample's id it decides what is drawn
         engine: what runs the model; `relope list engines`
+        shard: compute one of n shares, 1/n to n/n; auto: as SLURM, Kubernetes, torchrun or SkyPilot started it
         device: auto, cpu, cuda or cuda:0
         device_map: spread the blocks over all devices
         dtype: compute dtype

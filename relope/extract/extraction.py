@@ -8,6 +8,7 @@ from relope.errors import InvalidInputError
 from relope.extract.data.dataset import DataSet
 from relope.extract.model.extras import Extras
 from relope.extract.model.stops import read_stops
+from relope.extract.shards import Shard
 from relope.extract.view import View
 
 if TYPE_CHECKING:  # a refusal must not wait for torch
@@ -78,6 +79,7 @@ class Extraction:
         grader: that judges the answers; None = what a store says, and at first the data set's.
         strict: stop at a sample that cannot be used.
         thumbnails: keep a small picture of every image that the model sees.
+        shard: the share of the units that this process computes; None = all.
     """
 
     model: ModelChoice
@@ -95,6 +97,7 @@ class Extraction:
     grader: str | None
     strict: bool
     thumbnails: bool = True
+    shard: Shard | None = None
 
     def layers(self, backbone: "Backbone") -> tuple[int, ...]:
         """Return the blocks whose output is kept of a model."""

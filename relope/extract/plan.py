@@ -1,7 +1,7 @@
 """What is computed in which order: units (future parts) and the batches in them.
 
 The plan is saved before the run, so that a resumed or sharded run computes the same rows in the
-same batches and seals byte-identical parts.
+same batches and seals byte-identical parts. Several processes may plan in one store, one after the other.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relope.partial import alone
 from relope.store import read_object, write_object
 from relope.types import Sample
 
@@ -49,6 +50,13 @@ def make_plan(
         batch_size: samples in one prefill.
         hidden_size: H, to keep parts below ``PART_BYTES`` a layer.
     """
+    with alone(path.parent):
+        return _planned(path, samples, committed, batch_size, hidden_size)
+
+
+def _planned(
+    path: Path, samples: Sequence[Sample], committed: set[str], batch_size: int, hidden_size: int
+) -> list[Unit]:
     wanted = {sample.id: sample for sample in samples if sample.id not in committed}
     earlier = read_plan(path)
     kept = [unit for unit in earlier if all(name in wanted for name in unit.ids)]
@@ -68,9 +76,10 @@ def make_plan(
 
 def note_halving(path: Path, ids: Sequence[str]) -> None:
     """Record in a plan that the batch of these samples did not fit into memory and was halved."""
-    document = _document(path)
-    halved = [*document.get("halved", []), {"first": ids[0], "samples": len(ids)}]
-    write_object(path.parent, path, {**document, "halved": halved})
+    with alone(path.parent):
+        document = _document(path)
+        halved = [*document.get("halved", []), {"first": ids[0], "samples": len(ids)}]
+        write_object(path.parent, path, {**document, "halved": halved})
 
 
 def halvings(path: Path) -> list[dict[str, Any]]:

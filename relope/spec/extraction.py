@@ -68,6 +68,10 @@ class ExtractSpec(Spec, step="extract"):
     engine: Annotated[str, Names("extract_engines"), Panel("Hardware")] = Field(
         "local", description="what runs the model; `relope list engines`"
     )
+    shard: Annotated[str | None, Metavar("I/N|auto")] = Field(
+        None,
+        description="compute one of n shares, 1/n to n/n; auto: as SLURM, Kubernetes, torchrun or SkyPilot started it",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
     device_map: Literal["auto"] | None = Field(None, description="spread the blocks over all devices")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype")

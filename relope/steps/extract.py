@@ -90,7 +90,7 @@ def _extract(
     facts, text = _compute(run, intake, committed)
     if facts["computed"] or n_reused:
         note_made(out, [MadeBy(now(), command_line(spec))])
-    if extraction.max_new_tokens:
+    if extraction.max_new_tokens and not facts["left"]:
         graded = grade_extracted(open_store(out), extraction.grader)
         if labels := {sample.id: sample.meta[LABEL] for sample in samples if LABEL in sample.meta}:
             graded = label_store(open_store(out), labels, graded)
@@ -134,7 +134,8 @@ def _take_in(run: _Run, samples: Sequence[Sample], committed: set[str], is_new: 
                 further=lambda sound, sizes: unreadable_prompts(run.backbone, sound, sizes, view.text_only),
             )
     except InvalidInputError:
-        if is_new and not committed:  # an empty store would stand in the way of a mended recipe
+        # An empty store would stand in the way of a mended recipe; one of several writers cannot know that it is empty.
+        if is_new and not committed and extraction.shard is None:
             shutil.rmtree(writer.path)
         raise
     missing = [sample for sample in intake.samples if sample.id not in committed]
@@ -149,18 +150,28 @@ def _compute(run: _Run, intake: "Intake", committed: set[str]) -> tuple[dict[str
     writer, backbone, extraction = run.writer, run.backbone, run.extraction
     plan_file, samples = plan_path(writer.path), {sample.id: sample for sample in intake.samples}
     units = make_plan(plan_file, intake.samples, committed, extraction.batch_size(backbone), backbone.hidden_size)
+    if extraction.shard is not None:
+        ours = set(extraction.shard.of(read_plan(plan_file)))
+        units = [unit for unit in units if unit in ours]
     begun = time.perf_counter()
     with run.watch(f"extract {backbone.name}") as progress:
         work = Work(writer, units, samples, lambda ids: note_halving(plan_file, ids), progress)
         computed = run.engine.compute(work) if units else Computed(0.0)
     seconds = time.perf_counter() - begun
-    writer.publish([writer.part_id(unit.ids) for unit in read_plan(plan_file)])
+    left = _left(extraction, intake, writer)
+    if not left:
+        writer.publish([writer.part_id(unit.ids) for unit in read_plan(plan_file)])
     n = work.n_samples
     speed = f"{counted(n, 'sample')} in {seconds:.1f} s ({n / seconds:.0f}/s)"
-    done = speed if n else f"{counted(len(samples), 'sample')} up to date"
+    done = speed if n else f"{counted(len(samples) - left, 'sample')} up to date"
+    if extraction.shard is not None:
+        done = f"shard {extraction.shard}: {done}"
+    if left:
+        done += f"; {left:,} of {counted(len(samples), 'sample')} are other shards' and not here yet"
     facts = {
         "samples": len(samples),
         "computed": n,
+        "left": left,
         "seconds": seconds,
         "seconds_waiting": computed.seconds_waiting,
         "halved": halvings(plan_file),
@@ -168,6 +179,14 @@ def _compute(run: _Run, intake: "Intake", committed: set[str]) -> tuple[dict[str
         "notes": list(extraction.dataset.notes),
     }
     return facts, f"{done} → {writer.path}"
+
+
+def _left(extraction: "Extraction", intake: "Intake", writer: StoreWriter) -> int:
+    """Return how many samples other shards have not sealed here yet; the last of them to end lists and judges all."""
+    if extraction.shard is None:
+        return 0
+    committed = writer.committed()
+    return sum(sample.id not in committed for sample in intake.samples)
 
 
 def grader_of(spec: ExtractSpec) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """What extract and plan share: the specification read once, the samples of the data set."""
 
+import os
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -13,6 +14,7 @@ from relope.extract.grading.grader import open_rule
 from relope.extract.model.card import open_card
 from relope.extract.model.devices import check_device
 from relope.extract.model.extras import Extras
+from relope.extract.shards import read_shard
 from relope.extract.view import open_view
 from relope.spec import ExtractSpec
 from relope.types import Sample, Watch
@@ -52,6 +54,7 @@ def extraction_of(spec: ExtractSpec) -> Extraction:
         grader=spec.grader,
         strict=spec.strict,
         thumbnails=spec.thumbnails,
+        shard=read_shard(spec.shard, os.environ) if spec.shard else None,
     )
     if spec.endpoint is None:
         engine.check(extraction, settings_of(spec))
@@ -96,7 +99,7 @@ def _check_model(spec: ExtractSpec) -> None:
 
 HERE = (
     "chat_template", "layers", "tokens", "store_dtype", "codec", "samples", "p_true", "device", "device_map", "dtype",
-    "batch_size", "attn", "quantize", "reuse", "measure", "engine",
+    "batch_size", "attn", "quantize", "reuse", "measure", "engine", "shard",
 )  # fmt: skip
 """Settings of a model that runs here: they mean nothing elsewhere."""
 

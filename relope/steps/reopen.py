@@ -1,6 +1,5 @@
 """The recorded backbone, block and data of a store, opened again for what a fit or a check needs of them."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,10 +27,7 @@ def device_here(asked: str) -> str:
 
     from relope.extract.model.load import pick_device
 
-    device = pick_device(asked)
-    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        device = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
-    return str(device)
+    return str(pick_device(asked))
 
 
 def open_block(store: "RowReader", asked: Sequence[tuple[Probe, int]], device: str) -> "Streams | None":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import StoreError
+from relope.partial import alone
 from relope.provenance import write_bytes
 from relope.seals import opened_json, sealed_json
 from relope.store.format.layout import check_way, read_small
@@ -67,11 +68,12 @@ def made_bytes(entries: Sequence[MadeBy]) -> bytes:
 
 def note_made(store: Path, entries: Sequence[MadeBy]) -> bool:
     """Add runs to what made the store in a folder; return whether any is new."""
-    known = read_made(store)
-    if set(entries) <= set(known):
-        return False
-    check_way(store, store / MADE)
-    write_bytes(store / MADE, made_bytes([*known, *entries]))
+    with alone(store):
+        known = read_made(store)
+        if set(entries) <= set(known):
+            return False
+        check_way(store, store / MADE)
+        write_bytes(store / MADE, made_bytes([*known, *entries]))
     return True
 
 

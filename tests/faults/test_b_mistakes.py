@@ -42,6 +42,8 @@ extract --model tiny-vl --dataset tiny --tokens few                | must be all
 extract --model tiny-vl --dataset tiny --codec zip                 | must be none or zstd
 extract --model tiny-vl --dataset tiny --attn fast                 | must be sdpa, eager or flash_attention_2
 extract --model tiny-vl --dataset tiny --engine locla                | did you mean 'local'
+extract --model tiny-vl --dataset tiny --shard 5/4 --out {tmp}/x     | shard '5/4' is neither auto nor one of n
+extract --model tiny-vl --dataset tiny --shard auto --out {tmp}/x    | tells a shard
 extract --model gpt --dataset tiny --endpoint http://x --engine transformers --out {tmp}/x | unknown engine of extract
 extract --model tiny-vl --dataset tiny --quantize 3bit             | must be 4bit or 8bit
 extract --model tiny-vl --dataset tiny --device-map all            | --device-map all: must be auto

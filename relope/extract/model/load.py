@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,16 +254,18 @@ def _mend(model: Model) -> None:
 def pick_device(name: str) -> torch.device:
     """Return the device of a name; ``auto`` is CUDA where there is one.
 
+    Under ``torchrun`` CUDA without a number is the card of this process.
+
     Raises:
         InvalidInputError: there is no such device here.
     """
     check_device(name)
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InvalidInputError(
-            f"device {name!r} is not here ({torch.cuda.device_count()} CUDA devices)", hint="try --device cpu"
+            f"device {str(device)!r} is not here ({torch.cuda.device_count()} CUDA devices)", hint="try --device cpu"
         )
     return device
 
