@@ -17,10 +17,11 @@ from relope.evaluate.numbers.costs import PriceList, read_prices
 from relope.evaluate.scores import Scores, read_scores
 from relope.probes.router import read_record
 from relope.spec import EvaluateSpec
-from relope.steps.joins import free_parts, large_correct
+from relope.steps.joins import corrected_by_hand, free_parts, large_correct
 from relope.steps.outputs import router_folder, scores_path, split_name
 from relope.store import ActivationStore, open_store
 from relope.store.grades import correct_of, labelled, read_grades, rows_of
+from relope.types import ResultWarning
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Evaluation:
         resamples: of the intervals.
         seed: of the resamples and of ties.
         command: the command line.
+        notes: what must be said of the grades.
     """
 
     store: ActivationStore
@@ -60,6 +62,7 @@ class Evaluation:
     seed: int
     command: str
     further: Sequence[tuple[ActivationStore, npt.NDArray[np.bool_]]] = ()
+    notes: Sequence[ResultWarning] = ()
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
@@ -104,7 +107,7 @@ def evaluation_of(spec: EvaluateSpec) -> Evaluation:
         further=list(zip(larges, right, strict=True))[1:],
         held=store.samples.filter((pl.col("split") == "validation") & ~pl.col("split").is_in(list(spec.split))),
         scored={
-            name: [_fresh(spec, _checked(store, labels, seed)) for seed in seeds]
+            name: [fresh_scores(spec.store, checked_scores(store, labels, seed)) for seed in seeds]
             for name, seeds in _read_all(spec).items()
         },
         labels_frozen=frozen is not None,
@@ -113,6 +116,7 @@ def evaluation_of(spec: EvaluateSpec) -> Evaluation:
         resamples=spec.bootstrap,
         seed=spec.seed,
         command=command_line(spec),
+        notes=[note for one in (judged, *larges) for note in corrected_by_hand(one, grader, labels)],
     )
 
 
@@ -181,7 +185,7 @@ def _read_all(spec: EvaluateSpec) -> dict[str, list[Scores]]:
     return {name: [read_scores(path) for _, path in sorted(files[name].items())] for name in spec.methods or files}
 
 
-def _checked(store: ActivationStore, labels: pl.DataFrame, scores: Scores) -> Scores:
+def checked_scores(store: ActivationStore, labels: pl.DataFrame, scores: Scores) -> Scores:
     """Return the scores.
 
     Raises:
@@ -204,7 +208,7 @@ def _checked(store: ActivationStore, labels: pl.DataFrame, scores: Scores) -> Sc
     return scores
 
 
-def _fresh(spec: EvaluateSpec, scores: Scores) -> Scores:
+def fresh_scores(ref: str, scores: Scores) -> Scores:
     """Return the scores.
 
     Raises:
@@ -212,12 +216,12 @@ def _fresh(spec: EvaluateSpec, scores: Scores) -> Scores:
     """
     folder = scores.path.parent / scores.run.router if scores.run.router else None
     if folder is None or not (folder / "router.json").is_file():
-        folder = router_folder(spec.store, scores.path.stem)
+        folder = router_folder(ref, scores.path.stem)
     record = read_record(folder) if scores.meta.router else None
     if record is not None and record.fingerprint != scores.meta.router:
         raise InvalidInputError(
             f"{scores.path} was made by a router that is no longer the one in {os.path.relpath(folder)}",
-            hint=f"score it anew: relope predict --router {os.path.relpath(folder)} --store {spec.store}",
+            hint=f"score it anew: relope predict --router {os.path.relpath(folder)} --store {ref}",
         )
     return scores
 

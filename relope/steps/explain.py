@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -114,6 +115,11 @@ def run(spec: ExplainSpec, watch: Watch) -> Outcome:
 def explain(router: Router, store: ActivationStore, name: str) -> Explanation:
     """Return what a router looks at in the sample of that id.
 
+    Args:
+        router: one whose method weighs tokens.
+        store: that has the sample; its model's tokenizer is opened once.
+        name: id of the sample.
+
     Raises:
         NotFoundError: no such sample.
         InvalidInputError: the router's method looks at no tokens, or it was fitted on another recipe.
@@ -139,7 +145,7 @@ def explain(router: Router, store: ActivationStore, name: str) -> Explanation:
     return Explanation(
         sample=sample.to_dicts()[0],
         score=float(router.score(store, rows)[0]),
-        words=words_of(tokens, weights, _decode(store)),
+        words=words_of(tokens, weights, _decode_of(store)),
         patches=patches_of(tokens, weights),
     )
 
@@ -152,6 +158,15 @@ def _unknown_sample(store: ActivationStore, name: str) -> NotFoundError:
         f"{store.label} has no sample {name!r} among its {counted(len(ids), 'sample')} ({told})",
         hint="the scores that `relope predict` writes name all of them, in the column id",
     )
+
+
+_DECODES: "WeakKeyDictionary[ActivationStore, Decode | None]" = WeakKeyDictionary()
+
+
+def _decode_of(store: ActivationStore) -> Decode | None:
+    if store not in _DECODES:
+        _DECODES[store] = _decode(store)
+    return _DECODES[store]
 
 
 def _decode(store: ActivationStore) -> Decode | None:

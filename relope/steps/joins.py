@@ -11,8 +11,8 @@ from relope.errors import InvalidInputError
 from relope.evaluate.numbers.persample import perturbation_name
 from relope.store import ActivationStore, Identity
 from relope.store.grade_files import grader_flags, orders
-from relope.store.grades import correct_of
-from relope.store.labels import IMPORTED
+from relope.store.grades import correct_of, read_grades
+from relope.store.labels import BY, HUMAN, IMPORTED, LABELS, corrected_grader
 from relope.types import ResultWarning
 
 VIEW = ("text_only", "captions", "perturbation")
@@ -114,3 +114,21 @@ def judged_elsewhere(large: ActivationStore, grader: str, small: str) -> tuple[R
     model = large.manifest.recorded["model"]
     text = f"{model} is judged by the tool that its answers come from ({IMPORTED}) and {small} by {grader}"
     return (ResultWarning("unsure", f"{text}: what the one counts as right the other may not."),)
+
+
+def corrected_by_hand(store: ActivationStore, grader: str, samples: pl.DataFrame) -> tuple[ResultWarning, ...]:
+    """Return the note that grades call for which people have corrected: how many they gave, and whose the others are.
+
+    Args:
+        store: whose answers are judged.
+        grader: ``grader@version`` that judges them.
+        samples: those that are counted.
+    """
+    if grader != LABELS or grader not in orders(store.path):
+        return ()
+    table = read_grades(store, grader).table
+    if not (others := corrected_grader(table)):
+        return ()
+    n = len(table.filter((pl.col(BY) == HUMAN) & pl.col("id").is_in(samples["id"].to_list())))
+    text = f"of the {len(samples):,} grades of {store.manifest.recorded['model']}, {n:,} were given by hand"
+    return (ResultWarning("note", f"{text} ({grader}); the others are those of {others}."),)

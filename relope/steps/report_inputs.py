@@ -1,6 +1,5 @@
 """From what is evaluated to what a report is made of: methods, costs, images and where all of it comes from."""
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,11 @@ from relope.probes.protocol import Traits, method_class
 from relope.provenance import digest, versions
 from relope.steps.evaluation import Evaluation
 from relope.steps.joins import free_parts, judged_elsewhere, learned_otherwise, view_of
+from relope.steps.pictures import data_images
 from relope.steps.query_costs import query_costs
-from relope.steps.reopen import recorded_samples
 from relope.store import ActivationStore
 from relope.store.grades import names_split, rows_of, split_counts
-from relope.types import ResultWarning, Sample
+from relope.types import ResultWarning
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -106,6 +105,7 @@ def _warnings(evaluation: Evaluation) -> Iterator[ResultWarning]:
     small, further = str(evaluation.store.manifest.recorded["model"]), [large for large, _ in evaluation.further]
     for large in [] if evaluation.large is None else [evaluation.large, *further]:
         yield from judged_elsewhere(large, evaluation.grader, small)
+    yield from evaluation.notes
     for name, seeds in evaluation.scored.items():
         yield from _fit_warnings(name, seeds, evaluation.grader)
     unasked = [name for name, seeds in evaluation.scored.items() if any(seed.asked is None for seed in seeds)]
@@ -307,25 +307,13 @@ def _images(store: ActivationStore, splits: Sequence[str]) -> "Callable[[str], I
     known = store.samples.select("id", "row", *({"image_digests"} & set(store.samples.columns)))
     rows = {row["id"]: row for row in known.iter_rows(named=True)}
 
-    @functools.cache
-    def samples() -> dict[str, Sample]:
-        try:
-            return {sample.id: sample for sample in recorded_samples(store, splits, changed=True)}
-        except (LookupError, ValueError, OSError):
-            return {}  # a store outlives its data set; the gallery then has no images
+    from_data = data_images(store, splits)
 
     def image(sample_id: str) -> "Image | None":
         row = rows[sample_id]
         if store.manifest.identity.text_only:
             return None
-        if (content := store.thumbnail(row["row"])) is not None:
-            return decode(content)
-        sample, digests = samples().get(sample_id), row.get("image_digests")
-        if sample is None or not sample.images or (digests and sample.images[0].digest != digests[0]):
-            return None
-        try:
-            return sample.images[0].open()
-        except (OSError, ValueError):
-            return None
+        content = store.thumbnail(row["row"])
+        return from_data(row, 0) if content is None else decode(content)
 
     return image

@@ -33,6 +33,16 @@ def check(spec: ServeSpec) -> None:
     _checked(spec)
 
 
+def require_packages(what: str) -> None:
+    """Refuse what cannot run here.
+
+    Raises:
+        NotFoundError: the extra ``serve`` is not installed.
+    """
+    if lacking := [name for name in _PACKAGES if find_spec(name) is None]:
+        raise NotFoundError(f"{what} needs the package {lacking[0]}", hint="pip install 'relope[serve]'")
+
+
 def _checked(spec: ServeSpec) -> "Bundle":
     """Return the bundle.
 
@@ -41,8 +51,7 @@ def _checked(spec: ServeSpec) -> "Bundle":
         InvalidInputError: an address, host, device or key that is none; a cap on dollars without prices.
         StoreError: the bundle was changed.
     """
-    if lacking := [name for name in _PACKAGES if find_spec(name) is None]:
-        raise NotFoundError(f"serving needs the package {lacking[0]}", hint="pip install 'relope[serve]'")
+    require_packages("serving")
     from relope.extract.model.devices import check_device
     from relope.serve.access import KEY_VARIABLE, check_address, read_key
     from relope.serve.bundle import load_bundle

@@ -29,6 +29,7 @@ _COLUMNS = {
     "split": (pl.String, "text"),
     "parsed": (pl.String, "text"),
     "parse_status": (pl.String, "text"),
+    "by": (pl.String, "text"),
 }
 
 

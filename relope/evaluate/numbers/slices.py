@@ -55,12 +55,13 @@ def slices(inputs: ReportInputs, score: Floats) -> list[Slice]:
     escalated[order[: n_escalated(len(score), inputs.budget_percent)]] = True
     return [
         _slice(inputs, score, escalated, inside, column, value)
-        for column, values in _columns(inputs.labels)
+        for column, values in columns_cut(inputs.labels)
         for value, inside in _parts(values)
     ]
 
 
-def _columns(labels: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
+def columns_cut(labels: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
+    """Yield the name and the values, as text, of every known column with 2 to ``MOST`` values, and of ``dataset``."""
     if "image_digests" in labels.columns:
         counts = pl.col("image_digests").list.len()
         text = pl.when(counts == 0).then(pl.lit("none")).when(counts == 1).then(pl.lit("one"))
