@@ -693,6 +693,36 @@ def evaluate(
         RelopeError: what the user can mend.
     """
 
+def view(
+    source: str,
+    *,
+    large_store: str | PathLike[str] | None = ...,
+    store: str | PathLike[str] | None = ...,
+    scores: str | PathLike[str] | None = ...,
+    router: str | PathLike[str] | None = ...,
+    split: str | Sequence[str] = ...,
+    grades: str | None = ...,
+    budget: float = ...,
+    port: int = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Browse samples in a browser: image, answers, grades, what every router would do; correct grades by hand.
+
+    Args:
+        source: a store, or the folder of a report
+        large_store: the large model's store; default: that of the report
+        store: the report's store, where it is neither in its folder nor beside it
+        scores: folder of the scores; default <store>.scores
+        router: router whose weights are laid over images; default <store>.routers/attention-probe
+        split: splits to show; default: all
+        grades: grader@version of the grades; default: what `relope grade` set last
+        budget: share of the questions that may be escalated, to begin with
+        port: port to listen at, on 127.0.0.1; 0: any that is free
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
 def study(
     study: Literal['table1', 'table2', 'table3', 'table4', 'figure2', 'figure3', 'data-efficiency'],
     *,

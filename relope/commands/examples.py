@@ -63,6 +63,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "relope evaluate --store runs/tiny.zarr",
         "relope evaluate --store runs/tiny.zarr --large-store runs/large.zarr --costs prices.yaml",
     ),
+    "view": (
+        "relope view runs/tiny.zarr.report",
+        "relope view runs/tiny.zarr --large-store runs/large.zarr --split test",
+    ),
     "study": (
         "relope study table1 --reports runs/tiny-all",
         "relope study figure3 --sweeps runs/tiny.zarr.sweeps/relope.parquet --out runs/figure3",

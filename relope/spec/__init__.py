@@ -12,7 +12,7 @@ from relope.fields import SPECS, Spec, build
 from relope.spec.extraction import ExtractSpec, PlanSpec, CaptionSpec, GradeSpec, ImportSpec
 from relope.spec.routers import FitSpec, SweepSpec, ExplainSpec, ExportSpec, PredictSpec
 from relope.spec.serving import CalibrateSpec, RouteSpec, ServeSpec, VllmCommandSpec
-from relope.spec.reports import EvaluateSpec, StudySpec, CompareSpec
+from relope.spec.reports import EvaluateSpec, ViewSpec, StudySpec, CompareSpec
 from relope.spec.sharing import (
     StoreInfoSpec,
     StoreVerifySpec,
@@ -55,6 +55,7 @@ __all__ = [
     "StoreVerifySpec",
     "StudySpec",
     "SweepSpec",
+    "ViewSpec",
     "VllmCommandSpec",
     "build",
 ]

@@ -61,3 +61,27 @@ class CompareSpec(Spec, step="compare"):
     second: Annotated[Path, Reads(), Positional()] = Field(description="folder of another report")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")
     seed: int = Field(0, ge=0, description="seed of the resamples")
+
+
+class ViewSpec(Spec, step="view"):
+    """Browse samples in a browser: image, answers, grades, what every router would do; correct grades by hand."""
+
+    source: Annotated[StoreRef, Metavar("STORE|REPORT"), Reads(), Positional()] = Field(
+        description="a store, or the folder of a report"
+    )
+    large_store: Annotated[StoreRef | None, Reads()] = Field(
+        None, description="the large model's store; default: that of the report"
+    )
+    store: Annotated[StoreRef | None, Reads()] = Field(
+        None, description="the report's store, where it is neither in its folder nor beside it"
+    )
+    scores: Annotated[Path | None, Reads()] = Field(None, description="folder of the scores; default <store>.scores")
+    router: Annotated[Path | None, Metavar("FOLDER"), Reads()] = Field(
+        None, description="router whose weights are laid over images; default <store>.routers/attention-probe"
+    )
+    split: Words = Field((), description="splits to show; default: all")
+    grades: str | None = Field(None, description="grader@version of the grades; default: what `relope grade` set last")
+    budget: Annotated[Budget, Metavar("SHARE")] = Field(
+        0.2, description="share of the questions that may be escalated, to begin with"
+    )
+    port: int = Field(8010, ge=0, le=65535, description="port to listen at, on 127.0.0.1; 0: any that is free")

@@ -255,6 +255,16 @@ serve --bundle {tmp}/busy --large-base-url http://h --large-model m --log-prompt
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --shadow both | must be small or large
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --port 70000 | must be at most 65535
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --threshold 2 | must be at most 1
+view                                                               | missing argument 'STORE|REPORT'
+view {tmp}/nowhere                                                 | no store at
+view {store} --large-store {store}                                 | store of the larger model
+view {store} --large-store {tmp}/nowhere                           | no store at
+view {store} --split nowhere                                       | unknown split
+view {store} --grades none@1                                       | unknown grades
+view {store} --scores {tmp}/busy                                   | `relope predict` makes them
+view {store} --router {tmp}/busy                                   | `relope fit attention-probe` makes one
+view {store} --budget 2                                            | in whole percents
+view {store} --port 70000                                          | must be at most 65535
 study                                                              | missing argument 'STUDY'
 study table9                                                       | did you mean 'table4'
 study table1                                                       | give --reports

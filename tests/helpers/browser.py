@@ -40,7 +40,7 @@ FAULTS = r"""
   for (const box of document.querySelectorAll("body *")) {
     if (box instanceof SVGElement || !shown(box) || box.scrollWidth <= box.clientWidth + 1) continue;
     const style = getComputedStyle(box);
-    if (style.display !== "inline" && style.overflowX !== "visible" && !cue(box))
+    if (style.display !== "inline" && style.overflowX !== "visible" && style.textOverflow !== "ellipsis" && !cue(box))
       faults.push(`cut by its box, without a cue: ${box.className || box.tagName}: ${said(box)}`);
   }
   const page = document.documentElement;
