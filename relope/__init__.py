@@ -21,7 +21,7 @@ from relope.version import __version__ as __version__
 
 STEPS = (
     "extract", "plan", "caption", "grade", "import_", "fit", "sweep", "explain", "export", "predict", "calibrate",
-    "route", "serve", "vllm_command", "evaluate", "view", "study", "compare",
+    "route", "serve", "vllm_command", "evaluate", "view", "study", "compare", "doctor",
 )  # fmt: skip
 """Steps that are functions of this module, ``import`` with the ``_`` that Python's own words get; those of
 ``relope store …`` run by `relope.steps.run`."""
@@ -40,7 +40,7 @@ NAMES = {
 }
 """Name → the module that it is taken from when it is first used."""
 
-ROOMS = ("extract", "evaluate", "serve", "view")
+ROOMS = ("extract", "evaluate", "serve", "view", "doctor")
 """Steps that are called like the package that does their work: that package can be called."""
 
 __all__ = ["__version__", *STEPS, *NAMES]

@@ -768,3 +768,19 @@ def compare(
     Raises:
         RelopeError: what the user can mend.
     """
+
+def doctor(
+    *,
+    out: str | PathLike[str] = ...,
+    vllm_python: str | None = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Look at this machine: packages, GPU, disk, hub, clouds, ports; say what is wrong and what to do.
+
+    Args:
+        out: folder that results will go to: its disk is tried out
+        vllm_python: Python of the environment that vLLM is installed in
+
+    Raises:
+        RelopeError: what the user can mend.
+    """

@@ -241,6 +241,7 @@ class Outcome:
         tables: shown on a terminal before the text.
         payload: what ``--json`` prints in place of path, reused and facts; None = those.
         failed: True when what was looked at is not in order, which a program must notice.
+        code: of the exit where it is not.
         location: what people are told in place of the path: the URI of what was written elsewhere.
         warnings: of the numbers that it made, worst first; shown before the tables.
     """
@@ -255,6 +256,7 @@ class Outcome:
     location: str = ""
     warnings: Sequence[ResultWarning] = ()
     note: str = ""
+    code: int = 2
 
     def to_json(self) -> Any:
         """Return what a program is told."""

@@ -106,6 +106,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "relope store merge s3://bucket/a.zarr s3://bucket/b.zarr --out runs/all.zarr",
     ),
     "store gc": ("relope store gc runs/tiny.zarr", "relope store gc s3://bucket/tiny.zarr --delete --hours 48"),
+    "doctor": ("relope doctor", "relope doctor --out /data/runs --json"),
     "demo": ("relope demo --quick", "relope demo --out runs/demo"),
     "run": ("relope run", "relope run tiny-all --dry-run"),
     "list": ("relope list methods", "relope list datasets --json"),

@@ -12,12 +12,12 @@ from relope.types import Outcome, ResultWarning, TextTable, silent
 
 
 def run_and_show(spec: Spec, as_json: bool, quiet: bool) -> None:
-    """Run a step and show its outcome; exit 2 when what it looked at is not in order."""
+    """Run a step and show its outcome; exit with its code when what it looked at is not in order."""
     outcome = run(spec, silent if quiet else console.progress)
     if os.environ.get("RANK", "0") == "0":  # under torchrun the first process speaks for all
         show(outcome, as_json, quiet)
     if outcome.failed:
-        raise typer.Exit(2)
+        raise typer.Exit(outcome.code)
 
 
 def show(outcome: Outcome, as_json: bool, quiet: bool) -> None:

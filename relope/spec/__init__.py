@@ -25,12 +25,14 @@ from relope.spec.sharing import (
     StoreMergeSpec,
     StoreGcSpec,
 )
+from relope.spec.machine import DoctorSpec
 
 __all__ = [
     "SPECS",
     "CalibrateSpec",
     "CaptionSpec",
     "CompareSpec",
+    "DoctorSpec",
     "EvaluateSpec",
     "ExplainSpec",
     "ExportSpec",

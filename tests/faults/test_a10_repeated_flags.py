@@ -41,7 +41,7 @@ NEEDED = {
     "serve": ["--bundle", "b", "--large-base-url", "http://x", "--large-model", "m"],
     "vllm-command": ["--bundle", "b"],
     "router push": ["b", "s3://b/x"], "router pull": ["s3://b/x"],
-    "compare": ["a", "b"], "view": ["s"],
+    "compare": ["a", "b"], "view": ["s"], "doctor": [],
     "store info": ["s"], "store verify": ["s"], "store convert": ["s", "--out", "o"],
     "store push": ["s", "s3://b/x"], "store pull": ["s3://b/x"], "store ls": ["s3://b/x"],
     "store merge": ["a", "b", "--out", "o"], "store gc": ["s"],

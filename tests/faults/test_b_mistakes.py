@@ -265,6 +265,8 @@ view {store} --scores {tmp}/busy                                   | `relope pre
 view {store} --router {tmp}/busy                                   | `relope fit attention-probe` makes one
 view {store} --budget 2                                            | in whole percents
 view {store} --port 70000                                          | must be at most 65535
+doctor --port 1                                                    | no such option --port
+doctor --vllm-python                                               | requires an argument
 study                                                              | missing argument 'STUDY'
 study table9                                                       | did you mean 'table4'
 study table1                                                       | give --reports
