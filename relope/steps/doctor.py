@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from relope.doctor.finding import Finding
-from relope.spec import DoctorSpec, ServeSpec, ViewSpec
+from relope.spec import DoctorSpec, ServeSpec, ViewSpec, VllmCommandSpec
 from relope.steps.step import Step
 from relope.types import Outcome, TextTable, Watch
 from relope.words import counted
@@ -46,7 +46,7 @@ def _looks(spec: DoctorSpec) -> list[Callable[[], Iterable[Finding]]]:
     """Return everything that is looked at, in order."""
     from relope.doctor import accelerator, folder, reach, software
 
-    usual = [int(kind.model_fields["port"].default) for kind in (ServeSpec, ViewSpec)]
+    usual = [int(kind.model_fields["port"].default) for kind in (ServeSpec, VllmCommandSpec, ViewSpec)]
     return [
         lambda: [software.python()],
         software.packages,

@@ -33,7 +33,8 @@ def test_this_machine_is_told_line_by_line(tmp_path):
     told = steps.run(DoctorSpec(out=tmp_path / "runs")).payload
     names = [check["name"] for check in told["checks"]]
     for name in ("Python", "packages", "transformers", "torch", "CUDA", "bitsandbytes", "vLLM", "disk", "disk speed",
-                 "locks", "hard links", "hub", "hub token", "clouds", "port 8000", "port 8010"):  # fmt: skip
+                 "locks", "hard links", "hub", "hub token", "clouds",
+                 "port 8000", "port 8001", "port 8010"):  # fmt: skip
         assert name in names
     assert told["errors"] == 0 and not (tmp_path / "runs").exists() and list(tmp_path.iterdir()) == []
 
