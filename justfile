@@ -29,6 +29,12 @@ vllm *arguments:
 docs:
     pytest tests/test_docs*.py
 
+# the site of docs/ in build/site, opened from disk: build/site/index.html; a broken link is an error
+site:
+    python recipes/docs_site.py
+    zensical build --strict --clean
+    python recipes/docs_site.py --finish
+
 # the whole pipeline on the embedded model
 demo *arguments:
     relope demo {{ arguments }}
