@@ -14,12 +14,16 @@ import pytest
 from relope import steps
 from relope.evaluate.report import read_report
 from relope.evaluate.scores import read_scores
+from relope.probes.protocol import make
+from relope.probes.router import load_router
 from relope.spec import build
 from relope.store import open_store, verify
 from relope.store.grades import labelled
 
 DATA = Path(__file__).parent / "data" / "made_at_d3e24c3"
 ROUTERS = ("probe", "question-kind")
+STACKED = Path(__file__).parent / "data" / "made_at_2ef263c"
+"""A router of `fusion` as it was before it stacked several methods, fitted on the same store, and its scores."""
 
 
 @pytest.fixture
@@ -50,6 +54,18 @@ def test_routers_give_the_scores_that_they_gave(older, name):
     now = read_scores(Path("now.parquet"))
     assert now.ids == then.ids
     np.testing.assert_allclose(now.scores, then.scores, rtol=0, atol=1e-6)
+
+
+def test_a_stack_of_one_probe_gives_the_scores_that_it_gave(older):
+    then = read_scores(STACKED / "tiny.zarr.scores" / "fusion.parquet")
+    run("predict", router=str(STACKED / "tiny.zarr.routers" / "fusion"), store=older, out="now.parquet")
+    now = read_scores(Path("now.parquet"))
+    assert now.ids == then.ids and len(set(then.scores.tolist())) > 3
+    np.testing.assert_allclose(now.scores, then.scores, rtol=0, atol=1e-6)
+    router = load_router(STACKED / "tiny.zarr.routers" / "fusion")
+    router.probe.save(Path("again"))
+    again = type(make("fusion", {})).load(Path("again"))
+    assert list(again.members_) == ["probe"] and np.array_equal(again.platt_, router.probe.platt_)
 
 
 def test_the_report_is_made_again_with_the_same_numbers(older):

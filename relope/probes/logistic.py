@@ -68,6 +68,13 @@ def beside(*blocks: Matrix) -> Matrix:
     return hstack([csr_matrix(block) for block in blocks], format="csr")
 
 
+def logit(scores: npt.NDArray[np.float32]) -> Floats:
+    """Return log-odds ``[N]`` within about ±14, so that a score of 0 or 1 stays finite."""
+    inside = scores.astype(np.float64).clip(1e-6, 1 - 1e-6)
+    odds: Floats = np.log(inside) - np.log1p(-inside)
+    return odds
+
+
 def sigmoid(logits: Floats) -> npt.NDArray[np.float32]:
     """Return probabilities ``[N] float32``."""
     from scipy.special import expit

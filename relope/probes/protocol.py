@@ -125,6 +125,20 @@ class Notes(Protocol):
     note: str
 
 
+Known = Mapping[str, npt.NDArray[np.float32]]
+"""Member of a stack → what it says of some examples, ``[N]``."""
+
+
+@runtime_checkable
+class Stacks(Protocol):
+    """A method that stacks others."""
+
+    members_: "Mapping[str, Probe]"
+
+    def predict_knowing(self, known: Known, examples: Examples) -> npt.NDArray[np.float32]:
+        """Return ``[N] float32``: P(correct), given what some of the members say of the examples."""
+
+
 @runtime_checkable
 class KeepsHistory(Protocol):
     """A method that stops early on an inner validation split, once it is fitted."""
@@ -228,9 +242,14 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
     if declared is None:
         return
     others = {key: value for key, value in settings.items() if key not in declared}
-    if others and declared.keys() >= {"probe", "settings"}:  # what is not its own goes to the probe that it stacks
-        check_settings(str(settings.get("probe", declared["probe"])), others)
-    elif others:
+    if declared.keys() >= {"methods", "settings"}:  # what is not its own is a setting of something that it stacks
+        stacked = settings.get("methods", declared["methods"])
+        known = [declared_settings(one) for one in (stacked.split(",") if isinstance(stacked, str) else stacked)]
+        if None in known:
+            return
+        others = {key: value for key, value in others.items() if not any(key in (of or {}) for of in known)}
+        declared = {key: value for of in (declared, *known) for key, value in (of or {}).items()}
+    if others:
         raise _no_setting(name, next(iter(others)), declared)
 
 

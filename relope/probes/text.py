@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from relope.errors import NotFoundError
 from relope.probes.examples import Examples, check_trainable
 from relope.probes.files import check_shapes, check_words, load_state, save_state
 from relope.probes.logistic import Logistic, Matrix, sigmoid
@@ -48,8 +49,14 @@ class Words:
 
 
 def question_texts(examples: Examples) -> list[str]:
-    """Return each question with a mark for the number of its choices; never the answer."""
+    """Return each question with a mark for the number of its choices; never the answer.
+
+    Raises:
+        NotFoundError: the states come without questions.
+    """
     table = examples.table
+    if "question" not in table.columns:
+        raise NotFoundError(f"{examples.store.label} hold no questions, which this method reads")
     choices = [len(listed) for listed in table["choices"].to_list()]
     return [f"{text} <{n}-choices>" for text, n in zip(table["question"].to_list(), choices, strict=True)]
 

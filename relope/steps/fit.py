@@ -8,13 +8,15 @@ from relope.errors import InvalidInputError
 from relope.probes.protocol import make, note_of
 from relope.probes.router import RouterRecord, changes, is_fitted, read_record, write_router
 from relope.probes.seen import marks_of
+from relope.probes.stack import Stack
 from relope.spec import FitSpec
 from relope.steps.lesson import VERSION, Lesson, lesson_of
+from relope.steps.members import told
 from relope.steps.out_of_fold import score_out_of_fold
 from relope.steps.outcomes import Fitted
 from relope.steps.outputs import folds_path, router_folder, router_name
 from relope.steps.step import Step
-from relope.types import Watch, no_progress
+from relope.types import TextTable, Watch, no_progress
 from relope.words import counted
 
 
@@ -58,7 +60,11 @@ def run(spec: FitSpec, watch: Watch) -> Fitted:
         text += f"; another router was there ({changes(earlier, record)}), now kept in {kept}"
     facts = {"seconds": record.seconds_fit, "samples": record.n_samples, "note": note, "shared": n_shared}
     facts |= {"grader": lesson.grader, "kept": None if kept is None else str(kept)}
-    return Fitted(out, False, f"{text} → {out}", facts, warnings=lesson.warnings)
+    tables: list[TextTable] = []
+    if isinstance(lesson.probe, Stack):
+        table, members = told(lesson.probe.out_of_fold_, lesson.seed)
+        tables, facts = [table], facts | members
+    return Fitted(out, False, f"{text} → {out}", facts, tables, warnings=lesson.warnings)
 
 
 def _fit(lesson: Lesson, out: Path, watch: Watch) -> tuple[RouterRecord, Path | None]:

@@ -18,9 +18,13 @@ BEFORE = {
     "attention-probe": {"epochs": 2, "pool": "image"},
     "relope": {"epochs": 2, "z": 16},
     "question-kind": {},
+    "kernel-probe": {},
+    "statistics-probe": {},
+    "fusion-prefill": {"folds": 2},
 }
 AFTER = {
     "posthoc": {"epochs": 2},
+    "kernel-posthoc": {},
     "cascade": {},
     "cascade-logprob": {},
     "question-confidence": {},
@@ -42,7 +46,7 @@ def samples():
 @pytest.mark.parametrize("method", [*BEFORE, *AFTER, *UNTRAINED, "fusion-relope"])
 def test_scores_are_those_of_predict(backbone, store_path, samples, tmp_path, method):
     given = (
-        {"probe": "relope", "folds": 2, "epochs": 1, "z": 8}
+        {"methods": "relope", "folds": 2, "epochs": 6, "z": 8}
         if method == "fusion-relope"
         else {**BEFORE, **AFTER}.get(method, {})
     )

@@ -1,7 +1,7 @@
 """One batch between the model and those who wait for it: its inputs, its decisions, and the rows that it leaves."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from relope.serve.local.deciding import Calibrated, decided
 from relope.serve.local.prompts import collated
 from relope.serve.local.reading import AtBlock, Kept
 from relope.serve.local.rows import Noted, Row
-from relope.serve.local.scoring import Scorer, Scores
+from relope.serve.local.scoring import SELF, Scorer, Scores
 from relope.serve.local.tickets import ThreadTicket
 from relope.serve.local.writing import Decode, Writer
 
@@ -52,7 +52,7 @@ class PromptBatch:
             tell: takes each decision.
         """
         self.served, self.batch, self.tell, self.began = served, batch, tell, time.perf_counter()
-        self.scores: Scores | None = None
+        self.scores: Mapping[str, Scores] = {}
         self.given_up: list[ThreadTicket] = []
 
     def inputs(self) -> dict[str, Tensor]:
@@ -74,8 +74,7 @@ class PromptBatch:
                 kept.append(number)
                 continue
             timing = Timing(self.began - request.since, prompt_s, scoring_s)
-            before = self.served.scorer.before_answer and self.scores is not None
-            score = float(self.scores[number]) if before and self.scores is not None else None
+            score = float(self.scores[SELF][number]) if self.served.scorer.before_answer else None
             n = request.prompt.n_tokens
             self.tell(
                 request.ticket, decided(request.query, request.threshold, score, self.served.calibrated, n, timing)
@@ -94,12 +93,11 @@ class PromptBatch:
         return [self._row(self.batch[number], number, kept.logits) for number in kept.rows]
 
     def _row(self, request: Request, number: int, logits: Tensor) -> Row:
-        after = not self.served.scorer.before_answer
         return Row(
             request=request,
             chooser=Chooser(self.served.backbone.model, request.query, request.prompt.ids.to(logits.device)),
             writer=Writer(self.served.decode, request.query.stop),
             began=self.began,
             noted=Noted() if self._waits(request) else None,
-            at_prompt=float(self.scores[number]) if after and self.scores is not None else None,
+            at_prompt={name: float(scores[number]) for name, scores in self.scores.items() if name != SELF},
         )

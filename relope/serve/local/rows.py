@@ -1,6 +1,6 @@
 """Answers that are being written, row by row of one cache that others join and leave."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,7 +29,7 @@ class Row:
         writer: makes text of them.
         began: when its prompt was read, on the clock of ``time.perf_counter``.
         noted: of an answer that a router is to read: what it reads; None of any other.
-        at_prompt: what a stacked probe said of the prompt.
+        at_prompt: what each of the methods that a router stacks said of the prompt.
         token_ids: so far, without the end token.
         finish: why it ended, None while it goes on.
     """
@@ -39,7 +39,7 @@ class Row:
     writer: Writer
     began: float
     noted: "Noted | None" = None
-    at_prompt: float | None = None
+    at_prompt: Mapping[str, float] = field(default_factory=dict)
     token_ids: list[int] = field(default_factory=list)
     finish: Literal["stop", "length"] | None = None
 

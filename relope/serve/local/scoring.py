@@ -1,7 +1,6 @@
 """A bundle's router on prompts that the small model is reading: the scores that `relope predict` would give them."""
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +16,7 @@ from relope.extract.model.backbone import Backbone
 from relope.extract.model.generate import STORED, token_columns, token_table
 from relope.extract.model.interfaces import Model
 from relope.probes.examples import Examples
-from relope.probes.protocol import Probe, RunsBlock, block_use, make
+from relope.probes.protocol import Probe, RunsBlock, Stacks, block_use, make
 from relope.probes.replay import last_of, last_token_only
 from relope.probes.router import Router
 from relope.serve.local.prompts import Prompt
@@ -26,6 +25,9 @@ from relope.store import StoreManifest
 from relope.store.live import LiveStates
 
 Scores = npt.NDArray[np.float32]
+
+SELF = ""
+"""Under which `Scorer.at_prompt` gives the score of the router itself."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,16 @@ class Scorer:
         self.running.stored = STORED[stored]
         self._dtype = stored
         _run_in_place(router.probe)
-        self.stacked: Probe | None = getattr(router.probe, "base_", None)
+        probe = router.probe
+        members = dict(probe.members_) if isinstance(probe, Stacks) else {}
+        self.stacked = {name: member for name, member in members.items() if not member.traits.reads_answer}
         self._open()
 
     def _open(self) -> None:
         """Put adapters beside block l now, while no hook is on it that they would copy."""
         nothing = self._states([], np.zeros(0, np.int64), {})
         for probe in _parts(self.router.probe):
-            if probe.name != "fusion" and block_use(probe) != "none":
+            if not isinstance(probe, Stacks) and block_use(probe) != "none":
                 probe.predict_proba(self._examples(nothing))
 
     @cached_property
@@ -123,23 +127,25 @@ class Scorer:
             token_columns=token_columns(self.backbone),
         )
 
-    def at_prompt(self, prompts: Sequence[Prompt], at: AtBlock) -> Scores | None:
-        """Return ``[B] float32`` of the prompts of a batch that has run through block l.
+    def at_prompt(self, prompts: Sequence[Prompt], at: AtBlock) -> Mapping[str, Scores]:
+        """Return ``[B] float32`` of the prompts of a batch that has run through block l, by what gives it.
 
-        P(correct) of a router that scores before the answer; what the stacked probe says of one that stacks a
-        probe and the answer; None of any other.
+        That is the router where it scores before the answer; of one that stacks others and scores after it, each of
+        those that reads no answer; of any other nobody.
         """
-        probe = self.router.probe if self.before_answer else self.stacked
-        if probe is None:
-            return None
+        asked = {SELF: self.router.probe} if self.before_answer else self.stacked
+        if not asked:
+            return {}
         self.running.at = at
         try:
             rows = [_row(number, prompt) for number, prompt in enumerate(prompts)]
-            return self._score(probe, rows, self._arrays(at), at.mask)
+            examples = self._read(rows, self._arrays(at), at.mask)
+            with torch.inference_mode():
+                return {name: probe.predict_proba(examples) for name, probe in asked.items()}
         finally:
             self.running.at = AtBlock({})
 
-    def after(self, prompt: Prompt, at_prompt: float | None, said: Said) -> float:
+    def after(self, prompt: Prompt, at_prompt: Mapping[str, float], said: Said) -> float:
         """Return P(correct) of an answer.
 
         Args:
@@ -147,18 +153,17 @@ class Scorer:
             at_prompt: what `at_prompt` returned for it.
             said: the answer.
         """
-        probe: Any = self.router.probe
-        if at_prompt is not None:
-            probe = copy.copy(probe)
-            probe.base_ = _Known(at_prompt)
-        arrays = {"answer": lambda: self._host(said.final[None])}
-        return float(self._score(probe, [_row(0, prompt) | _answered(said)], arrays, torch.ones(1, 1))[0])
-
-    def _score(self, probe: Probe, rows: list[dict[str, Any]], arrays: dict[str, Any], mask: Tensor) -> Scores:
-        lengths = mask.sum(1).cpu().numpy().astype(np.int64)
-        states = self._states(rows, lengths, arrays)
+        probe, arrays = self.router.probe, {"answer": lambda: self._host(said.final[None])}
+        examples = self._read([_row(0, prompt) | _answered(said)], arrays, torch.ones(1, 1))
         with torch.inference_mode():
-            return probe.predict_proba(self._examples(states))
+            if not isinstance(probe, Stacks):
+                return float(probe.predict_proba(examples)[0])
+            known = {name: np.full(1, score, np.float32) for name, score in at_prompt.items()}
+            return float(probe.predict_knowing(known, examples)[0])
+
+    def _read(self, rows: list[dict[str, Any]], arrays: dict[str, Any], mask: Tensor) -> Examples:
+        lengths = mask.sum(1).cpu().numpy().astype(np.int64)
+        return self._examples(self._states(rows, lengths, arrays))
 
     def _examples(self, states: LiveStates) -> Examples:
         device = str(self.backbone.device)
@@ -219,20 +224,9 @@ def _answered(said: Said) -> dict[str, Any]:
     return {"response": said.text, "logprobs": list(said.logprobs), "entropies": list(said.entropies)}
 
 
-class _Known:
-    """What a stacked probe said of one prompt."""
-
-    def __init__(self, score: float) -> None:
-        self.score = score
-
-    def predict_proba(self, examples: Examples) -> Scores:
-        return np.full(len(examples), self.score, np.float32)
-
-
 def _parts(probe: Probe) -> list[Probe]:
-    """Return a method and, where it stacks another, that one too."""
-    below = getattr(probe, "base_", None)
-    return [probe] if below is None else [probe, *_parts(below)]
+    """Return a method and, where it stacks others, those too."""
+    return [probe, *probe.members_.values()] if isinstance(probe, Stacks) else [probe]
 
 
 def _run_in_place(probe: Probe) -> None:

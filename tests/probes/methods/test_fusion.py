@@ -1,4 +1,4 @@
-"""The stack: folds by group, scores that are never of the training set, settings that are passed on."""
+"""Stacks: folds by group, scores that are never of the training set, members and penalty by inner validation."""
 
 import dataclasses
 
@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from relope.errors import InvalidInputError, NotFoundError
-from relope.probes.methods import fusion as module
-from relope.probes.protocol import block_use, make
+from relope.probes import folds as folding
+from relope.probes import stack as module
+from relope.probes.folds import group_folds, out_of_fold
+from relope.probes.protocol import block_use, check_settings, make
 
 
 def test_folds_cover_all_once_and_never_cut_a_group(rng):
     groups = np.char.add("g", rng.integers(0, 40, 200).astype(str))
-    folds = module.group_folds(groups, 5, seed=0)
+    folds = group_folds(groups, 5, 0, "fusion")
     assert sorted(np.concatenate([own for _, own in folds]).tolist()) == list(range(200))
     for others, own in folds:
         assert not set(groups[others]) & set(groups[own]) and len(others) + len(own) == 200
@@ -20,70 +22,137 @@ def test_folds_cover_all_once_and_never_cut_a_group(rng):
 
 
 def test_one_group_cannot_be_folded():
-    with pytest.raises(InvalidInputError, match="share one image"):
-        module.group_folds(np.array(["g"] * 9), 5, seed=0)
+    with pytest.raises(InvalidInputError, match="fusion: all training samples share one image"):
+        group_folds(np.array(["g"] * 9), 5, 0, "fusion")
 
 
-def test_the_stack_learns_from_scores_of_samples_that_the_probe_has_not_seen(training, monkeypatch):
-    """A probe that knows its training labels by heart must not be believed for it."""
-    made = []
+class Parrot:
+    """Knows its training labels by heart, and nothing else."""
 
-    class Parrot:
-        trains, params = True, None
+    params = None
 
-        def fit(self, examples, *, seed, progress=None):
-            self.known = dict(zip(examples.rows.tolist(), examples.labels.tolist(), strict=True))
-            made.append(self)
-            return self
+    def __init__(self, params):
+        self.asked = []
 
-        def predict_proba(self, examples):
-            self.seen = sum(row in self.known for row in examples.rows.tolist())
-            return np.array([self.known.get(row, 0.5) for row in examples.rows.tolist()], np.float32)
+    def fit(self, examples, *, seed, progress=None):
+        self.known = dict(zip(examples.rows.tolist(), examples.labels.tolist(), strict=True))
+        return self
 
-    monkeypatch.setattr(module, "make", lambda name, settings: Parrot())
-    fitted = make("fusion", {}).fit(training, seed=0)
-    assert [probe.seen for probe in made[:5]] == [0] * 5 and len(made[5].known) == len(training)
-    assert abs(fitted.stack_.weights[0]) < 1e-6  # the column of the probe's logits says nothing out of fold
+    def predict_proba(self, examples):
+        return np.array([self.known.get(row, 0.5) for row in examples.rows.tolist()], np.float32)
+
+
+def test_a_member_is_believed_for_what_it_says_of_samples_that_it_has_not_seen(training):
+    folds = group_folds(training.groups, 5, 0, "fusion")
+    said, whole = out_of_fold(Parrot(None), training, folds, seed=0)
+    assert np.abs(said).max() < 1e-6 and len(whole.known) == len(training)
+
+
+def test_features_are_read_once_for_all_folds(training, monkeypatch):
+    before, read = training.store.bytes_read, make("statistics-probe", {}).features(training).nbytes
+    assert read
+    once = training.store.bytes_read - before
+    folds = group_folds(training.groups, 5, 0, "fusion")
+    assert isinstance(make("statistics-probe", {}), folding.FromFeatures)
+    out_of_fold(make("statistics-probe", {}), training, folds, seed=0)
+    assert training.store.bytes_read - before == 2 * once
+
+
+def stacked(said, labels, groups):
+    folds = group_folds(groups, 5, 0, "fusion")
+    return module._Choice(said, labels, folds, 0, module._STRENGTHS), folds
+
+
+def test_a_member_that_says_nothing_is_left_out_and_one_that_adds_stays(rng):
+    n = 2000
+    truth = rng.normal(size=(2, n))
+    labels = (rng.random(n) < 1 / (1 + np.exp(-2 * truth.sum(axis=0)))).astype(np.float32)
+    said = {"first": truth[0], "noise": rng.normal(size=n), "second": truth[1], "copy": truth[0]}
+    choice, _ = stacked(said, labels, np.arange(n).astype(str))
+    names, c = choice.best()
+    assert set(names) in ({"first", "second"}, {"copy", "second"}) and c in module._STRENGTHS
+    assert set(stacked(dict(list(said.items())[::2]), labels, np.arange(n).astype(str))[0].best()[0]) == set(said) - {
+        "noise",
+        "copy",
+    }
+
+
+def test_what_each_member_adds_is_told_paired_and_out_of_fold(training):
+    fitted = make("fusion", {"methods": "kernel-probe,question-confidence", "folds": 3}).fit(training, seed=0)
+    told = fitted.out_of_fold_
+    assert set(told.alone) == {"kernel-probe", "question-confidence"} and len(told.stack) == len(training)
+    assert set(told.without) == (set(fitted.members_) if len(fitted.members_) > 1 else set())
+    assert not set(fitted.left_out_) & set(fitted.members_)
+
+
+def test_a_second_fit_starts_anew(training):
+    fitted = make("fusion-prefill", {"folds": 2}).fit(training, seed=0)
+    again = fitted.predict_proba(training)
+    assert np.array_equal(fitted.fit(training, seed=0).predict_proba(training), again)
 
 
 def test_scores_are_calibrated(training, testing):
     """Mean score and share of right answers agree out of sample, within four standard errors."""
     rng = np.random.default_rng(0)
-    scores = make("fusion", {"epochs": 10}).fit(training, seed=0).predict_proba(testing)
+    scores = make("fusion", {}).fit(training, seed=0).predict_proba(testing)
     assert abs(scores.mean() - training.labels.mean()) < 4 * 0.5 / len(testing) ** 0.5
     noise = dataclasses.replace(training, correct=rng.random(len(training)) < 0.8)
-    flat = make("fusion", {"epochs": 3}).fit(noise, seed=0).predict_proba(testing)
+    flat = make("fusion", {}).fit(noise, seed=0).predict_proba(testing)
     assert abs(flat.mean() - noise.labels.mean()) < 0.1 and flat.std() < 0.15
 
 
-def test_settings_go_to_the_probe_that_is_stacked():
-    stacked = make("fusion", {"probe": "attention-probe", "pool": "image", "folds": 3, "c": 2})
-    assert stacked.params.settings == {"pool": "image"} and stacked.params.folds == 3
-    assert stacked.base_.params.pool == "image" and stacked.layers(4) == (3,)
-    assert type(stacked.params)(**stacked.params.model_dump()) == stacked.params
+def test_settings_go_to_the_methods_that_have_them():
+    probe = make("fusion", {"methods": "attention-probe,posthoc", "pool": "image", "epochs": 3, "folds": 3, "c": 2})
+    assert probe.params.settings == {"pool": "image", "epochs": 3} and probe.params.methods == (
+        "attention-probe",
+        "posthoc",
+    )
+    members = probe.members_
+    assert members["attention-probe"].params.pool == "image" and members["posthoc"].params.epochs == 3
+    assert probe.layers(4) == (3,) and type(probe.params)(**probe.params.model_dump()) == probe.params
 
 
-def test_a_stacked_probe_runs_the_block_as_it_does_alone():
+def test_a_setting_that_no_member_has_is_refused_before_anything_is_loaded():
+    for act in (check_settings, make):
+        with pytest.raises(InvalidInputError, match="no setting 'epoch'"):
+            act("fusion", {"methods": "probe,posthoc", "epoch": 3})
+
+
+def test_a_stack_runs_the_block_as_its_members_do():
     for settings, use in (({}, "replayed"), ({"lora": False}, "none"), ({"mode": "truncated"}, "streamed")):
-        assert block_use(make("fusion", {"probe": "relope", **settings})) == use
-        assert block_use(make("relope", settings)) == use
-    assert block_use(make("fusion", {})) == "none"
+        assert block_use(make("fusion", {"methods": "probe,relope", **settings})) == use
+    assert block_use(make("fusion", {})) == block_use(make("fusion-prefill", {})) == "none"
 
 
-@pytest.mark.parametrize("probe", ["logprob", "mot", "fusion"])
-def test_what_trains_nothing_cannot_be_stacked(probe):
-    with pytest.raises(InvalidInputError, match=f"probe={probe} trains nothing"):
-        make("fusion", {"probe": probe})
+def test_all_that_can_be_stacked():
+    everything = make("fusion", {"methods": "all"})
+    before = make("fusion-prefill", {"methods": "all"})
+    assert {"probe", "attention-probe", "relope", "posthoc", "cascade"} < set(everything.members_)
+    assert {"probe", "relope", "question-kind"} < set(before.members_) < set(everything.members_)
+    assert not {"fusion", "fusion-prefill", "posthoc", "cascade"} & set(before.members_)
 
 
-def test_an_unknown_probe_is_named():
+@pytest.mark.parametrize("name", ["logprob", "mot", "fusion", "fusion-prefill"])
+def test_what_trains_nothing_cannot_be_stacked(name):
+    with pytest.raises(InvalidInputError, match=f"{name} trains nothing"):
+        make("fusion", {"methods": name})
+
+
+def test_what_reads_the_answer_is_not_known_before_it():
+    with pytest.raises(InvalidInputError, match="fusion-prefill: posthoc reads the answer"):
+        make("fusion-prefill", {"methods": "probe,posthoc"})
+
+
+def test_an_unknown_method_is_named():
     with pytest.raises(NotFoundError, match="did you mean 'probe'"):
-        make("fusion", {"probe": "prob"})
+        make("fusion", {"methods": "prob"})
 
 
 @pytest.mark.parametrize("name", ["attention-probe", "relope", "cascade"])
 def test_every_trained_probe_can_be_stacked(name, training, testing, tmp_path):
     short = {} if name == "cascade" else {"epochs": 1}
-    fitted = make("fusion", {"probe": name, "folds": 2, **short}).fit(training, seed=0)
+    fitted = make("fusion", {"methods": f"{name},cascade-logprob", "folds": 2, **short}).fit(training, seed=0)
     fitted.save(tmp_path)
-    assert np.array_equal(type(fitted).load(tmp_path).predict_proba(testing), fitted.predict_proba(testing))
+    loaded = type(fitted).load(tmp_path)
+    assert np.array_equal(loaded.predict_proba(testing), fitted.predict_proba(testing))
+    assert loaded.note == fitted.note
