@@ -88,6 +88,13 @@ def test_clicks_and_keys_walk_the_list_and_the_address_goes_along(served, look):
     assert again.locator(".row.chosen").get_attribute("data-id") == "s001"
 
 
+def test_from_a_sample_that_is_not_listed_the_first_one_is_next(served, look):
+    page = look(f"{served[0]}/?sample=s004&grade=wrong&router=up&sort=low")
+    assert page.inner_text(".place") == "not among the 44 shown"
+    page.keyboard.press("j")
+    heading(page, "s000")
+
+
 def test_filters_slider_and_words_change_what_is_listed(served, look):
     page = look(f"{served[0]}/?router=up")
 

@@ -139,9 +139,10 @@ function step(by) {
 }
 
 async function stepped(by) {
-  const next = article.querySelector(by > 0 ? "a[rel=next]" : "a[rel=prev]");
+  const place = article.querySelector(".of")?.dataset.at;
+  const next = place ? article.querySelector(by > 0 ? "a[rel=next]" : "a[rel=prev]") : rows.querySelector("[data-at='0']");
   if (!next) return;
-  const at = Number(article.querySelector(".of").dataset.at) + by;
+  const at = place ? Number(place) + by : 0;  // a sample that is not listed is before the first that is
   await select(next.dataset.id);
   reveal(at);
 }
