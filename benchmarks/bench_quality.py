@@ -1,15 +1,20 @@
-"""How well does every method route on the embedded default? ``python benchmarks/bench_quality.py [--json] [--quick]``
+"""How well does every method route on the testbeds? ``python benchmarks/bench_quality.py [--json] [--quick]``
 
 Fits every registered method with several seeds on tiny-vl's answers to the tiny benchmark (4,500
 training questions, 3,000 test questions), ReLope also without its KL term (β = 0), with ten times
 of it, and without LoRA. An AUC is the mean over the seeds; its 95 % interval comes from 1,000
 resamples of the test set's images *and* of the seeds, the same ones for every method, so that
 differences are paired. There are no goals: the table says what is, for this miniature. In JSON, differences and the
-seconds of a fit are figures of their own.
+seconds of a fit are figures of their own. A learning curve follows: the same AUC from a quarter and half
+of the training questions.
+
+``--premise CHECKPOINT`` does the same on the second testbed, whose model ``recipes/premise.py`` trains: 2,000
+training and
+1,500 test questions, the methods that need no traces.
 
 The sampled traces of mot, self-consistency and semantic-entropy and the follow-up of p-true take
 the longest to extract; ``--plain`` leaves these methods out. Stores are kept in ``--out`` and used
-again. ``--into docs/methods.md`` renews the table there. With ``--quick`` 60 questions of each split and one seed show
+again. ``--into docs/methods.md`` renews the tables there. With ``--quick`` 60 questions of each split and one seed show
 that everything runs, in a temporary folder.
 """
 
@@ -37,7 +42,12 @@ from relope.store.grades import labelled, parsed_answers
 RESAMPLES = 1000
 REFERENCES = ("probe", "question-confidence")
 PAIRS = (("relope", "relope beta=0"), ("relope", "relope beta=0.01"), ("relope", "relope lora=False"))
-MARKS = re.compile(r"(<!-- quality -->).*(<!-- /quality -->)", re.DOTALL)
+CURVE = ("probe", "attention-probe", "posthoc", "question-confidence")
+"""Methods of the learning curve: those whose fits are cheap."""
+
+PREMISE = {"train": 2000, "test": 1500}
+MARKS = "(<!-- {0} -->).*(<!-- /{0} -->)"
+RECIPES = Path(__file__).parents[1] / "recipes"
 Floats = npt.NDArray[np.float64]
 
 
@@ -59,6 +69,38 @@ class Quality:
     seconds: Figure
 
 
+@dataclass(frozen=True)
+class Bed:
+    """A testbed: a model and the questions that it is asked.
+
+    Args:
+        name: also that of its marks in a page.
+        model: as ``relope extract --model`` takes it.
+        dataset: as ``--dataset`` takes it.
+        plain: the methods that need traces or P(True) are left out.
+    """
+
+    name: str
+    model: str
+    dataset: str
+    plain: bool
+
+
+def beds(out: Path, plain: bool, checkpoint: Path | None, limit: int | None) -> list[Bed]:
+    """Return the testbeds; the questions of the second are written where they are not yet."""
+    found = [Bed("quality", "tiny-vl", "tiny", plain)]
+    if checkpoint is not None:
+        sys.path.insert(0, str(RECIPES))
+        from premise_data import write
+
+        sizes = {split: min(n, limit or n) for split, n in PREMISE.items()}
+        file = out / "premise-data" / "questions.jsonl"
+        if not file.is_file():
+            write(file.parent, checkpoint, "image-first", sizes)
+        found.append(Bed("quality premise", str(checkpoint), str(file), plain=True))
+    return found
+
+
 def variants(plain: bool) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return label → method and settings."""
     names = [n for n in registry.names("methods") if not (plain and method_class(n).traits.needs)]
@@ -69,14 +111,16 @@ def variants(plain: bool) -> dict[str, tuple[str, dict[str, Any]]]:
     return asked
 
 
-def stores(out: Path, plain: bool, limit: int | None) -> tuple[ActivationStore, ActivationStore]:
+def stores(out: Path, bed: Bed, limit: int | None) -> tuple[ActivationStore, ActivationStore]:
     """Extract (or find) the store that methods are fitted on, and the one with traces of the test split."""
-    made = [{"split": ("train", "test"), "out": out / "tiny-vl.zarr"}]
-    if not plain:
+    name = Path(bed.model).name
+    made = [{"split": ("train", "test"), "out": out / f"{name}.zarr"}]
+    if not bed.plain:
         traced = {"samples": 5, "trace_tokens": 16, "p_true": True, "tokens": "lean", "batch_size": 128}
-        made.append({"split": ("test",), "out": out / "tiny-vl-samples.zarr", **traced})
+        made.append({"split": ("test",), "out": out / f"{name}-samples.zarr", **traced})
     for asked in made:
-        steps.run(ExtractSpec(model="tiny-vl", dataset="tiny", device="cpu", limit=limit, **asked))
+        about = {"max_new_tokens": 8} if bed.dataset != "tiny" else {}
+        steps.run(ExtractSpec(model=bed.model, dataset=bed.dataset, device="cpu", limit=limit, **about, **asked))
     opened = [ActivationStore.open(asked["out"]) for asked in made]
     return opened[0], opened[-1]
 
@@ -154,19 +198,33 @@ def _signed(figure: Figure | None) -> str:
     return "—" if figure is None else f"{figure.value:+.3f} ({figure.low:+.3f} to {figure.high:+.3f})"
 
 
-def measure(out: Path, seeds: int, plain: bool, limit: int | None) -> dict[str, Quality]:
-    """Return label → how well it routes."""
-    store, traced = stores(out, plain, limit)
+def measure(out: Path, bed: Bed, seeds: int, limit: int | None) -> dict[int, dict[str, Quality]]:
+    """Return number of training questions → label → how well it routes; with all of them for every method."""
+    store, traced = stores(out, bed, limit)
     train, test = examples(store, "train"), examples(store, "test")
     sampled = examples(traced, "test", test.table["id"].to_list())
     if not np.array_equal(sampled.labels, test.labels):
         sys.stderr.write("the two stores' greedy answers differ; the traces are compared on labels of their own\n")
     scored = {}
-    for label, (name, settings) in variants(plain).items():
+    for label, (name, settings) in variants(bed.plain).items():
         asked = sampled if method_class(name).traits.needs else test
         scored[label] = score(name, settings, train, asked, seeds)
         sys.stderr.write(f"{label}: {np.mean(scored[label].seconds):.1f} s a seed\n")
-    return compare(scored, test)
+    found = {len(train): compare(scored, test)}
+    for n in (len(train) // 2, len(train) // 4):
+        some = train.take(np.arange(n))
+        found[n] = compare({name: score(name, {}, some, test, seeds) for name in CURVE}, test)
+    return found
+
+
+def curve(found: dict[int, dict[str, Quality]]) -> str:
+    """Return the AUC by number of training questions as a Markdown table."""
+    sizes = sorted(found)
+    lines = [["AUC (95 %) from", *(f"{n:,} questions" for n in sizes)], ["---"] * (1 + len(sizes))]
+    for name in CURVE:
+        aucs = [found[n][name].auc for n in sizes]
+        lines.append([name, *(f"{auc.value:.3f} ({auc.low:.3f}–{auc.high:.3f})" for auc in aucs)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def main() -> None:
@@ -176,19 +234,26 @@ def main() -> None:
     options.add_argument("--plain", action="store_true", help="leave out methods that need traces or P(True)")
     options.add_argument("--into", type=Path, help="also put the table between the quality marks of this page")
     options.add_argument("--out", type=Path, default=Path("runs/bench-quality"), help="where the stores are kept")
+    options.add_argument("--premise", type=Path, metavar="CHECKPOINT", help="also the second testbed, with this model")
     asked = options.parse_args()
     sys.stderr.write(f"{machine()}\n")
+    figures: dict[str, Figure] = {}
     with tempfile.TemporaryDirectory() as folder:
         out, seeds, limit = (Path(folder), 1, 60) if asked.quick else (asked.out, asked.seeds, None)
-        report = measure(out, seeds, asked.plain, limit)
-    if asked.into:
-        page = asked.into.read_text(encoding="utf-8")
-        marked = MARKS.sub(lambda match: f"{match[1]}\n{table(report)}{match[2]}", page)
-        asked.into.write_text(marked, encoding="utf-8")
+        for bed in beds(out, asked.plain, asked.premise, limit):
+            found = measure(out, bed, seeds, limit)
+            whole = found[max(found)]
+            text = f"{table(whole)}\n{curve(found)}"
+            figures |= {f"{bed.name}: {name}": figure for name, figure in figures_of(whole).items()}
+            if asked.into:
+                page = asked.into.read_text(encoding="utf-8")
+                marks = re.compile(MARKS.format(bed.name), re.DOTALL)
+                marked = marks.sub(lambda match, text=text: f"{match[1]}\n{text}{match[2]}", page)
+                asked.into.write_text(marked, encoding="utf-8")
+            if not asked.json:
+                sys.stdout.write(f"{bed.name}\n\n{text}\n")
     if asked.json:
-        show(figures_of(report), as_json=True)
-    else:
-        sys.stdout.write(table(report))
+        show(figures, as_json=True)
 
 
 if __name__ == "__main__":

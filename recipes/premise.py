@@ -55,7 +55,7 @@ class Run:
         seed: of weights and batches.
     """
 
-    steps: int = 2600
+    steps: int = 1882
     seconds: float = 0.0
     images: int = 256
     rate: float = 2e-3

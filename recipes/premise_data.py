@@ -1,4 +1,4 @@
-"""Write the second testbed's benchmark as a data set of one's own: ``python recipes/premise_data.py --model CHECKPOINT``.
+"""Write the second testbed's questions as a data set: ``python recipes/premise_data.py --model CHECKPOINT``.
 
 What comes out is a folder that ``relope extract --dataset`` reads: ``questions.jsonl`` and a picture for each
 question. The shift is the one that the checkpoint's own record sets.
