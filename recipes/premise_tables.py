@@ -174,7 +174,7 @@ def claims(all_fits: Mapping[str, Fits]) -> dict[str, list[tuple[str, int, int, 
     found: dict[str, list[tuple[str, int, int, Difference]]] = {claim: [] for claim in (*CLAIMS, TEXT)}
     for order, fits in all_fits.items():
         for n, layer in itertools.product(fits.sizes(), fits.layers()):
-            for claim, (first, second) in CLAIMS.items() if order != "text" else ():
+            for claim, (first, second) in CLAIMS.items():
                 pair = fits.drawn(first, layer, n), fits.drawn(second, layer, n)
                 if pair[0] is not None and pair[1] is not None:
                     found[claim].append((order, layer, n, Difference.of(pair[0], pair[1])))
