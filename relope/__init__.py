@@ -21,7 +21,7 @@ from relope.version import __version__ as __version__
 
 STEPS = (
     "extract", "plan", "caption", "grade", "import_", "fit", "sweep", "explain", "export", "predict", "calibrate",
-    "route", "serve", "vllm_command", "evaluate", "view", "study", "compare", "doctor",
+    "route", "serve", "vllm_command", "recommend", "evaluate", "view", "study", "compare", "doctor",
 )  # fmt: skip
 """Steps that are functions of this module, ``import`` with the ``_`` that Python's own words get; those of
 ``relope store …`` run by `relope.steps.run`."""

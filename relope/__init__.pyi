@@ -655,6 +655,32 @@ def vllm_command(
         RelopeError: what the user can mend.
     """
 
+def recommend(
+    *,
+    store: str | PathLike[str],
+    budget: float = ...,
+    before_answer: bool = ...,
+    split: str | Sequence[str] = ...,
+    grades: str | None = ...,
+    layer: int | None = ...,
+    seed: int = ...,
+    watch: Watch = ...,
+) -> Outcome:
+    """Say which router to deploy, what more labels would bring, and which questions it fails on.
+
+    Args:
+        store: the small model's store; its training split is read
+        budget: share of the questions that may be escalated: 0.2 or 20%
+        before_answer: only routers that decide before the small model answers
+        split: splits to learn from, out of fold
+        grades: grader@version of the grades; default: what `relope grade` set last
+        layer: block whose states are read; default: the store's deepest
+        seed: decides folds and what is drawn
+
+    Raises:
+        RelopeError: what the user can mend.
+    """
+
 def evaluate(
     *,
     store: str | PathLike[str],

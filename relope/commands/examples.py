@@ -59,6 +59,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "relope vllm-command --bundle runs/tiny.zarr.bundles/probe",
         "relope vllm-command --bundle B --run --python vllm/bin/python --argument=--max-model-len=8192",
     ),
+    "recommend": (
+        "relope recommend --store runs/tiny.zarr",
+        "relope recommend --store runs/tiny.zarr --budget 10% --before-answer",
+    ),
     "evaluate": (
         "relope evaluate --store runs/tiny.zarr",
         "relope evaluate --store runs/tiny.zarr --large-store runs/large.zarr --costs prices.yaml",

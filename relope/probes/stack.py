@@ -20,7 +20,7 @@ from relope.probes.protocol import BlockUse, Known, Params, Probe, Traits, block
 from relope.types import Progress, no_progress
 
 ALL = "all"
-_STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 
 
 class StackSettings(Params):
@@ -146,7 +146,7 @@ class Stack:
     def _stack(self, examples: Examples, said: Mapping[str, Floats], folds: Folds, seed: int) -> None:
         """Choose members and penalty, and learn the regression and its calibration."""
         labels = examples.labels
-        choice = _Choice(said, labels, folds, seed, _STRENGTHS if self.params.c is None else (self.params.c,))
+        choice = Choice(said, labels, folds, seed, STRENGTHS if self.params.c is None else (self.params.c,))
         names, c = choice.best()
         held = choice.held(names, c)
         without = {
@@ -215,7 +215,7 @@ def _all(traits: Traits) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Choice:
+class Choice:
     """Members and penalties of a stack, compared over the folds.
 
     Attributes:

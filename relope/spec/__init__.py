@@ -12,7 +12,7 @@ from relope.fields import SPECS, Spec, build
 from relope.spec.extraction import ExtractSpec, PlanSpec, CaptionSpec, GradeSpec, ImportSpec
 from relope.spec.routers import FitSpec, SweepSpec, ExplainSpec, ExportSpec, PredictSpec
 from relope.spec.serving import CalibrateSpec, RouteSpec, ServeSpec, VllmCommandSpec
-from relope.spec.reports import EvaluateSpec, ViewSpec, StudySpec, CompareSpec
+from relope.spec.reports import RecommendSpec, EvaluateSpec, ViewSpec, StudySpec, CompareSpec
 from relope.spec.sharing import (
     StoreInfoSpec,
     StoreVerifySpec,
@@ -42,6 +42,7 @@ __all__ = [
     "ImportSpec",
     "PlanSpec",
     "PredictSpec",
+    "RecommendSpec",
     "RouteSpec",
     "RouterPullSpec",
     "RouterPushSpec",

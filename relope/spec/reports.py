@@ -36,6 +36,20 @@ class EvaluateSpec(Spec, step="evaluate"):
     seed: int = Field(0, ge=0, description="seed of the resamples and of ties")
 
 
+class RecommendSpec(Spec, step="recommend"):
+    """Say which router to deploy, what more labels would bring, and which questions it fails on."""
+
+    store: Annotated[StoreRef, Reads()] = Field(description="the small model's store; its training split is read")
+    budget: Annotated[Budget, Metavar("SHARE")] = Field(
+        0.2, description="share of the questions that may be escalated: 0.2 or 20%"
+    )
+    before_answer: bool = Field(False, description="only routers that decide before the small model answers")
+    split: Words = Field(("train",), description="splits to learn from, out of fold")
+    grades: str | None = Field(None, description="grader@version of the grades; default: what `relope grade` set last")
+    layer: int | None = Field(None, ge=1, description="block whose states are read; default: the store's deepest")
+    seed: int = Field(0, ge=0, description="decides folds and what is drawn")
+
+
 class StudySpec(Spec, step="study"):
     """Put several reports together into a table or figure of the paper."""
 

@@ -37,6 +37,7 @@ NEEDED = {
     "fit": ["probe", "--store", "s"], "sweep": ["probe", "--store", "s"],
     "explain": ["--router", "r", "--store", "s", "--sample", "1"], "export": ["r", "--out", "o"],
     "predict": ["--router", "r", "--store", "s"], "evaluate": ["--store", "s"], "study": ["table1"],
+    "recommend": ["--store", "s"],
     "calibrate": ["--router", "r", "--store", "s"], "import": ["f.csv"], "route": ["q", "--bundle", "b"],
     "serve": ["--bundle", "b", "--large-base-url", "http://x", "--large-model", "m"],
     "vllm-command": ["--bundle", "b"],

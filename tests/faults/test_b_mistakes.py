@@ -274,6 +274,8 @@ study table1 --reports {tmp}/nowhere                               | no report i
 study figure3 --sweeps {tmp}/nowhere                               | relope sweep
 study figure3 --sweeps {tmp}/file                                  | no readable Parquet
 study table1 --reports {tmp}/busy --bootstrap 1                    | must be at least 100
+recommend --store {tmp}/nowhere                                    | no store at
+recommend --store {tmp}/nowhere --budget 20                        | did you mean 0.2?
 compare {tmp}/nowhere                                              | missing argument 'SECOND'
 compare {tmp}/nowhere {tmp}/busy                                   | has no report.json
 compare {tmp}/busy {tmp}/file --bootstrap 1                        | must be at least 100

@@ -56,7 +56,7 @@ def slices(inputs: ReportInputs, score: Floats) -> list[Slice]:
     return [
         _slice(inputs, score, escalated, inside, column, value)
         for column, values in columns_cut(inputs.labels)
-        for value, inside in _parts(values)
+        for value, inside in parts(values)
     ]
 
 
@@ -73,7 +73,8 @@ def columns_cut(labels: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
                 yield column, values
 
 
-def _parts(values: pl.Series) -> Iterator[tuple[str, Bools]]:
+def parts(values: pl.Series) -> Iterator[tuple[str, Bools]]:
+    """Yield each value of a column and which samples ``[N]`` have it."""
     for value in values.unique().sort().to_list():
         yield value, (values == value).to_numpy()
 

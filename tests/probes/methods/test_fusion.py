@@ -60,7 +60,7 @@ def test_features_are_read_once_for_all_folds(training, monkeypatch):
 
 def stacked(said, labels, groups):
     folds = group_folds(groups, 5, 0, "fusion")
-    return module._Choice(said, labels, folds, 0, module._STRENGTHS), folds
+    return module.Choice(said, labels, folds, 0, module.STRENGTHS), folds
 
 
 def test_a_member_that_says_nothing_is_left_out_and_one_that_adds_stays(rng):
@@ -70,7 +70,7 @@ def test_a_member_that_says_nothing_is_left_out_and_one_that_adds_stays(rng):
     said = {"first": truth[0], "noise": rng.normal(size=n), "second": truth[1], "copy": truth[0]}
     choice, _ = stacked(said, labels, np.arange(n).astype(str))
     names, c = choice.best()
-    assert set(names) in ({"first", "second"}, {"copy", "second"}) and c in module._STRENGTHS
+    assert set(names) in ({"first", "second"}, {"copy", "second"}) and c in module.STRENGTHS
     assert set(stacked(dict(list(said.items())[::2]), labels, np.arange(n).astype(str))[0].best()[0]) == set(said) - {
         "noise",
         "copy",

@@ -1,0 +1,158 @@
+"""The step ``recommend``: which router to deploy, what more labels would bring, and where it fails."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from relope.evaluate.numbers.bootstrap import bootstrap_auc
+from relope.evaluate.numbers.candidates import (
+    RESAMPLES,
+    candidates,
+    chosen,
+    kept_of,
+    weak_slices,
+)
+from relope.evaluate.numbers.estimates import Difference
+from relope.evaluate.numbers.metrics import Floats, Groups
+from relope.evaluate.numbers.scarcity import LEARNED, scarcity
+from relope.probes.examples import Examples, check_trainable
+from relope.probes.folds import Folds, group_folds, out_of_fold
+from relope.probes.protocol import check_layer, make, method_class, pick_layer
+from relope.probes.stack import STRENGTHS, Choice
+from relope.spec import RecommendSpec
+from relope.steps.advice import Advice, Point, page, table
+from relope.steps.outputs import router_folder
+from relope.steps.samples import Selection, training_rows
+from relope.steps.step import Step
+from relope.types import Outcome, Progress, Watch
+
+BEFORE = ("kernel-probe", "statistics-probe", "fusion-prefill")
+AFTER = ("entropy", "question-confidence", "kernel-posthoc", "fusion")
+CHEAPEST_FIRST = ("kernel-probe", "statistics-probe", "fusion-prefill", "entropy", "kernel-posthoc", "fusion")
+"""What is recommended, if it ranks as well as the best: before the answer first, then what learns nothing."""
+
+FOLDS = 5
+SHARES = (0.25, 0.5, 1.0)
+"""Of the training samples, from which the learning curve is drawn."""
+
+Scores = Mapping[str, Floats]
+
+
+def output(spec: RecommendSpec) -> Path:
+    """Return the store: nothing is written."""
+    return Path(spec.store)
+
+
+def run(spec: RecommendSpec, watch: Watch) -> Outcome:
+    """Fit what could be deployed out of fold, and say which of it to deploy."""
+    training = training_rows(Selection((spec.store,), spec.split, spec.grades, keep_rows=True))
+    if spec.layer is not None:
+        check_layer(training.store, spec.layer)
+    layer = pick_layer(training.store, make("kernel-probe", {}), spec.layer)
+    examples = Examples(training.store, training.rows, training.correct, layer, grades=training.parsed)
+    check_trainable(examples, "a router")
+    with watch("recommend") as progress:
+        advice = _advice(spec, examples, " + ".join(training.graders), progress)
+    commands = _commands(spec, advice.pick.name)
+    warned = scarcity(training.correct, examples.groups, "training samples", LEARNED)
+    facts = {**asdict(advice), "commands": commands, "warnings": [asdict(warning) for warning in warned]}
+    text, tables = page(advice, commands), [table(advice)]
+    return Outcome(Path(spec.store), False, text, facts, tables, payload=facts, warnings=warned)
+
+
+def _advice(spec: RecommendSpec, examples: Examples, grader: str, progress: Progress) -> Advice:
+    names = _names(examples, spec.before_answer)
+    folds = group_folds(examples.groups, FOLDS, spec.seed, "recommend")
+    members = list(dict.fromkeys(one for name in names for one in _members(name)))
+    logits: dict[str, Floats] = {}
+    for number, name in enumerate(members):
+        progress(number, len(members) + 1)
+        logits[name] = _logits(name, examples, folds, spec.seed)
+    scores = {name: _stacked(name, logits, examples, folds, spec.seed) for name in names}
+    found = candidates(examples.labels > 0, scores, examples.groups, spec.budget, spec.seed)
+    pick = chosen(found, CHEAPEST_FIRST)
+    curve, doubling = _curve(pick.name, scores[pick.name], examples, folds, spec.seed)
+    progress(len(members) + 1, len(members) + 1)
+    correct = examples.labels > 0
+    return Advice(
+        pick=pick,
+        found=found,
+        before_answer={name: not method_class(name).traits.reads_answer for name in names},
+        curve=curve,
+        doubling=doubling,
+        weak=weak_slices(correct, scores[pick.name], examples.groups, spec.budget, examples.table),
+        small=kept_of(correct, np.ones(len(examples), bool), examples.groups),
+        n=len(examples),
+        grader=grader,
+        budget=spec.budget,
+    )
+
+
+def _names(examples: Examples, before_answer: bool) -> list[str]:
+    """Return the methods that the store has everything for."""
+    answers = examples.store.manifest.identity.has_answers and "logprobs" in examples.table.columns
+    return [*BEFORE, *(AFTER if answers and not before_answer else ())]
+
+
+def _members(name: str) -> tuple[str, ...]:
+    """Return what a method stacks, or itself."""
+    probe: Any = make(name, {})
+    return tuple(probe.members_) if name.startswith("fusion") else (name,)
+
+
+def _logits(name: str, examples: Examples, folds: Folds, seed: int) -> Floats:
+    """Return out-of-fold logits ``[N]``, or what a method says that learns nothing."""
+    if method_class(name).traits.trains:
+        return out_of_fold(make(name, {}), examples, folds, seed)[0]
+    return make(name, {}).predict_proba(examples).astype(np.float64)
+
+
+def _stacked(name: str, logits: Scores, examples: Examples, folds: Folds, seed: int) -> Floats:
+    """Return the scores of a method out of fold; a stack's are made from those of its members."""
+    members = _members(name)
+    if members == (name,):
+        return logits[name]
+    choice = Choice({one: logits[one] for one in members}, examples.labels, folds, seed, STRENGTHS)
+    return choice.held(*choice.best())
+
+
+def _curve(
+    name: str, whole: Floats, examples: Examples, folds: Folds, seed: int
+) -> tuple[list[Point], Difference | None]:
+    """Return the learning curve of a method, and what its last doubling has brought."""
+    if not all(method_class(one).traits.trains for one in _members(name)):
+        return [], None
+    rows = [_with_share(name, part, examples, folds, seed) for part in SHARES[:-1]] + [whole]
+    estimates = bootstrap_auc(examples.labels > 0, np.stack(rows), examples.groups, RESAMPLES, seed)
+    learned = len(examples) - len(examples) // len(folds)
+    points = [Point(round(part * learned), one.known, one.ci95) for part, one in zip(SHARES, estimates, strict=True)]
+    return points, estimates[-1].minus(estimates[-2]).test()
+
+
+def _with_share(name: str, part: float, examples: Examples, folds: Folds, seed: int) -> Floats:
+    """Return out-of-fold scores of fits that see a share of the image groups that they could."""
+    fewer = [(_some_groups(examples.groups, inside, part, seed), outside) for inside, outside in folds]
+    logits = {one: _logits(one, examples, fewer, seed) for one in _members(name)}
+    return _stacked(name, logits, examples, folds, seed)
+
+
+def _some_groups(groups: Groups, inside: npt.NDArray[np.int64], part: float, seed: int) -> npt.NDArray[np.int64]:
+    names = np.unique(groups[inside])
+    some = np.random.default_rng(seed).permutation(names)[: max(2, round(part * len(names)))]
+    return inside[np.isin(groups[inside], some)]
+
+
+def _commands(spec: RecommendSpec, name: str) -> list[str]:
+    """Return what to type next: a fit, and a bundle with a threshold for the budget."""
+    router, store = name, str(spec.store)
+    fit = [f"relope fit {name} --store {store}"] if method_class(name).traits.trains else []
+    if fit:
+        router = str(router_folder(store, name))
+    return [*fit, f"relope calibrate --router {router} --store {store} --budget {spec.budget:g}"]
+
+
+STEP = Step(run, output, version=1)

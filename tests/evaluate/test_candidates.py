@@ -1,0 +1,53 @@
+"""Which of several methods to deploy: the cheapest that is not shown to be worse, and where it fails."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from relope.evaluate.numbers.candidates import candidates, chosen, kept_of, weak_slices
+
+
+@pytest.fixture
+def made(rng):
+    n = 2000
+    truth = rng.normal(size=n)
+    correct = rng.random(n) < 1 / (1 + np.exp(-2 * truth))
+    return correct, truth, np.arange(n).astype(str)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_the_cheapest_of_those_that_are_not_shown_to_be_worse_is_chosen(made, rng):
+    correct, truth, groups = made
+    near, far = truth + rng.normal(size=len(truth)) * 0.02, truth + 2 * rng.normal(size=len(truth))
+    found = candidates(correct, {"far": far, "near": near, "best": truth}, groups, 0.2, 0)
+    by_name = {one.name: one for one in found}
+    assert by_name["far"].to_best.verdict == "lower" and found[0].to_best is None
+    assert chosen(found, ("far", "near", "best")).name == "near"
+    assert chosen(found, ("far",)) is found[0]
+
+
+def test_what_is_kept_is_the_share_above_the_budget_s_threshold(made):
+    correct, truth, groups = made
+    (one,) = candidates(correct, {"only": truth}, groups, 0.2, 0)
+    kept = truth >= np.sort(truth)[400]
+    assert one.kept.n == 1600 and one.kept.accuracy == correct[kept].mean()
+    assert one.kept.ci95[0] < one.kept.accuracy < one.kept.ci95[1]
+    doubled = np.concatenate([correct, correct])
+    pairs = kept_of(doubled, np.ones(len(doubled), bool), np.tile(groups, 2))
+    alone = kept_of(correct, np.ones(len(correct), bool), groups)
+    assert pairs.ci95 == pytest.approx(alone.ci95, abs=1e-9)  # samples of one group are not independent
+    assert kept_of(correct, np.zeros(len(correct), bool), groups).accuracy is None
+
+
+def test_a_part_where_the_scores_are_of_no_use_is_named(made, rng):
+    correct, truth, groups = made
+    hard = rng.random(len(truth)) < 0.2
+    correct = np.where(hard, rng.random(len(truth)) < 0.3, correct)
+    labels = pl.DataFrame({"kind": np.where(hard, "hard", "easy"), "id": groups, "dataset": ["d"] * len(groups)})
+    (weak,) = weak_slices(correct, truth, groups, 0.2, labels)
+    assert (weak.column, weak.value, weak.n) == ("kind", "hard", int(hard.sum()))
+    assert weak.kept.accuracy < 0.5
