@@ -5,12 +5,11 @@ training questions, 3,000 test questions), ReLope also without its KL term (β =
 of it, and without LoRA. An AUC is the mean over the seeds; its 95 % interval comes from 1,000
 resamples of the test set's images *and* of the seeds, the same ones for every method, so that
 differences are paired. There are no goals: the table says what is, for this miniature. In JSON, differences and the
-seconds of a fit are figures of their own. A learning curve follows: the same AUC from a quarter and half
-of the training questions.
+seconds of a fit are figures of their own. A learning curve follows: the same AUC from
+a quarter and half of the training questions.
 
-``--premise CHECKPOINT`` does the same on the second testbed, whose model ``recipes/premise.py`` trains: 2,000
-training and
-1,500 test questions, the methods that need no traces.
+``--premise CHECKPOINT`` does the same on the second testbed, whose model ``recipes/premise.py`` trains:
+2,000 training and 1,500 test questions, the methods that need no traces.
 
 The sampled traces of mot, self-consistency and semantic-entropy and the follow-up of p-true take
 the longest to extract; ``--plain`` leaves these methods out. Stores are kept in ``--out`` and used
