@@ -45,6 +45,8 @@ def extract(
     seed: int = ...,
     engine: str = ...,
     shard: str | None = ...,
+    vllm_python: str | None = ...,
+    vllm_url: str | None = ...,
     device: str = ...,
     device_map: Literal['auto'] | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
@@ -95,6 +97,8 @@ def extract(
         seed: with a sample's id it decides what is drawn
         engine: what runs the model; `relope list engines`
         shard: compute one of n shares, 1/n to n/n; auto: as SLURM, Kubernetes, torchrun or SkyPilot started it
+        vllm_python: with engine vllm: Python of the environment that vLLM is installed in; it starts a server
+        vllm_url: with engine vllm: a server that runs, in place of one that is started
         device: auto, cpu, cuda or cuda:0
         device_map: spread the blocks over all devices
         dtype: compute dtype
@@ -147,6 +151,8 @@ def plan(
     seed: int = ...,
     engine: str = ...,
     shard: str | None = ...,
+    vllm_python: str | None = ...,
+    vllm_url: str | None = ...,
     device: str = ...,
     device_map: Literal['auto'] | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
@@ -198,6 +204,8 @@ def plan(
         seed: with a sample's id it decides what is drawn
         engine: what runs the model; `relope list engines`
         shard: compute one of n shares, 1/n to n/n; auto: as SLURM, Kubernetes, torchrun or SkyPilot started it
+        vllm_python: with engine vllm: Python of the environment that vLLM is installed in; it starts a server
+        vllm_url: with engine vllm: a server that runs, in place of one that is started
         device: auto, cpu, cuda or cuda:0
         device_map: spread the blocks over all devices
         dtype: compute dtype

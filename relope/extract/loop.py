@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from typing import Any, Protocol
 
-from relope.extract.batches import Batches, Inputs
 from relope.extract.model.backbone import Backbone
 from relope.extract.model.generate import Answered, captures, extra_columns, generations
 from relope.extract.model.overlap import BackgroundQueue, prefetch
@@ -14,18 +14,33 @@ from relope.extract.thumbnails import thumbnails_of
 from relope.store import PartWriter, StoreWriter
 from relope.types import Progress, Sample, no_progress
 
-ReadyBatch = tuple[Sequence[Sample], Inputs]
-"""Samples of a batch, and the inputs that the model gets for them."""
+
+class Answering(Protocol):
+    """Answers batches, here (`Batches`) or in another process."""
+
+    backbone: Backbone
+    text_only: bool
+
+    def prepare(self, samples: Sequence[Sample]) -> Any:
+        """Return what a batch is answered by; called one after another, on a thread of its own, ahead of `answer`."""
+
+    def answer(self, samples: Sequence[Sample], prepared: Any) -> Iterator[tuple[Sequence[Sample], Answered]]:
+        """Yield the answers of a batch, in one or more pieces that keep its order."""
+
+
+ReadyBatch = tuple[Sequence[Sample], Any]
+"""Samples of a batch, and what `Answering.prepare` has made of them."""
 
 
 def run_units(
-    batches: Batches,
+    batches: Answering,
     writer: StoreWriter,
     units: Sequence[Unit],
     samples: Mapping[str, Sample],
     *,
     thumbnails: bool = True,
     progress: Progress = no_progress,
+    ahead: int = 2,
 ) -> float:
     """Compute every unit and seal each as a part.
 
@@ -36,21 +51,22 @@ def run_units(
         samples: id → sample, for every id in the units.
         thumbnails: keep a small picture of every image that the model sees.
         progress: told the number of samples done and planned.
+        ahead: batches that are prepared before they are answered.
 
     Returns:
         The seconds that the model waited for data.
     """
     total = sum(len(unit.ids) for unit in units)
     done, waited = 0, 0.0
-    with closing(prefetch(_ready(batches, units, samples))) as ready:
+    with closing(prefetch(_ready(batches, units, samples), ahead)) as ready:
         for unit in units:
             pictured: set[str] | None = set() if thumbnails and not batches.text_only else None
             with writer.part(unit.ids) as part, BackgroundQueue() as writes:
                 for _ in unit.batches():
                     begun = time.perf_counter()
-                    batch, inputs = next(ready)
+                    batch, prepared = next(ready)
                     waited += time.perf_counter() - begun
-                    for piece, answered in batches.answer(batch, inputs):
+                    for piece, answered in batches.answer(batch, prepared):
                         layers = writer.manifest.token_layers
                         writes.submit(_Write(batches.backbone, part, piece, answered, layers, pictured))
                         done += len(piece)
@@ -58,7 +74,7 @@ def run_units(
     return waited
 
 
-def _ready(batches: Batches, units: Sequence[Unit], samples: Mapping[str, Sample]) -> Iterator[ReadyBatch]:
+def _ready(batches: Answering, units: Sequence[Unit], samples: Mapping[str, Sample]) -> Iterator[ReadyBatch]:
     for unit in units:
         for ids in unit.batches():
             batch = [samples[name] for name in ids]

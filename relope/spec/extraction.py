@@ -72,6 +72,12 @@ class ExtractSpec(Spec, step="extract"):
         None,
         description="compute one of n shares, 1/n to n/n; auto: as SLURM, Kubernetes, torchrun or SkyPilot started it",
     )
+    vllm_python: Annotated[str | None, Metavar("PATH")] = Field(
+        None, description="with --engine vllm: Python of the environment that vLLM is installed in; it starts a server"
+    )
+    vllm_url: Annotated[str | None, Metavar("URL")] = Field(
+        None, description="with --engine vllm: a server that runs, in place of one that is started"
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
     device_map: Literal["auto"] | None = Field(None, description="spread the blocks over all devices")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype")

@@ -42,6 +42,10 @@ extract --model tiny-vl --dataset tiny --tokens few                | must be all
 extract --model tiny-vl --dataset tiny --codec zip                 | must be none or zstd
 extract --model tiny-vl --dataset tiny --attn fast                 | must be sdpa, eager or flash_attention_2
 extract --model tiny-vl --dataset tiny --engine locla                | did you mean 'local'
+extract --model tiny-vl --dataset tiny --engine vllm --out {tmp}/x   | needs a Python with vLLM or the URL of a server
+extract --model tiny-vl --dataset tiny --engine vllm --vllm-url here --out {tmp}/x | is no URL of a server
+extract --model tiny-vl --dataset tiny --engine vllm --vllm-python {tmp}/py --out {tmp}/x | there is no Python at
+extract --model tiny-vl --dataset tiny --vllm-url http://x --out {tmp}/x | drop --vllm-url
 extract --model tiny-vl --dataset tiny --shard 5/4 --out {tmp}/x     | shard '5/4' is neither auto nor one of n
 extract --model tiny-vl --dataset tiny --shard auto --out {tmp}/x    | tells a shard
 extract --model gpt --dataset tiny --endpoint http://x --engine transformers --out {tmp}/x | unknown engine of extract

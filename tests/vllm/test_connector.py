@@ -42,14 +42,17 @@ def step(scheduler, worker):
 
 
 def test_it_imports_nothing_but_the_standard_library_torch_and_vllm():
+    own = {path.stem for path in PLUGIN.parent.glob("*.py")}
     read = {
         name
-        for node in ast.walk(ast.parse(PLUGIN.read_text()))
+        for path in PLUGIN.parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module])
     }
-    assert {name.partition(".")[0] for name in read} - sys.stdlib_module_names == {"torch", "vllm"}
-    assert [path.name for path in PLUGIN.parent.iterdir() if path.name != "__pycache__"] == [PLUGIN.name]
+    assert {name.partition(".")[0] for name in read} - sys.stdlib_module_names - own == {"torch", "vllm"}
+    held = {path.name for path in PLUGIN.parent.iterdir() if path.name != "__pycache__"}
+    assert held == {PLUGIN.name, "relope_cpu.py"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -122,3 +125,18 @@ def test_a_server_that_keeps_no_states_is_refused(module, tmp_path):
     config, cache = configured(tmp_path / "s", LAYERS, (HiddenStateCacheSpec(),))
     with pytest.raises(ValueError, match="do not hold the blocks"):
         module.RelopeStates(config, None, cache).register_kv_caches({"states": PAGES[:, :1]})
+
+
+def test_settings_of_requests_are_spread_over_their_draft_tokens():
+    import importlib.util
+
+    import torch
+
+    spec = importlib.util.spec_from_file_location("relope_cpu", PLUGIN.parent / "relope_cpu.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    spread = module.expanded(torch.tensor([0.7, 0.0, 0.2]), torch.tensor([2, 3, 6], dtype=torch.int32), 6, 0, 1)
+    assert spread.tolist() == pytest.approx([0.7, 0.7, 1.0, 0.2, 0.2, 0.2])
+    generator = module.Generator().manual_seed(3)
+    generator.set_offset(generator.get_offset() - 4)
+    assert torch.rand(2, generator=generator).equal(torch.rand(2, generator=torch.Generator().manual_seed(3)))

@@ -137,6 +137,24 @@ class Backbone:
             self._check_types(batch)
         return dict(batch)
 
+    def folded(self, sample: Sample, text_only: bool = False) -> list[int]:
+        """Return the tokens of a sample's prompt as its text has them: the processor has not unfolded its images.
+
+        Raises:
+            as ``inputs``.
+        """
+        text = self.chat.render(self.turns(sample, text_only))
+        return list(self.tokenizer(text, add_special_tokens=not self._begun([text]))["input_ids"])
+
+    def positions(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return ``[R, B, T]`` position ids that the decoder gets in ``generate()``, also of a model without weights.
+
+        R is 4 with multimodal rotary embeddings, else 1.
+        """
+        # What generate() itself calls: transformers 5.16 to 5.24, generation/utils.py and the class's own.
+        made: Tensor = self.model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
+        return made if made.ndim == 3 else made[None]
+
     def turns(self, sample: Sample, text_only: bool = False) -> list[Turn]:
         """Return the conversation that a sample is put to the model as.
 

@@ -43,6 +43,7 @@ class Answered:
         p_true_tokens: ``[B]`` tokens that were read to ask for it, beside the prompt.
         stops: texts that end an answer.
         stopped: row → its answer, where one of them has ended it.
+        columns: further columns of each sample; empty as a rule.
     """
 
     lengths: list[int]
@@ -55,6 +56,7 @@ class Answered:
     p_true_tokens: list[int] = field(default_factory=list)
     stops: tuple[str, ...] = ()
     stopped: dict[int, str] = field(default_factory=dict)
+    columns: list[dict[str, Any]] = field(default_factory=list)
 
 
 def token_columns(backbone: Backbone) -> tuple[str, ...]:
@@ -204,7 +206,7 @@ def extra_columns(answered: Answered, decode: Decode) -> list[dict[str, Any]]:
     ``p_true_tokens``, tokens read after the prompt.
     """
     rows = len(answered.lengths)
-    extra: list[dict[str, Any]] = [{} for _ in range(rows)]
+    extra: list[dict[str, Any]] = [dict(columns) for columns in answered.columns] or [{} for _ in range(rows)]
     for style, (tokens, kept) in answered.traces.items():
         said = (decode(ids[used].tolist()) for ids, used in zip(tokens.numpy(), kept.numpy(), strict=True))
         texts = [cut_at(text, answered.stops).strip() for text in said]

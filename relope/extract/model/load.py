@@ -128,9 +128,12 @@ def _build(name: str, folder: Path, config: Any, how: Loading, multimodal: bool)
     factory: Any = transformers.AutoModelForMultimodalLM if multimodal else transformers.AutoModelForCausalLM
     if not how.weights:
         with torch.device("meta"):
-            return factory.from_config(
+            skeleton: Model = factory.from_config(
                 config, dtype=how.dtype, attn_implementation=how.attention, trust_remote_code=False
             )
+        if (folder / "generation_config.json").is_file() and skeleton.generation_config is not None:
+            skeleton.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+        return skeleton
     settings: dict[str, Any] = {}
     if how.quantize:
         four = how.quantize == "4bit"

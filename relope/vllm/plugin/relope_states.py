@@ -136,6 +136,11 @@ class RelopeStates(KVConnectorBase_V1, SupportsHMA):
         self._pages, self._writes = kv_caches[next(iter(found))], get_tensor_model_parallel_rank() == 0
         if self._pages.ndim != 4 or self._pages.shape[1] != len(self._layers):
             raise ValueError(f"pages of {tuple(self._pages.shape)} do not hold the blocks {self._layers}")
+        if self._pages.device.type == "cpu":
+            with contextlib.suppress(ImportError):
+                import relope_cpu
+
+                relope_cpu.mend()
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         """Do nothing: nothing is loaded."""

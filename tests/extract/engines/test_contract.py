@@ -21,7 +21,7 @@ ENGINES = registry.names(engine.KIND)
 SETTINGS: dict[str, dict[str, object]] = {}
 """Engine → what it is run with here; an engine that is not here is run as it is."""
 
-ELSEWHERE: set[str] = set()
+ELSEWHERE = {"vllm"}
 """Engines that need an environment of their own, and whose own tests run the same checks there."""
 
 HERE = [pytest.param(name, marks=pytest.mark.skipif(name in ELSEWHERE, reason="not here")) for name in ENGINES]

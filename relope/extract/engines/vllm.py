@@ -1,0 +1,286 @@
+"""vLLM in a process of its own: many requests at once, states from its KV cache, traces from a cached prompt."""
+
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from relope.errors import InvalidInputError, OutputError, UnsupportedError
+from relope.extract.engine import Computed, Engine, EngineError, Settings, Work
+from relope.extract.extraction import Extraction
+from relope.extract.model.card import locate, open_card
+from relope.vllm.command import Server, check_class, served_name
+from relope.vllm.process import Process, check_python, free_port
+from relope.vllm.states import StatesError, default_folder, ready_folder, sweep
+from relope.vllm.tokens import FLAGS, Served, ServerError, Tokens
+
+if TYPE_CHECKING:
+    from relope.extract.model.backbone import Backbone
+    from relope.extract.served_answer import Listener
+
+log = logging.getLogger(__name__)
+VERSION = 1
+EXACT = False
+TAKES = ("vllm_python", "vllm_url")
+REFUSES: Mapping[str, str] = {
+    "attn": "vLLM picks its own attention",
+    "device": "vLLM picks its own devices",
+    "device_map": "vLLM spreads a model by its own arguments",
+    "quantize": "vLLM computes with quantized weights otherwise than transformers does",
+}
+
+AHEAD = 6
+"""Batches that are in flight behind the one that is written."""
+
+_KEPT = "what was sealed is kept; the same command goes on from there"
+
+
+def check(extraction: Extraction, settings: Settings) -> None:
+    """Refuse a server that is not named, and a model whose states vLLM does not hand over.
+
+    Raises:
+        RelopeError: as it says.
+    """
+    python, url = settings["vllm_python"], settings["vllm_url"]
+    if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+        raise InvalidInputError(f"{url!r} is no URL of a server", hint="--vllm-url http://127.0.0.1:8001")
+    if (python is None) == (url is None):
+        given = "both are given" if python else "none is given"
+        raise InvalidInputError(
+            f"the engine vllm needs a Python with vLLM or the URL of a server, one of them ({given})",
+            hint="--vllm-python DIR/bin/python starts a server; --vllm-url URL asks one that runs",
+        )
+    card = open_card(extraction.model.name)
+    if card.embedded or Path(card.source).is_dir():
+        _check_checkpoint(extraction.model.name, ())
+    if python:
+        check_python(python)
+
+
+def open_engine(extraction: Extraction, settings: Settings) -> Engine:
+    """Return the engine; the server is started when it is opened."""
+    return _Vllm(extraction, settings["vllm_python"], settings["vllm_url"])
+
+
+class _Vllm:
+    def __init__(self, extraction: Extraction, python: str | None, url: str | None) -> None:
+        self._extraction, self._python = extraction, python
+        self._url = (url or "").rstrip("/").removesuffix("/v1")
+        self._process: Process | None = None
+        self._listener: Listener | None = None
+        self._cleanup = contextlib.ExitStack()
+        self._keep_log = False
+        self.identity: Mapping[str, Any] = {}
+        self.recorded: Mapping[str, Any] = {}
+
+    def open(self) -> "Backbone":
+        from relope.extract.served_answer import Listener
+
+        extraction = self._extraction
+        backbone, handed = _described(extraction)
+        name = served_name(extraction.model.name, backbone.identity, handed)
+        folder = ready_folder(default_folder()) if self._url else self._private(default_folder().parent)
+        listener = Listener(
+            server=Tokens(self._url),
+            folder=folder,
+            backbone=backbone,
+            layers=extraction.layers(backbone),
+            handed=handed,
+            max_new_tokens=extraction.max_new_tokens,
+            stored=extraction.stored_dtype(backbone),
+            extras=extraction.extras,
+            stops=extraction.stops,
+        )
+        if not self._url:
+            listener = replace(listener, server=Tokens(self._start(listener, name)))
+        else:
+            sweep(folder)
+        served = self._served(listener, name)
+        if extraction.extras.samples:
+            listener.check_draws()
+        traits = replace(backbone.traits, context=served.context - _room(listener))
+        self._listener = replace(listener, backbone=replace(backbone, traits=traits))
+        told = "whole" if listener.tells_all or not extraction.max_new_tokens else f"top {listener.top} and the rest"
+        self.identity = {"engine": {"name": "vllm", "version": VERSION, "entropies": told}}
+        self.recorded = {"vllm": served.version}
+        return self._listener.backbone
+
+    def compute(self, work: Work) -> Computed:
+        from relope.extract.loop import run_units
+        from relope.extract.served import ServedBatches
+
+        assert self._listener is not None
+        size = max(unit.batch_size for unit in work.units)
+        pool = ThreadPoolExecutor(size * (AHEAD + 2), "relope-vllm")
+        batches = ServedBatches(self._listener, pool, self._extraction.view.text_only)
+        try:
+            waited = run_units(
+                batches,
+                work.writer,
+                work.units,
+                work.samples,
+                thumbnails=self._extraction.thumbnails,
+                progress=work.progress,
+                ahead=AHEAD,
+            )
+        except (ServerError, StatesError) as error:
+            raise self._died(error) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return Computed(waited)
+
+    def close(self) -> None:
+        """End the server that was started here; its log stays where it has died."""
+        if self._process is not None:
+            self._process.end()
+        self._cleanup.close()
+
+    def _start(self, listener: "Listener", name: str) -> str:
+        """Start a server and wait for it; return its URL."""
+        server = _server(listener, name, self._extraction.view.text_only, port=free_port())
+        assert self._python is not None
+        self._log = Path(tempfile.mkdtemp(prefix="relope-vllm-")) / "server.log"
+        log.info("starting vLLM: %s", server.line(self._python))
+        try:
+            self._process = Process(server, self._python, self._log)
+            self._process.wait()
+        except OutputError as error:
+            raise EngineError(str(error), hint=error.hint) from error
+        self._cleanup.callback(self._forget_log)
+        return self._process.url
+
+    def _served(self, listener: "Listener", name: str) -> Served:
+        """Return what a server says of itself.
+
+        Raises:
+            EngineError: it cannot be reached.
+            InvalidInputError: it runs something else.
+        """
+        address = urlsplit(listener.server.url)
+        host, port = address.hostname or "127.0.0.1", address.port or 80
+        start = f"start it by: {_server(listener, name, self._extraction.view.text_only, host, port).line()}"
+        try:
+            served = listener.server.served()
+        except ServerError as error:
+            raise EngineError(str(error), hint=start) from error
+        if served.name != name:
+            raise InvalidInputError(
+                f"the server at {listener.server.url} runs {served.name}, and this extraction needs {name}: the model, "
+                "its dtype or the blocks that are handed over are other ones",
+                hint=start,
+            )
+        return served
+
+    def _died(self, error: Exception) -> EngineError:
+        if self._process is None:
+            return EngineError(f"vLLM: {error}", hint=_KEPT)
+        self._keep_log = True
+        return EngineError(f"vLLM: {error}", hint=f"{_KEPT}; its log: {self._log}")
+
+    def _forget_log(self) -> None:
+        if not self._keep_log:
+            shutil.rmtree(self._log.parent, ignore_errors=True)
+
+    def _private(self, parent: Path) -> Path:
+        """Return a folder for states that goes with the engine."""
+        folder = Path(tempfile.mkdtemp(prefix="relope-states-", dir=parent))
+        self._cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+
+def _server(listener: "Listener", name: str, text_only: bool, host: str = "127.0.0.1", port: int = 8001) -> Server:
+    """Return the server that an extraction needs."""
+    backbone = listener.backbone
+    sees, pixels = backbone.traits.sees_images and not text_only, backbone.card.pixels
+    return Server(
+        checkpoint=str(locate(backbone.card)[0]),
+        name=name,
+        layers=listener.handed,
+        dtype=backbone.compute_dtype,
+        folder=listener.folder,
+        host=host,
+        port=port,
+        images=Server.images if sees else 0,
+        processor={"min_pixels": pixels[0], "max_pixels": pixels[1]} if pixels and sees else None,
+        more=(*FLAGS, "--max-logprobs", str(listener.top)),
+    )
+
+
+def _described(extraction: Extraction) -> "tuple[Backbone, tuple[int, ...]]":
+    """Return a model without weights but for what is read here, and the blocks that a server shall hand over."""
+    from relope.extract.model.load import pick_device, pick_dtype
+    from relope.extract.model.parts import load_parts
+
+    choice = extraction.model
+    dtype = pick_dtype(choice.dtype, pick_device("auto"))
+    backbone = choice.described(str(dtype).removeprefix("torch."))
+    layers = extraction.layers(backbone)
+    handed = tuple(sorted({*layers, len(backbone.blocks)} if extraction.max_new_tokens else layers))
+    folder = _check_checkpoint(choice.name, handed)
+    _check_generation(backbone)
+    load_parts(choice.name, backbone.model, folder, [max(layers)], dtype)
+    return backbone, handed
+
+
+def _check_checkpoint(name: str, layers: tuple[int, ...]) -> Path:
+    """Return the folder of a checkpoint that vLLM gives the states of.
+
+    Raises:
+        UnsupportedError: it gives none of that class or of those blocks, or an adapter would have to be merged.
+    """
+    card = open_card(name)
+    folder, _ = locate(card)
+    if card.adapter or (folder / "adapter_config.json").is_file():
+        raise UnsupportedError(
+            f"model {name} has an adapter merged into its weights, which a vLLM server would not have",
+            hint="merge it into a checkpoint folder, or drop --engine vllm",
+        )
+    try:
+        check_class(folder, name, layers)
+    except UnsupportedError as error:
+        raise UnsupportedError(str(error), hint="drop --engine vllm") from error
+    return folder
+
+
+_MEANT = {
+    "bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p",
+    "repetition_penalty", "max_length", "max_new_tokens", "use_cache", "cache_implementation", "cache_config",
+    "output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate",
+    "transformers_version", "_from_model_config", "trust_remote_code", "disable_compile",
+}  # fmt: skip
+"""Settings of a checkpoint's generation that say nothing of a greedy answer, or that the server is told."""
+
+
+def _check_generation(backbone: "Backbone") -> None:
+    """Refuse settings of a checkpoint's greedy generation that the server is not told.
+
+    Raises:
+        UnsupportedError: as it says.
+    """
+    config = backbone.model.generation_config
+    more = sorted(set(config.to_diff_dict()) - _MEANT) if config is not None else []
+    if more:
+        raise UnsupportedError(
+            f"the generation settings of {backbone.name} ask for {', '.join(more)}, which vLLM is not told",
+            hint="drop --engine vllm",
+        )
+
+
+def _room(listener: "Listener") -> int:
+    """Return the most tokens that may follow a prompt."""
+    from relope.extract.data import prompts
+    from relope.extract.model.generate import STYLES
+
+    backbone, extras, longest = listener.backbone, listener.extras, max(listener.max_new_tokens, 1)
+    room = [longest]
+    if extras.p_true:
+        room.append(longest + len(backbone.encode(backbone.follow_up(prompts.TRUE_OR_FALSE))) + 2)
+    if extras.samples:
+        room += [len(backbone.encode(suffix)) + max(longest, extras.trace_tokens) for suffix in STYLES.values()]
+    return max(room)
