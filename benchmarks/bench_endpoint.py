@@ -3,7 +3,9 @@
 2,000 questions of the embedded benchmark, each with its image, put by 32 workers to a server on the loopback that takes
 50 ms for an answer: at best 32/0.05 = 640 answers a second. Counted is the whole of it, from the first question to the
 last sealed part: reading and encoding images, the journal, and the parts with a picture of each image. The server is a
-process of its own and shares the cores. The other figure is the most memory that the asking process held.
+process of its own and shares the cores; how near they let anybody come is told by a peer, which takes turns: a loop of
+httpx2's asyncio client that puts the same requests, ready as bytes, and keeps nothing. The last figure is the most
+memory that the asking process held.
 """
 
 import json
@@ -15,7 +17,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from figures import Figure, at_least, at_most, main
+from figures import Figure, at_least, at_most, main, shown
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
@@ -31,6 +33,31 @@ fields = {"model": "served", "endpoint": url, "dataset": "tiny", "split": "test"
 made = steps.run(build("extract", {**fields, "out": out, "max_new_tokens": 8}))
 assert made.facts["computed"] == made.facts["requests"] == n, made.facts
 print(json.dumps([made.facts["seconds"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+"""
+PEER = """
+import asyncio, json, sys, time
+import httpx2
+from relope.extract.endpoint.messages import messages_of
+from relope.spec import build
+from relope.steps.extraction import extraction_of, samples_of
+from relope.types import silent
+url, n, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+spec = build("extract", {"model": "served", "endpoint": url, "dataset": "tiny", "split": "test", "limit": n})
+extraction = extraction_of(spec)
+samples = extraction.view.worded(samples_of(extraction, silent))
+asked = [{"model": "served", "messages": messages_of(sample, False, None), "max_tokens": 8} for sample in samples]
+bodies = [json.dumps(body).encode() for body in asked]
+async def work(client, todo):
+    for body in todo:
+        response = await client.post("/chat/completions", content=body, headers={"Content-Type": "application/json"})
+        assert response.json()["choices"]
+async def main():
+    limits = httpx2.Limits(max_connections=workers, max_keepalive_connections=workers)
+    async with httpx2.AsyncClient(base_url=url, limits=limits) as client:
+        todo, begun = iter(bodies), time.perf_counter()
+        await asyncio.gather(*(work(client, todo) for _ in range(workers)))
+        return time.perf_counter() - begun
+print(json.dumps(asyncio.run(main())))
 """
 
 
@@ -62,6 +89,13 @@ def ask(url: str, sizes: Sizes) -> tuple[float, float]:
     return sizes.questions / seconds, mebibytes
 
 
+def ask_bare(url: str, sizes: Sizes) -> float:
+    """Return the answers a second of the peer."""
+    command = [sys.executable, "-c", PEER, url, str(sizes.questions), str(WORKERS)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return sizes.questions / float(json.loads(said.splitlines()[-1]))
+
+
 def measure(quick: bool) -> dict[str, Figure]:
     """Return every figure."""
     sizes = QUICK if quick else Sizes()
@@ -70,14 +104,16 @@ def measure(quick: bool) -> dict[str, Figure]:
     server.start()
     try:
         url = ours.recv()
-        measured = [ask(url, sizes) for _ in range(sizes.rounds)]
+        measured = [(*ask(url, sizes), ask_bare(url, sizes)) for _ in range(sizes.rounds)]
     finally:
         ours.send("end")
         server.join()
     ideal = WORKERS / LATENCY_S
     return {
-        "answers_of_ideal": at_least([rate / ideal for rate, _ in measured], 0.9),
-        "mebibytes": at_most([size for _, size in measured], 400),
+        "answers_of_ideal": at_least([rate / ideal for rate, _, _ in measured], 0.9),
+        "answers_of_peer": at_least([rate / bare for rate, _, bare in measured], 0.9),
+        "peer_of_ideal": shown([bare / ideal for _, _, bare in measured]),
+        "mebibytes": at_most([size for _, size, _ in measured], 400),
     }
 
 

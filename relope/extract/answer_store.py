@@ -9,7 +9,7 @@
     write_labels(store, {sample.id: True}, grade_store(store, None, count=False).grades, IMPORTED)  # what the tool said
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from relope.extract.sample_rows import asked_columns
@@ -59,7 +59,11 @@ def answer_columns(answer: Answer) -> dict[str, Any]:
 
 
 def seal_answers(
-    writer: StoreWriter, answered: Sequence[tuple[Sample, Answer]], *, thumbnails: bool = True
+    writer: StoreWriter,
+    answered: Sequence[tuple[Sample, Answer]],
+    *,
+    thumbnails: bool = True,
+    pictures: MutableMapping[str, bytes] | None = None,
 ) -> list[str]:
     """Write answers into sealed parts, in the order in which they come; return the ids of the parts.
 
@@ -69,12 +73,13 @@ def seal_answers(
         writer: of a store of answers only.
         answered: samples that the store lacks, as `relope.extract.view.View.worded` shows them, with their answers.
         thumbnails: keep a small picture of every image.
+        pictures: image digest → small picture, of those that were made before; they are taken out of it.
     """
     parts, pictured = [], set[str]()
     for start in range(0, len(answered), PART_ANSWERS):
         piece = answered[start : start + PART_ANSWERS]
-        pictures = thumbnails_of([sample for sample, _ in piece], pictured) if thumbnails else {}
-        parts += seal_rows(writer, [answer_row(*pair) for pair in piece], pictures)
+        small = thumbnails_of([sample for sample, _ in piece], pictured, pictures) if thumbnails else {}
+        parts += seal_rows(writer, [answer_row(*pair) for pair in piece], small)
     return parts
 
 

@@ -83,6 +83,7 @@ def ask_all(
     *,
     most: int,
     n_before: int = 0,
+    taken: Callable[[Sample], None] = lambda sample: None,
     progress: Progress = no_progress,
 ) -> Asked:
     """Ask every sample once; whatever ends the run, the answers that came in are handed on.
@@ -94,6 +95,7 @@ def ask_all(
         keep: is given answers, ``most`` at a time, and the rest at the end.
         most: answers that are held at most before they are handed on.
         n_before: answers of earlier runs: this server does answer.
+        taken: told each sample that was answered, at once: what it does is done while others are waited for.
         progress: told how many are done.
     """
     ranks = {sample.id: rank for rank, sample in enumerate(samples)}
@@ -108,6 +110,7 @@ def ask_all(
         if isinstance(said, Answer):
             asked.answered += 1
             held.append((sample, said))
+            taken(sample)
         else:
             _note(asked, sample, said, asking.allowance, n_before, len(samples))
         if len(held) >= most:

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING
 
 from relope.store import THUMBNAIL_BYTES
@@ -17,7 +17,9 @@ SIDE = 160
 _QUALITIES = (80, 60, 40, 20)
 
 
-def thumbnails_of(samples: Sequence[Sample], known: set[str]) -> dict[str, bytes]:
+def thumbnails_of(
+    samples: Sequence[Sample], known: set[str], before: MutableMapping[str, bytes] | None = None
+) -> dict[str, bytes]:
     """Return digest → WebP of the images of samples, as the model saw them; an image that is known is left out.
 
     So is one that can no longer be read as it was: no picture is better than one that the model did not see.
@@ -25,14 +27,15 @@ def thumbnails_of(samples: Sequence[Sample], known: set[str]) -> dict[str, bytes
     Args:
         samples: that were shown to a model.
         known: digests of images that need no thumbnail any more; those of these samples are added.
+        before: thumbnails that were made before, which are taken out of it.
     """
-    made = {}
+    made, before = {}, {} if before is None else before
     for sample in samples:
         for image in sample.images:
             if image.digest not in known:
                 known.add(image.digest)
                 with contextlib.suppress(OSError, ValueError):
-                    made[image.digest] = thumbnail(image.open())
+                    made[image.digest] = before.pop(image.digest, b"") or thumbnail(image.open())
     return made
 
 

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from relope.extract.asking import Asked, Asking, Pair, ask_all
 from relope.extract.batch_asking import Collected, collect, submit
 from relope.extract.data.flaws import Flaw, describe, input_digest, write_skipped
 from relope.extract.data.labels import LABEL
+from relope.extract.thumbnails import thumbnails_of
 from relope.spec import ExtractSpec
 from relope.steps.grade import accuracy_text, grade_extracted, label_store
 from relope.steps.outcomes import Extracted, Graded
@@ -39,13 +40,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Job:
-    """A run: what is asked of whom, and where the answers go."""
+    """A run: what is asked of whom, and where the answers go; the pictures are of answers that are in no part yet."""
 
     spec: ExtractSpec
     extraction: "Extraction"
     endpoint: "Endpoint"
     writer: StoreWriter
     price: Price | None
+    pictures: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:
@@ -133,7 +135,7 @@ def _ask(job: _Job, intake: "Intake", watch: Watch) -> tuple[dict[str, Any], str
         sent, collected = _in_batches(job, missing, journal, watch)
         known = _known(missing, journal, collected.refused)
         allowance = _allowance(job, known, sent)
-        seal_answers(writer, known.answered, thumbnails=job.spec.thumbnails)
+        _seal(job, known.answered)
         with watch(f"ask {job.spec.model}") as progress:
             asked = ask_all(
                 _asking(job, allowance),
@@ -142,6 +144,7 @@ def _ask(job: _Job, intake: "Intake", watch: Watch) -> tuple[dict[str, Any], str
                 lambda pairs: _seal(job, pairs),
                 most=PART_ANSWERS,
                 n_before=len(known.answered) + len(committed),
+                taken=lambda sample: _picture(job, sample),
                 progress=progress,
             )
         asked.failure = asked.failure or collected.failure
@@ -241,7 +244,13 @@ def _asking(job: _Job, allowance: Allowance) -> Asking:
 
 
 def _seal(job: _Job, pairs: Sequence[Pair]) -> None:
-    seal_answers(job.writer, pairs, thumbnails=job.spec.thumbnails)
+    seal_answers(job.writer, pairs, thumbnails=job.spec.thumbnails, pictures=job.pictures)
+
+
+def _picture(job: _Job, sample: Sample) -> None:
+    """Make the thumbnails of a sample that was answered, while others are waited for."""
+    if job.spec.thumbnails:
+        job.pictures.update(thumbnails_of([sample], set(job.pictures)))
 
 
 def _facts(job: _Job, intake: "Intake", known: _Known, asked: Asked, allowance: Allowance) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from relope.errors import InvalidInputError, NotFoundError
 from relope.redact import hide
 
 if TYPE_CHECKING:
+    import httpx2
     import openai
 
 TIMEOUT_S = 120.0
@@ -36,13 +37,15 @@ class Endpoint:
         url: of the chat completions, without user and password.
         model: its name there.
         client: of the ``openai`` package; it holds the key.
-        headers: of each request, beside the client's own.
+        headers: of each request of the client, beside its own.
+        http: the connections below the client, which know address and key too.
     """
 
     url: str
     model: str
     client: "openai.OpenAI" = field(repr=False, compare=False)
     headers: Mapping[str, Any] = field(repr=False, compare=False)
+    http: "httpx2.Client" = field(repr=False, compare=False)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -92,7 +95,12 @@ def open_endpoint(
     elif not key:
         basic = f"Basic {base64.b64encode(address.user.encode()).decode()}"
         headers["Authorization"] = basic if address.user else openai.Omit()
-    return Endpoint(f"{address.base}{_COMPLETIONS}", model, _client(address, key, timeout_s, batches), headers)
+    client, http = _client(address, key, timeout_s, batches)
+    sent = {name: value for name, value in headers.items() if not isinstance(value, openai.Omit)}
+    bearer = {"Authorization": f"Bearer {key}"} if key and not address.is_azure else {}
+    http.headers.update({"User-Agent": client.user_agent, **bearer, **sent})
+    http.params = http.params.merge(address.query)
+    return Endpoint(f"{address.base}{_COMPLETIONS}", model, client, headers, http)
 
 
 def check_url(url: str, model: str) -> None:
@@ -104,20 +112,24 @@ def check_url(url: str, model: str) -> None:
     _address(url, model)
 
 
-def _client(address: _Address, key: str, timeout_s: float, batches: bool) -> "openai.OpenAI":
-    """Return a client that follows no redirect, so that the key goes to no other server, and repeats nothing itself."""
+def _client(address: _Address, key: str, timeout_s: float, batches: bool) -> "tuple[openai.OpenAI, httpx2.Client]":
+    """Return a client that follows no redirect, so that the key goes to no other server, and repeats nothing itself.
+
+    Beside it stand the connections that it goes through.
+    """
     from relope.extract.endpoint.transport import ANSWER_BYTES, bounded_http
 
     timeout_s = max(timeout_s, FILE_TIMEOUT_S) if batches else timeout_s
+    http = bounded_http(timeout_s, FILE_BYTES if batches else ANSWER_BYTES)
     client: openai.OpenAI = _package().OpenAI(
         api_key=key or "none",
         base_url=address.base,
         timeout=timeout_s,
         max_retries=0,
         default_query=address.query,
-        http_client=bounded_http(timeout_s, FILE_BYTES if batches else ANSWER_BYTES),
+        http_client=http,
     )
-    return client
+    return client, http
 
 
 def _package() -> Any:

@@ -40,6 +40,7 @@ TOP_LOGPROBS = 5
 _AGAIN = (408, 409, 429, 500, 502, 503, 504, 529)
 _NO_MORE_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
 _FILTERS = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
+_JSON = {"Content-Type": "application/json"}
 _SHOWN = 200
 _SLICE_S = 0.25
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -155,17 +156,15 @@ def ask(endpoint: Endpoint, question: Question, manners: Manners | None = None) 
 
 def _complete(endpoint: Endpoint, question: Question, manners: Manners) -> tuple[bytes, float]:
     """Return the body of a completion, and the seconds that it took."""
-    import httpx2
+    import openai
 
     def send() -> tuple[bytes, float]:
         begun = time.perf_counter()
-        # As it comes: the client's own reading of requests and answers takes as long as all the rest.
-        response = endpoint.client.post(
-            "/chat/completions",
-            cast_to=httpx2.Response,
-            body=body_of(endpoint, question, manners),
-            options={"headers": endpoint.headers},
-        )
+        # Past the client: its making of requests and reading of answers takes as long as all the rest.
+        content = json.dumps(body_of(endpoint, question, manners)).encode()
+        response = endpoint.http.post(endpoint.url, content=content, headers=_JSON)
+        if not response.is_success:
+            raise openai.APIStatusError("", response=response, body=None)
         return response.content, time.perf_counter() - begun
 
     return patiently(endpoint, manners, send)

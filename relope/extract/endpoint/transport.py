@@ -1,5 +1,6 @@
 """The connection below the client: answers of a bounded size that come within a bounded time."""
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -8,8 +9,6 @@ import openai
 
 ANSWER_BYTES = 4 << 20
 """Of what a server says at most; an answer of some thousand tokens with their log-probs stays below."""
-
-CONNECTIONS = 512
 
 
 class TooLong(httpx2.TransportError):
@@ -36,17 +35,36 @@ class _Bounded(httpx2.SyncByteStream):
         self._stream.close()
 
 
-class _Transport(httpx2.HTTPTransport):
+class _Transport(httpx2.BaseTransport):
+    """A connection of its own for each thread that asks.
+
+    Threads that share one pool wait for its lock: 32 of them most of the time, at hundreds of requests a second.
+    """
+
     def __init__(self, timeout_s: float, most: int) -> None:
-        limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-        super().__init__(limits=limits, trust_env=True)
         self._timeout_s, self._most = timeout_s, most
+        self._here, self._lock = threading.local(), threading.Lock()
+        self._verify = httpx2.create_ssl_context()  # once: it reads every certificate of the system
+        self._all: list[httpx2.HTTPTransport] = []
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        response = super().handle_request(request)
+        response = self._own().handle_request(request)
         assert isinstance(response.stream, httpx2.SyncByteStream)  # of a synchronous transport
         response.stream = _Bounded(response.stream, self._timeout_s, self._most)
         return response
+
+    def _own(self) -> httpx2.HTTPTransport:
+        if not hasattr(self._here, "transport"):
+            self._here.transport = httpx2.HTTPTransport(verify=self._verify)
+            with self._lock:
+                self._all.append(self._here.transport)
+        transport: httpx2.HTTPTransport = self._here.transport
+        return transport
+
+    def close(self) -> None:
+        with self._lock:
+            for transport in self._all:
+                transport.close()
 
 
 def bounded_http(timeout_s: float, most: int = ANSWER_BYTES) -> httpx2.Client:
