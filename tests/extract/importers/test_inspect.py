@@ -3,7 +3,9 @@
 import base64
 import json
 import zipfile
+import zlib
 
+import pyarrow as pa
 import pytest
 from foreign_files import inspect_log, inspect_sample, told
 from stepping import question, step, write_rows
@@ -65,6 +67,34 @@ def test_a_number_is_believed_only_beside_what_was_asked(store_path, tmp_path):
         brought(path, store=store_path, out=tmp_path / "m.zarr")
 
 
+def _zstandard(path, contents, *, packed=None):
+    """Write a log whose entries are packed by Zstandard, as ``zipfile`` writes none before Python 3.14."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, pa.compress(content, "zstd", asbytes=True) if packed is None else packed)
+            entry = archive.getinfo(name)
+            entry.compress_type, entry.file_size, entry.CRC = 93, len(content), zlib.crc32(content)
+
+
+HEADER = json.dumps({"version": 2, "eval": {"model": "m"}}).encode()
+
+
+def test_entries_packed_by_zstandard_are_read(tmp_path):
+    sample = json.dumps(inspect_sample(ROW)).encode()
+    _zstandard(tmp_path / "a.eval", {"header.json": HEADER, "samples/q1_epoch_1.json": sample})
+    brought(tmp_path / "a.eval", out=tmp_path / "m.zarr")
+    assert open_store(tmp_path / "m.zarr").samples["response"].to_list() == ["B"]
+
+
+def _other_bytes(path):
+    """Entries that unpack well, to something else than what was packed."""
+    _zstandard(path, {"header.json": HEADER}, packed=pa.compress(HEADER[::-1], "zstd", asbytes=True))
+
+
+def _zstandard_bomb(path):
+    _zstandard(path, {"header.json": b"{}"}, packed=pa.compress(b" " * ((128 << 20) + 1), "zstd", asbytes=True))
+
+
 def _bomb(path):
     inspect_log(path, [inspect_sample(ROW)])
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -101,6 +131,12 @@ def _twice(path):
     [
         (_bomb, "is not unpacked: samples/z_epoch_1.json unpacks to 134,217,729 bytes"),
         (_liar, "is damaged|is not unpacked"),
+        (_other_bytes, "is damaged: Bad CRC-32"),
+        (_zstandard_bomb, "is not unpacked: header.json unpacks to more than 134,217,728 bytes"),
+        (
+            lambda path: _zstandard(path, {"header.json": HEADER}, packed=b"no frame"),
+            "header.json in a.eval is damaged",
+        ),
         (_cut, "is no whole zip file"),
         (_header, "has no samples"),
         (_twice, "has 1 entry twice"),
