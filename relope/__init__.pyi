@@ -173,7 +173,7 @@ def plan(
     measure: int = ...,
     watch: Watch = ...,
 ) -> Outcome:
-    """Say what an extraction will cost on disk and in time, before it runs; the flags are those of extract.
+    """Say what an extraction will take, of disk and time or of questions to an endpoint; its flags are extract's.
 
     Args:
         model: name, hub id, or folder of a checkpoint or a PEFT adapter; `relope list models`; with endpoint, the name of the model there
@@ -627,7 +627,7 @@ def serve(
         device: auto, cpu, cuda or cuda:0
         batch_tokens: prompt tokens that are read at once
         max_rows: answers that are written at once
-        cache_tokens: tokens whose keys and values are held at once
+        cache_tokens: tokens whose keys and values are held at once, those of answers to come included
 
     Raises:
         RelopeError: what the user can mend.

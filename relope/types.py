@@ -123,7 +123,7 @@ class Usage:
         details = counts.get("prompt_tokens_details")
         cached = details.get("cached_tokens") if isinstance(details, dict) else None
         told = (counts.get("prompt_tokens"), counts.get("completion_tokens"), cached)
-        prompt, completion, cached = (count if type(count) is int and count >= 0 else None for count in told)
+        prompt, completion, cached = (count if type(count) is int and 0 <= count < 1 << 63 else None for count in told)
         return cls(prompt, completion, cached, latency_s)
 
 

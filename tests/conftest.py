@@ -103,3 +103,11 @@ def team(request, tmp_path):
         return request.getfixturevalue("s3")
     (tmp_path / "mount").mkdir()
     return (tmp_path / "mount").as_uri()
+
+
+@pytest.fixture
+def no_waits(monkeypatch):
+    """A busy endpoint is asked again at once."""
+    from relope.extract.endpoint import client
+
+    monkeypatch.setattr(client, "_own_wait", lambda attempt: 0.0)

@@ -270,6 +270,7 @@ def test_the_package_has_no_loose_rooms():
         "partial",
         "provenance",
         "redact",
+        "retry_after",
         "seals",
         "places",
         "rope",

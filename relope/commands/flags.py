@@ -27,11 +27,8 @@ class Command(TyperCommand):
     """A command whose switches name no type in ``--help``, and which takes no value twice."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters; ``--help`` stands in the panel of those before it."""
-        *own, last = without_types(super().get_params(ctx))
-        if own and last.name == "help":
-            last.rich_help_panel = getattr(own[-1], "rich_help_panel", None)
-        return [*own, last]
+        """Return the parameters."""
+        return without_types(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the command line.
@@ -99,8 +96,7 @@ def _function(kind: type[Spec], run: Run) -> Callable[..., None]:
     titles = panels(kind)
     parameters = [_argument(name, info) for name, info in fields.items() if _mark(info, Positional)]
     parameters += [_option(name, info, titles[name]) for name, info in fields.items() if not _mark(info, Positional)]
-    last = titles[list(fields)[-1]] or None
-    command.__signature__ = inspect.Signature([*parameters, *_common(last)])  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([*parameters, *_common()])  # type: ignore[attr-defined]
     command.__doc__ = kind.__doc__
     return command
 
@@ -210,7 +206,7 @@ def _completion(info: FieldInfo) -> Callable[[str], list[str]] | None:
     return complete
 
 
-def _common(panel: str | None) -> list[inspect.Parameter]:
+def _common() -> list[inspect.Parameter]:
     """Return the switches that every step has."""
     texts = {
         "json": ("--json", "print the result, or the error, as JSON on stdout"),
@@ -220,7 +216,7 @@ def _common(panel: str | None) -> list[inspect.Parameter]:
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
-            annotation=Annotated[bool, typer.Option(*flags, help=text, rich_help_panel=panel)],
+            annotation=Annotated[bool, typer.Option(*flags, help=text)],
             default=False,
         )
         for name, (*flags, text) in texts.items()

@@ -136,6 +136,16 @@ class Bundle:
         assert self.promise.threshold is not None  # `_parse` lets no other bundle in, `calibrate` makes none
         return self.promise.threshold
 
+    @property
+    def prompt_note(self) -> str:
+        """What is to be known of its requests' prompts, ``""`` where that is nothing."""
+        if self.backbone.get("prompt_template") is None:
+            return ""
+        return (
+            "the router learned from prompts in words of their own, which requests do not have: what the bundle "
+            "promises holds for clients that write their questions in the same words"
+        )
+
     def escalates(self, scores: Floats) -> Any:
         """Return ``[N] bool``: whether each score sends its query to the large model."""
         return scores < self.threshold

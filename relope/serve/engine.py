@@ -35,16 +35,14 @@ class EngineSettings:
     Attributes:
         model: name, folder or hub id of the small model; ``""`` = where the bundle says that it comes from.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``.
-        dtype: of the weights, ``""`` = as the bundle says; any other is refused.
         batch_tokens: most tokens, padding included, that are read in one batch; a longer prompt is read alone.
         max_rows: most answers that are written at once.
-        cache_tokens: tokens, padding included, whose keys and values may be held when a prompt joins; answers grow
-            beyond it.
+        cache_tokens: most tokens, padding included, whose keys and values are held: a prompt joins where that is so
+            even if every answer gets as long as it may. One that is longer by itself is answered alone.
     """
 
     model: str = ""
     device: str = "auto"
-    dtype: str = ""
     batch_tokens: int = 4096
     max_rows: int = 32
     cache_tokens: int = 65536

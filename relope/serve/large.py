@@ -1,6 +1,6 @@
 """The large model as the operator describes it, and what comes of a call to it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from relope.evaluate.numbers import costs
@@ -16,7 +16,9 @@ class LargeModel:
     Attributes:
         base_url: e.g. ``https://api.openai.com/v1``.
         name: of the model there.
-        key: sent as a bearer token, or ``""``.
+        query: of each request, e.g. Azure's ``api-version``.
+        key: that is sent, or ``""``.
+        takes_bearer: whether it is sent as a bearer token; Azure's goes in the header ``api-key``.
         price: dollars of its tokens; None where they are not known.
         timeout_s: until the first byte, and between two.
         retries: after the first attempt.
@@ -27,7 +29,9 @@ class LargeModel:
 
     base_url: str
     name: str
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
     key: str = field(default="", repr=False)
+    takes_bearer: bool = True
     price: ModelCost | None = None
     timeout_s: float = 120.0
     retries: int = 2

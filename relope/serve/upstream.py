@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 
 from relope.evaluate.numbers.costs import ModelCost
+from relope.retry_after import asked_wait_s
 from relope.serve.breaker import Breaker, Purse
 from relope.serve.large import LargeAnswer, LargeModel, Unavailable, dollars_of
 from relope.serve.problems import Problem
@@ -24,6 +26,8 @@ _PASSED_ON = frozenset({400, 404, 413, 415, 422})
 _MOST_BYTES = 32 << 20
 _LONGEST_WAIT_S = 5.0
 """A longer Retry-After is the client's to wait for."""
+_LONGEST_TOLD_S = 86_400.0
+"""Of a server that wants longer the client is told nothing."""
 _LOST = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """Connections that never were or broke off: no byte of an answer has come, so the request is sent again."""
 
@@ -38,7 +42,7 @@ class Large:
         limits = httpx.Limits(max_connections=model.concurrent, max_keepalive_connections=model.concurrent)
         timeout = httpx.Timeout(model.timeout_s, connect=min(10.0, model.timeout_s))
         self._client = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False, trust_env=False)
-        self._url = httpx.URL(model.base_url.rstrip("/") + "/chat/completions")
+        self._url = httpx.URL(model.base_url.rstrip("/") + "/chat/completions", params=model.query or None)
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -88,8 +92,13 @@ class Large:
         changed = {**body, "model": self.model.name}
         if body.get("stream") and self.model.price is not None:
             changed["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-        key = authorization or (f"Bearer {self.model.key}" if self.model.key else "")
-        headers = {"content-type": "application/json", **({"authorization": key} if key else {})}
+        headers = {"content-type": "application/json"}
+        if authorization:
+            headers["authorization"] = authorization
+        elif self.model.key and self.model.takes_bearer:
+            headers["authorization"] = f"Bearer {self.model.key}"
+        elif self.model.key:
+            headers["api-key"] = self.model.key
         return self._client.build_request("POST", self._url, content=json.dumps(changed).encode(), headers=headers)
 
     async def _attempts(self, call: "_Call", sent: httpx.Request, stream: bool, drop: bool) -> LargeAnswer:
@@ -246,13 +255,14 @@ def _pause(attempt: int) -> float:
 
 
 def _wait(answer: httpx.Response, attempt: int) -> float:
-    return float(_retry_after(answer).get("retry-after") or _pause(attempt))
+    asked = asked_wait_s(answer.headers.get("retry-after", ""))
+    return _pause(attempt) if asked is None else asked
 
 
 def _retry_after(answer: httpx.Response) -> dict[str, str]:
-    """Return the header of a server that wants a pause of whole seconds; a date, or anything else, is none to us."""
-    text = answer.headers.get("retry-after", "")
-    return {"retry-after": text} if text.isascii() and text.isdigit() and len(text) < 6 else {}
+    """Return the header for the client of a server that wants a pause: in whole seconds, whatever it said."""
+    asked = asked_wait_s(answer.headers.get("retry-after", ""))
+    return {} if asked is None or asked > _LONGEST_TOLD_S else {"retry-after": str(math.ceil(asked))}
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

@@ -108,7 +108,7 @@ class ExtractSpec(Spec, step="extract"):
 
 
 class PlanSpec(ExtractSpec, step="plan"):
-    """Say what an extraction will cost on disk and in time, before it runs; the flags are those of extract."""
+    """Say what an extraction will take, of disk and time or of questions to an endpoint; its flags are extract's."""
 
     measure: int = Field(0, ge=0, description="also load the model and run so many samples, to tell the time of all")
 

@@ -17,7 +17,7 @@ class EvaluateSpec(Spec, step="evaluate"):
         (), description="the large model's store, for the hybrid system; several: which of them pays at which budget"
     )
     methods: Words = Field((), description="methods to compare; default: all that have scores")
-    fit: Words = Field(
+    fit: Annotated[Words, Metavar("METHOD,…")] = Field(
         (), description="methods to fit on train and to score first, as far as that is not done, e.g. probe,fusion"
     )
     split: Words = Field(("test",), description="splits to evaluate on")

@@ -97,7 +97,9 @@ class ServeSpec(Spec, step="serve"):
         None, description="key that changes the threshold; default: the variable RELOPE_ADMIN_KEY, else nobody may"
     )
     allow_overrides: bool = Field(False, description="let requests name their route and threshold in headers")
-    allow_image_host: Words = Field((), description="hosts that images may be fetched from, by https; default: none")
+    allow_image_host: Annotated[Words, Metavar("HOST,…")] = Field(
+        (), description="hosts that images may be fetched from, by https; default: none"
+    )
     threshold: Annotated[float | None, Panel("Who answers")] = Field(
         None, ge=0, le=1, description="escalate scores below it; default: the bundle's, which keeps its promise"
     )
@@ -139,7 +141,9 @@ class ServeSpec(Spec, step="serve"):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
     batch_tokens: int = Field(4096, ge=1, description="prompt tokens that are read at once")
     max_rows: int = Field(32, ge=1, description="answers that are written at once")
-    cache_tokens: int = Field(65536, ge=1, description="tokens whose keys and values are held at once")
+    cache_tokens: int = Field(
+        65536, ge=1, description="tokens whose keys and values are held at once, those of answers to come included"
+    )
 
 
 class VllmCommandSpec(Spec, step="vllm-command"):

@@ -19,13 +19,12 @@ from relope.extract.answer_store import PART_ANSWERS, seal_answers
 from relope.extract.asking import Asked, Asking, Pair, ask_all
 from relope.extract.batch_asking import Collected, collect, submit
 from relope.extract.data.flaws import Flaw, describe, input_digest, write_skipped
-from relope.extract.data.labels import LABEL
 from relope.extract.thumbnails import thumbnails_of
 from relope.spec import ExtractSpec
-from relope.steps.grade import accuracy_text, grade_extracted, label_store
-from relope.steps.outcomes import Extracted, Graded
+from relope.steps.grade import accuracy_text, grade_answers
+from relope.steps.outcomes import Extracted
 from relope.steps.prices import known_cost, price_of
-from relope.store import ActivationStore, StoreWriter, create_or_open, open_store
+from relope.store import StoreWriter, create_or_open, open_store
 from relope.store.made import MadeBy, note_made
 from relope.types import Sample, Usage, Watch
 from relope.words import counted
@@ -102,7 +101,7 @@ def _ask_at(
             shutil.rmtree(out)
         raise failure
     with open_store(out) as store:
-        graded = _graded(store, extraction.grader, samples)
+        graded = grade_answers(store, extraction.grader, samples)
     facts |= {key: graded.facts[key] for key in ("accuracy", "grader", "unlabelled")}
     text += f", {accuracy_text(graded.facts, ' by ' + graded.facts['grader'])}"
     return Extracted(out, not facts["computed"], text, facts)
@@ -273,10 +272,3 @@ def _text(job: _Job, facts: dict[str, Any], flaws: Sequence[Flaw]) -> str:
     dollars = "" if facts["dollars"] is None else f", ${facts['dollars']:.4f} in all"
     skipped = f"; {counted(len(flaws), 'sample')} skipped ({describe(flaws)})" if flaws else ""
     return f"{text} → {job.out}{dollars}{skipped}"
-
-
-def _graded(store: ActivationStore, grader: str | None, samples: Sequence[Sample]) -> Graded:
-    """Judge what the store holds, as any extraction does."""
-    graded = grade_extracted(store, grader)
-    labels = {sample.id: sample.meta[LABEL] for sample in samples if LABEL in sample.meta}
-    return label_store(store, labels, graded) if labels else graded

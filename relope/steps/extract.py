@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from relope.command_line import command_line, now
 from relope.errors import InvalidInputError
-from relope.extract.data.labels import LABEL
 from relope.extract.data.open import dataset_name
 from relope.extract.engine import Computed, Engine, Work, open_engine
 from relope.spec import ExtractSpec
-from relope.steps.grade import accuracy_text, counted_grader, grade_extracted, label_store, own_source
+from relope.steps.grade import accuracy_text, counted_grader, grade_answers, own_source
 from relope.steps.outcomes import Extracted
 from relope.steps.outputs import store_path
 from relope.steps.step import Step
@@ -91,9 +90,7 @@ def _extract(
     if facts["computed"] or n_reused:
         note_made(out, [MadeBy(now(), command_line(spec))])
     if extraction.max_new_tokens and not facts["left"]:
-        graded = grade_extracted(open_store(out), extraction.grader)
-        if labels := {sample.id: sample.meta[LABEL] for sample in samples if LABEL in sample.meta}:
-            graded = label_store(open_store(out), labels, graded)
+        graded = grade_answers(open_store(out), extraction.grader, samples)
         facts |= {key: graded.facts[key] for key in ("accuracy", "grader", "unlabelled")}
         text += f", {accuracy_text(graded.facts, ' by ' + graded.facts['grader'])}"
     if facts["halved"]:

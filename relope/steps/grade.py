@@ -1,6 +1,6 @@
 """The step ``grade``: every answer of a store, or of a file, judged by rules or by a model at an endpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import polars as pl
 from relope import registry
 from relope.command_line import command_line, now
 from relope.errors import InvalidInputError, NotFoundError
+from relope.extract.data.labels import LABEL
 from relope.extract.grading.grader import Grader, open_grader, open_rule
 from relope.extract.grading.own_grader import source_of
 from relope.extract.responses import file_cases, grade_file, graded_row
@@ -24,7 +25,7 @@ from relope.store.grade_names import grades_name
 from relope.store.grades import counting, write_grades
 from relope.store.labels import HUMAN, count_labels, has_labels, write_labels
 from relope.store.made import MadeBy, note_made
-from relope.types import Watch
+from relope.types import Sample, Watch
 from relope.words import counted
 
 FOLDER = "grades"
@@ -150,6 +151,13 @@ def grade_extracted(store: ActivationStore, asked: str | None) -> Graded:
         return graded
     further = grade_store(store, asked, count=is_new)
     return further if is_new else graded
+
+
+def grade_answers(store: ActivationStore, asked: str | None, samples: Sequence[Sample]) -> Graded:
+    """Judge what an extraction has added, as `grade_extracted`; what people say of the samples' answers counts then."""
+    graded = grade_extracted(store, asked)
+    labels = {sample.id: sample.meta[LABEL] for sample in samples if LABEL in sample.meta}
+    return label_store(store, labels, graded) if labels else graded
 
 
 def _grade_responses(spec: GradeSpec, path: Path, grader: Grader, watch: Watch) -> Graded:

@@ -16,7 +16,7 @@ from relope.store import ActivationStore, check_output, open_store
 from relope.store.labels import IMPORTED
 from relope.store.made import MadeBy, note_made
 from relope.types import Watch
-from relope.words import counted
+from relope.words import counted, first_of
 
 if TYPE_CHECKING:
     from relope.extract.importing.matching import Matches
@@ -75,8 +75,7 @@ def run(spec: ImportSpec, watch: Watch) -> Imported:
 
 
 def _first_failed(failed: "Sequence[Record]") -> str:
-    shown = "; ".join(f"{record.id or record.where}: {record.failed[:80]}" for record in failed[:_SHOWN])
-    return f"{shown}; and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else shown
+    return first_of([f"{record.id or record.where}: {record.failed[:80]}" for record in failed], _SHOWN, "; ")
 
 
 def _plans(spec: ImportSpec, answered: "Sequence[Record]", small: ActivationStore | None) -> list[_Plan]:

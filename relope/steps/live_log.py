@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from relope.errors import InvalidInputError, NotFoundError, StoreError
+from relope.errors import InvalidInputError, NotFoundError, OutputError, StoreError
 from relope.evaluate.numbers.metrics import Bools, Floats, Groups
 
 _READ = ("request_id", "route", "decided", "threshold", "ended")
 """Fields of a decision without which its score says nothing."""
+
+_A_LOG = "give what relope serve --log has written; a last line that was cut off may be removed"
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,10 @@ def read_live(log: Path, feedback: Path | None, bundle_id: str) -> Live:
             raise StoreError(f"{feedback} has a line without request_id (text) and correct (true or false)")
         outcomes[line["request_id"]] = line["correct"]
     if not decisions:
-        raise InvalidInputError(f"{log} has no request that bundle {bundle_id} scored ({others:,} by others)")
+        raise InvalidInputError(
+            f"{log} has no request that bundle {bundle_id} scored ({others:,} by others)",
+            hint="give the --bundle that was served while it was written",
+        )
     return _live(decisions, outcomes, others)
 
 
@@ -100,17 +105,21 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 yield from pl.read_parquet(part).iter_rows(named=True)
             except (pl.exceptions.PolarsError, OSError) as error:
-                raise StoreError(f"{part} is no readable Parquet") from error
+                raise StoreError(f"{part} is no readable Parquet", hint=_A_LOG) from error
         return
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise NotFoundError(f"no log in UTF-8 at {path}") from error
+    except FileNotFoundError as error:
+        raise NotFoundError(f"there is no {path}", hint="relope serve --log FILE writes a log of decisions") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{path} is no log: it is no UTF-8 text", hint=_A_LOG) from error
     for number, each in enumerate(io.StringIO(text), 1):  # not splitlines: it cuts at U+2028 within a text, too
         try:
             value = json.loads(each)
         except (ValueError, RecursionError) as error:
-            raise StoreError(f"line {number} of {path} is no JSON") from error
+            raise StoreError(f"line {number} of {path} is no JSON", hint=_A_LOG) from error
         if not isinstance(value, dict):
-            raise StoreError(f"line {number} of {path} is no JSON object")
+            raise StoreError(f"line {number} of {path} is no JSON object", hint=_A_LOG)
         yield value

@@ -1,5 +1,6 @@
 """The step ``route``: one question through a bundle, answered by the small model or the large one."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from relope.serve.bundle import Bundle
     from relope.serve.routing import Routed
     from relope.types import Answer
+
+log = logging.getLogger(__name__)
 
 
 def output(spec: RouteSpec) -> Path:
@@ -57,6 +60,8 @@ def run(spec: RouteSpec, watch: Watch) -> Outcome:
     from relope.serve.routing import Session
 
     images, bundle = _opened(spec)
+    if bundle.prompt_note:
+        log.warning("%s", bundle.prompt_note)
     system = (Message("system", (spec.system,)),) if spec.system else ()
     query = Query(
         messages=(*system, Message("user", (*images, spec.question))),
@@ -119,12 +124,12 @@ def _ask_large(spec: RouteSpec, images: "list[Image]") -> "Answer":
     """
     from relope.extract.endpoint.address import open_endpoint
     from relope.extract.endpoint.client import Question, ask
-    from relope.extract.endpoint.messages import data_uri
+    from relope.extract.endpoint.messages import image_part, text_part
 
     assert spec.large_base_url is not None
     assert spec.large_model is not None
-    shown = [{"type": "image_url", "image_url": {"url": data_uri(LazyImage("", image.copy))}} for image in images]
-    content: Any = [*shown, {"type": "text", "text": spec.question}] if shown else spec.question
+    shown = [image_part(LazyImage("", image.copy)) for image in images]
+    content: Any = [*shown, text_part(spec.question)] if shown else spec.question
     system = [{"role": "system", "content": spec.system}] if spec.system else []
     endpoint = open_endpoint(spec.large_base_url, spec.large_model, spec.large_api_key_env)
     try:

@@ -5,7 +5,6 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from relope.errors import InvalidInputError, NotFoundError
 from relope.spec import ServeSpec
@@ -58,7 +57,7 @@ def _checked(spec: ServeSpec) -> "Bundle":
 
     check_device(spec.device)
     check_address(spec.host, read_key(spec.api_key_file, KEY_VARIABLE))
-    _large(spec)
+    large_of(spec)
     if strange := [host for host in spec.allow_image_host if not _HOST.fullmatch(host.lower())]:
         raise InvalidInputError(f"{strange[0]!r} is no host's name", hint="e.g. --allow-image-host images.example.org")
     if spec.log_prompts and spec.log is None:
@@ -88,8 +87,10 @@ def run(spec: ServeSpec, watch: Watch) -> Outcome:
         logger.warning(
             "threshold %.6g was given: what the bundle promises holds at %.6g", spec.threshold, bundle.threshold
         )
+    if bundle.prompt_note:
+        logger.warning("%s", bundle.prompt_note)
     access = Access(read_key(spec.api_key_file, KEY_VARIABLE), read_key(spec.admin_key_file, ADMIN_VARIABLE))
-    service = Service(bundle, engine, _large(spec), _options(spec, bundle))
+    service = Service(bundle, engine, large_of(spec), _options(spec, bundle))
 
     def listens(url: str) -> None:
         logger.info("relope serves %s and %s at %s", bundle.model, spec.large_model, url)
@@ -100,9 +101,9 @@ def run(spec: ServeSpec, watch: Watch) -> Outcome:
     return Outcome(output(spec), False, text, {"answered": dict(service.n_answered)})
 
 
-def _large(spec: ServeSpec) -> "LargeModel":
+def large_of(spec: ServeSpec) -> "LargeModel":
     """Return the large model as the operator describes it."""
-    from relope.extract.endpoint.address import key_of
+    from relope.extract.endpoint.address import completions_at, key_of
     from relope.serve.large import LargeModel
 
     price = _price(spec, spec.large_model)
@@ -111,8 +112,14 @@ def _large(spec: ServeSpec) -> "LargeModel":
         raise InvalidInputError(
             f"a cap on dollars needs the prices of both kinds of tokens of {spec.large_model}", hint="add --costs FILE"
         )
+    try:
+        completions = completions_at(spec.large_base_url, spec.large_model)
+    except InvalidInputError as error:
+        raise InvalidInputError(str(error), hint="e.g. --large-base-url https://api.openai.com/v1") from error
     return LargeModel(
-        base_url=_base_url(spec.large_base_url),
+        base_url=completions.base,
+        query=completions.query,
+        takes_bearer=completions.takes_bearer,
         name=spec.large_model,
         key=key_of(spec.large_api_key_env) if spec.large_api_key_env else "",
         price=price,
@@ -127,24 +134,6 @@ def _price(spec: ServeSpec, model: str) -> "ModelCost | None":
     from relope.evaluate.numbers.costs import read_prices
 
     return read_prices(spec.costs).models.get(model) if spec.costs is not None else None
-
-
-def _base_url(url: str) -> str:
-    """Return the address of an API.
-
-    Raises:
-        InvalidInputError: it is none of the web, or has a user, a query or a fragment.
-    """
-    try:
-        split = urlsplit(url)
-        whole = split.scheme in ("http", "https") and split.hostname and split.port != 0
-    except ValueError:
-        whole = False
-    if not whole or split.username is not None or split.query or split.fragment:
-        raise InvalidInputError(
-            f"{url!r} is no address of an API", hint="e.g. --large-base-url https://api.openai.com/v1"
-        )
-    return url
 
 
 def _options(spec: ServeSpec, bundle: "Bundle") -> "Options":

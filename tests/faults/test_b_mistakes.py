@@ -243,8 +243,8 @@ serve --bundle {tmp}/busy --large-model m                          | missing opt
 serve --bundle {tmp}/nowhere --large-base-url http://h/v1 --large-model m | holds no bundle
 serve --bundle {tmp}/busy --large-base-url http://h/v1 --large-model m | holds no bundle
 serve --bundle {tmp}/busy --large-base-url http://h/v1 --large-model m --device gpu | unknown device 'gpu'
-serve --bundle {tmp}/busy --large-base-url ftp://h --large-model m | is no address of an API
-serve --bundle {tmp}/busy --large-base-url h --large-model m       | is no address of an API
+serve --bundle {tmp}/busy --large-base-url ftp://h --large-model m | is no web address
+serve --bundle {tmp}/busy --large-base-url h --large-model m       | is no web address
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --host 0.0.0.0 | needs an API key
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --api-key-file {tmp}/file | at least 16 printable
 serve --bundle {tmp}/busy --large-base-url http://h --large-model m --api-key-file {tmp}/nowhere | no key at

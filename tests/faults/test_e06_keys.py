@@ -18,9 +18,8 @@ KEY = "sk-do-not-show-4711"
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def quick(monkeypatch, no_waits):
     monkeypatch.setattr(client, "ATTEMPTS", 2)
-    monkeypatch.setattr(client, "_own_wait", lambda attempt: 0.0)
     monkeypatch.setattr(redact, "_hidden", set())
 
 

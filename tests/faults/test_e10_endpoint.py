@@ -61,9 +61,8 @@ def saying(answer):
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def quick(monkeypatch, no_waits):
     monkeypatch.setattr(client, "ATTEMPTS", 2)
-    monkeypatch.setattr(client, "_own_wait", lambda attempt: 0.0)
 
 
 @pytest.mark.parametrize("kind", ANSWERS)

@@ -19,9 +19,9 @@ def request(n, shape=None, far=False):
     return Request(ThreadTicket(asked("?"), 0.5), Prompt(inputs, "?", (), 8, far), time.perf_counter())
 
 
-def sizes(ready, rows=0, held=0, most=99, **settings):
+def sizes(ready, rows=0, width=0, most=99, **settings):
     made = EngineSettings(**{"batch_tokens": 100, "max_rows": 8, "cache_tokens": 1000, **settings})
-    return [ready.index(one) for one in take(ready, made, rows, held, most)]
+    return [ready.index(one) for one in take(ready, made, rows, width, most)]
 
 
 def test_a_batch_holds_what_fits_with_its_padding_in_the_order_of_arrival():
@@ -34,9 +34,14 @@ def test_a_batch_holds_what_fits_with_its_padding_in_the_order_of_arrival():
 
 
 def test_what_is_held_bounds_what_joins_and_one_prompt_always_may():
-    assert sizes([request(60), request(10)], held=950) == []
-    assert sizes([request(40), request(10)], held=950) == [0]
-    assert sizes([request(5000)], held=0) == [0]
+    assert sizes([request(10)], rows=4, width=201) == [], "five of 201 tokens are more than 1,000"
+    assert sizes([request(10)], rows=4, width=200) == [0]
+    assert sizes([request(193)], rows=4, width=50) == [], (
+        "it will have 193 + 8 tokens, and the others be padded to them"
+    )
+    assert sizes([request(192)], rows=4, width=50) == [0]
+    assert sizes([request(13) for _ in range(4)], batch_tokens=1000, cache_tokens=63) == [0, 1, 2], "three of 13 + 8"
+    assert sizes([request(5000)]) == [0]
 
 
 def test_prompts_of_other_images_or_beyond_the_turn_of_the_embedding_wait():

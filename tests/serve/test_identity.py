@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -48,7 +49,15 @@ def test_another_model_or_dtype_is_refused_and_both_sides_are_named(folder):
     with pytest.raises(InvalidInputError, match=r"is for tiny-vl, checkpoint \w{12}; tiny-vl-large has checkpoint"):
         served(folder, "tiny-vl-large")
     with pytest.raises(InvalidInputError, match=r"is for tiny-vl, dtype float32; tiny-vl has dtype bfloat16"):
-        served(folder, "tiny-vl", dtype="bfloat16")
+        bundle = load_bundle(folder)
+        bundle.check_backbone({**bundle.backbone, "compute_dtype": "bfloat16"}, "tiny-vl")
+
+
+def test_a_router_of_prompts_in_their_own_words_says_so(folder):
+    bundle = load_bundle(folder)
+    assert not bundle.prompt_note
+    worded = replace(bundle, backbone={**bundle.backbone, "prompt_template": "a" * 64})
+    assert "learned from prompts in words of their own" in worded.prompt_note
 
 
 @pytest.mark.parametrize("part", ["chat template", "image processor", "tokenizer"])

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
 
 import httpx
 import openai
@@ -16,6 +20,9 @@ from relope.serve.large import LargeModel, Unavailable
 from relope.serve.policy import Course, Facts, Settings, Standing, course, settle
 from relope.serve.sse import Cutter
 from relope.serve.upstream import Large
+from relope.spec import ServeSpec
+from relope.steps.serve import large_of
+from relope.types import Usage
 
 PRICE = ModelCost(dollars_per_million_prompt_tokens=1000.0, dollars_per_million_answer_tokens=2000.0)
 USD = 0.011 + 0.008  # 11 tokens of a prompt, 4 of an answer
@@ -79,6 +86,42 @@ def test_a_long_pause_is_the_client_s_to_wait_for(status):
     with pytest.raises(Unavailable) as refused:
         answered_by(busy)
     assert refused.value.problem.headers == {"retry-after": "60"} and len(asked) == 1
+
+
+def test_a_pause_is_also_a_date():
+    told = []
+    for wait in (format_datetime(datetime.now(UTC) + timedelta(hours=1)), "1.5", "soon", str(10**8)):
+        with pytest.raises(Unavailable) as refused:
+            answered_by(lambda _, wait=wait: httpx.Response(429, headers={"retry-after": wait}), retries=0)
+        told.append(refused.value.problem.headers.get("retry-after"))
+    assert 3590 <= int(told[0]) <= 3600 and told[1:] == ["2", None, None]
+
+
+def test_azure_s_form_of_the_address_and_key_is_taken():
+    seen = []
+
+    def answers(request):
+        seen.append(request)
+        return httpx.Response(200, json={"choices": []})
+
+    async def called(model):
+        large = Large(model)
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answers)) as large._client:
+            await (await large.ask({"messages": []})).close()
+            await (await large.ask({"messages": []}, "Bearer client's")).close()
+
+    spec = ServeSpec(bundle=Path("b"), large_base_url="https://me.openai.azure.com", large_model="gpt 4.1")
+    asyncio.run(called(replace(large_of(spec), key="sk-operator")))
+    base = "https://me.openai.azure.com/openai/deployments/gpt%204.1/chat/completions"
+    assert {str(request.url) for request in seen} == {f"{base}?api-version=2024-10-21"}
+    assert "authorization" not in seen[0].headers and seen[0].headers["api-key"] == "sk-operator"
+    assert "api-key" not in seen[1].headers and seen[1].headers["authorization"] == "Bearer client's"
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": 1 << 63, "completion_tokens": 3}, {"prompt_tokens": 4}])
+def test_counts_beyond_64_bits_are_none(usage):
+    told = Usage.told(usage)
+    assert (told.prompt_tokens, told.completion_tokens) in {(None, 3), (4, None)}
 
 
 @pytest.mark.parametrize("error", [httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError, httpx.ConnectTimeout])

@@ -21,8 +21,7 @@ KEY = "sk-secret-of-this-test-4711"
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(client, "_own_wait", lambda attempt: 0.0)
+def quick(monkeypatch, no_waits):
     monkeypatch.setenv("STUB_KEY", KEY)
 
 

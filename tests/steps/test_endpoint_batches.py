@@ -10,7 +10,6 @@ from relope.errors import InvalidInputError, OutputError
 from relope.extract import batch_asking
 from relope.extract.answer_journal import AnswerJournal, journal_path
 from relope.extract.data.open import open_dataset
-from relope.extract.endpoint import client
 from relope.extract.endpoint.messages import messages_of
 from relope.extract.view import View
 from relope.store import open_store, verify
@@ -21,8 +20,7 @@ class Killed(BaseException):
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(client, "_own_wait", lambda attempt: 0.0)
+def quick(monkeypatch, no_waits):
     monkeypatch.setattr(batch_asking, "sleep", lambda seconds: None)
 
 

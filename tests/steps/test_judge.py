@@ -28,8 +28,7 @@ PRICES = "models:\n  m: {dollars_per_million_prompt_tokens: 0, dollars_per_milli
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(client, "_own_wait", lambda attempt: 0.0)
+def quick(monkeypatch, no_waits):
     monkeypatch.setenv("JUDGE_KEY", KEY)
 
 

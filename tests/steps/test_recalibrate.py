@@ -112,7 +112,7 @@ def test_outcomes_of_a_file_and_parts(bundle, tmp_path):
 
 def test_what_is_no_log(bundle, tmp_path):
     path = tmp_path / "d.jsonl"
-    with pytest.raises(NotFoundError, match="no log in UTF-8"):
+    with pytest.raises(NotFoundError, match="there is no "):
         calibrate(bundle, path, budget=0.3)
     for text in ("{", "[1]"):
         path.write_text(text + "\n")

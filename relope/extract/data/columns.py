@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from relope.extract.data.halves import whole
 from relope.extract.data.rows import Row
+from relope.words import first_of
 
 COLUMNS = (
     *("question", "answer", "choices", "image", "images", "id", "split", "hint", "caption", "kind", "correct"),
@@ -58,8 +59,7 @@ class Columns:
         guesses = {name: guess for name in unread if (guess := guessed(name)) and guess not in taken}
         named = [f"{name} (did you mean {guess}?)" for name, guess in guesses.items()]
         named += [name for name in unread if name not in guesses]
-        more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
-        return [f"columns not read: {', '.join(named[:_SHOWN])}{more}"]
+        return [f"columns not read: {first_of(named, _SHOWN)}"]
 
 
 def named_choices(rows: Iterable[Row]) -> Iterator[Row]:

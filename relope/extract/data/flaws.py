@@ -12,6 +12,7 @@ from relope.extract.data.labels import UNLABELLED
 from relope.provenance import digest
 from relope.seals import opened_json, read_plain, write_sealed_json
 from relope.types import LETTERS, LazyImage, Progress, Sample, no_progress
+from relope.words import first_of
 
 SKIPPED = "skipped.json"
 WORKERS = 8
@@ -141,8 +142,7 @@ def without_flawed(samples: Sequence[Sample], flaws: Sequence[Flaw], strict: boo
 
 def describe(flaws: Sequence[Flaw]) -> str:
     """Return the first few flaws as text."""
-    shown = "; ".join(f"{flaw.id}: {flaw.reason}" for flaw in flaws[:_SHOWN])
-    return f"{shown}; and {len(flaws) - _SHOWN} more" if len(flaws) > _SHOWN else shown
+    return first_of([f"{flaw.id}: {flaw.reason}" for flaw in flaws], _SHOWN, "; ")
 
 
 def write_skipped(store: Path, samples: Sequence[Sample], flaws: Sequence[Flaw]) -> None:

@@ -103,6 +103,33 @@ def open_endpoint(
     return Endpoint(f"{address.base}{_COMPLETIONS}", model, client, headers, http)
 
 
+@dataclass(frozen=True)
+class Completions:
+    """Where chat completions are asked for.
+
+    Attributes:
+        base: URL above ``/chat/completions``, without its query.
+        query: of each request.
+        takes_bearer: whether a key goes behind ``Bearer`` in ``Authorization``; else as it is in ``api-key``.
+    """
+
+    base: str
+    query: Mapping[str, str]
+    takes_bearer: bool
+
+
+def completions_at(url: str, model: str) -> Completions:
+    """Return where a model is asked whose base URL has any form that `open_endpoint` takes, without user and password.
+
+    Raises:
+        InvalidInputError: it is no web address, or has a user.
+    """
+    address = _address(url, model)
+    if address.user:
+        raise InvalidInputError(f"endpoint {url!r} has a user in it", hint="give its key by a variable")
+    return Completions(address.base, address.query, not address.is_azure)
+
+
 def check_url(url: str, model: str) -> None:
     """Refuse a base URL at which nobody could be asked; no package, key or network is needed.
 

@@ -4,11 +4,9 @@ Layouts: OpenAI's ``/v1/chat/completions`` (github.com/openai/openai-python, ``t
 vLLM, Ollama, LiteLLM and Azure answer alike.
 """
 
-import email.utils
 import json
 import math
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +17,7 @@ from relope.errors import OutputError
 from relope.extract.endpoint.address import Endpoint
 from relope.extract.endpoint.reading import answer_of
 from relope.redact import redacted
+from relope.retry_after import asked_wait_s
 from relope.types import Answer
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ _FILTERS = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyVi
 _JSON = {"Content-Type": "application/json"}
 _SHOWN = 200
 _SLICE_S = 0.25
-_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 Sent = TypeVar("Sent")
 KEPT = "what was answered is kept; the same command goes on from there"
 """The hint of everything that ends a run."""
@@ -215,7 +213,7 @@ def _pause_or_raise(endpoint: Endpoint, error: "openai.APIStatusError", attempt:
         raise (Filtered if is_filtered(said) else Refused)(reason) from error
     if status not in _AGAIN or attempt >= ATTEMPTS or any(name in said for name in _NO_MORE_MONEY):
         raise OutputError(reason, hint=KEPT) from error
-    asked = _asked_wait(error.response.headers)
+    asked = asked_wait_s(str(error.response.headers.get("retry-after", "")))
     if asked is not None and asked > LONGEST_WAIT_S:
         raise OutputError(f"{reason}; it asks to wait for {asked:,.0f} s", hint=KEPT) from error
     if status == 429 and asked is not None:
@@ -239,18 +237,6 @@ def _pause_or_raise_unreachable(endpoint: Endpoint, error: Exception, attempt: i
 def _own_wait(attempt: int) -> float:
     """Return seconds to wait: twice as long each time, and not all who wait at the same moment."""
     return float(2.0 ** (attempt - 1) * random.uniform(0.75, 1.25))
-
-
-def _asked_wait(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a server wants to be left alone: ``Retry-After`` in seconds or as a date."""
-    asked = str(headers.get("retry-after", "")).strip()
-    if _SECONDS.fullmatch(asked):
-        return float(asked)
-    try:
-        moment = email.utils.parsedate_to_datetime(asked).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, moment - time.time())
 
 
 def _body_text(error: "openai.APIStatusError") -> str:

@@ -22,9 +22,11 @@ from relope.extract.importing.record import (
 )
 from relope.extract.importing.source import Source
 from relope.types import Usage
+from relope.words import first_of
 
 NEEDS = "the column response, and id or question"
 
+_SHOWN = 8
 _READ = frozenset(
     (
         *("id", "response", "correct", "model", "question", "choices", "answer", "image", "images", "split", "error"),
@@ -51,8 +53,7 @@ def read(source: Source) -> Reading:
         unread.update(dict.fromkeys(name for name in map(str, row.cells) if name not in _READ))
         records.append(_record(row))
     names = list(unread)
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return Reading(records, (f"columns not read: {', '.join(names[:8])}{more}",) if names else ())
+    return Reading(records, (f"columns not read: {first_of(names, _SHOWN)}",) if names else ())
 
 
 def _record(row: Row) -> Record:

@@ -24,6 +24,7 @@ from relope.extract.importing.record import (
 )
 from relope.extract.importing.source import Source
 from relope.types import Usage
+from relope.words import first_of
 
 NEEDS = "columns <model>_correct, and id, sample_id, index or dataset_idx"
 
@@ -62,8 +63,7 @@ def read(source: Source) -> Reading:
         raise InvalidInputError(f"{where} has both {twice}_correct and {twice}_is_correct")
     priceless = [name for name in models if f"{name}{_COST}" not in source.columns]
     records = [_record(row, column, model) for row in source.rows() for model in models]
-    more = f" and {len(priceless) - _SHOWN} more" if len(priceless) > _SHOWN else ""
-    notes = (f"no column <model>_cost of {', '.join(priceless[:_SHOWN])}{more}",) if priceless else ()
+    notes = (f"no column <model>_cost of {first_of(priceless, _SHOWN)}",) if priceless else ()
     return Reading([record for record in records if record is not None], notes)
 
 

@@ -42,7 +42,7 @@ def open_served(bundle: Bundle, settings: EngineSettings, *, runs: bool = True) 
 
 def _opened(name: str, bundle: Bundle, settings: EngineSettings, runs: bool) -> Backbone:
     how = bundle.backbone
-    dtype = settings.dtype or str(how["compute_dtype"])
+    dtype = str(how["compute_dtype"])
     if not runs:
         return open_skeleton(name, "cpu", dtype, bundle.chat_template, identified=True)
     return open_backbone(

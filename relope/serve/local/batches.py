@@ -33,18 +33,18 @@ class Request:
         return self.ticket.threshold
 
 
-def take(ready: Iterable[Request], settings: EngineSettings, rows: int, held: int, most: int) -> list[Request]:
+def take(ready: Iterable[Request], settings: EngineSettings, rows: int, width: int, most: int) -> list[Request]:
     """Return the next batch: the first request, and those behind it that go with it.
 
     Args:
         ready: in the order in which they came.
         settings: limits.
         rows: answers that are being written.
-        held: tokens in their cache, padding included.
+        width: tokens of the longest of them when it has got as long as it may; the others are padded to it.
         most: requests in a batch.
     """
     taken: list[Request] = []
-    longest = 0
+    longest = 0  # of the prompts
     for request in ready:
         if len(taken) >= min(most, settings.max_rows - rows):
             break
@@ -52,8 +52,9 @@ def take(ready: Iterable[Request], settings: EngineSettings, rows: int, held: in
         tokens = (len(taken) + 1) * longer
         if taken and (tokens > settings.batch_tokens or not request.prompt.goes_with([each.prompt for each in taken])):
             continue
-        if (taken or held) and held + tokens > settings.cache_tokens:
+        wide = max(width, longer + request.prompt.limit)
+        if (taken or rows) and (rows + len(taken) + 1) * wide > settings.cache_tokens:
             break
         taken.append(request)
-        longest = longer
+        longest, width = longer, wide
     return taken

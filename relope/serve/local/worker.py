@@ -119,9 +119,9 @@ class Worker:
             ticket.fail(EngineError("the query was cancelled"))
 
     def _taken(self) -> list[Request]:
-        held = sum(len(part.rows) * part.width for part in self._answering.values())
+        grown = [part.width + max(row.n_left for row in part.rows) for part in self._answering.values() if part.rows]
         with self._wake:
-            batch = take(self._ready, self.settings, self.n_rows, held, self._most)
+            batch = take(self._ready, self.settings, self.n_rows, max(grown, default=0), self._most)
             for request in batch:
                 self._ready.remove(request)
         self._count(deciding=len(batch) - self.counters.deciding)
