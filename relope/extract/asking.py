@@ -93,27 +93,27 @@ def ask_all(
         samples: that have no answer yet.
         journal: where each answer is kept at once.
         keep: is given answers, ``most`` at a time, and the rest at the end.
-        most: answers that are held at most before they are handed on.
+        most: answers that wait unsealed at most before they are handed on.
         n_before: answers of earlier runs: this server does answer.
         taken: told each sample that was answered, at once: what it does is done while others are waited for.
         progress: told how many are done.
     """
     ranks = {sample.id: rank for rank, sample in enumerate(samples)}
-    asked, held = Asked(), list[Pair]()
+    asked, unsealed = Asked(), list[Pair]()
 
     def hand_on() -> None:
-        keep(sorted(held, key=lambda pair: ranks[pair[0].id]))
-        held.clear()
+        keep(sorted(unsealed, key=lambda pair: ranks[pair[0].id]))
+        unsealed.clear()
 
     pool = WorkerPool(asking.endpoint, journal, asking.allowance, asking.workers)
-    for done, (sample, said) in enumerate(answers_at(pool, samples, asking.put), 1):
-        if isinstance(said, Answer):
+    for done, (sample, outcome) in enumerate(answers_at(pool, samples, asking.put), 1):
+        if isinstance(outcome, Answer):
             asked.answered += 1
-            held.append((sample, said))
+            unsealed.append((sample, outcome))
             taken(sample)
         else:
-            _note(asked, sample, said, asking.allowance, n_before, len(samples))
-        if len(held) >= most:
+            _note(asked, sample, outcome, asking.allowance, n_before, len(samples))
+        if len(unsealed) >= most:
             hand_on()
         progress(done, len(samples))
     hand_on()

@@ -117,20 +117,20 @@ def _take(
     with tempfile.TemporaryDirectory(dir=journal.path.parent) as folder:
         path = Path(folder) / "output.jsonl"
         fetch(asking.endpoint, file, path, Manners())
-        for number, said in answers_in(asking.endpoint, path):
+        for number, outcome in answers_in(asking.endpoint, path):
             name, digest = asked[int(number)] if number.isdecimal() and int(number) < len(asked) else ("", "")
             if not name or name in journal.answers:
                 continue
-            if isinstance(said, Answer):
-                journal.add(name, digest, said)
-                journal.answers[name] = digest, said
-            elif isinstance(said, Filtered):
-                journal.refuse(name, digest, str(said))
-                journal.refused[name] = digest, str(said)
-            elif isinstance(said, Refused) and name in by_id:
-                collected.refused.append(Flaw(name, by_id[name].split, str(said)))
+            if isinstance(outcome, Answer):
+                journal.add(name, digest, outcome)
+                journal.answers[name] = digest, outcome
+            elif isinstance(outcome, Filtered):
+                journal.refuse(name, digest, str(outcome))
+                journal.refused[name] = digest, str(outcome)
+            elif isinstance(outcome, Refused) and name in by_id:
+                collected.refused.append(Flaw(name, by_id[name].split, str(outcome)))
             else:
-                collected.lost[name] = str(said)
+                collected.lost[name] = str(outcome)
     journal.sync()
 
 

@@ -124,9 +124,9 @@ def write_imported(
     seal_rows(writer, new)
     writer.publish()
     verdicts = {str(row["id"]): record for row, record in zip(rows, records, strict=True) if record.correct is not None}
-    told = _keep_verdicts(out, verdicts) if verdicts else False
+    changed = _keep_verdicts(out, verdicts) if verdicts else False
     right = [record.correct for record in verdicts.values()]
-    return Written(len(new), sum(map(bool, right)) / len(right) if right else None, len(right), bool(new) or told)
+    return Written(len(new), sum(map(bool, right)) / len(right) if right else None, len(right), bool(new) or changed)
 
 
 def _known(store: ActivationStore, rows: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -137,14 +137,14 @@ def _known(store: ActivationStore, rows: Sequence[Mapping[str, Any]]) -> set[str
     """
     if not len(store):
         return set()
-    held = dict(store.samples.select("id", "response").iter_rows())
-    other = [str(row["id"]) for row in rows if row["id"] in held and held[row["id"]] != row["response"]]
+    stored = dict(store.samples.select("id", "response").iter_rows())
+    other = [str(row["id"]) for row in rows if row["id"] in stored and stored[row["id"]] != row["response"]]
     if other:
         raise InvalidInputError(
             f"{store.label} holds another answer to {len(other)} of {len(rows)} samples (first: {other[0]})",
             hint="import into a new --out",
         )
-    return set(held)
+    return set(stored)
 
 
 def _keep_verdicts(out: Path, verdicts: Mapping[str, Record]) -> bool:
@@ -160,8 +160,8 @@ def _keep_verdicts(out: Path, verdicts: Mapping[str, Record]) -> bool:
             pl.Series("parsed", texts, pl.String),
             pl.Series("parse_status", ["parsed" if text else "unparsed" for text in texts], pl.String),
         )
-        said = {name: record.correct for name, record in verdicts.items()}
-        return write_labels(store, said, table, IMPORTED)[2]
+        correct_by_id = {name: record.correct for name, record in verdicts.items()}
+        return write_labels(store, correct_by_id, table, IMPORTED)[2]
 
 
 def _answered(record: Record) -> dict[str, Any]:

@@ -7,6 +7,7 @@ shown (question, options, gold answers, answer). Cases that are shown alike are 
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from relope.errors import OutputError, RelopeError
 from relope.extract.allowance import Allowance, Price, allowance_after
 from relope.extract.answer_journal import AnswerJournal
 from relope.extract.endpoint.address import Endpoint
-from relope.extract.endpoint.client import Question, Refused
+from relope.extract.endpoint.client import KEPT, Question, Refused
 from relope.extract.grading.case import Asking, Case
 from relope.extract.workers import Put, WorkerPool, answers_at
 from relope.provenance import digest
@@ -129,8 +130,14 @@ def judge_all(judge: Judge, cases: Sequence[Case], progress: Progress = no_progr
         docket.take_up(judge, {key: ruling for key, ruling in _earlier(journal).items() if key in docket.shown})
         allowance = _allowance(judge, journal)
         _rule(judge, docket, journal, allowance, progress)
+    except OutputError as error:
+        if docket.ruled or error.hint != KEPT:
+            raise
+        raise OutputError(str(error), hint="nothing was judged yet; run it again once it answers") from error
     finally:
         journal.close(done=False)
+        with suppress(OSError):
+            judge.cache.parent.rmdir()  # where nothing is kept in it
     rulings = [docket.ruled.get(key) if key else None for key in keys]
     return Judged(rulings, allowance.requests, allowance.spent if judge.price else None)
 

@@ -85,10 +85,10 @@ def answers_at(
             if (result := results.get()) is None:
                 workers -= 1
                 continue
-            item, said = result
-            if not isinstance(said, (Answer, RelopeError)):
-                raise said
-            yield item, said
+            item, outcome = result
+            if not isinstance(outcome, (Answer, RelopeError)):
+                raise outcome
+            yield item, outcome
             if time.monotonic() - synced > _SYNC_S:
                 pool.journal.sync()
                 synced = time.monotonic()

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from relope.command_line import command_line, now
-from relope.errors import InvalidInputError, RelopeError
+from relope.errors import InvalidInputError, OutputError, RelopeError
 from relope.extract.allowance import Allowance, Price, allowance_after
 from relope.extract.answer_journal import AnswerJournal, journal_path
 from relope.extract.answer_store import PART_ANSWERS, seal_answers
 from relope.extract.asking import Asked, Asking, Pair, ask_all
 from relope.extract.batch_asking import Collected, collect, submit
 from relope.extract.data.flaws import Flaw, describe, input_digest, write_skipped
+from relope.extract.endpoint.client import KEPT
 from relope.extract.thumbnails import thumbnails_of
 from relope.spec import ExtractSpec
 from relope.steps.grade import accuracy_text, grade_answers
@@ -99,6 +100,10 @@ def _ask_at(
     if failure is not None:
         if is_new and not facts["computed"]:  # an empty store would stand in the way of a mended recipe
             shutil.rmtree(out)
+            if failure.hint == KEPT:
+                raise OutputError(
+                    str(failure), hint="nothing was answered yet; run it again once it answers"
+                ) from failure
         raise failure
     with open_store(out) as store:
         graded = grade_answers(store, extraction.grader, samples)
@@ -132,23 +137,23 @@ def _ask(job: _Job, intake: "Intake", watch: Watch) -> tuple[dict[str, Any], str
     journal, whole = AnswerJournal(journal_path(job.out), writer.manifest.recipe_id), False
     try:
         sent, collected = _in_batches(job, missing, journal, watch)
-        known = _known(missing, journal, collected.refused)
-        allowance = _allowance(job, known, sent)
-        _seal(job, known.answered)
+        triage = _triage(missing, journal, collected.refused)
+        allowance = _allowance(job, triage, sent)
+        _seal(job, triage.answered)
         with watch(f"ask {job.spec.model}") as progress:
             asked = ask_all(
                 _asking(job, allowance),
-                [] if job.spec.batch else known.open,
+                [] if job.spec.batch else triage.open,
                 journal,
                 lambda pairs: _seal(job, pairs),
                 most=PART_ANSWERS,
-                n_before=len(known.answered) + len(committed),
+                n_before=len(triage.answered) + len(committed),
                 taken=lambda sample: _picture(job, sample),
                 progress=progress,
             )
         asked.failure = asked.failure or collected.failure
         writer.publish()
-        refused = [*known.refused, *asked.refused]
+        refused = [*triage.refused, *asked.refused]
         write_skipped(job.out, intake.samples, refused)
         whole = asked.failure is None
     finally:
@@ -156,7 +161,7 @@ def _ask(job: _Job, intake: "Intake", watch: Watch) -> tuple[dict[str, Any], str
     if job.spec.strict and refused and asked.failure is None:
         what = f"{len(refused)} samples are refused: {describe(refused)}"
         asked.failure = InvalidInputError(what, hint="drop --strict")
-    facts = _facts(job, intake, known, asked, allowance) | {"seconds": time.perf_counter() - begun}
+    facts = _facts(job, intake, triage, asked, allowance) | {"seconds": time.perf_counter() - begun}
     return facts, _text(job, facts, [*intake.flaws, *refused]), asked.failure
 
 
@@ -173,16 +178,16 @@ def _in_batches(job: _Job, missing: Sequence[Sample], journal: AnswerJournal, wa
         earlier = collect(waiting, missing, journal, progress)
         if not spec.batch:
             return 0, replace(earlier, failure=None)  # what it lost is asked now
-        known = _known(missing, journal, earlier.refused)
-        allowance = _allowance(job, known, 0)
-        spent = submit(replace(waiting, allowance=allowance), known.open, journal)
+        triage = _triage(missing, journal, earlier.refused)
+        allowance = _allowance(job, triage, 0)
+        spent = submit(replace(waiting, allowance=allowance), triage.open, journal)
         collected = collect(waiting, missing, journal, progress)
         refused = [*earlier.refused, *collected.refused]
         return allowance.requests, replace(collected, refused=refused, failure=collected.failure or spent)
 
 
 @dataclass(frozen=True)
-class _Known:
+class _Triage:
     """Samples that are in no part yet: with an answer, refused, and those that are still to be asked."""
 
     answered: list[Pair]
@@ -190,7 +195,7 @@ class _Known:
     open: list[Sample]
 
 
-def _known(missing: Sequence[Sample], journal: AnswerJournal, refused: Sequence[Flaw]) -> _Known:
+def _triage(missing: Sequence[Sample], journal: AnswerJournal, refused: Sequence[Flaw]) -> _Triage:
     """Sort samples by what is known of them already; what asks something else now is asked anew.
 
     Args:
@@ -198,7 +203,7 @@ def _known(missing: Sequence[Sample], journal: AnswerJournal, refused: Sequence[
         journal: answers of batches, and of a run that was killed.
         refused: samples that a batch has just refused.
     """
-    known = _Known([], list(refused), [])
+    triage = _Triage([], list(refused), [])
     gone = {flaw.id for flaw in refused}
     for sample in missing:
         if sample.id in gone:
@@ -207,18 +212,18 @@ def _known(missing: Sequence[Sample], journal: AnswerJournal, refused: Sequence[
         asked, answer = journal.answers.get(sample.id, ("", None))
         refused_at, reason = journal.refused.get(sample.id, ("", ""))
         if answer is not None and asked == digest:
-            known.answered.append((sample, answer))
+            triage.answered.append((sample, answer))
         elif refused_at == digest:
-            known.refused.append(Flaw(sample.id, sample.split, reason))
+            triage.refused.append(Flaw(sample.id, sample.split, reason))
         else:
-            known.open.append(sample)
-    return known
+            triage.open.append(sample)
+    return triage
 
 
-def _allowance(job: _Job, known: _Known, sent: int) -> Allowance:
+def _allowance(job: _Job, triage: _Triage, sent: int) -> Allowance:
     """Return what may be spent, less what answers have cost so far and the requests that were sent."""
     spec = job.spec
-    answered = [answer.usage for _, answer in known.answered]
+    answered = [answer.usage for _, answer in triage.answered]
     with open_store(job.out) as store:
         answered += [Usage(*row) for row in _usages(store.samples)]
     return allowance_after(answered, job.price, spec.max_usd, spec.max_requests, sent)
@@ -252,14 +257,14 @@ def _picture(job: _Job, sample: Sample) -> None:
         job.pictures.update(thumbnails_of([sample], set(job.pictures)))
 
 
-def _facts(job: _Job, intake: "Intake", known: _Known, asked: Asked, allowance: Allowance) -> dict[str, Any]:
-    flaws = [*intake.flaws, *known.refused, *asked.refused]
+def _facts(job: _Job, intake: "Intake", triage: _Triage, asked: Asked, allowance: Allowance) -> dict[str, Any]:
+    flaws = [*intake.flaws, *triage.refused, *asked.refused]
     return {
-        "samples": len(intake.samples) - len(known.refused) - len(asked.refused),
-        "computed": asked.answered + len(known.answered),
+        "samples": len(intake.samples) - len(triage.refused) - len(asked.refused),
+        "computed": asked.answered + len(triage.answered),
         "requests": allowance.requests,
         "dollars": allowance.spent if allowance.price else None,
-        "refused": len(known.refused) + len(asked.refused),
+        "refused": len(triage.refused) + len(asked.refused),
         "skipped": [vars(flaw) for flaw in flaws],
         "notes": list(job.extraction.dataset.notes),
     }

@@ -142,6 +142,16 @@ def test_what_goes_wrong_is_a_line_or_two_and_verdicts_are_kept(answers, kind, m
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
 
 
+def test_a_judge_that_is_not_there_leaves_nothing_behind(answers, monkeypatch):
+    monkeypatch.setattr(client, "ATTEMPTS", 2)
+    with Stub(judging(honest)) as stub:
+        pass
+    with pytest.raises(OutputError, match="cannot be reached") as caught:
+        judge(answers, stub)
+    assert caught.value.hint == "nothing was judged yet; run it again once it answers"
+    assert not list(answers.parent.glob("*judged*"))
+
+
 @pytest.mark.parametrize("prose", ["Sure! The answer agrees with the gold.", "agrees", '{"agrees": true}', ""])
 def test_a_judge_of_prose_grades_nothing(answers, prose):
     with Stub(judging(lambda case: prose)) as stub:

@@ -33,19 +33,19 @@ def answer_of(document: Any, seconds: float | None) -> Answer:
 
 
 def _text(message: Mapping[str, Any]) -> str:
-    said = message["content"]
-    if said is None:  # a refusal in the model's own words is what a user would get
-        said = message.get("refusal") or ""
-    return said if isinstance(said, str) else "".join(part.get("text", "") for part in said)
+    content = message["content"]
+    if content is None:  # a refusal in the model's own words is what a user would get
+        content = message.get("refusal") or ""
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
-def _confidence(said: Any, text: str) -> tuple[Values, Values]:
+def _confidence(logprobs_json: Any, text: str) -> tuple[Values, Values]:
     """Return log-probs and entropies (nats) of the answer's tokens, the end token left out; None where not told.
 
     Choice: a server tells a few alternatives of a token, not all. What they leave of the distribution counts as one
     further outcome, so that an entropy is at most what it would be of the whole.
     """
-    tokens = said.get("content") if isinstance(said, dict) else None
+    tokens = logprobs_json.get("content") if isinstance(logprobs_json, dict) else None
     if not isinstance(tokens, list):
         return None, None
     try:

@@ -64,10 +64,10 @@ def _model(path: Path) -> str:
     if results is None or not results.is_file():
         return ""
     try:
-        held = json.loads(read_bounded(results, WHOLE_BYTES))
+        results_json = json.loads(read_bounded(results, WHOLE_BYTES))
     except (OSError, ValueError, RecursionError):
         return ""
-    name = held.get("model_name") if isinstance(held, dict) else None
+    name = results_json.get("model_name") if isinstance(results_json, dict) else None
     return name if isinstance(name, str) else ""
 
 
@@ -100,8 +100,11 @@ def _record(row: Row, model: str) -> Record:
 
 def _requests(arguments: Any) -> list[list[Any]]:
     """Return the arguments of each request: a list in 0.4.2, ``gen_args_0: {arg_0, …}`` since then."""
-    held = list(arguments.values()) if isinstance(arguments, dict) else arguments if isinstance(arguments, list) else []
-    return [list(one.values()) if isinstance(one, dict) else one if isinstance(one, list) else [one] for one in held]
+    requests = list(arguments.values()) if isinstance(arguments, dict) else arguments
+    requests = requests if isinstance(requests, list) else []
+    return [
+        list(one.values()) if isinstance(one, dict) else one if isinstance(one, list) else [one] for one in requests
+    ]
 
 
 def _pictures(doc: Mapping[str, Any], arguments: Any) -> bool:
@@ -111,12 +114,12 @@ def _pictures(doc: Mapping[str, Any], arguments: Any) -> bool:
 
 
 def _choices(doc: Mapping[str, Any]) -> tuple[str, ...] | None:
-    held = next((doc[name] for name in _CHOICES if name in doc), None)
-    if isinstance(held, dict):  # ARC: {"text": […], "label": […]}
-        held = held.get("text")
-    if not isinstance(held, list) or not all(isinstance(item, (str, int, float)) for item in held):
+    options = next((doc[name] for name in _CHOICES if name in doc), None)
+    if isinstance(options, dict):  # ARC: {"text": […], "label": […]}
+        options = options.get("text")
+    if not isinstance(options, list) or not all(isinstance(item, (str, int, float)) for item in options):
         return None
-    return tuple(str(text_cell({"choices": item}, "choices", "doc") or "") for item in held)
+    return tuple(str(text_cell({"choices": item}, "choices", "doc") or "") for item in options)
 
 
 def _answer(cells: Mapping[str, Any], requests: Sequence[Sequence[Any]], where: str) -> tuple[str | None, str]:
@@ -132,14 +135,14 @@ def _answer(cells: Mapping[str, Any], requests: Sequence[Sequence[Any]], where: 
 
 
 def _likeliest(scores: Sequence[float | None], requests: Sequence[Sequence[Any]], where: str) -> str:
-    told = [score for score in scores if score is not None]
+    likelihoods = [score for score in scores if score is not None]
     texts = [request[1] for request in requests if len(request) > 1 and isinstance(request[1], str)]
-    if len(told) != len(scores) or len(texts) != len(scores):
+    if len(likelihoods) != len(scores) or len(texts) != len(scores):
         raise InvalidInputError(
-            f"{where} has {counted(len(scores), 'response')}, of which {len(told)} are likelihoods, and "
+            f"{where} has {counted(len(scores), 'response')}, of which {len(likelihoods)} are likelihoods, and "
             f"{counted(len(texts), 'continuation')}: its answer cannot be told"
         )
-    return texts[max(range(len(told)), key=told.__getitem__)].strip()
+    return texts[max(range(len(likelihoods)), key=likelihoods.__getitem__)].strip()
 
 
 def _likelihood(value: Any) -> float | None:
@@ -162,8 +165,8 @@ def _first_text(value: Any) -> str | None:
 def _verdict(cells: Mapping[str, Any], where: str) -> bool | None:
     """Return the verdict of the metric that is one."""
     names = cells.get("metrics")
-    told = [name for name in names if isinstance(name, str)] if isinstance(names, list) else list(_VERDICTS)
-    verdicts = {name: verdict for name in told if (verdict := binary(cells.get(name))) is not None}
+    metrics = [name for name in names if isinstance(name, str)] if isinstance(names, list) else list(_VERDICTS)
+    verdicts = {name: verdict for name in metrics if (verdict := binary(cells.get(name))) is not None}
     ours = [name for name in _VERDICTS if name in verdicts]
     if ours:
         return verdicts[ours[0]]

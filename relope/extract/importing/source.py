@@ -11,6 +11,7 @@ from relope.errors import InvalidInputError, NotFoundError, RelopeError
 from relope.extract.data.bounded import WHOLE_BYTES, read_bounded
 from relope.extract.data.rows import SUFFIXES, Row, read_rows
 from relope.extract.importing.sheets import sheet_rows
+from relope.places import uri_of_path
 
 SHEET = ".xlsx"
 _TABLES = (*SUFFIXES, SHEET)
@@ -39,6 +40,8 @@ class Source:
             RelopeError: there is no such file, or its first row cannot be read.
         """
         if not self.path.exists():
+            if uri := uri_of_path(self.path):
+                raise NotFoundError(f"{uri} is not on this machine", hint="download it, then import the file")
             raise NotFoundError(f"there is no file {self.path}")
         if self.suffix == ".json" and isinstance(self.json, dict):
             return tuple(map(str, self.json))

@@ -57,6 +57,17 @@ def test_rows_become_samples(tmp_path, quoting):
     assert samples[2].group == samples[4].group != samples[0].group == samples[5].group
 
 
+@pytest.mark.parametrize("held", ["99", picture(1)[:40]])
+def test_an_image_that_is_none_is_told_as_such(tmp_path, held):
+    rows = bench()
+    rows[2]["image"] = held
+    with pytest.raises(
+        InvalidInputError, match=r"line 4 .*: image '.+' is no picture, and no index of a row"
+    ) as caught:
+        open_dataset(str(tsv(tmp_path / "cut.tsv", rows))).load("validation", None)
+    assert "there is no file" not in str(caught.value)
+
+
 def test_it_is_extracted_and_its_results_find_it(tmp_path):
     path = tsv(tmp_path / "bench.tsv", bench())
     step("extract", model="tiny-vl", dataset=path, out=tmp_path / "small.zarr", tokens="lean")
