@@ -1,19 +1,20 @@
 """The caption step: a data set's images → a captions file, resumable, one line an image."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from relope.errors import InvalidInputError, OutputError, UnsupportedError
+from relope.errors import InvalidInputError, OutputError, RelopeError, UnsupportedError
+from relope.extract.allowance import Allowance
 from relope.extract.data.captions import CaptionLog, known_captions
 from relope.extract.data.dataset import DataSet, load_samples
 from relope.extract.data.flaws import distinct_images, look_at
 from relope.extract.endpoint.address import open_endpoint
-from relope.extract.endpoint.client import REFUSALS, Manners, Question, Refused, ask
+from relope.extract.endpoint.client import REFUSALS, Question, Refused
 from relope.extract.endpoint.messages import image_part, text_part
-from relope.types import LazyImage, Progress
+from relope.extract.workers import Put, Unkept, WorkerPool, answers_at
+from relope.types import Answer, LazyImage, Progress
 
 Captioned = tuple[LazyImage, str, str]
 """Image, its caption, and why it has none."""
@@ -108,28 +109,24 @@ Describe = Callable[[Sequence[LazyImage]], Iterator[Captioned]]
 
 
 def _by_endpoint(captioning: Captioning, url: str) -> Describe:
-    endpoint, manners = open_endpoint(url, captioning.model, captioning.key_env), Manners()
+    endpoint = open_endpoint(url, captioning.model, captioning.key_env)
+    pool = WorkerPool(endpoint, Unkept(), Allowance(), captioning.workers)
 
-    failed: list[OutputError] = []
-
-    def captioned(image: LazyImage) -> Captioned:
-        if failed:  # the queue is cancelled only when the caller sees the failure; until then nobody is asked in vain
-            raise failed[0]
-        try:
-            text = ask(endpoint, _question(captioning, image), manners).text
-        except Refused as error:
-            return image, "", str(error)
-        except OutputError as error:
-            failed.append(error)
-            raise
-        return image, text, ""
+    def put(image: LazyImage) -> Put:
+        return Put(image.digest, image.digest, _question(captioning, image), dollars=0.0)
 
     def describe(images: Sequence[LazyImage]) -> Iterator[Captioned]:
-        with closing(endpoint), ThreadPoolExecutor(captioning.workers) as threads:
-            try:
-                yield from threads.map(captioned, images)
-            finally:
-                threads.shutdown(wait=False, cancel_futures=True)
+        failure: RelopeError | None = None
+        with closing(endpoint), closing(answers_at(pool, images, put)) as answers:
+            for image, outcome in answers:
+                if isinstance(outcome, Answer):
+                    yield image, outcome.text, ""
+                elif isinstance(outcome, Refused):
+                    yield image, "", str(outcome)
+                else:  # what is in flight still comes in
+                    failure = failure or outcome
+        if failure is not None:
+            raise failure
 
     return describe
 

@@ -3,13 +3,12 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from relope.errors import RelopeError
 from relope.extract.allowance import Allowance
-from relope.extract.answer_journal import AnswerJournal
 from relope.extract.endpoint.address import Endpoint
 from relope.extract.endpoint.client import Filtered, Manners, Question, Refused, ask
 from relope.types import Answer
@@ -41,6 +40,32 @@ class Put:
     kept: Callable[[Answer], Answer] = _as_it_is
 
 
+class Journal(Protocol):
+    """Where answers are kept as they come; `AnswerJournal` is one."""
+
+    def add(self, sample: str, asked: str, answer: Answer, /) -> None:
+        """Keep the answer to a question, by its key and digest."""
+
+    def refuse(self, sample: str, asked: str, reason: str, /) -> None:
+        """Keep that a content filter refuses one."""
+
+    def sync(self) -> None:
+        """Wait until what was kept is on the disk."""
+
+
+class Unkept:
+    """A journal that keeps nothing, for answers that are kept where they are yielded."""
+
+    def add(self, sample: str, asked: str, answer: Answer, /) -> None:
+        """Keep nothing."""
+
+    def refuse(self, sample: str, asked: str, reason: str, /) -> None:
+        """Keep nothing."""
+
+    def sync(self) -> None:
+        """Wait for nothing."""
+
+
 @dataclass(frozen=True)
 class WorkerPool:
     """Workers that put questions to an endpoint.
@@ -53,14 +78,14 @@ class WorkerPool:
     """
 
     endpoint: Endpoint
-    journal: AnswerJournal
+    journal: Journal
     allowance: Allowance
     workers: int
 
 
 def answers_at(
     pool: WorkerPool, items: Sequence[T], put: Callable[[T], Put]
-) -> Iterator[tuple[T, Answer | RelopeError]]:
+) -> Generator[tuple[T, Answer | RelopeError], None, None]:
     """Yield each item with its answer, or with why it has none, as they come in; then those still in flight.
 
     An error that is no `Refused` ends the run: nothing more is asked after it.
