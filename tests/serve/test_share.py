@@ -97,3 +97,10 @@ def test_a_model_s_repository_takes_one_commit(tmp_path, monkeypatch):
     assert len(fake.commits) == 2 and {"README.md", "bundle.json", "router.json"} < set(fake.commits[1])
     pulled = step("router pull", "hf://models/team/states", out=tmp_path / "theirs").path
     assert tree_bytes(pulled) == tree_bytes(mine)
+
+
+def test_a_file_is_no_place_to_push_to(tmp_path):
+    made(tmp_path / "b")
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInputError, match="file is a file, and what is shared is a folder"):
+        steps.run(build("router push", {"bundle": tmp_path / "b", "uri": str(tmp_path / "file")}))

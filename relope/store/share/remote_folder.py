@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from relope.errors import NotFoundError
+from relope.errors import InvalidInputError, NotFoundError
 from relope.partial import locked_file, remove_if_free
 from relope.places import Location
 from relope.provenance import sync_folder
@@ -38,6 +38,11 @@ class FolderRemote:
         if not self.root.parent.is_dir():
             raise NotFoundError(
                 f"there is no folder {self.root.parent} for {self.location.uri}", hint="is the share mounted?"
+            )
+        if self.root.is_file():
+            raise InvalidInputError(
+                f"{self.root} is a file, and what is shared is a folder",
+                hint="name a folder, there or still to be made",
             )
         check_way(self.root, self.root / folder)
         return sorted(self._walk(self.root / folder), key=lambda file: file.name)
