@@ -133,7 +133,7 @@ def judge_all(judge: Judge, cases: Sequence[Case], progress: Progress = no_progr
     except OutputError as error:
         if docket.ruled or error.hint != KEPT:
             raise
-        raise OutputError(str(error), hint="nothing was judged yet; run it again once it answers") from error
+        raise OutputError(str(error), hint="nothing was judged yet: mend that, and run it again") from error
     finally:
         journal.close(done=False)
         with suppress(OSError):

@@ -102,7 +102,7 @@ def _ask_at(
             shutil.rmtree(out)
             if failure.hint == KEPT:
                 raise OutputError(
-                    str(failure), hint="nothing was answered yet; run it again once it answers"
+                    str(failure), hint="nothing was answered yet: mend that, and run it again"
                 ) from failure
         raise failure
     with open_store(out) as store:

@@ -1,6 +1,6 @@
 """The step ``plan``: what an extraction will cost on disk and in time."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from relope.spec import PlanSpec
 from relope.steps.extract import output
 from relope.steps.step import Step
+from relope.store import check_recipe
 from relope.types import Outcome, Sample, Watch
 from relope.words import counted
 
@@ -51,12 +52,11 @@ def _elsewhere(spec: PlanSpec, extraction: "Extraction", out: Path, asked: Seque
     """Say how many questions an endpoint will be asked, and what their answers cost at most; it is asked nothing."""
     from relope.evaluate.numbers.costs import dollars_of
     from relope.extract.data.flaws import describe, find_plain_flaws, without_flawed
-    from relope.extract.growth import stored_inputs
     from relope.steps.prices import known_cost
 
     shown = extraction.view.worded(asked)
     flaws = find_plain_flaws(shown, extraction.view.text_only)
-    held = stored_inputs(out) if _is_of(out, spec.model) else {}
+    held = _stored(spec, extraction, out)
     missing = [sample for sample in without_flawed(shown, flaws, extraction.strict) if sample.id not in held]
     n_images = sum(len(sample.images) for sample in missing) * (not extraction.view.text_only)
     n_tokens = len(missing) * extraction.max_new_tokens
@@ -73,14 +73,19 @@ def _elsewhere(spec: PlanSpec, extraction: "Extraction", out: Path, asked: Seque
     return Outcome(out, False, "\n".join([*notes, text]), {**facts, "notes": notes, **skipped})
 
 
-def _is_of(out: Path, model: str) -> bool:
-    """Return whether a store is there that holds a model's answers from elsewhere."""
-    from relope.store import read_manifest
+def _stored(spec: PlanSpec, extraction: "Extraction", out: Path) -> Collection[str]:
+    """Return the samples whose answers are there already.
+
+    Raises:
+        StoreError: the store there is of another recipe: `extract` would refuse it.
+    """
+    from relope.extract.asking_recipe import asking_manifest
+    from relope.extract.growth import stored_inputs
 
     if not (out / "zarr.json").is_file():
-        return False
-    manifest = read_manifest(out)
-    return manifest.answers_only and manifest.identity.get("model") == model
+        return ()
+    check_recipe(out, asking_manifest(extraction, str(spec.endpoint), spec.max_pixels))
+    return stored_inputs(out)
 
 
 def _usable(

@@ -41,7 +41,7 @@ from relope.store.reader import ActivationStore
 from relope.store.rows import RowReader
 from relope.store.union import FREE, StoreUnion
 from relope.store.verify import Problem, undigested, verify
-from relope.store.writer import StoreWriter, check_output, create_or_open
+from relope.store.writer import StoreWriter, check_output, check_recipe, create_or_open
 
 __all__ = [
     "BLOCK_FILES",
@@ -64,6 +64,7 @@ __all__ = [
     "catalog_folder",
     "check_block",
     "check_output",
+    "check_recipe",
     "content_id",
     "convert",
     "create_or_open",

@@ -109,8 +109,7 @@ def create_or_open(path: Path, manifest: StoreManifest, *, codec: str = "none", 
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             _create(path.resolve(), manifest)
     check_output(path)
-    written = read_manifest(path)
-    _check_same(path, written, manifest)
+    written = check_recipe(path, manifest)
     keep_here(path, manifest.recorded)
     return StoreWriter(path, written, Encoding(codec, bfloat16))
 
@@ -131,7 +130,14 @@ def _create(path: Path, manifest: StoreManifest) -> None:
         sync_folder(path.parent)
 
 
-def _check_same(path: Path, old: StoreManifest, new: StoreManifest) -> None:
+def check_recipe(path: Path, new: StoreManifest) -> StoreManifest:
+    """Return the manifest of a store that is there, where it has this recipe.
+
+    Raises:
+        StoreError: it has another (the differing fields are named).
+    """
+    old = read_manifest(path)
     if changes := recipe_changes(old, new):
         other = path.with_name(f"{path.stem}-{new.recipe_id[:8]}{path.suffix}")
         raise StoreError(f"{path} holds another recipe: {changes}", hint=f"use a new --out, e.g. {other}")
+    return old

@@ -9,7 +9,7 @@ from openai_stub import BUSY, FILTERED, HALF, HANGS, HTML, HUGE, NO_MODEL, WRONG
 from PIL import Image
 from stepping import question, step, write_rows
 
-from relope.errors import InvalidInputError, NotFoundError, OutputError, RelopeError
+from relope.errors import InvalidInputError, NotFoundError, OutputError, RelopeError, StoreError
 from relope.extract.answer_journal import journal_path
 from relope.extract.data.open import open_dataset
 from relope.extract.endpoint import client
@@ -232,12 +232,14 @@ def test_a_plan_asks_nobody(data, tmp_path):
     prices = tmp_path / "prices.yaml"
     prices.write_text(PRICES)
     with Stub(answers_of(data)) as stub:
-        extract(data, stub, split="test", limit=2)
+        extract(data, stub, split="test", limit=2, max_new_tokens=8)
         fields = {"model": "gpt-4.1", "endpoint": stub.url, "dataset": data, "out": data.parent / "gpt.zarr"}
         planned = step("plan", **fields, max_new_tokens=8, costs=prices)
         assert len(stub.requests) == 2
     assert "10 questions with 10 images to ask gpt-4.1, 2 are answered; at most 80 tokens" in planned.text
     assert planned.facts["answer_dollars"] == pytest.approx(0.8)
+    with pytest.raises(StoreError, match=r'holds another recipe: model was "gpt-4\.1", now "other"'):
+        step("plan", **{**fields, "model": "other"}, max_new_tokens=8)
     with pytest.raises(InvalidInputError, match="measure is for a model that runs here"):
         step("plan", **fields, measure=4)
 

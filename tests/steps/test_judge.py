@@ -148,7 +148,7 @@ def test_a_judge_that_is_not_there_leaves_nothing_behind(answers, monkeypatch):
         pass
     with pytest.raises(OutputError, match="cannot be reached") as caught:
         judge(answers, stub)
-    assert caught.value.hint == "nothing was judged yet; run it again once it answers"
+    assert caught.value.hint == "nothing was judged yet: mend that, and run it again"
     assert not list(answers.parent.glob("*judged*"))
 
 

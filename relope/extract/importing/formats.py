@@ -57,7 +57,7 @@ def format_of(source: Source) -> str:
         raise InvalidInputError(f"{source.path} could be of the formats {' and '.join(fitting)}", hint=hint)
     if columns is None:
         _ = source.columns  # says what is wrong with it
-    has = ", ".join(columns or ()) or "no columns"
+    has = ", ".join(columns or ()) or "no rows"
     raise InvalidInputError(
         f"{source.path} is of no format that is known (it has {has if len(has) < 160 else has[:160] + '…'})", hint=hint
     )
