@@ -18,6 +18,9 @@ from relope.fields import KeyValues, Metavar, Names, Off, Positional, Spec, Stor
 from relope.spec import SPECS, build
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
+_OUTPUT = "Output"
+"""Panel of the switches that every step has, where its others stand in panels."""
+
 METAVARS: dict[Any, str] = {int: "N", float: "X", Path: "PATH"}
 Run = Callable[[Spec, bool, bool], None]
 """Runs a specification and shows what came of it: as JSON or for a person, with or without progress and notes."""
@@ -27,8 +30,11 @@ class Command(TyperCommand):
     """A command whose switches name no type in ``--help``, and which takes no value twice."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters."""
-        return without_types(super().get_params(ctx))
+        """Return the parameters; ``--help`` stands in the panel of those before it."""
+        *own, last = without_types(super().get_params(ctx))
+        if own and last.name == "help":
+            last.rich_help_panel = getattr(own[-1], "rich_help_panel", None)
+        return [*own, last]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the command line.
@@ -96,7 +102,7 @@ def _function(kind: type[Spec], run: Run) -> Callable[..., None]:
     titles = panels(kind)
     parameters = [_argument(name, info) for name, info in fields.items() if _mark(info, Positional)]
     parameters += [_option(name, info, titles[name]) for name, info in fields.items() if not _mark(info, Positional)]
-    command.__signature__ = inspect.Signature([*parameters, *_common()])  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([*parameters, *_common(_OUTPUT if any(titles.values()) else None)])  # type: ignore[attr-defined]
     command.__doc__ = kind.__doc__
     return command
 
@@ -206,7 +212,7 @@ def _completion(info: FieldInfo) -> Callable[[str], list[str]] | None:
     return complete
 
 
-def _common() -> list[inspect.Parameter]:
+def _common(panel: str | None) -> list[inspect.Parameter]:
     """Return the switches that every step has."""
     texts = {
         "json": ("--json", "print the result, or the error, as JSON on stdout"),
@@ -216,7 +222,7 @@ def _common() -> list[inspect.Parameter]:
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
-            annotation=Annotated[bool, typer.Option(*flags, help=text)],
+            annotation=Annotated[bool, typer.Option(*flags, help=text, rich_help_panel=panel)],
             default=False,
         )
         for name, (*flags, text) in texts.items()

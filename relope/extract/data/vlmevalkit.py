@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from relope.errors import InvalidInputError
 from relope.extract.data.rows import Row, read_rows
 from relope.types import LETTERS
 
@@ -35,7 +34,7 @@ def vlmevalkit_rows(path: Path, allow_outside: bool) -> Iterator[Row]:
     """Yield the rows of such a file in our own columns.
 
     Raises:
-        InvalidInputError: the file is no TSV, or a row has no image where it names one; the line is named.
+        InvalidInputError: the file is no TSV; the line is named.
     """
 
     def rows() -> Iterator[Row]:
@@ -43,7 +42,6 @@ def vlmevalkit_rows(path: Path, allow_outside: bool) -> Iterator[Row]:
 
     shared = _shared_images(rows)
     for row in rows():
-        _check_image(row, shared)
         cells = _own_columns(row.cells, shared)
         yield replace(row, cells=cells, again=cells.get)
 
@@ -58,15 +56,6 @@ def _shared_images(rows: Callable[[], Iterator[Row]]) -> dict[str, str]:
     return {
         index: image for index, image in pairs if index in named and isinstance(image, str) and len(image) > REFERENCE
     }
-
-
-def _check_image(row: Row, shared: Mapping[str, str]) -> None:
-    """Refuse a short cell that names no row with an image: an index of none, or base64 that was cut off."""
-    held = row.cells.get("image")
-    if not isinstance(held, str) or len(held) > REFERENCE or held in shared:
-        return
-    if not held.startswith(("data:", "[")) and "." not in held:  # a path has a suffix
-        raise InvalidInputError(f"{row.where}: image {held!r} is no picture, and no index of a row that has one")
 
 
 def _own_columns(cells: Mapping[str, Any], shared: Mapping[str, str]) -> dict[str, Any]:

@@ -8,14 +8,14 @@ import pytest
 from openai_stub import Stub, key_of
 
 from relope.errors import NotFoundError
-from relope.extract.endpoint import client
 from relope.extract.endpoint.address import open_endpoint
+from relope.retry_after import asked_wait_s
 
 
 def test_a_date_to_wait_for():
     soon = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 60))
-    assert client._asked_wait({"retry-after": soon}) == pytest.approx(60, abs=3)
-    assert client._asked_wait({"retry-after": "²"}) is None and client._asked_wait({}) is None
+    assert asked_wait_s(soon) == pytest.approx(60, abs=3)
+    assert asked_wait_s("²") is None and asked_wait_s("") is None
 
 
 def test_the_stub_streams_and_counts_as_the_client_reads_it():
