@@ -75,11 +75,11 @@ def test_what_a_row_lacks(tmp_path):
     rows[1]["image"] = picture(1)[:40]
     rows[5] = {**rows[5], "A": "", "B": "", "answer": "seven", "image": ""}
     by_id = {sample.id: sample for sample in open_dataset(str(tsv(tmp_path / "b.tsv", rows))).load("validation", None)}
-    with pytest.raises(InvalidInputError, match="in row 3 of b.tsv holds '999': no file, and no picture"):
+    with pytest.raises(InvalidInputError, match=r"in row 3 of b\.tsv holds '999': no file, and no picture"):
         by_id["102"].images[0].open()
     with pytest.raises(InvalidInputError, match="is no data URI"):
         by_id["103"].images[0].open()
-    with pytest.raises(InvalidInputError, match="in row 2 of b.tsv holds 'iVBOR.*': no file, and no picture"):
+    with pytest.raises(InvalidInputError, match=r"in row 2 of b\.tsv holds 'iVBOR.*': no file, and no picture"):
         by_id["101"].images[0].open()
     assert "is the letter of none of the choices" in by_id["104"].meta["flaw"]
     assert by_id["105"].answers == ("seven",) and by_id["105"].choices == () and by_id["105"].images == ()
