@@ -27,7 +27,7 @@ def commands():
         yield from (line for line in block.splitlines() if line.startswith("relope "))
     for service in COMPOSE["services"].values():
         if "command" in service:
-            yield service["command"]
+            yield f"relope {service['command']}"
 
 
 @pytest.mark.parametrize("command", list(commands()))
@@ -60,7 +60,7 @@ def test_the_compose_file_is_whole():
     services = COMPOSE["services"]
     assert set(COMPOSE) <= {"name", "services", "volumes", "secrets", "x-relope"}
     known = {"image", "build", "restart", "command", "volumes", "ports", "secrets", "env_file", "depends_on", "deploy",
-             "healthcheck", "ipc", "stop_grace_period"}  # fmt: skip
+             "healthcheck", "environment", "ipc", "stop_grace_period"}  # fmt: skip
     named, files = set(), []
     for name, service in services.items():
         assert set(service) <= known, name
@@ -76,7 +76,8 @@ def test_the_compose_file_is_whole():
             assert re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port), "nothing is open to the network as it stands"
     assert named == set(COMPOSE["volumes"])
     assert [file for file in files if file != "./bundle" and not (SERVE / file).is_file()] == []
-    assert (SERVE / services["relope"]["build"] / "Dockerfile").is_file()
+    image = services["relope"]["build"]
+    assert (SERVE / image["context"] / image["dockerfile"]).is_file()
     (device,) = services["small"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"] and "deploy" not in services["relope"]
 
