@@ -85,7 +85,7 @@ def test_the_compose_file_is_whole():
 def test_both_services_speak_of_the_same_places():
     said = {name: shlex.split(COMPOSE["services"][name]["command"]) for name in ("small", "relope")}
     flag = {name: dict(itertools.pairwise(words)) for name, words in said.items()}
-    assert flag["small"]["--bundle"] == flag["relope"]["--bundle"] == "/bundle"
+    assert flag["small"]["--bundle"] == flag["relope"]["--bundle"] == "bundle"
     assert flag["small"]["--states"] == flag["relope"]["--vllm-states"] == "/states"
     assert flag["relope"]["--vllm-url"] == f"http://small:{flag['small']['--port']}"
     scraped = yaml.safe_load((SERVE / "prometheus.yaml").read_text())["scrape_configs"][0]
