@@ -71,14 +71,14 @@ def make(name: str, folder: Path, *, blocks: int = 6, seed: int = 0, **text: Any
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model, processor, end = MAKERS[name]({**TEXT, "num_hidden_layers": blocks, **text})
-        _randomise_zeros(model)
+        randomise_zeros(model)
     model.generation_config = tf.GenerationConfig(eos_token_id=end, pad_token_id=0, do_sample=False)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
 
-def _randomise_zeros(model: torch.nn.Module) -> None:
+def randomise_zeros(model: torch.nn.Module) -> None:
     """Give matrices that are initialised to zero (Gemma3's image projection) values with an effect."""
     for parameter in model.parameters():
         if parameter.ndim > 1 and not parameter.any():

@@ -98,7 +98,7 @@ def _load(name: str, files: Checkpoint, how: Loading) -> tuple[Model, Processor]
     for adapter in files.adapters if how.weights else ():
         model = merged(model, adapter)
     _check_structure(name, model)
-    _mend(model)
+    mend(model)
     if how.weights and not how.spread and not how.quantize:
         model = model.to(how.device)
     return model.eval().requires_grad_(False), processor
@@ -241,7 +241,7 @@ def _check_structure(name: str, model: Model) -> None:
         raise UnsupportedError(f"{what}: its decoder has no final `norm`")
 
 
-def _mend(model: Model) -> None:
+def mend(model: Model) -> None:
     """Undo what would give wrong states: a fault of transformers 5.23, and a setting of Gemma's checkpoints.
 
     An image that fills its crops turns Phi-4's vision tower causal. A static cache, which a generation
