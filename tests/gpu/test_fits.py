@@ -36,7 +36,7 @@ def gradients(states, adapters):
         adapter.zero_grad()
     loss = states.float().square().mean()
     loss.backward()
-    return float(loss), {name: adapter.up.grad.clone() for name, adapter in adapters.items()}
+    return float(loss.detach()), {name: adapter.up.grad.clone() for name, adapter in adapters.items()}
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-4), ("bfloat16", 3e-2)])
