@@ -152,7 +152,8 @@ def layers_of(backbone: Backbone) -> tuple[int, int]:
 
 def manifest_of(backbone: Backbone) -> StoreManifest:
     layers = tuple(str(layer) for layer in layers_of(backbone))
-    return make_manifest(backbone, extraction_of(ExtractSpec(model="tiny-vl", dataset="tiny", layers=layers)))
+    extraction = extraction_of(ExtractSpec(model="tiny-vl", dataset="tiny"))
+    return make_manifest(backbone, replace(extraction, asked_layers=layers))
 
 
 # --- states ---------------------------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from relope.probes.ahead import made_ahead, on_cuda, pinned
 from relope.probes.examples import Examples, Streams
 from relope.probes.heads import to_device
 from relope.probes.parallel import World
-from relope.probes.replay import BlockReplay, read_batch
+from relope.probes.replay import BlockReplay, PaddedBatch, read_batch
+from relope.store import RaggedBatch
 
 Rows = npt.NDArray[np.int64]
 
@@ -46,10 +48,21 @@ def replayed(
     examples: Examples, rows: Rows, size: int, replay: BlockReplay, block: nn.Module, fast: bool
 ) -> Iterator[Batch]:
     """Yield batches that ``block`` computes from the cached layer l-1."""
-    for ragged in examples.store.batches(examples.layer - 1, rows, size=size):
-        padded = read_batch(examples.store, ragged, examples.device, replay.dtype)
+    for cut, padded in _padded(examples, rows, size, replay.dtype):
         states = functools.partial(replay.last_states, padded, block, fast=fast)
-        yield Batch(ragged.rows, len(ragged.rows), np.arange(len(ragged.rows)), states)
+        yield Batch(cut, len(cut), np.arange(len(cut)), states)
+
+
+def _padded(examples: Examples, rows: Rows, size: int, dtype: torch.dtype) -> Iterator[tuple[Rows, PaddedBatch]]:
+    """Yield rows and layer l-1 of each batch on the device; a GPU's are put there while it computes others."""
+    store, device, layer = examples.store, examples.device, examples.layer - 1
+
+    def padded(ragged: RaggedBatch) -> tuple[Rows, PaddedBatch]:
+        return ragged.rows, read_batch(store, ragged, device, dtype)
+
+    if not on_cuda(device):
+        return map(padded, store.batches(layer, rows, size=size))
+    return made_ahead(lambda piece: padded(pinned(store, layer, piece)), store.plan(layer, rows, size=size))
 
 
 def streamed(

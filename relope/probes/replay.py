@@ -68,8 +68,9 @@ def read_batch(store: RowReader, batch: RaggedBatch, device: str, dtype: torch.d
     where = _left_padded(lengths, longest)
     table = _pad(torch.from_numpy(tokens).long(), where, len(lengths), longest)
     position_columns = [columns.index(name) for name in columns if name.startswith("position_")]
+    states = to_device(states, device)
     return PaddedBatch(
-        hidden=to_device(_pad(states, where, len(lengths), longest), device).to(dtype),
+        hidden=_pad(states, to_device(where, device), len(lengths), longest).to(dtype),
         mask=to_device(_pad(torch.ones(len(values), dtype=torch.long), where, len(lengths), longest), device),
         positions=to_device(table[..., position_columns].permute(2, 0, 1).contiguous(), device),
         types=to_device(table[..., columns.index("type")].contiguous(), device),

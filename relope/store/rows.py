@@ -2,6 +2,7 @@
 
 import abc
 import itertools
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ class RowReader(abc.ABC):
         """
         self._buffers = Buffers()
         self._kept_rows: dict[str, npt.NDArray[np.float32]] | None = {} if keep_rows else None
-        self.bytes_read = 0
+        self.bytes_read, self._counting = 0, threading.Lock()
 
     @property
     @abc.abstractmethod
@@ -266,7 +267,11 @@ class RowReader(abc.ABC):
         parts, starts, lengths = index.part[rows].tolist(), index.offset[rows].tolist(), index.n_tokens[rows].tolist()
         for target, part, start, length in zip(targets, parts, starts, lengths, strict=True):
             self.array(part, name).read_into(start, out[target : target + length])
-        self.bytes_read += int(sum(lengths)) * out.shape[1] * out.itemsize
+        self._count(int(sum(lengths)) * out.shape[1] * out.itemsize)
+
+    def _count(self, n_bytes: int) -> None:
+        with self._counting:  # several threads may read at once
+            self.bytes_read += n_bytes
 
     def _per_sample(self, name: str, rows: Rows) -> npt.NDArray[np.float32]:
         """Return ``[len(rows), H]`` float32 of an array with one row a sample."""
@@ -288,7 +293,7 @@ class RowReader(abc.ABC):
         """
         dtype, stored = self.manifest.dtype, stored_dtype(self.manifest.dtype)
         out = np.empty((len(numbers), self.manifest.hidden_size), np.float32)
-        self.bytes_read += out.size * stored.itemsize
+        self._count(out.size * stored.itemsize)
         # The i-th row that is read belongs at out[order[i]]. (The last key of lexsort is the first to sort by.)
         order = np.lexsort((self.index.local[numbers], self.index.part[numbers]))
         parts, local = self.index.part[numbers][order], self.index.local[numbers][order]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relope.errors import InvalidInputError
+from relope.probes.ahead import token_batches
 from relope.probes.examples import Examples, check_finite, check_trainable
 from relope.probes.files import check_shapes, load_state, save_state
 from relope.probes.heads import Standardize, from_numpy, initialize, mlp, seeded, to_device, to_numpy
@@ -152,7 +153,8 @@ class Method:
         return probe
 
     def _batches(self, examples: Examples, rng: np.random.Generator | None = None) -> Iterator[RaggedBatch]:
-        return examples.store.batches(examples.layer - 1, examples.rows, size=self.params.batch, rng=rng)
+        store, device, size = examples.store, examples.device, self.params.batch
+        return token_batches(store, examples.layer - 1, examples.rows, size=size, device=device, rng=rng)
 
     def _logits(self, examples: Examples, batch: RaggedBatch) -> Tensor:
         logits: Tensor = self.net_(*self._inputs(examples, batch))
