@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from typing import Any, Protocol
 
 from relope.extract.model.backbone import Backbone
@@ -58,10 +59,13 @@ def run_units(
     """
     total = sum(len(unit.ids) for unit in units)
     done, waited = 0, 0.0
-    with closing(prefetch(_ready(batches, units, samples), ahead)) as ready:
+    sealed: Future[None] | None = None
+    made = prefetch(_ready(batches, units, samples), ahead)
+    with ThreadPoolExecutor(1, "relope-seal") as sealer, closing(made) as ready:
         for unit in units:
             pictured: set[str] | None = set() if thumbnails and not batches.text_only else None
-            with writer.part(unit.ids) as part, BackgroundQueue() as writes:
+            with ExitStack() as opened:
+                part, writes = opened.enter_context(writer.part(unit.ids)), opened.enter_context(BackgroundQueue())
                 for _ in unit.batches():
                     begun = time.perf_counter()
                     batch, prepared = next(ready)
@@ -71,6 +75,12 @@ def run_units(
                         writes.submit(_Write(batches.backbone, part, piece, answered, layers, pictured))
                         done += len(piece)
                         progress(done, total)
+                if sealed is not None:
+                    sealed.result()
+                # The disk takes as long as some batches to seal a part: the model goes on meanwhile, one part ahead.
+                sealed = sealer.submit(opened.pop_all().close)
+        if sealed is not None:
+            sealed.result()
     return waited
 
 
