@@ -31,6 +31,7 @@ from checkpoints import make
 
 from relope.extract.batches import Batches
 from relope.extract.data.open import open_dataset
+from relope.extract.engines import local
 from relope.extract.loop import run_units
 from relope.extract.model.backbone import Backbone, open_backbone
 from relope.extract.plan import make_plan
@@ -99,7 +100,8 @@ def extract(backbone: Backbone, samples: list[Sample], batch: int, folder: Path,
     out = Path(tempfile.mkdtemp(dir=folder)) / "x.zarr"
     layers = tuple(str(layer) for layer in LAYERS)
     spec = ExtractSpec(model="tiny-vl", dataset="tiny", layers=layers, max_new_tokens=n_tokens)
-    manifest = make_manifest(backbone, extraction_of(spec))
+    extraction = extraction_of(spec)
+    manifest = make_manifest(backbone, extraction, local.open_engine(extraction, {}))
     writer = create_or_open(out, manifest)
     units = make_plan(out / "plan.json", samples, set(), batch, backbone.hidden_size)
     batches = Batches(backbone, manifest.layers, n_tokens, manifest.dtype)

@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from relope.extract.batches import Batches
 from relope.extract.data.open import open_dataset
+from relope.extract.engines import local
 from relope.extract.loop import run_units
 from relope.extract.model.backbone import Backbone
 from relope.extract.model.generate import Answered, answer_batch
@@ -152,8 +153,8 @@ def layers_of(backbone: Backbone) -> tuple[int, int]:
 
 def manifest_of(backbone: Backbone) -> StoreManifest:
     layers = tuple(str(layer) for layer in layers_of(backbone))
-    extraction = extraction_of(ExtractSpec(model="tiny-vl", dataset="tiny"))
-    return make_manifest(backbone, replace(extraction, asked_layers=layers))
+    extraction = replace(extraction_of(ExtractSpec(model="tiny-vl", dataset="tiny")), asked_layers=layers)
+    return make_manifest(backbone, extraction, local.open_engine(extraction, {}))
 
 
 # --- states ---------------------------------------------------------------------------------------------------------
