@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,8 @@ class Sizes:
     """How much of everything.
 
     Attributes:
-        prompts: that are extracted, half of them with an image.
+        prompts: that the first shape extracts, half of them with an image.
+        prompts_of_others: that the others do.
         longest: tokens of the longest.
         length: T of a training step and of an early exit.
         batch: samples of a training step.
@@ -71,7 +72,8 @@ class Sizes:
         tokens: of each, on average.
     """
 
-    prompts: int = 64
+    prompts: int = 48
+    prompts_of_others: int = 24
     longest: int = 400
     length: int = 512
     batch: int = 16
@@ -80,7 +82,7 @@ class Sizes:
     tokens: int = 64
 
 
-MINIATURE = Sizes(prompts=6, longest=60, length=48, batch=4, sealed=6, samples=120, tokens=6)
+MINIATURE = Sizes(prompts=6, prompts_of_others=6, longest=60, length=48, batch=4, sealed=6, samples=120, tokens=6)
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,8 @@ def generated(backbone: Backbone, inputs: dict[str, Tensor]) -> None:
 
 def extract(run: Run, backbone: Backbone) -> Iterator[Figures]:
     """Time extraction beside plain scripts, and weigh it."""
-    samples = prompts(run.sizes.prompts, run.sizes.longest, images=True)
+    n = run.sizes.prompts if backbone.name == SHAPES[0] else run.sizes.prompts_of_others
+    samples = prompts(n, run.sizes.longest, images=True)
     ordered, size = (
         sorted(samples, key=lambda sample: (len(sample.images), len(sample.question))),
         backbone.card.batch_size,
@@ -308,9 +311,11 @@ class Still:
         return {}
 
     def answer(self, samples: Any, inputs: Any) -> Iterator[tuple[Any, Answered]]:
-        copies = {layer: HostCopy(states) for layer, states in self.states.items()}
-        empty = [HostCopy(torch.zeros(0, len(samples))) for _ in range(4)]
-        yield samples, Answered(self.lengths, copies, HostCopy(self.answers), HostCopy(self.tokens), empty)
+        n, n_tokens = len(samples), len(samples) * self.lengths[0]
+        copies = {layer: HostCopy(states[:n_tokens]) for layer, states in self.states.items()}
+        empty = [HostCopy(torch.zeros(0, n)) for _ in range(4)]
+        tokens, answers = HostCopy(self.tokens[:n_tokens]), HostCopy(self.answers[:n])
+        yield samples, Answered(self.lengths[:n], copies, answers, tokens, empty)
 
 
 def sealing(run: Run, backbone: Backbone) -> Iterator[Figures]:
@@ -463,9 +468,9 @@ OF = {
 """Section → its function, and the shapes that it is measured on."""
 
 
-def measure(run: Run, sections: tuple[str, ...], tell: Callable[[Figures], None]) -> None:
+def measure(run: Run, sections: Sequence[str], shapes: Sequence[str], tell: Callable[[Figures], None]) -> None:
     """Measure shape by shape, telling every figure when it is there; what fails says why."""
-    for name in SHAPES:
+    for name in shapes:
         wanted = [section for section in sections if name in OF[section][1]]
         if not wanted:
             continue
@@ -502,6 +507,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--miniature", action="store_true", help="tiny shapes, on a CPU: only to see that it runs")
     options.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to run")
+    options.add_argument("--shapes", nargs="+", choices=SHAPES, default=SHAPES, help="backbones to run them on")
     asked = options.parse_args()
     small = asked.miniature or asked.quick
     if not small and not torch.cuda.is_available():
@@ -522,7 +528,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         device = "cpu" if small else "cuda"
-        measure(Run(device, small, MINIATURE if small else Sizes(), Path(folder)), tuple(asked.only), tell)
+        measure(Run(device, small, MINIATURE if small else Sizes(), Path(folder)), asked.only, asked.shapes, tell)
     if asked.json:
         sys.stdout.write(json.dumps({name: asdict(figure) for name, figure in measured.items()}, indent=2) + "\n")
     sys.exit(any(figure.met is False for figure in measured.values()))
