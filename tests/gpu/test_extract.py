@@ -21,6 +21,7 @@ LAYERS = (3, 4)
 @pytest.fixture(scope="module", params=checkpoints.CLASSES)
 def checkpoint(request, tmp_path_factory):
     """Name and folder of a tiny checkpoint of a class."""
+    checkpoints.check_needs(request.param)
     return request.param, str(checkpoints.make(request.param, tmp_path_factory.mktemp("m") / request.param))
 
 
@@ -58,9 +59,11 @@ def test_states_are_those_of_a_cpu(checkpoint, dtype, bound):
 
 def test_traces_and_p_true_are_those_of_a_cpu(checkpoint):
     extras = Extras(samples=2, p_true=True)
-    _, _, ours = answered(checkpoint, "cuda", "float32", 4, extras)
-    _, _, theirs = answered(checkpoint, "cpu", "float32", 4, extras)
-    assert np.allclose(ours.p_true.numpy(), theirs.p_true.numpy(), atol=2e-2)
+    _, said, ours = answered(checkpoint, "cuda", "float32", 4, extras)
+    _, expected, theirs = answered(checkpoint, "cpu", "float32", 4, extras)
+    same = [one.token_ids == other.token_ids for one, other in zip(said, expected, strict=True)]
+    assert np.mean(same) >= 0.8  # one answer may turn at a tie, and p(True) is asked of the answer
+    assert np.allclose(ours.p_true.numpy()[same], theirs.p_true.numpy()[same], atol=2e-2)
     for style in ("direct", "chain"):
         (tokens, kept), (others, _) = ours.traces[style], theirs.traces[style]
         assert tokens.numpy().shape[0] == kept.numpy().shape[0] == 12

@@ -28,6 +28,7 @@ NETWORKS = [name for name in METHODS if "epochs" in method_class(name).Params.mo
 
 @pytest.fixture(scope="module", params=checkpoints.CLASSES)
 def kind(request):
+    checkpoints.check_needs(request.param)
     return request.param
 
 

@@ -14,6 +14,7 @@ TEXTS = ("What colour is the object?", "How many circles are there?", "Which bar
 
 @pytest.fixture(scope="module", params=checkpoints.CLASSES)
 def folder(request, tmp_path_factory):
+    checkpoints.check_needs(request.param)
     return str(checkpoints.make(request.param, tmp_path_factory.mktemp("m") / request.param))
 
 

@@ -347,3 +347,11 @@ MAKERS = {
     "llama": _llama,
     "gemma3-text": _gemma3_text,
 }
+
+
+def check_needs(name: str) -> None:
+    """Skip a test whose class has a processor that needs a package which is not here."""
+    import pytest  # the benchmarks use this file too, and need no pytest
+
+    if name == "smolvlm":
+        pytest.importorskip("num2words")
