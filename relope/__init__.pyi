@@ -48,6 +48,9 @@ def extract(
     vllm_python: str | None = ...,
     vllm_url: str | None = ...,
     device: str = ...,
+    devices: str | Sequence[str] = ...,
+    address: str | None = ...,
+    gpus_per_worker: float | None = ...,
     device_map: Literal['auto'] | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
     batch_size: int | None = ...,
@@ -55,7 +58,7 @@ def extract(
     quantize: Literal['4bit', '8bit'] | None = ...,
     endpoint: str | None = ...,
     api_key_env: str | None = ...,
-    workers: int = ...,
+    workers: int | None = ...,
     timeout: float = ...,
     max_pixels: int | None = ...,
     max_usd: float | None = ...,
@@ -100,6 +103,9 @@ def extract(
         vllm_python: with engine vllm: Python of the environment that vLLM is installed in; it starts a server
         vllm_url: with engine vllm: a server that runs, in place of one that is started
         device: auto, cpu, cuda or cuda:0
+        devices: a process on each, e.g. cuda:0,cuda:1; takes the place of device
+        address: of a Ray cluster, or auto; default: one is started on this machine
+        gpus_per_worker: cards of each Ray worker; default: 1 where the cluster has any
         device_map: spread the blocks over all devices
         dtype: compute dtype
         batch_size: samples in one prefill; default: the model's own
@@ -107,7 +113,7 @@ def extract(
         quantize: load the weights quantized (bitsandbytes, CUDA)
         endpoint: base URL of an OpenAI-compatible server, e.g. https://api.openai.com/v1
         api_key_env: environment variable that holds the server's key
-        workers: questions at a time
+        workers: questions at a time, default 8; of engine ray: workers, default all that fit
         timeout: seconds that one answer may take
         max_pixels: make larger images smaller; default: sent as they are
         max_usd: stop before answers cost more, by the prices of costs, in all runs into the store
@@ -154,6 +160,9 @@ def plan(
     vllm_python: str | None = ...,
     vllm_url: str | None = ...,
     device: str = ...,
+    devices: str | Sequence[str] = ...,
+    address: str | None = ...,
+    gpus_per_worker: float | None = ...,
     device_map: Literal['auto'] | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16'] = ...,
     batch_size: int | None = ...,
@@ -161,7 +170,7 @@ def plan(
     quantize: Literal['4bit', '8bit'] | None = ...,
     endpoint: str | None = ...,
     api_key_env: str | None = ...,
-    workers: int = ...,
+    workers: int | None = ...,
     timeout: float = ...,
     max_pixels: int | None = ...,
     max_usd: float | None = ...,
@@ -207,6 +216,9 @@ def plan(
         vllm_python: with engine vllm: Python of the environment that vLLM is installed in; it starts a server
         vllm_url: with engine vllm: a server that runs, in place of one that is started
         device: auto, cpu, cuda or cuda:0
+        devices: a process on each, e.g. cuda:0,cuda:1; takes the place of device
+        address: of a Ray cluster, or auto; default: one is started on this machine
+        gpus_per_worker: cards of each Ray worker; default: 1 where the cluster has any
         device_map: spread the blocks over all devices
         dtype: compute dtype
         batch_size: samples in one prefill; default: the model's own
@@ -214,7 +226,7 @@ def plan(
         quantize: load the weights quantized (bitsandbytes, CUDA)
         endpoint: base URL of an OpenAI-compatible server, e.g. https://api.openai.com/v1
         api_key_env: environment variable that holds the server's key
-        workers: questions at a time
+        workers: questions at a time, default 8; of engine ray: workers, default all that fit
         timeout: seconds that one answer may take
         max_pixels: make larger images smaller; default: sent as they are
         max_usd: stop before answers cost more, by the prices of costs, in all runs into the store

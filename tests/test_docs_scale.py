@@ -19,7 +19,8 @@ HERE = {"gemma3-12b": "tiny-vl", "aokvqa": "tiny", "s3://team/aokvqa.zarr": "tea
 
 
 def block(kind, begins):
-    (found,) = [text for text in re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL) if begins in text]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    (found,) = [text for of, text in blocks if of == kind and begins in text]
     return found
 
 
@@ -46,6 +47,20 @@ def test_two_shards_as_they_are_typed(tmp_path, monkeypatch):
         assert CliRunner().invoke(app, shlex.split(line)[1:]).exit_code == 0
     with ActivationStore.open("runs/shared.zarr") as store:
         assert len(store) == 40 * len(store.samples["split"].unique())
+
+
+@pytest.mark.parametrize("which", ["runs/devices.zarr", "runs/ray.zarr"])
+def test_the_engines_as_they_are_typed(tmp_path, monkeypatch, which):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, shlex.split(block("", which))[1:])
+    assert result.exit_code == 0, result.output
+    assert len(ActivationStore.open(which)) == 60 * len(ActivationStore.open(which).samples["split"].unique())
+
+
+def test_the_table_is_what_the_formulas_say(capsys):
+    exec(block("python", "from math import ceil"), {})
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 5 and [row for row in rows if f"\n{row}\n" not in PAGE] == []
 
 
 def test_the_array_of_slurm(run, tmp_path):

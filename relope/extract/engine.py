@@ -14,7 +14,7 @@ parts. One lives in ``relope/extract/engines``, one file each, which loads nothi
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +29,12 @@ if TYPE_CHECKING:  # a refusal must not wait for torch
     from relope.store import StoreWriter
 
 KIND = "extract_engines"
+WORKER = "relope.steps.extract_worker"
+"""The file that opens an extraction again in another process, from ``Work.asked``.
+
+It stands above this room, so it is named and not imported.
+"""
+
 Settings = Mapping[str, Any]
 """Setting of an engine's own → its value."""
 
@@ -47,6 +53,7 @@ class Work:
         samples: id → sample as the model shall see it, for every id in the units.
         halved: to be told the ids of a batch that did not fit into memory.
         progress: to be told the number of samples done and planned.
+        asked: what a worker in another process opens the same extraction by: JSON values.
     """
 
     writer: "StoreWriter"
@@ -54,6 +61,7 @@ class Work:
     samples: Mapping[str, Sample]
     halved: Callable[[Sequence[str]], None]
     progress: Progress
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_samples(self) -> int:

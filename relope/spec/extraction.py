@@ -79,6 +79,13 @@ class ExtractSpec(Spec, step="extract"):
         None, description="with --engine vllm: a server that runs, in place of one that is started"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
+    devices: Words = Field((), description="a process on each, e.g. cuda:0,cuda:1; takes the place of --device")
+    address: Annotated[str | None, Metavar("HOST:PORT")] = Field(
+        None, description="of a Ray cluster, or auto; default: one is started on this machine"
+    )
+    gpus_per_worker: float | None = Field(
+        None, ge=0, le=64, description="cards of each Ray worker; default: 1 where the cluster has any"
+    )
     device_map: Literal["auto"] | None = Field(None, description="spread the blocks over all devices")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype")
     batch_size: int | None = Field(None, ge=1, description="samples in one prefill; default: the model's own")
@@ -92,7 +99,9 @@ class ExtractSpec(Spec, step="extract"):
     api_key_env: Annotated[str | None, Metavar("VARIABLE")] = Field(
         None, description="environment variable that holds the server's key"
     )
-    workers: int = Field(8, ge=1, le=256, description="questions at a time")
+    workers: int | None = Field(
+        None, ge=1, le=256, description="questions at a time, default 8; of --engine ray: workers, default all that fit"
+    )
     timeout: float = Field(120.0, gt=0, le=3600, description="seconds that one answer may take")
     max_pixels: int | None = Field(None, ge=64, description="make larger images smaller; default: sent as they are")
     max_usd: float | None = Field(

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from relope.extract.intake import Intake
 
 log = logging.getLogger(__name__)
+WORKERS = 8
+"""Questions at a time where nobody says how many."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,7 @@ def _asking(job: _Job, allowance: Allowance) -> Asking:
         spec.max_pixels,
         extraction.max_new_tokens,
         extraction.stops,
-        spec.workers,
+        spec.workers or WORKERS,
         allowance,
     )
 

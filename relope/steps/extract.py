@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from relope.errors import InvalidInputError
 from relope.extract.data.open import dataset_name
 from relope.extract.engine import Computed, Engine, Work, open_engine
 from relope.spec import ExtractSpec
+from relope.steps.extract_worker import asked_again
 from relope.steps.grade import accuracy_text, counted_grader, grade_answers, own_source
 from relope.steps.outcomes import Extracted
 from relope.steps.outputs import store_path
@@ -62,13 +63,23 @@ def run(spec: ExtractSpec, watch: Watch) -> Extracted:
 
 @dataclass(frozen=True)
 class _Run:
-    """What every part of a run needs: the extraction, who computes it, the model as it is known here, the store."""
+    """What every part of a run needs.
+
+    Attributes:
+        extraction: what is computed.
+        engine: that computes it.
+        backbone: the model as it is known here.
+        writer: the store.
+        watch: shows progress.
+        asked: what a worker in another process opens the same extraction by.
+    """
 
     extraction: "Extraction"
     engine: Engine
     backbone: "Backbone"
     writer: StoreWriter
     watch: Watch
+    asked: Mapping[str, Any]
 
 
 def _extract(
@@ -82,7 +93,7 @@ def _extract(
     writer = create_or_open(out, manifest, codec=spec.codec)
     writer.sweep()
     save_block(backbone, out, manifest.layers)
-    run = _Run(extraction, engine, backbone, writer, watch)
+    run = _Run(extraction, engine, backbone, writer, watch, asked_again(spec, out))
     n_reused = _reuse(spec.reuse, run, samples)
     committed = writer.committed()
     intake = _take_in(run, samples, committed, is_new)
@@ -152,7 +163,7 @@ def _compute(run: _Run, intake: "Intake", committed: set[str]) -> tuple[dict[str
         units = [unit for unit in units if unit in ours]
     begun = time.perf_counter()
     with run.watch(f"extract {backbone.name}") as progress:
-        work = Work(writer, units, samples, lambda ids: note_halving(plan_file, ids), progress)
+        work = Work(writer, units, samples, lambda ids: note_halving(plan_file, ids), progress, run.asked)
         computed = run.engine.compute(work) if units else Computed(0.0)
     seconds = time.perf_counter() - begun
     left = _left(extraction, intake, writer)

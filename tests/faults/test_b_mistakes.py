@@ -42,6 +42,15 @@ extract --model tiny-vl --dataset tiny --tokens few                | must be all
 extract --model tiny-vl --dataset tiny --codec zip                 | must be none or zstd
 extract --model tiny-vl --dataset tiny --attn fast                 | must be sdpa, eager or flash_attention_2
 extract --model tiny-vl --dataset tiny --engine locla                | did you mean 'local'
+extract --model tiny-vl --dataset tiny --devices cpu,cuda:0 --out {tmp}/x | must be named and of one kind
+extract --model tiny-vl --dataset tiny --devices cpu,gpu --out {tmp}/x    | unknown device 'gpu'
+extract --model tiny-vl --dataset tiny --devices cpu,cpu --device cpu --out {tmp}/x | drop --device
+extract --model tiny-vl --dataset tiny --devices cuda:8,cuda:9 --out {tmp}/x | device 'cuda:8' is not here
+extract --model tiny-vl --dataset tiny --gpus-per-worker 1 --out {tmp}/x  | drop --gpus-per-worker
+extract --model tiny-vl --dataset tiny --engine ray --devices cpu --out {tmp}/x | devices is not for the engine ray
+extract --model tiny-vl --dataset tiny --engine ray --device cpu --out {tmp}/x | Ray gives each worker its cards
+extract --model tiny-vl --dataset tiny --engine ray --gpus-per-worker 0 --device-map auto --out {tmp}/x | needs cards
+extract --model tiny-vl --dataset tiny --workers 2 --out {tmp}/x          | add --endpoint URL
 extract --model tiny-vl --dataset tiny --engine vllm --out {tmp}/x   | needs a Python with vLLM or the URL of a server
 extract --model tiny-vl --dataset tiny --engine vllm --vllm-url here --out {tmp}/x | is no URL of a server
 extract --model tiny-vl --dataset tiny --engine vllm --vllm-python {tmp}/py --out {tmp}/x | there is no Python at

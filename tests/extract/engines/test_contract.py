@@ -9,22 +9,27 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 
 from relope import registry, steps
 from relope.errors import InvalidInputError
 from relope.extract import engine, plan
-from relope.spec import ExtractSpec
+from relope.spec import ExtractSpec, build
 from relope.store import ActivationStore, plan_path, verify
 
 ROOT = Path(__file__).parents[3]
 ENGINES = registry.names(engine.KIND)
-SETTINGS: dict[str, dict[str, object]] = {}
-"""Engine → what it is run with here; an engine that is not here is run as it is."""
+CASES: dict[str, tuple[str, dict[str, str]]] = {
+    **{name: (name, {}) for name in ENGINES},
+    "ray": ("ray", {"workers": "2"}),
+    "a process a device": ("local", {"devices": "cpu,cpu"}),
+}
+"""Case → an engine, and the settings of its own that it is run with."""
 
 ELSEWHERE = {"vllm"}
 """Engines that need an environment of their own, and whose own tests run the same checks there."""
 
-HERE = [pytest.param(name, marks=pytest.mark.skipif(name in ELSEWHERE, reason="not here")) for name in ENGINES]
+HERE = [pytest.param(case, marks=pytest.mark.skipif(case in ELSEWHERE, reason="not here")) for case in CASES]
 RUN = """
 import sys
 from pathlib import Path
@@ -37,14 +42,25 @@ steps.run(build("extract", {"model": "tiny-vl", "dataset": "tiny", "split": "tes
 """
 
 
-def asked(out, name="local", **changes):
-    asked = {"model": "tiny-vl", "dataset": "tiny", "split": ("test",), "limit": 48, "batch_size": 8, "out": out}
-    return ExtractSpec(**{**asked, "engine": name, **SETTINGS.get(name, {}), **changes})
+def asked(out, case="local", **changes):
+    name, settings = CASES[case]
+    asked = {"model": "tiny-vl", "dataset": "tiny", "split": "test", "limit": 48, "batch_size": 8, "out": out}
+    return build("extract", {**asked, "engine": name, **settings, **changes})
+
+
+def is_exact(case):
+    return engine.engine_module(CASES[case][0]).EXACT
 
 
 @pytest.fixture
 def small_parts(monkeypatch):
+    """Parts of 16 samples, computed on one thread wherever they are computed."""
     monkeypatch.setattr(plan, "PART_SAMPLES", 16)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -68,15 +84,23 @@ def test_an_engine_is_looked_at_without_loading_anything_heavy(name):
 
 @pytest.mark.parametrize(("name", "setting"), [(n, s) for n in ENGINES for s in engine.engine_module(n).REFUSES])
 def test_what_an_engine_cannot_honour_is_refused_by_name(name, setting, tmp_path):
-    values = {"attn": "eager", "quantize": "4bit", "device_map": "auto", "device": "cpu", "dtype": "float32"}
+    values = {
+        "attn": "eager",
+        "quantize": "4bit",
+        "device_map": "auto",
+        "device": "cpu",
+        "dtype": "float32",
+        "shard": "1/2",
+    }
     assert setting in values, "say here what a user would give"
+    given = {"model": "tiny-vl", "dataset": "tiny", "out": tmp_path / "x.zarr", setting: values[setting]}
     with pytest.raises(InvalidInputError, match=rf"^{setting} is not for the engine {name}: ") as refused:
-        steps.run(asked(tmp_path / "x.zarr", name, **{setting: values[setting]}))
+        steps.run(ExtractSpec(**given, engine=name))
     assert "--" + setting.replace("_", "-") in refused.value.hint and not (tmp_path / "x.zarr").exists()
 
 
-@pytest.mark.parametrize("name", HERE)
-def test_its_parts_are_those_of_local(name, tmp_path, small_parts):
+@pytest.mark.parametrize("case", HERE)
+def test_its_parts_are_those_of_local(case, tmp_path, small_parts):
     told: list[tuple[int, int]] = []
 
     def watch(label):
@@ -84,12 +108,12 @@ def test_its_parts_are_those_of_local(name, tmp_path, small_parts):
 
     extras = {"samples": 1, "trace_tokens": 4, "p_true": True}
     steps.run(asked(tmp_path / "local.zarr", **extras))
-    outcome = steps.run(asked(tmp_path / "x.zarr", name, **extras), watch)
+    outcome = steps.run(asked(tmp_path / "x.zarr", case, **extras), watch)
     local, other = ActivationStore.open(tmp_path / "local.zarr"), ActivationStore.open(tmp_path / "x.zarr")
     assert outcome.facts["computed"] == 48 and verify(tmp_path / "x.zarr", deep=True) == []
     assert other.samples["id"].to_list() == local.samples["id"].to_list()
     assert told[-1] == (48, 48) and [done for done, _ in told] == sorted(done for done, _ in told)
-    if engine.engine_module(name).EXACT:
+    if is_exact(case):
         assert (other.content_id, other.parts) == (local.content_id, local.parts)
         assert other.samples["traces_chain"].to_list() == local.samples["traces_chain"].to_list()
         assert other.manifest.recipe_id == local.manifest.recipe_id
@@ -97,22 +121,22 @@ def test_its_parts_are_those_of_local(name, tmp_path, small_parts):
         assert other.manifest.identity.get("engine"), "values that may differ make another recipe"
 
 
-@pytest.mark.parametrize("name", HERE)
-def test_a_store_grows_and_nothing_is_computed_twice(name, tmp_path, small_parts):
+@pytest.mark.parametrize("case", HERE)
+def test_a_store_grows_and_nothing_is_computed_twice(case, tmp_path, small_parts):
     out = tmp_path / "x.zarr"
-    steps.run(asked(out, name, limit=20))
+    steps.run(asked(out, case, limit=20))
     first = ActivationStore.open(out).parts
-    assert steps.run(asked(out, name, limit=20)).reused
-    more = steps.run(asked(out, name, limit=40))
+    assert steps.run(asked(out, case, limit=20)).reused
+    more = steps.run(asked(out, case, limit=40))
     grown = ActivationStore.open(out)
     assert more.facts["computed"] == 20 and tuple(grown.parts[: len(first)]) == tuple(first)
     assert [i for unit in plan.read_plan(plan_path(out)) for i in unit.ids] == grown.samples["id"].to_list()
 
 
-@pytest.mark.parametrize("name", HERE)
-def test_killed_in_mid_part_the_same_command_goes_on(name, tmp_path):
+@pytest.mark.parametrize("case", HERE)
+def test_killed_in_mid_part_the_same_command_goes_on(case, tmp_path):
     out = tmp_path / "x.zarr"
-    process = _start(out, name)
+    process = _start(out, case)
     limit = time.monotonic() + 180
     while process.poll() is None and time.monotonic() < limit and not list(out.glob("parts/[0-9a-f]*/COMMIT.json")):
         time.sleep(0.01)
@@ -120,17 +144,18 @@ def test_killed_in_mid_part_the_same_command_goes_on(name, tmp_path):
     process.wait()
     kept = len(ActivationStore.open(out))
     assert 0 < kept < 96 and kept % 16 == 0 and verify(out, deep=True) == []
-    again = _start(out, name)
+    again = _start(out, case)
     assert again.wait(timeout=240) == 0
-    whole = _start(tmp_path / "whole.zarr", "local" if engine.engine_module(name).EXACT else name)
+    whole = _start(tmp_path / "whole.zarr", "local" if is_exact(case) else case)
     assert whole.wait(timeout=240) == 0
     resumed, expected = ActivationStore.open(out), ActivationStore.open(tmp_path / "whole.zarr")
     assert (len(resumed), resumed.content_id, resumed.parts) == (96, expected.content_id, expected.parts)
     assert not list(out.glob("parts/.tmp-*"))
 
 
-def _start(out, name):
-    values = {"engine": name, "limit": 96, "out": out, **SETTINGS.get(name, {})}
+def _start(out, case):
+    name, settings = CASES[case]
+    values = {"engine": name, "limit": 96, "out": out, **settings}
     return subprocess.Popen(
         [sys.executable, "-c", RUN, *(f"{key}={value}" for key, value in values.items())],
         stdout=subprocess.DEVNULL,
