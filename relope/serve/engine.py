@@ -39,6 +39,9 @@ class EngineSettings:
         max_rows: most answers that are written at once.
         cache_tokens: most tokens, padding included, whose keys and values are held: a prompt joins where that is so
             even if every answer gets as long as it may. One that is longer by itself is answered alone.
+        url: of the server that runs the small model, for engines that ask one.
+        python: of the environment that such a server is started in; ``""`` = it is there.
+        states: folder that it hands states over in; ``""`` = the default.
     """
 
     model: str = ""
@@ -46,6 +49,9 @@ class EngineSettings:
     batch_tokens: int = 4096
     max_rows: int = 32
     cache_tokens: int = 65536
+    url: str = ""
+    python: str = ""
+    states: str = ""
 
 
 class EngineError(RelopeError, RuntimeError):
@@ -236,6 +242,9 @@ class Engine(Protocol):
 
     def counters(self) -> Counters:
         """Return what it has done and what it is at."""
+
+    def fault(self) -> Reason | None:
+        """Return why it serves nothing now, though it was started and not stopped; None where it does."""
 
 
 def open_engine(name: str, folder: Path, settings: EngineSettings | None = None) -> Engine:

@@ -74,7 +74,7 @@ class Service:
         self.sessions = Sessions(options.session_ttl_s)
         self.aside: set[asyncio.Task[None]] = set()
         self.log = open_log(options.log)
-        self.not_running = "engine-starting"
+        self._state = "engine-starting"
         self.n_answered = {"small": 0, "large": 0}
         self.saved_usd = 0.0
         self.metrics.watch(self._gauges)
@@ -84,6 +84,11 @@ class Service:
         """What headers and logs call the bundle."""
         return self.bundle.fingerprint[:12]
 
+    @property
+    def not_running(self) -> str:
+        """Why the engine answers nothing, in a word; ``""`` where it does."""
+        return self._state or self.engine.fault() or ""
+
     async def start(self) -> None:
         """Start the engine; until then the large model answers all.
 
@@ -91,11 +96,11 @@ class Service:
             RelopeError: it cannot start.
         """
         await self.engine.start()
-        self.not_running = ""
+        self._state = ""
 
     async def stop(self) -> None:
         """End everything, in the order in which it depends on another."""
-        self.not_running = "engine-stopping"
+        self._state = "engine-stopping"
         await self.engine.stop(self.options.drain_s)
         await asyncio.gather(*self.aside, return_exceptions=True)
         await self.large.close()

@@ -139,6 +139,15 @@ class ServeSpec(Spec, step="serve"):
         "transformers", description="what runs the small model"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
+    vllm_url: Annotated[str | None, Metavar("URL")] = Field(
+        None, description="of engine vllm: its server, started by `relope vllm-command`"
+    )
+    vllm_python: Annotated[str | None, Metavar("PYTHON")] = Field(
+        None, description="of engine vllm: Python of vLLM's environment, in which a server is started"
+    )
+    vllm_states: Annotated[Path | None, Metavar("DIR")] = Field(
+        None, description="of engine vllm: folder for states that both sides see; default: one in /dev/shm"
+    )
     batch_tokens: int = Field(4096, ge=1, description="prompt tokens that are read at once")
     max_rows: int = Field(32, ge=1, description="answers that are written at once")
     cache_tokens: int = Field(

@@ -14,6 +14,7 @@ from relope.words import counted
 
 if TYPE_CHECKING:
     from relope.evaluate.numbers.costs import ModelCost
+    from relope.extract.endpoint.address import Completions
     from relope.serve.bundle import Bundle
     from relope.serve.large import LargeModel
     from relope.serve.service import Options
@@ -60,9 +61,35 @@ def _checked(spec: ServeSpec) -> "Bundle":
     large_of(spec)
     if strange := [host for host in spec.allow_image_host if not _HOST.fullmatch(host.lower())]:
         raise InvalidInputError(f"{strange[0]!r} is no host's name", hint="e.g. --allow-image-host images.example.org")
+    _check_engine(spec)
     if spec.log_prompts and spec.log is None:
         raise InvalidInputError("prompts are to be logged, and no log is kept", hint="add --log FILE")
     return load_bundle(spec.bundle)
+
+
+def _check_engine(spec: ServeSpec) -> None:
+    """Refuse a server for an engine that asks none, and none or two for one that does.
+
+    Raises:
+        InvalidInputError: as said.
+        NotFoundError: the Python that is to start it has no vLLM.
+    """
+    given = [server for server in (spec.vllm_url, spec.vllm_python) if server is not None]
+    if spec.engine != "vllm":
+        if given or spec.vllm_states is not None:
+            raise InvalidInputError(f"the engine {spec.engine} asks no vLLM server", hint="add --engine vllm")
+        return
+    if len(given) != 1:
+        raise InvalidInputError(
+            "the engine vllm asks one server: one that is there, or one that it starts",
+            hint="give --vllm-url URL, or --vllm-python PYTHON of the environment that vLLM is installed in",
+        )
+    if spec.vllm_url is not None:
+        _completions(spec.vllm_url, "", "--vllm-url http://127.0.0.1:8001")
+    if spec.vllm_python is not None:
+        from relope.vllm.process import check_python
+
+        check_python(spec.vllm_python)
 
 
 def run(spec: ServeSpec, watch: Watch) -> Outcome:
@@ -80,6 +107,9 @@ def run(spec: ServeSpec, watch: Watch) -> Outcome:
         batch_tokens=spec.batch_tokens,
         max_rows=spec.max_rows,
         cache_tokens=spec.cache_tokens,
+        url=spec.vllm_url or "",
+        python=spec.vllm_python or "",
+        states=str(spec.vllm_states or ""),
     )
     engine = open_engine(spec.engine, spec.bundle, settings)
     if spec.threshold is not None:
@@ -103,7 +133,7 @@ def run(spec: ServeSpec, watch: Watch) -> Outcome:
 
 def large_of(spec: ServeSpec) -> "LargeModel":
     """Return the large model as the operator describes it."""
-    from relope.extract.endpoint.address import completions_at, key_of
+    from relope.extract.endpoint.address import key_of
     from relope.serve.large import LargeModel
 
     price = _price(spec, spec.large_model)
@@ -112,10 +142,7 @@ def large_of(spec: ServeSpec) -> "LargeModel":
         raise InvalidInputError(
             f"a cap on dollars needs the prices of both kinds of tokens of {spec.large_model}", hint="add --costs FILE"
         )
-    try:
-        completions = completions_at(spec.large_base_url, spec.large_model)
-    except InvalidInputError as error:
-        raise InvalidInputError(str(error), hint="e.g. --large-base-url https://api.openai.com/v1") from error
+    completions = _completions(spec.large_base_url, spec.large_model, "--large-base-url https://api.openai.com/v1")
     return LargeModel(
         base_url=completions.base,
         query=completions.query,
@@ -134,6 +161,16 @@ def _price(spec: ServeSpec, model: str) -> "ModelCost | None":
     from relope.evaluate.numbers.costs import read_prices
 
     return read_prices(spec.costs).models.get(model) if spec.costs is not None else None
+
+
+def _completions(url: str, model: str, flag: str) -> "Completions":
+    """Return where a model is asked; an address that is none is told with the flag that gave it."""
+    from relope.extract.endpoint.address import completions_at
+
+    try:
+        return completions_at(url, model)
+    except InvalidInputError as error:
+        raise InvalidInputError(str(error), hint=f"e.g. {flag}") from error
 
 
 def _options(spec: ServeSpec, bundle: "Bundle") -> "Options":

@@ -82,3 +82,6 @@ class StubEngine:
 
     def counters(self):
         return Counters(answering=len(self.live))
+
+    def fault(self):
+        return None

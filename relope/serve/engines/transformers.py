@@ -127,6 +127,10 @@ class TransformersEngine:
             return self._before
         return replace(worker.counters, waiting=worker.n_ready + self._preparing, answering=worker.n_rows)
 
+    def fault(self) -> Reason | None:
+        """Return that its thread has ended, where it has."""
+        return "engine-error" if self._thread is not None and not self._thread.is_alive() else None
+
     def _prepare(self, worker: Worker, ticket: ThreadTicket, since: float) -> None:
         """Make a query's prompt, and queue it or refuse it."""
         try:

@@ -90,7 +90,7 @@ def prompt_of(backbone: Backbone, query: Query) -> Prompt:
     Raises:
         Unservable: it cannot be put to this model.
     """
-    turns = [(message.role, _pieces(message, backbone.chat.style)) for message in query.messages]
+    turns = [(message.role, pieces_of(message, backbone.chat.style)) for message in query.messages]
     fault = next(backbone.turn_faults([turns]))
     if fault:
         raise Unservable("control-token" if "its text holds" in fault else "template", fault)
@@ -123,8 +123,8 @@ def _within(backbone: Backbone, query: Query, prompt: Prompt) -> Prompt:
     return replace(prompt, limit=limit, far=bound is not None and n > bound)
 
 
-def _pieces(message: Message, style: str) -> list[Part]:
-    """Return a turn in pieces that the template can show; neighbouring texts are one."""
+def pieces_of(message: Message, style: str) -> list[Part]:
+    """Return a turn in pieces that the template can show, None for an image; neighbouring texts are one."""
     images = sum(not isinstance(part, str) for part in message.parts)
     if style == "first":
         return [*[None] * images, _last_text(message)]

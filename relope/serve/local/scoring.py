@@ -138,7 +138,7 @@ class Scorer:
             return {}
         self.running.at = at
         try:
-            rows = [_row(number, prompt) for number, prompt in enumerate(prompts)]
+            rows = [sample_columns(number, prompt) for number, prompt in enumerate(prompts)]
             examples = self._read(rows, self._arrays(at), at.mask)
             with torch.inference_mode():
                 return {name: probe.predict_proba(examples) for name, probe in asked.items()}
@@ -154,7 +154,7 @@ class Scorer:
             said: the answer.
         """
         probe, arrays = self.router.probe, {"answer": lambda: self._host(said.final[None])}
-        examples = self._read([_row(0, prompt) | _answered(said)], arrays, torch.ones(1, 1))
+        examples = self._read([sample_columns(0, prompt) | answer_columns(said)], arrays, torch.ones(1, 1))
         with torch.inference_mode():
             if not isinstance(probe, Stacks):
                 return float(probe.predict_proba(examples)[0])
@@ -170,7 +170,7 @@ class Scorer:
         return Examples(states, np.arange(len(states)), None, self.layer, self.running, device)
 
     def _states(self, rows: list[dict[str, Any]], lengths: npt.NDArray[np.int64], arrays: dict[str, Any]) -> LiveStates:
-        frame = pl.DataFrame(rows, schema_overrides=_TYPES) if rows else pl.DataFrame(schema=_TYPES)
+        frame = pl.DataFrame(rows, schema_overrides=COLUMN_TYPES) if rows else pl.DataFrame(schema=COLUMN_TYPES)
         return LiveStates(self._manifest, frame, lengths, arrays)
 
     def _arrays(self, at: AtBlock) -> dict[str, Any]:
@@ -192,13 +192,18 @@ class Scorer:
         return torch.cat([text[None], at.positions.expand(-1, len(text), -1)])
 
     def _host(self, states: Tensor) -> npt.NDArray[Any]:
-        stored = states.to(STORED[self._dtype])
-        values = stored.view(torch.uint16) if stored.dtype == torch.bfloat16 else stored
-        array: npt.NDArray[Any] = values.contiguous().cpu().numpy()
-        return array
+        return on_host(states, self._dtype)
 
 
-_TYPES: dict[str, Any] = {
+def on_host(states: Tensor, dtype: str) -> npt.NDArray[Any]:
+    """Return states in a stored number type, on the host; bfloat16 as its bits."""
+    stored = states.to(STORED[dtype])
+    values = stored.view(torch.uint16) if stored.dtype == torch.bfloat16 else stored
+    array: npt.NDArray[Any] = values.contiguous().cpu().numpy()
+    return array
+
+
+COLUMN_TYPES: dict[str, Any] = {
     "row": pl.Int64,
     "id": pl.String,
     "group": pl.String,
@@ -210,7 +215,8 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def _row(number: int, prompt: Prompt) -> dict[str, Any]:
+def sample_columns(number: int, prompt: Prompt) -> dict[str, Any]:
+    """Return what is known of a query before its answer, as a row of samples."""
     return {
         "row": number,
         "id": str(number),
@@ -220,7 +226,8 @@ def _row(number: int, prompt: Prompt) -> dict[str, Any]:
     }
 
 
-def _answered(said: Said) -> dict[str, Any]:
+def answer_columns(said: Said) -> dict[str, Any]:
+    """Return what is known of its answer."""
     return {"response": said.text, "logprobs": list(said.logprobs), "entropies": list(said.entropies)}
 
 
