@@ -244,6 +244,10 @@ route why? --bundle s3://b/bundle                                  | relope rout
 route why? --bundle {tmp}/busy --device gpu                        | unknown device 'gpu'
 route why? --bundle {tmp}/busy --threshold 2                       | --threshold 2: must be at most 1
 serve                                                              | missing option '--bundle'
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --engine vllm | asks one server
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --vllm-url http://v | add --engine vllm
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --engine vllm --vllm-url v | is no address of an API
+serve --bundle {tmp}/busy --large-base-url http://h --large-model m --engine vllm --vllm-python {tmp}/py | no Python at
 vllm-command                                                       | missing option '--bundle'
 vllm-command --bundle {tmp}/nowhere                                | holds no bundle
 vllm-command --bundle {tmp}/busy --run --python {tmp}/nowhere      | holds no bundle

@@ -34,13 +34,13 @@ def written_bundle(folder, threshold=0.5):
     return folder
 
 
-def calibrated(store, method, out, split="test", **settings):
+def calibrated(store, method, out, split="test", fitted=True, **settings):
     """Fit a method on a store's training questions, calibrate it on others, and return the bundle's folder."""
     from relope import steps
     from relope.spec import build
 
     router = method
-    if settings:
+    if fitted:
         fit = {"method": method, "store": store, "set": settings, "out": out / f"{method}-router"}
         router = str(steps.run(build("fit", fit)).path)
     asked = {"router": router, "store": store, "split": split, "budget": 0.5, "out": out / method}

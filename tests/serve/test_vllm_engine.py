@@ -1,0 +1,231 @@
+"""The engine vllm before a stand-in of its server: as the engine transformers, and what it does where that fails."""
+
+import time
+
+import numpy as np
+import pytest
+from made_bundle import calibrated
+from PIL import Image
+
+from relope.errors import InvalidInputError, OutputError
+from relope.extract.data.open import open_dataset
+from relope.extract.data.turns import prompt_text
+from relope.serve.engine import EngineError, EngineSettings, Message, Query, open_engine
+from relope.vllm.states import StatesError
+from tests.helpers.served import answer, asked, decision_of, pieces_of, running
+from tests.helpers.vllm_stub import vllm_stub
+
+METHODS = {
+    "probe": {"head": "logistic"},
+    "relope": {"epochs": 1, "z": 8},
+    "attention-probe": {"epochs": 1, "pool": "image"},
+    "question-confidence": {},
+    "logprob": {},
+}
+
+
+@pytest.fixture(scope="module")
+def bundles(store_path, tmp_path_factory):
+    """Give a function that returns the bundle of a method, made once."""
+    out, made = tmp_path_factory.mktemp("bundles"), {}
+
+    def bundle(method):
+        if method not in made:
+            made[method] = calibrated(store_path, method, out, fitted=method != "logprob", **METHODS[method])
+        return made[method]
+
+    return bundle
+
+
+@pytest.fixture
+def served(backbone, bundles, tmp_path):
+    """Give a function that opens the engine of a method's bundle in front of a stand-in: the engine and its state."""
+    from contextlib import ExitStack
+
+    from relope import steps
+    from relope.spec import build
+
+    with ExitStack() as stack:
+
+        def start(method="probe", **settings):
+            bundle, folder = bundles(method), tmp_path / "states"
+            facts = steps.run(build("vllm-command", {"bundle": bundle})).facts
+            url, state = stack.enter_context(vllm_stub(backbone, folder, [facts["name"]], facts["layers"]))
+            made = EngineSettings(**{"url": url, "states": str(folder), "device": "cpu", **settings})
+            return open_engine("vllm", bundle, made), state
+
+        yield start
+
+
+def queries(n=12, **settings):
+    some = open_dataset("tiny").load("test", n)
+    return [
+        Query(
+            messages=(
+                Message("user", (*(image.open().convert("RGB") for image in one.images), prompt_text(one, False))),
+            ),
+            **{"max_new_tokens": 12, **settings},
+        )
+        for one in some
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_decides_and_answers_as_the_engine_transformers(served, bundles, method):
+    asked_for = queries()
+    with running(open_engine("transformers", bundles(method), EngineSettings(device="cpu"))) as engine:
+        expected = [answer(ticket) for ticket in [engine.submit(query) for query in asked_for]]
+    engine, state = served(method)
+    with running(engine):
+        told = [answer(ticket) for ticket in [engine.submit(query) for query in asked_for]]
+        idle(engine)
+        counters = engine.counters()
+    assert np.abs([one[0].score - other[0].score for one, other in zip(told, expected, strict=True)]).max() <= 1e-5
+    assert [(one[0].route, one[0].reason, *one[1:]) for one in told] == [
+        (one[0].route, one[0].reason, *one[1:]) for one in expected
+    ]
+    routes = [one[0].route for one in told]
+    assert counters.decided == {"small": routes.count("small"), "large": routes.count("large")}
+    assert counters.failed == 0 and list(state.folder.iterdir()) == []
+    streamed = sum(bool(body.get("stream")) for body in state.bodies)
+    before = method not in ("question-confidence", "logprob")
+    assert streamed == (routes.count("small") if before else len(routes)), "what is escalated early is not answered"
+    assert len({*routes}) == 2 or not before
+
+
+def idle(engine):
+    until = time.monotonic() + 10
+    while (now := engine.counters()).waiting or now.deciding or now.answering:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_several_turns_and_images_are_put_to_the_server_as_they_are_read_here(served):
+    red, blue = Image.new("RGB", (56, 56), "red"), Image.new("RGB", (56, 56), "blue")
+    query = Query(
+        messages=(
+            Message("system", ("be brief",)),
+            Message("user", ("what is", red, "and", blue, "?")),
+            Message("assistant", ("red",)),
+            Message("user", ("sure ?",)),
+        ),
+        max_new_tokens=4,
+        route="small",
+    )
+    engine, state = served()
+    with running(engine):
+        decision, _, ids, finish = answer(engine.submit(query))
+    assert decision.reason == "forced" and decision.score is not None and finish and len(ids) <= 4
+    parts = [part["type"] for part in state.bodies[-1]["messages"][1]["content"]]
+    assert parts == ["text", "image_url", "text", "image_url", "text"]
+
+
+def test_a_stop_text_ends_the_answer_and_the_server_s_work(served):
+    engine, state = served()
+    with running(engine):
+        whole = answer(engine.submit(asked("is it red ?", max_new_tokens=40, route="small")))
+        stop = whole[1].split()[-1]
+        told = answer(engine.submit(asked("is it red ?", max_new_tokens=40, route="small", stop=(stop,))))
+    assert whole[1].startswith(told[1]) and stop not in told[1] and told[3] == "stop"
+    assert all("stop" not in body for body in state.bodies)
+
+
+def test_what_the_server_cannot_do_is_an_error_of_the_engine_and_goes_to_the_large_model(served):
+    engine, state = served()
+    with running(engine):
+        for fault, why in {
+            "garbage": "could not write states",
+            "other_tokens": "tokens that are not the",
+            "status": r"refused the query \(status 400\)",
+        }.items():
+            before = getattr(state, fault)
+            setattr(state, fault, 400 if fault == "status" else True)
+            decision = decision_of(engine.submit(asked("is it red ?")))
+            with pytest.raises(EngineError, match=why):
+                decision_of(engine.submit(asked("is it red ?", route="small")))
+            setattr(state, fault, before)
+            assert (decision.route, decision.reason) == ("large", "engine-error") and engine.fault() is None
+        assert decision_of(engine.submit(asked("is it red ?"))).reason == "score"
+        assert engine.counters().failed == 6
+        long = decision_of(engine.submit(asked("red " * 300)))
+    assert (long.route, long.reason) == ("large", "too-long")
+
+
+@pytest.mark.parametrize("tells_error", [False, True])
+def test_a_server_that_breaks_off_is_told_and_comes_back(served, tells_error, monkeypatch):
+    from relope.serve.engines import vllm
+
+    monkeypatch.setattr(vllm, "_LOOK_S", 0.05)
+    engine, state = served()
+    with running(engine):
+        state.tells_error, state.breaks_at = tells_error, 1
+        ticket = engine.submit(asked("is it red ?", max_new_tokens=8, route="small"))
+        assert decision_of(ticket).route == "small"
+        with pytest.raises(EngineError, match="broke off"):
+            list(pieces_of(ticket))
+        state.breaks_at, state.dead = None, True
+        until = time.monotonic() + 10
+        while engine.fault() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert engine.fault() == "engine-error"
+        assert decision_of(engine.submit(asked("is it red ?"))).reason == "engine-error"
+        state.dead = False
+        while engine.fault() is not None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert engine.fault() is None and decision_of(engine.submit(asked("is it red ?"))).reason == "score"
+
+
+def test_who_hangs_up_ends_the_answer_at_the_server(served):
+    engine, state = served()
+    with running(engine):
+        state.step.clear()
+        ticket = engine.submit(asked("is it red ?", max_new_tokens=200, route="small"))
+        assert decision_of(ticket).route == "small"
+        ticket.cancel()
+        state.step.set()
+        until = time.monotonic() + 10
+        while not ticket.over and time.monotonic() < until:
+            time.sleep(0.01)
+        idle(engine)
+        assert engine.counters().cancelled == 1 and engine.counters().answer_tokens == 0
+
+
+def test_it_stops_in_the_middle_of_an_answer(served):
+    engine, state = served()
+    engine.open()
+    state.step.clear()
+    ticket = engine.submit(asked("is it red ?", max_new_tokens=200, route="small"))
+    assert decision_of(ticket).route == "small"
+    state.step.set()
+    engine.close(grace=0.0)
+    with pytest.raises(EngineError):
+        engine.submit(asked("is it red ?"))
+    assert ticket.over
+    engine.close()
+
+
+def test_another_server_is_refused_at_the_start(served):
+    engine, state = served()
+    state.models = ["tiny-vl@000000000000"]
+    with pytest.raises(InvalidInputError, match=r"needs a server of tiny-vl@\w{12}; http\S+ serves tiny-vl@0{12}"):
+        engine.open()
+    engine, state = served()
+    state.other_tokens = True
+    with pytest.raises(EngineError, match="tokens that are not the"):
+        engine.open()
+    engine, state = served()
+    state.hands_over = False
+    with pytest.raises(StatesError, match="hands no states over"):
+        engine.open()
+    engine, _ = served(url="http://127.0.0.1:1")
+    with pytest.raises(OutputError, match="no vLLM server answers"):
+        engine.open()
+    with pytest.raises(InvalidInputError, match="asks a server that is there, or starts one"):
+        served(url="")
+
+
+def test_a_shorter_context_of_the_server_is_the_small_model_s(served):
+    engine, state = served()
+    state.context = 40
+    with running(engine):
+        assert decision_of(engine.submit(asked("red " * 60))).reason == "too-long"

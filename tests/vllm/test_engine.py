@@ -1,0 +1,72 @@
+"""The engine vllm on a real server: the decisions and answers of the engine transformers; what a killed server leaves."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from made_bundle import calibrated
+
+from relope import steps
+from relope.extract.data.open import open_dataset
+from relope.extract.data.turns import prompt_text
+from relope.serve.engine import EngineError, EngineSettings, Message, Query, open_engine
+from relope.spec import build
+from tests.helpers.served import answer, asked, decision_of, pieces_of, running
+
+pytestmark = pytest.mark.vllm
+
+
+@pytest.fixture(scope="module")
+def bundle(store_path, tmp_path_factory):
+    return calibrated(store_path, "relope", tmp_path_factory.mktemp("bundle"), epochs=1, z=8)
+
+
+@pytest.fixture(scope="module")
+def server(bundle, start_server):
+    facts = steps.run(build("vllm-command", {"bundle": bundle})).facts
+    checkpoint = facts["command"][facts["command"].index("--model") + 1]
+    return start_server(checkpoint, facts["layers"], name=facts["name"])
+
+
+def queries(n):
+    return [
+        Query(
+            messages=(
+                Message("user", (*(image.open().convert("RGB") for image in one.images), prompt_text(one, False))),
+            ),
+            max_new_tokens=12,
+        )
+        for one in open_dataset("tiny").load("test", n)
+    ]
+
+
+def test_200_questions_are_decided_and_answered_as_by_transformers(bundle, server, left):
+    process, made = server
+    with running(open_engine("transformers", bundle, EngineSettings(device="cpu"))) as engine:
+        expected = [answer(ticket) for ticket in [engine.submit(query) for query in queries(200)]]
+    settings = EngineSettings(url=process.url, states=str(made.folder), device="cpu")
+    with running(open_engine("vllm", bundle, settings)) as engine:
+        told = [answer(ticket) for ticket in [engine.submit(query) for query in queries(200)]]
+    assert np.abs([one[0].score - other[0].score for one, other in zip(told, expected, strict=True)]).max() <= 1e-5
+    assert [(one[0].route, *one[1:]) for one in told] == [(one[0].route, *one[1:]) for one in expected]
+    assert {one[0].route for one in told} == {"small", "large"} and left(made.folder) == []
+
+
+def test_a_server_killed_in_the_middle_of_an_answer_is_told_and_the_large_model_takes_the_rest(bundle, server, left):
+    process, made = server
+    settings = EngineSettings(url=process.url, states=str(made.folder), device="cpu")
+    with running(open_engine("vllm", bundle, settings)) as engine:
+        ticket = engine.submit(asked("is it red ?", max_new_tokens=200, temperature=20.0, route="small"))
+        assert decision_of(ticket).route == "small"
+        pieces = pieces_of(ticket)
+        next(pieces)
+        os.killpg(process._process.pid, signal.SIGKILL)
+        with pytest.raises(EngineError, match="broke off"):
+            list(pieces)
+        began = time.monotonic()
+        decision = decision_of(engine.submit(asked("is it red ?")))
+        assert (decision.route, decision.reason, engine.fault()) == ("large", "engine-error", "engine-error")
+        assert time.monotonic() - began < 10
+    assert left(made.folder) == []
