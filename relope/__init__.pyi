@@ -597,6 +597,9 @@ def serve(
     drain: float = ...,
     engine: str = ...,
     device: str = ...,
+    vllm_url: str | None = ...,
+    vllm_python: str | None = ...,
+    vllm_states: str | PathLike[str] | None = ...,
     batch_tokens: int = ...,
     max_rows: int = ...,
     cache_tokens: int = ...,
@@ -637,6 +640,9 @@ def serve(
         drain: seconds that requests under way are given at SIGTERM
         engine: what runs the small model
         device: auto, cpu, cuda or cuda:0
+        vllm_url: of engine vllm: its server, started by `relope vllm-command`
+        vllm_python: of engine vllm: Python of vLLM's environment, in which a server is started
+        vllm_states: of engine vllm: folder for states that both sides see; default: one in /dev/shm
         batch_tokens: prompt tokens that are read at once
         max_rows: answers that are written at once
         cache_tokens: tokens whose keys and values are held at once, those of answers to come included

@@ -59,7 +59,7 @@ class StubEngine:
 
     def __init__(self, threshold=0.5, delay_s=0.0, piece_s=0.0):
         self.threshold, self.delay_s, self.piece_s = threshold, delay_s, piece_s
-        self.dead = False
+        self.dead = self.faulty = False
         self.queries, self.live = [], set()
 
     async def start(self):
@@ -84,4 +84,4 @@ class StubEngine:
         return Counters(answering=len(self.live))
 
     def fault(self):
-        return None
+        return "engine-error" if self.faulty else None

@@ -215,3 +215,17 @@ def test_feedback_needs_a_log(serving):
     url, _, _ = serving()
     answer = httpx.post(f"{url}/v1/relope/feedback", json={"request_id": "req_" + "0" * 24, "correct": True})
     assert answer.status_code == 409
+
+
+def test_an_engine_that_serves_nothing_any_more_is_seen_and_the_large_model_takes_all(serving):
+    engine = StubEngine()
+    url, _, _ = serving(engine)
+    assert httpx.get(f"{url}/ready").status_code == 200 and "relope_ready 1.0" in httpx.get(f"{url}/metrics").text
+    engine.faulty = True
+    ready = httpx.get(f"{url}/ready")
+    assert (ready.status_code, ready.json()) == (503, {"status": "engine-error"})
+    assert httpx.get(f"{url}/health").status_code == 200 and "relope_ready 0.0" in httpx.get(f"{url}/metrics").text
+    answer = ask(url, "score=0.9")
+    assert (answer.json()["model"], answer.headers["x-relope-reason"]) == ("big", "engine-error")
+    assert "The small model does not answer (engine-error)" in httpx.get(f"{url}/").text
+    assert engine.queries == []

@@ -1,4 +1,4 @@
-"""The engine vllm on a real server: the decisions and answers of the engine transformers; what a killed server leaves."""
+"""The engine vllm on a real server: decisions and answers of the engine transformers; what a killed server leaves."""
 
 import os
 import signal

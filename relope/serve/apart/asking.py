@@ -35,7 +35,6 @@ class Apart:
         scorer: the bundle's router.
         calibrated: score → P(correct).
         decode: token ids → text; any thread may call it.
-        images: whether the router was fitted on images.
     """
 
     backbone: Backbone
@@ -44,7 +43,6 @@ class Apart:
     scorer: HandedScorer
     calibrated: Calibrated
     decode: Decode
-    images: bool = True
 
     def read(self, query: Query, prompt: Prompt) -> Handed:
         """Let the server read a prompt, and return its states.

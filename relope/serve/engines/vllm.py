@@ -70,6 +70,7 @@ class VllmEngine:
         self._folder, self.settings, self._bundle = folder, settings, load_bundle(folder)
         self.name, self.threshold = self._bundle.model, self._bundle.threshold
         self._images = True
+        self._client: Client | None = None
         self._apart: Apart | None = None
         self._process: Process | None = None
         self._prompts: ThreadPoolExecutor | None = None
@@ -98,22 +99,10 @@ class VllmEngine:
         server = server_of(bundle, router, backbone, states)
         scorer = HandedScorer(router, bundle.layer, backbone, self._folder, str(pick_device(self.settings.device)))
         try:
-            client = Client(self._url(server), server.name, self.settings.max_rows + 1)
-            context = client.check()
-            calibrated = bundle.calibration
-            self._apart = Apart(
-                _shortened(backbone, context),
-                client,
-                states,
-                scorer,
-                lambda score: float(calibrated(np.array([score]))[0]),
-                _shared(decoder(backbone)),
-                server.images > 0,
-            )
-            self._images = self._apart.images
-            self._try(self._apart)
+            self._client = Client(self._url(server), server.name, self.settings.max_rows + 1)
+            self._apart = self._joined(self._client, backbone, scorer, states, server.images > 0)
         except BaseException:
-            self._end_server()
+            self._let_go()
             raise
         sweep(states)
         self._prompts = ThreadPoolExecutor(1, "relope-prompts")
@@ -122,11 +111,27 @@ class VllmEngine:
         self._watch = threading.Thread(target=self._look, name="relope-vllm-watch", daemon=True)
         self._watch.start()
 
+    def _joined(self, client: Client, backbone: Backbone, scorer: HandedScorer, states: Path, images: bool) -> Apart:
+        """Return what queries are served with, once the server has shown that it is the bundle's."""
+        calibrated = self._bundle.calibration
+        apart = Apart(
+            _shortened(backbone, client.check()),
+            client,
+            states,
+            scorer,
+            lambda score: float(calibrated(np.array([score]))[0]),
+            _shared(decoder(backbone)),
+        )
+        self._images = images
+        self._try(apart)
+        return apart
+
     def _url(self, server: Server) -> str:
         """Return where the server is, started where it is to be."""
         if self.settings.url:
             return self.settings.url
-        log = Path(tempfile.mkstemp(prefix="relope-vllm-", suffix=".log")[1])
+        with tempfile.NamedTemporaryFile(prefix="relope-vllm-", suffix=".log", delete=False) as made:
+            log = Path(made.name)
         server = with_template(replace(server, port=free_port()), self._bundle, self._folder)
         self._process = Process(server, self.settings.python, log)
         _log.info("a vLLM server of %s is loading; its log is %s", server.name, log)
@@ -168,17 +173,21 @@ class VllmEngine:
         for ticket in list(self._live):
             if not ticket.over:
                 ticket.fail(EngineError("the engine stopped"))
-        self._end_server()
+        if self._process is not None:
+            self._process.end()  # what is still read from it breaks off
         rows.shutdown(wait=True)
         watch.join()
-        apart.client.close()
-        self._apart = self._prompts = self._watch = None
+        self._let_go()
+        self._prompts = self._watch = None
         self._live.clear()
 
-    def _end_server(self) -> None:
+    def _let_go(self) -> None:
+        """Give the connections back, and end the server that was started here."""
+        if self._client is not None:
+            self._client.close()
         if self._process is not None:
             self._process.end()
-            self._process = None
+        self._client = self._process = self._apart = None
 
     def can(self, query: Query) -> tuple[Reason, str] | None:
         """Return why the small model cannot serve a query, as far as its shape tells."""
