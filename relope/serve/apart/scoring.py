@@ -13,7 +13,6 @@ import torch
 
 from relope.extract.model.backbone import Backbone
 from relope.extract.model.generate import token_columns, token_table
-from relope.extract.model.positions import prompt_positions
 from relope.probes.examples import Examples
 from relope.probes.router import Router
 from relope.serve.apart.server import check_router, layers_of
@@ -79,7 +78,7 @@ class HandedScorer:
     def _tokens(self, prompt: Prompt) -> npt.NDArray[Any]:
         mask = torch.ones_like(prompt.ids, dtype=torch.bool)
         table: npt.NDArray[Any] = token_table(
-            self.backbone, prompt.inputs, prompt_positions(self.backbone, prompt.inputs), mask
+            self.backbone, prompt.inputs, self.backbone.positions(prompt.inputs), mask
         ).numpy()
         return table
 

@@ -6,7 +6,6 @@ from PIL import Image
 
 from relope.extract.model.backbone import open_backbone, open_skeleton
 from relope.extract.model.capture import Tap
-from relope.extract.model.positions import prompt_positions
 from tests.helpers.checkpoints import CLASSES, make
 
 
@@ -23,4 +22,4 @@ def test_a_skeleton_finds_the_positions_that_the_model_has(name, tmp_path):
             backbone.model.generate(**inputs, max_new_tokens=1, do_sample=False)
         n = inputs["input_ids"].shape[1]
         expected = tap.positions if tap.positions is not None else torch.arange(n)[None, None]
-        assert torch.equal(prompt_positions(skeleton, inputs), expected.expand(skeleton.traits.position_rows, -1, -1))
+        assert torch.equal(skeleton.positions(inputs), expected.expand(skeleton.traits.position_rows, -1, -1))
