@@ -19,7 +19,7 @@ from relope.extract.model.generate import STORED, STYLES
 from relope.extract.model.stops import Stops
 from relope.types import Sample
 from relope.vllm.states import take
-from relope.vllm.tokens import Choice, Said, ServerError, Tokens
+from relope.vllm.tokens import Choice, Reply, ServerError, Tokens
 
 TOP = 20
 """Log-probs of a token's alternatives that are asked for where the vocabulary is larger than ``WHOLE``.
@@ -146,8 +146,8 @@ class Listener:
                     )
 
     def _silent(self, prompt: Prompt, images: Sequence[str]) -> Heard:
-        said = self._ask(prompt, images, (), {"temperature": 0.0, "max_tokens": 1}, states="prompt")
-        return Heard(self._kept(self._states(said, prompt), prompt), torch.zeros(self.backbone.hidden_size))
+        reply = self._ask(prompt, images, (), {"temperature": 0.0, "max_tokens": 1}, states="prompt")
+        return Heard(self._kept(self._states(reply, prompt), prompt), torch.zeros(self.backbone.hidden_size))
 
     def _answered(self, prompt: Prompt, images: Sequence[str]) -> Heard:
         sampling = {
@@ -157,14 +157,14 @@ class Listener:
             **self._until(self.max_new_tokens),
         }
         watched = {"stop": list(self.stops)} if self.stops else {}
-        said = self._ask(prompt, images, (), sampling | watched, states="all")
-        states = self._states(said, prompt)
-        n_kept, stopped = self._end(said.choices[0])
-        if said.choices[0].stopped_by and stopped is None:  # it spells tokens otherwise than the tokenizer does
-            said = self._ask(prompt, images, (), sampling, states="all")
-            states = self._states(said, prompt)
-            n_kept, stopped = self._end(said.choices[0])
-        choice = said.choices[0]
+        reply = self._ask(prompt, images, (), sampling | watched, states="all")
+        states = self._states(reply, prompt)
+        n_kept, stopped = self._end(reply.choices[0])
+        if reply.choices[0].stopped_by and stopped is None:  # it spells tokens otherwise than the tokenizer does
+            reply = self._ask(prompt, images, (), sampling, states="all")
+            states = self._states(reply, prompt)
+            n_kept, stopped = self._end(reply.choices[0])
+        choice = reply.choices[0]
         if stopped is None and n_kept == len(choice.token_ids) < self.max_new_tokens:
             raise ServerError(f"{self.server.url} broke off the answer to sample {prompt.sample.id!r}")
         told = [_entropy(of.values(), whole=self.tells_all) for of in choice.alternatives]
@@ -189,10 +189,10 @@ class Listener:
             "seed": int.from_bytes(key[:6], "little"),  # the k-th trace is drawn with seed + k
             **self._until(longest),
         }
-        said = self._ask(prompt, images, self.backbone.encode(STYLES[style]), sampling)
-        if len(said.choices) != extras.samples:
-            raise ServerError(f"{self.server.url} gave {len(said.choices)} traces, not {extras.samples}")
-        return [(choice.token_ids, _first(choice.token_ids, self.backbone.traits.end_ids)) for choice in said.choices]
+        reply = self._ask(prompt, images, self.backbone.encode(STYLES[style]), sampling)
+        if len(reply.choices) != extras.samples:
+            raise ServerError(f"{self.server.url} gave {len(reply.choices)} traces, not {extras.samples}")
+        return [(choice.token_ids, _first(choice.token_ids, self.backbone.traits.end_ids)) for choice in reply.choices]
 
     def _whether_true(self, prompt: Prompt, images: Sequence[str], heard: Heard) -> tuple[float, int]:
         """Return P(True) / (P(True) + P(False)) about the answer, and the tokens read to ask for it."""
@@ -214,18 +214,18 @@ class Listener:
         further: Sequence[int],
         sampling: Mapping[str, object],
         states: str = "",
-    ) -> Said:
-        said = self.server.ask([*prompt.folded, *further], images, sampling, states)
-        if said.prompt != [*prompt.tokens, *further]:
+    ) -> Reply:
+        reply = self.server.ask([*prompt.folded, *further], images, sampling, states)
+        if reply.prompt != [*prompt.tokens, *further]:
             raise UnsupportedError(
-                f"vLLM reads the prompt of sample {prompt.sample.id!r} as other tokens ({len(said.prompt)}) than the "
+                f"vLLM reads the prompt of sample {prompt.sample.id!r} as other tokens ({len(reply.prompt)}) than the "
                 f"processor of {self.backbone.name} here ({len(prompt.tokens) + len(further)})",
                 hint="drop --engine vllm",
             )
-        return said
+        return reply
 
-    def _states(self, said: Said, prompt: Prompt) -> Mapping[int, Tensor]:
-        handed = take(self.folder, said.handed, self.handed)
+    def _states(self, reply: Reply, prompt: Prompt) -> Mapping[int, Tensor]:
+        handed = take(self.folder, reply.handed, self.handed)
         n = len(prompt.tokens)
         if handed.token_ids[:n].tolist() != prompt.tokens:
             raise ServerError(f"{self.server.url} handed over the states of another prompt")

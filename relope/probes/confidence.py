@@ -30,6 +30,19 @@ def check_answers(examples: Examples, name: str) -> None:
         )
 
 
+def answer_states(examples: Examples, name: str) -> npt.NDArray[np.float32]:
+    """Return the mean final-layer state of each answer ``[N, H] float32``; ``name`` is the method's.
+
+    Raises:
+        NotFoundError: the model was not asked to answer.
+        InvalidInputError: NaN or infinity.
+    """
+    check_answers(examples, name)
+    states = examples.store.answer(examples.rows)
+    check_finite(states, name, "answer states")
+    return states
+
+
 def answer_values(examples: Examples, column: str, name: str) -> list[Floats]:
     """Return one array of per-token values a sample; an empty answer gives an empty array.
 

@@ -124,7 +124,7 @@ class Stack:
     @property
     def note(self) -> str:
         """What is stacked, and what was tried and left out."""
-        left = f", not {' or '.join(self.left_out_)}, which add nothing" if self.left_out_ else ""
+        left = f", not {' or '.join(self.left_out_)}, not shown to add to them" if self.left_out_ else ""
         return f"stacks {', '.join(self.members_)}{left}"
 
     def layers(self, layer: int) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """What listens: uvicorn at one address, with time limits on slow clients, ended by SIGTERM when all is answered."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -123,3 +124,21 @@ def _listening(host: str, port: int) -> socket.socket:
         raise OutputError(
             f"cannot listen at {host}, port {port}: {error.strerror or error}", hint="give another --port, or --port 0"
         ) from error
+
+
+def logger_on_stderr(name: str, form: str, *, quiet: bool) -> logging.Logger:
+    """Return a server's own log on stderr: what it does, never what it was asked.
+
+    Args:
+        name: of the logger.
+        form: of a line, as `logging.Formatter` takes it.
+        quiet: keep to warnings.
+    """
+    logger = logging.getLogger(name)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(form))
+        logger.addHandler(handler)
+        logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    return logger

@@ -1,6 +1,5 @@
 """The step ``serve``: a bundle's router in front of traffic, until it is told to end."""
 
-import logging
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -97,10 +96,11 @@ def run(spec: ServeSpec, watch: Watch) -> Outcome:
     bundle = _checked(spec)
     from relope.serve.access import ADMIN_VARIABLE, KEY_VARIABLE, Access, read_key
     from relope.serve.engine import EngineSettings, open_engine
+    from relope.serve.listening import logger_on_stderr
     from relope.serve.server import Server
     from relope.serve.service import Service
 
-    logger = _logger(quiet=watch is silent)
+    logger = logger_on_stderr("relope.serve", "%(asctime)s %(message)s", quiet=watch is silent)
     settings = EngineSettings(
         model=spec.model or "",
         device=spec.device,
@@ -197,18 +197,6 @@ def _options(spec: ServeSpec, bundle: "Bundle") -> "Options":
         small_price=_price(spec, bundle.model),
         drain_s=spec.drain,
     )
-
-
-def _logger(quiet: bool) -> logging.Logger:
-    """Return the server's own log on stderr: what it does, never what it was asked."""
-    logger = logging.getLogger("relope.serve")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        logger.addHandler(handler)
-        logger.propagate = False
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    return logger
 
 
 STEP = Step(run, output, version=1, check=check)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from relope.errors import NotFoundError
 from relope.spec import StoreVerifySpec
 from relope.steps.reopen import open_streams
 from relope.steps.step import Step
@@ -37,10 +38,16 @@ def run(spec: StoreVerifySpec, watch: Watch) -> Outcome:
 
 
 def _against_model(path: Path, n_samples: int) -> tuple[list[Problem], str]:
-    """Compare samples with what the model gives now: one problem a sample that is off, and a line on the worst."""
+    """Compare samples with what the model gives now: one problem a sample that is off, and a line on the worst.
+
+    Raises:
+        NotFoundError: the store has no samples.
+    """
     from relope.extract.recheck import recheck
 
     with open_store(path) as store:
+        if not store.samples.height:
+            raise NotFoundError(f"{store.label} has no samples yet; nothing can be compared")
         checked = recheck(store, open_streams(store), n_samples)
     worst = ", ".join(f"layer {layer}: {value:.2g}" for layer, value in checked.worst.items())
     line = f"{counted(len(checked.samples), 'sample')} run again: largest relative difference {worst}"

@@ -1,7 +1,6 @@
 """The step ``view``: a store's samples, or a report's, in a browser of this machine."""
 
 import io
-import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -41,13 +40,13 @@ def output(spec: ViewSpec) -> Path:
 def run(spec: ViewSpec, watch: Watch) -> Outcome:
     """Show the page until SIGTERM or SIGINT."""
     require_packages("the page")
-    from relope.serve.listening import Listener
+    from relope.serve.listening import Listener, logger_on_stderr
     from relope.steps.view_inputs import viewed
     from relope.view.app import make_app
 
     seen = viewed(spec)
     page = page_of(spec, seen)
-    logger = _logger(quiet=watch is silent)
+    logger = logger_on_stderr("relope.view", "%(message)s", quiet=watch is silent)
     for note in seen.board.notes:
         logger.warning("%s", note)
 
@@ -177,18 +176,6 @@ def _saver(seen: "Viewed") -> "Save":
             keep(other, {})
 
     return save
-
-
-def _logger(quiet: bool) -> logging.Logger:
-    """Return the page's own log on stderr."""
-    logger = logging.getLogger("relope.view")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-        logger.propagate = False
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    return logger
 
 
 STEP = Step(run, output, version=1)

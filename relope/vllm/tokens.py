@@ -51,7 +51,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Said:
+class Reply:
     """What a server answers.
 
     Attributes:
@@ -107,7 +107,7 @@ class Tokens:
         except (KeyError, TypeError, ValueError) as error:
             raise ServerError(f"{self.url} does not answer as a vLLM server does") from error
 
-    def ask(self, prompt: Sequence[int], images: Sequence[str], sampling: Mapping[str, Any], states: str = "") -> Said:
+    def ask(self, prompt: Sequence[int], images: Sequence[str], sampling: Mapping[str, Any], states: str = "") -> Reply:
         """Return what follows a prompt.
 
         Args:
@@ -129,14 +129,14 @@ class Tokens:
             body["content_parts"] = [{"type": "image_url", "url": image} for image in images]
         if states:
             body["kv_transfer_params"] = {"relope_states": states}
-        said = self._sent("/inference/v1/generate", body)
+        reply = self._sent("/inference/v1/generate", body)
         try:
-            choices = sorted(said["choices"], key=lambda choice: int(choice["index"]))
-            last = (said.get("prompt_logprobs") or [None])[-1] or {}
-            return Said(
-                prompt=[int(token) for token in said["prompt_token_ids"]],
+            choices = sorted(reply["choices"], key=lambda choice: int(choice["index"]))
+            last = (reply.get("prompt_logprobs") or [None])[-1] or {}
+            return Reply(
+                prompt=[int(token) for token in reply["prompt_token_ids"]],
                 choices=tuple(map(_choice, choices)),
-                handed=said.get("kv_transfer_params"),
+                handed=reply.get("kv_transfer_params"),
                 last={int(token): float(of["logprob"]) for token, of in last.items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError, LookupError) as error:
@@ -175,8 +175,8 @@ def _choice(choice: Mapping[str, Any]) -> Choice:
 
 def _reason(error: urllib.error.HTTPError) -> str:
     try:
-        said = error.read(64 << 10).decode("utf-8", "replace")
-        told = json.loads(said)["error"]["message"]
+        reply = error.read(64 << 10).decode("utf-8", "replace")
+        told = json.loads(reply)["error"]["message"]
     except (OSError, HTTPException, ValueError, LookupError, TypeError):
         told = error.reason
     return " ".join(str(told).split())[:_SHOWN]

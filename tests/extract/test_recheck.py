@@ -15,7 +15,7 @@ from relope.errors import InvalidInputError
 from relope.extract.recheck import recheck
 from relope.spec import ExtractSpec, GradeSpec
 from relope.steps.reopen import open_streams
-from relope.store import ActivationStore
+from relope.store import ActivationStore, create_or_open
 
 
 def verify(path, *flags):
@@ -31,6 +31,12 @@ def test_a_store_passes_against_its_model(store_path):
     said = verify(store_path, "--against-model", "6")
     assert said.exit_code == 0, said.output
     assert "6 samples run again" in said.stdout and "allowed 0.0001" in said.stdout
+
+
+def test_a_store_without_samples_is_told_so(store_path, tmp_path):
+    create_or_open(tmp_path / "x.zarr", ActivationStore.open(store_path).manifest)
+    said = verify(tmp_path / "x.zarr", "--against-model", "6")
+    assert said.exit_code == 2 and "has no samples yet" in said.stderr and "Traceback" not in said.output
 
 
 @pytest.mark.parametrize(("dtype", "tokens"), [("bfloat16", "all"), ("float32", "lean")])

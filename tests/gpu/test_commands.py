@@ -2,6 +2,7 @@
 
 import json
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -38,6 +39,8 @@ def test_fit_and_predict(method, settings, store, tmp_path):
     router = tmp_path / "router"
     run("fit", method, "--store", store, "--out", router, "--device", "cuda", "--set", "epochs=2", *settings)
     run("predict", "--router", router, "--store", store, "--device", "cuda", "--out", tmp_path / "scores.parquet")
+    scores = pl.read_parquet(tmp_path / "scores.parquet")["score"]
+    assert len(scores) >= 150 and scores.is_finite().all()
 
 
 def test_from_fit_to_a_decision(store):

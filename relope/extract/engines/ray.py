@@ -46,6 +46,7 @@ class _Ray:
     def __init__(self, extraction: Extraction, settings: Settings) -> None:
         self._extraction, self._settings = extraction, settings
         self.recorded: Mapping[str, Any] = {"device": "ray"}
+        self._left_open = True
 
     def open(self) -> "Backbone":
         from relope.extract.cluster import crew_for, join
@@ -67,7 +68,7 @@ class _Ray:
         return Computed()
 
     def close(self) -> None:
-        if not getattr(self, "_left_open", True):
+        if not self._left_open:
             import ray
 
             ray.shutdown()

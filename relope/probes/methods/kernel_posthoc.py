@@ -5,8 +5,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from relope.probes.confidence import check_answers, confidence_features
-from relope.probes.examples import Examples, check_finite
+from relope.probes.confidence import answer_states, confidence_features
+from relope.probes.examples import Examples
 from relope.probes.kernel import KernelSettings, OnKernel
 
 VERSION = 1
@@ -25,8 +25,6 @@ class Method(OnKernel):
         return ()
 
     def features(self, examples: Examples) -> npt.NDArray[np.float32]:
-        check_answers(examples, self.name)
-        states = examples.store.answer(examples.rows)
-        check_finite(states, self.name, "answer states")
-        said = confidence_features(examples, self.name).astype(np.float32)
-        return np.concatenate([states, said], axis=1)
+        states = answer_states(examples, self.name)
+        confidence = confidence_features(examples, self.name).astype(np.float32)
+        return np.concatenate([states, confidence], axis=1)

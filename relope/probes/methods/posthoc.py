@@ -5,8 +5,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from relope.probes.confidence import answer_values, check_answers
-from relope.probes.examples import Examples, check_finite
+from relope.probes.confidence import answer_states, answer_values
+from relope.probes.examples import Examples
 from relope.probes.features import OnFeatures
 from relope.probes.train import TrainSettings
 
@@ -37,9 +37,7 @@ class Method(OnFeatures):
         return ()
 
     def features(self, examples: Examples) -> npt.NDArray[np.float32]:
-        check_answers(examples, self.name)
-        states = examples.store.answer(examples.rows)
-        check_finite(states, self.name, "answer states")
+        states = answer_states(examples, self.name)
         if not self.params.quantiles:
             return states
         said = [_summary(values) for values in answer_values(examples, "logprobs", self.name)]
