@@ -84,7 +84,9 @@ def _check_engine(spec: ServeSpec) -> None:
             hint="give --vllm-url URL, or --vllm-python PYTHON of the environment that vLLM is installed in",
         )
     if spec.vllm_url is not None:
-        _completions(spec.vllm_url, "", "--vllm-url http://127.0.0.1:8001")
+        example = "--vllm-url http://127.0.0.1:8001"
+        if _completions(spec.vllm_url, "", example).query or "#" in spec.vllm_url:
+            raise InvalidInputError(f"{spec.vllm_url!r} is more than the address of a server", hint=f"e.g. {example}")
     if spec.vllm_python is not None:
         from relope.vllm.process import check_python
 
