@@ -229,3 +229,30 @@ def test_a_shorter_context_of_the_server_is_the_small_model_s(served):
     state.context = 40
     with running(engine):
         assert decision_of(engine.submit(asked("red " * 60))).reason == "too-long"
+
+
+def test_it_starts_a_server_of_its_own_and_ends_it(served, monkeypatch):
+    from relope.serve.engines import vllm
+
+    engine, state = served()
+    stub, started, ended = engine.settings.url, [], []
+
+    class Started:
+        def __init__(self, server, python, log):
+            started.append((server, python, log))
+            self.url = stub
+
+        def wait(self):
+            assert started
+
+        def end(self):
+            ended.append(True)
+
+    monkeypatch.setattr(vllm, "Process", Started)
+    own = open_engine("vllm", engine._folder, EngineSettings(python="py", states=str(state.folder), device="cpu"))
+    with running(own):
+        assert decision_of(own.submit(asked("is it red ?"))).reason == "score"
+    ((server, python, log),) = started
+    assert python == "py" and server.name == state.models[0] and server.folder == state.folder.resolve()
+    assert ended and log.exists()
+    log.unlink()
