@@ -18,6 +18,7 @@ EXTRAS = {
     "cloud": "stores in buckets",
     "endpoint": "models that run elsewhere",
     "excel": "sheets of other tools",
+    "ray": "extraction on a Ray cluster",
     "serve": "`relope serve` and `relope view`",
     "text": "routellm-sw with its own encoder",
 }
