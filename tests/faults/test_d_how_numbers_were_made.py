@@ -28,7 +28,7 @@ def test_d_the_first_screen_names_samples_layer_seeds_grader_and_date(evaluated)
     assert f"n = {report.n:,} samples in {report.n_groups:,} image groups" in first and "@" in grader
     assert f"{report.n_correct:,} answered rightly, by {grader}" in first
     assert f"n_train = 160 of train, by {grader}; layer 4; seed 3" in first
-    assert "nothing is trained; reads no states" in first
+    assert "nothing is trained; reads no block's states" in first
     assert re.search(r"<dt>made</dt><dd>20\d\d-\d\d-\d\dT[^<]* by relope evaluate ", first)
 
 

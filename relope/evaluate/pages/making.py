@@ -31,7 +31,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 
 def fitted(method: MethodRow) -> str:
     """Say what a method learned from, at which layer and with which seeds."""
-    layer = "reads no states" if method.layer is None else f"layer {method.layer}"
+    layer = "reads no block's states" if method.layer is None else f"layer {method.layer}"
     if not method.needs_training:
         return f"nothing is trained; {layer}"
     # Of scores that do not say what was learned from, nobody knows the layer either.
