@@ -13,7 +13,7 @@ from upstream_stub import until
 
 from relope import steps
 from relope.errors import InvalidInputError, StoreError
-from relope.serve import engine
+from relope.serve import engine, listening
 from relope.spec import build
 from relope.steps import serve
 from relope.types import silent
@@ -49,9 +49,10 @@ def test_it_serves_until_it_is_told_to_end(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(engine, "open_engine", lambda name, folder, settings: made)
     monkeypatch.setenv("RELOPE_API_KEY", "k" * 20)
     told = []
-    monkeypatch.setattr(serve, "_logger", lambda quiet: type("L", (), {
+    logger = type("Logger", (), {
         "info": lambda self, text, *values: told.append(text % values), "warning": lambda self, *values: None,
-    })())  # fmt: skip
+    })  # fmt: skip
+    monkeypatch.setattr(listening, "logger_on_stderr", lambda *form, quiet: logger())
     answers = []
 
     def client():
