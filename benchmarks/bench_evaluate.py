@@ -112,7 +112,7 @@ def spread_gaps(inputs: ReportInputs, draws: int) -> dict[str, Figure]:
     drawn = bootstrap_auc(inputs.correct, inputs.scores, inputs.groups, draws, 0)
     influence = [auc_term(rank(inputs.correct, row), population).influence for row in inputs.scores]
     first, *others = range(len(drawn))
-    auc = [np.linalg.norm(mine) / one.resampled.std() for mine, one in zip(influence, drawn, strict=True)]
+    auc = [np.linalg.norm(mine) / estimate.resampled.std() for mine, estimate in zip(influence, drawn, strict=True)]
     gap = [
         np.linalg.norm(influence[other] - influence[first]) / drawn[other].minus(drawn[first]).resampled.std()
         for other in others

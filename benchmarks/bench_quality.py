@@ -87,7 +87,7 @@ class Bed:
 
 def beds(out: Path, plain: bool, checkpoint: Path | None, limit: int | None) -> list[Bed]:
     """Return the testbeds; the questions of the second are written where they are not yet."""
-    found = [Bed("quality", "tiny-vl", "tiny", plain)]
+    beds = [Bed("quality", "tiny-vl", "tiny", plain)]
     if checkpoint is not None:
         sys.path.insert(0, str(RECIPES))
         from premise_data import write
@@ -96,8 +96,8 @@ def beds(out: Path, plain: bool, checkpoint: Path | None, limit: int | None) -> 
         file = out / "premise-data" / "questions.jsonl"
         if not file.is_file():
             write(file.parent, checkpoint, "image-first", sizes)
-        found.append(Bed("quality premise", str(checkpoint), str(file), plain=True))
-    return found
+        beds.append(Bed("quality premise", str(checkpoint), str(file), plain=True))
+    return beds
 
 
 def variants(plain: bool) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -209,19 +209,19 @@ def measure(out: Path, bed: Bed, seeds: int, limit: int | None) -> dict[int, dic
         asked = sampled if method_class(name).traits.needs else test
         scored[label] = score(name, settings, train, asked, seeds)
         sys.stderr.write(f"{label}: {np.mean(scored[label].seconds):.1f} s a seed\n")
-    found = {len(train): compare(scored, test)}
+    qualities = {len(train): compare(scored, test)}
     for n in (len(train) // 2, len(train) // 4):
         some = train.take(np.arange(n))
-        found[n] = compare({name: score(name, {}, some, test, seeds) for name in CURVE}, test)
-    return found
+        qualities[n] = compare({name: score(name, {}, some, test, seeds) for name in CURVE}, test)
+    return qualities
 
 
-def curve(found: dict[int, dict[str, Quality]]) -> str:
+def curve(qualities: dict[int, dict[str, Quality]]) -> str:
     """Return the AUC by number of training questions as a Markdown table."""
-    sizes = sorted(found)
+    sizes = sorted(qualities)
     lines = [["AUC (95 %) from", *(f"{n:,} questions" for n in sizes)], ["---"] * (1 + len(sizes))]
     for name in CURVE:
-        aucs = [found[n][name].auc for n in sizes]
+        aucs = [qualities[n][name].auc for n in sizes]
         lines.append([name, *(f"{auc.value:.3f} ({auc.low:.3f}–{auc.high:.3f})" for auc in aucs)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
@@ -240,9 +240,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out, seeds, limit = (Path(folder), 1, 60) if asked.quick else (asked.out, asked.seeds, None)
         for bed in beds(out, asked.plain, asked.premise, limit):
-            found = measure(out, bed, seeds, limit)
-            whole = found[max(found)]
-            text = f"{table(whole)}\n{curve(found)}"
+            qualities = measure(out, bed, seeds, limit)
+            whole = qualities[max(qualities)]
+            text = f"{table(whole)}\n{curve(qualities)}"
             figures |= {f"{bed.name}: {name}": figure for name, figure in figures_of(whole).items()}
             if asked.into:
                 page = asked.into.read_text(encoding="utf-8")

@@ -28,9 +28,9 @@ from relope.types import Sample
 def truncated(backbone: Backbone, inputs: dict[str, Tensor], layer: int) -> Tensor:
     """Return ``[ΣT, H]``: what a model of blocks 1…l without a final norm gives, by a plain forward."""
     decoder: Any = backbone.decoder
-    kept, found = (decoder.layers, decoder.norm), []
+    kept, states = (decoder.layers, decoder.norm), []
     decoder.layers, decoder.norm = decoder.layers[:layer], nn.Identity()
-    hook = decoder.norm.register_forward_hook(lambda module, args, output: found.append(output))
+    hook = decoder.norm.register_forward_hook(lambda module, args, output: states.append(output))
     on_device = backbone.to_device(inputs)
     if not backbone.traits.derives_positions:
         on_device["position_ids"] = (on_device["attention_mask"].cumsum(-1) - 1).clamp(min=0)
@@ -39,7 +39,7 @@ def truncated(backbone: Backbone, inputs: dict[str, Tensor], layer: int) -> Tens
     finally:
         hook.remove()
         decoder.layers, decoder.norm = kept
-    return found[0][on_device["attention_mask"].bool()]
+    return states[0][on_device["attention_mask"].bool()]
 
 
 def states(run: Run, backbone: Backbone) -> Iterator[Figures]:

@@ -94,10 +94,10 @@ def replay_error(store: ActivationStore, streams: Streams, layer: int, device: s
     block = attach(replay.block, {name: adapter.to(device) for name, adapter in adapters.items()})
     ids = store.samples["id"].to_list()
     wanted = streams.last_states(ids, block, layer, stop=True).float()
-    found = {
+    seconds = {
         name: replay.last_states(batch, block, fast=fast) for name, fast in (("whole", False), ("last token", True))
     }
-    return {name: float((states.float() - wanted).norm() / wanted.norm()) for name, states in found.items()}
+    return {name: float((states.float() - wanted).norm() / wanted.norm()) for name, states in seconds.items()}
 
 
 def drawn_store(backbone: Backbone, path: Path, device: str, n: int, tokens: int) -> ActivationStore:
@@ -178,15 +178,15 @@ def four_bits(folder: Path, device: str) -> Iterator[dict[str, Figure]]:
 
     shape = {"hidden_size": 2048, "intermediate_size": 8192, "num_attention_heads": 16, "num_key_value_heads": 4}
     path = checkpoint("qwen2.5-vl", folder / "model", blocks=8, **shape, initializer_range=0.02)
-    samples, found, weights = open_dataset("tiny").load("test", 8), {}, {}
+    samples, routers, weights = open_dataset("tiny").load("test", 8), {}, {}
     for name in (None, "4bit"):
         before = torch.cuda.memory_allocated()
         backbone = open_backbone(str(path), device, "bfloat16", quantize=name)
         weights[name] = torch.cuda.memory_allocated() - before
         copies = answer_batch(backbone, backbone.inputs(samples), (3, 4), 4, "bfloat16").hidden
-        found[name] = torch.from_numpy(copies[4].numpy()).view(torch.bfloat16).float()
+        routers[name] = torch.from_numpy(copies[4].numpy()).view(torch.bfloat16).float()
         del backbone
-    cosine: Tensor = torch.nn.functional.cosine_similarity(found[None], found["4bit"], dim=1)
+    cosine: Tensor = torch.nn.functional.cosine_similarity(routers[None], routers["4bit"], dim=1)
     yield {
         "4 bits: bytes of the weights over those in bfloat16": at_most(weights["4bit"] / weights[None], 0.5),
         "4 bits: cosine of states with those in bfloat16, median": shown(float(cosine.median())),

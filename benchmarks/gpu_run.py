@@ -110,10 +110,10 @@ def of_length(backbone: Backbone, n: int, length: int) -> list[Sample]:
     return made
 
 
-def relative(found: Tensor, wanted: Tensor) -> float:
+def relative(measured: Tensor, wanted: Tensor) -> float:
     """Return the norm of a difference over that of what is wanted."""
     wanted = wanted.float()
-    return float((found.float() - wanted).norm() / wanted.norm())
+    return float((measured.float() - wanted).norm() / wanted.norm())
 
 
 def layers_of(backbone: Backbone) -> tuple[int, int]:

@@ -105,15 +105,15 @@ def measure(split: str, limit: int) -> dict[str, Accuracy]:
     }
 
 
-def goals(found: dict[str, Accuracy]) -> dict[str, tuple[float, str, bool]]:
+def goals(accuracy: dict[str, Accuracy]) -> dict[str, tuple[float, str, bool]]:
     """Return goal → (value, what is asked, whether it is met)."""
-    low = min(found["benchmark"][family] for family in FAMILIES)
-    high = max(found["benchmark"][family] for family in FAMILIES)
-    text = [found["text-only"][family] for family in FAMILIES]
-    gain = found["benchmark, large"]["all"] - found["benchmark"]["all"]
-    over = found["blanked"]["all"] - found["blanked"]["chance"]
+    low = min(accuracy["benchmark"][family] for family in FAMILIES)
+    high = max(accuracy["benchmark"][family] for family in FAMILIES)
+    text = [accuracy["text-only"][family] for family in FAMILIES]
+    gain = accuracy["benchmark, large"]["all"] - accuracy["benchmark"]["all"]
+    over = accuracy["blanked"]["all"] - accuracy["blanked"]["chance"]
     return {
-        "clean accuracy": (found["clean"]["all"], ">= 0.95", found["clean"]["all"] >= 0.95),
+        "clean accuracy": (accuracy["clean"]["all"], ">= 0.95", accuracy["clean"]["all"] >= 0.95),
         "blanked above chance": (over, "<= 0.08", over <= 0.08),
         "benchmark, lowest family": (low, ">= 0.50", low >= 0.50),
         "benchmark, highest family": (high, "<= 0.80", high <= 0.80),
@@ -130,13 +130,13 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=1500, help="questions of each measurement")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found = measure(options.split, options.limit)
-    checked = goals(found)
+    accuracy = measure(options.split, options.limit)
+    checked = goals(accuracy)
     if options.json:
         verdicts = {name: {"value": value, "goal": goal, "met": met} for name, (value, goal, met) in checked.items()}
-        sys.stdout.write(json.dumps({"accuracy": found, "goals": verdicts}, indent=2) + "\n")
+        sys.stdout.write(json.dumps({"accuracy": accuracy, "goals": verdicts}, indent=2) + "\n")
     else:
-        for name, values in found.items():
+        for name, values in accuracy.items():
             sys.stdout.write(f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in values.items()) + "\n")
         for name, (value, goal, met) in checked.items():
             sys.stdout.write(f"{'met   ' if met else 'MISSED'} {name}: {value:.3f} (goal {goal})\n")

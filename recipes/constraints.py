@@ -22,19 +22,22 @@ HEAD = "# Versions that the images are built with; recipes/constraints.py writes
 def needed() -> dict[str, str]:
     """Return name → version of everything that the images install."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    waiting = [*project["dependencies"], *(one for extra in EXTRAS for one in project["optional-dependencies"][extra])]
-    found: dict[str, str] = {}
+    waiting = [
+        *project["dependencies"],
+        *(text for extra in EXTRAS for text in project["optional-dependencies"][extra]),
+    ]
+    pinned: dict[str, str] = {}
     while waiting:
-        one = Requirement(waiting.pop())
-        name = canonicalize_name(one.name)
-        if name in found or GPU.match(name):
+        requirement = Requirement(waiting.pop())
+        name = canonicalize_name(requirement.name)
+        if name in pinned or GPU.match(name):
             continue
         try:
-            found[name] = version(name).partition("+")[0]
+            pinned[name] = version(name).partition("+")[0]
         except PackageNotFoundError:
             continue  # an extra's, or for another system
-        waiting += [text for text in requires(name) or () if wanted(text, one.extras)]
-    return found
+        waiting += [text for text in requires(name) or () if wanted(text, requirement.extras)]
+    return pinned
 
 
 def wanted(text: str, extras: set[str]) -> bool:

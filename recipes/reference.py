@@ -125,11 +125,11 @@ def has_docstring(kind: type, member: str) -> bool:
 def signature(value: Any) -> str:
     """Return a signature, one argument a line where it is long."""
     try:
-        found = inspect.signature(value)
+        signature = inspect.signature(value)
     except (TypeError, ValueError):
         return ""
-    plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in found.parameters.values()]
-    text = str(found.replace(parameters=plain, return_annotation=inspect.Signature.empty))
+    plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    text = str(signature.replace(parameters=plain, return_annotation=inspect.Signature.empty))
     if len(text) <= 70:
         return text
     lines = [f"    {part},\n" for part in signature_parts(plain)]

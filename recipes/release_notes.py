@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 def notes_of(version: str, log: str) -> str:
     """Return the section of a version, without its heading; ``""`` where there is none."""
     heading = rf"^## \[{re.escape(version)}\][^\n]*\n(.*?)(?=^## |^\[[^\]]+\]: |\Z)"
-    found = re.search(heading, log, re.DOTALL | re.MULTILINE)
-    return found[1].strip() if found else ""
+    section = re.search(heading, log, re.DOTALL | re.MULTILINE)
+    return section[1].strip() if section else ""
 
 
 def main(version: str) -> int:

@@ -169,10 +169,10 @@ def build_batch(seed: int, step: int, rows: int, mix: Mix) -> Batch:
     """Draw the batch of one step; the same arguments always give the same batch."""
     rng = random.Random(seed * 1_000_003 + step)
     made, scenes, sees = [], [], []
-    for place in range(rows):
-        family = FAMILIES[(step + place) % len(FAMILIES)]
+    for position in range(rows):
+        family = FAMILIES[(step + position) % len(FAMILIES)]
         shifted = rng.random() < mix.shifted
-        index = (seed * 1_000_000 + step) * rows + place
+        index = (seed * 1_000_000 + step) * rows + position
         scene = draw_scene(family, "pretrain", index, shifted=shifted, strengths=STRENGTHS)
         seen = rng.random() >= mix.captions
         row = _Row(scene, seen)

@@ -46,7 +46,7 @@ TEMPLATE = (
 
 def vocabulary() -> dict[str, int]:
     """Return token → id; the order is fixed, so ids are stable."""
-    return {word: place for place, word in enumerate((*SPECIAL, *PHRASES, *words()))}
+    return {word: index for index, word in enumerate((*SPECIAL, *PHRASES, *words()))}
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:

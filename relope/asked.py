@@ -110,13 +110,21 @@ def first_difference(ours: pl.DataFrame, theirs: pl.DataFrame, free: Collection[
     """
     both = ours.select("id", ASKED).join(theirs.select("id", other=ASKED), on="id", maintain_order="left")
     unequal = both.filter(both[ASKED] != both["other"]).iter_rows()
-    differing = [(name, parts) for name, one, other in unequal if (parts := _differing(one, other, free))]
+    differing = [
+        (name, parts)
+        for name, ours_asked, theirs_asked in unequal
+        if (parts := _differing(ours_asked, theirs_asked, free))
+    ]
     return AskedOtherwise(*differing[0], len(differing)) if differing else None
 
 
 def _differing(first: str, second: str, free: Collection[str]) -> tuple[str, ...]:
     parts = [part for part in zip(PARTS, _cut(first), _cut(second), strict=True) if part[0] not in free]
-    return tuple(name for name, one, other in parts if one != other and _UNKNOWN not in (one, other))
+    return tuple(
+        name
+        for name, our_part, their_part in parts
+        if our_part != their_part and _UNKNOWN not in (our_part, their_part)
+    )
 
 
 def _cut(digits: str) -> list[str]:

@@ -70,8 +70,8 @@ def sealed_json(value: Mapping[str, Any]) -> bytes:
 def sealed_frame(frame: "pl.DataFrame", metadata: Mapping[str, str] | None = None) -> bytes:
     """Return a table as the bytes of a Parquet file that holds its own digest."""
     content = frame_bytes(frame, {**(metadata or {}), SEAL: _BLANK.decode()})
-    place = content.rindex(_MARK + _BLANK) + len(_MARK)
-    return content[:place] + hashlib.sha256(content).hexdigest().encode() + content[place + len(_BLANK) :]
+    start = content.rindex(_MARK + _BLANK) + len(_MARK)
+    return content[:start] + hashlib.sha256(content).hexdigest().encode() + content[start + len(_BLANK) :]
 
 
 def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -114,11 +114,11 @@ def check_frame(content: bytes, where: str, hint: str = "") -> bool:
     Raises:
         StoreError: it holds another one than its own.
     """
-    found = list(_SEALED.finditer(content))
-    if not found:
+    digests = list(_SEALED.finditer(content))
+    if not digests:
         return False
-    start, stop = found[-1].span(1)
-    if hashlib.sha256(content[:start] + _BLANK + content[stop:]).hexdigest().encode() != found[-1][1]:
+    start, stop = digests[-1].span(1)
+    if hashlib.sha256(content[:start] + _BLANK + content[stop:]).hexdigest().encode() != digests[-1][1]:
         raise StoreError(f"{where} is damaged: it does not agree with its digest", hint=hint)
     return True
 

@@ -43,13 +43,18 @@ def python() -> Finding:
 
 def packages() -> Iterator[Finding]:
     """Yield what relope needs and has not, or all in one line; transformers, on which most hangs, has its own."""
-    needed = [one for one in _needed() if one.marker is None]
-    wrong = [(one, _has(one.name)) for one in needed if not _fits(one)]
-    for one, has in wrong:
+    needed = [requirement for requirement in _needed() if requirement.marker is None]
+    wrong = [(requirement, _has(requirement.name)) for requirement in needed if not _fits(requirement)]
+    for requirement, has in wrong:
         level = "an other version is installed" if has else "not installed"
-        yield Finding(one.name, "error", f"{has or '—'}: {level}", f"pip install '{one.name}{one.specifier}'")
-    if all(one.name != "transformers" for one, _ in wrong):
-        (pin,) = [one for one in needed if one.name == "transformers"]
+        yield Finding(
+            requirement.name,
+            "error",
+            f"{has or '—'}: {level}",
+            f"pip install '{requirement.name}{requirement.specifier}'",
+        )
+    if all(requirement.name != "transformers" for requirement, _ in wrong):
+        (pin,) = [requirement for requirement in needed if requirement.name == "transformers"]
         yield Finding("transformers", "ok", f"{_has('transformers')}, as needed ({pin.specifier})")
     if not wrong:
         yield Finding("packages", "ok", f"all {len(needed)} that relope {version('relope')} needs")
@@ -57,7 +62,7 @@ def packages() -> Iterator[Finding]:
 
 def extras() -> Finding:
     """Return which extras are not installed, and what they are for."""
-    lacking = [extra for extra in EXTRAS if not all(_fits(one) for one in _needed(extra))]
+    lacking = [extra for extra in EXTRAS if not all(_fits(requirement) for requirement in _needed(extra))]
     if not lacking:
         return Finding("extras", "ok", f"all installed: {', '.join(EXTRAS)}")
     told = "; ".join(f"{extra} ({EXTRAS[extra]})" for extra in lacking)
@@ -73,12 +78,12 @@ def vllm(named: str | None) -> Finding:
         named: the Python of vLLM's own environment; None where none was named.
     """
     if named is not None:
-        found = _vllm_of(named)
-        if not found:
+        installed = _vllm_of(named)
+        if not installed:
             return Finding(
                 "vLLM", "error", f"not in the environment of {named}", "name the Python that vLLM is installed for"
             )
-        return Finding("vLLM", "ok", f"{found} for {named}")
+        return Finding("vLLM", "ok", f"{installed} for {named}")
     if importlib.util.find_spec("vllm") is not None:
         return Finding("vLLM", "ok", f"{_has('vllm') or 'some version'} in this environment")
     if command := shutil.which("vllm"):
@@ -100,8 +105,8 @@ def _needed(extra: str = "") -> list[Requirement]:
     """Return what relope requires, or an extra of it."""
     every = [Requirement(text) for text in requires("relope") or ()]
     if not extra:
-        return [one for one in every if one.marker is None or "extra" not in str(one.marker)]
-    return [one for one in every if one.marker is not None and one.marker.evaluate({"extra": extra})]
+        return [each for each in every if each.marker is None or "extra" not in str(each.marker)]
+    return [each for each in every if each.marker is not None and each.marker.evaluate({"extra": extra})]
 
 
 def _has(name: str) -> str:
@@ -111,6 +116,6 @@ def _has(name: str) -> str:
         return ""
 
 
-def _fits(one: Requirement) -> bool:
-    has = _has(one.name)
-    return bool(has) and one.specifier.contains(has, prereleases=True)
+def _fits(requirement: Requirement) -> bool:
+    has = _has(requirement.name)
+    return bool(has) and requirement.specifier.contains(has, prereleases=True)

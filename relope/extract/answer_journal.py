@@ -129,7 +129,7 @@ class AnswerJournal:
             file: its id at the provider.
             asked: id and digest of what was asked of each, in its order.
         """
-        self._note_batch({"file": file, "asked": [list(one) for one in asked]})
+        self._note_batch({"file": file, "asked": [list(each) for each in asked]})
 
     def begun(self, file: str, batch: str) -> None:
         """Keep what the batch of an input file is called."""

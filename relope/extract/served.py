@@ -71,37 +71,37 @@ def answered_of(heard: Sequence[Heard], sent: Sent, listener: Listener) -> Answe
     """Return what a server has said of a batch as if it had been answered here."""
     return Answered(
         lengths=sent.lengths,
-        hidden={layer: HostCopy(torch.cat([one.hidden[layer] for one in heard])) for layer in listener.layers},
-        answer=HostCopy(torch.stack([one.answer for one in heard]).to(STORED[listener.stored])),
+        hidden={layer: HostCopy(torch.cat([reply.hidden[layer] for reply in heard])) for layer in listener.layers},
+        answer=HostCopy(torch.stack([reply.answer for reply in heard]).to(STORED[listener.stored])),
         tokens=HostCopy(sent.tokens),
         generations=[HostCopy(column.T.contiguous()) for column in _steps(heard)],
         traces=_traces(heard),
-        p_true=None if heard[0].p_true is None else HostCopy(torch.tensor([one.p_true for one in heard])),
-        p_true_tokens=[one.p_true_tokens for one in heard],
+        p_true=None if heard[0].p_true is None else HostCopy(torch.tensor([reply.p_true for reply in heard])),
+        p_true_tokens=[reply.p_true_tokens for reply in heard],
         stops=listener.stops,
-        stopped={row: one.stopped for row, one in enumerate(heard) if one.stopped is not None},
-        columns=[_rest(one) for one in heard],
+        stopped={row: reply.stopped for row, reply in enumerate(heard) if reply.stopped is not None},
+        columns=[_rest(reply) for reply in heard],
     )
 
 
-def _rest(one: Heard) -> dict[str, Any]:
-    return {"entropy_rests": list(one.rests[: one.n_kept])} if one.rests else {}
+def _rest(answer: Heard) -> dict[str, Any]:
+    return {"entropy_rests": list(answer.rests[: answer.n_kept])} if answer.rests else {}
 
 
 def _steps(heard: Sequence[Heard]) -> list[Tensor]:
     """Return ``[B, A]`` token ids, log-probs, entropies and whether each token belongs to its answer."""
-    ids, kept = _padded([(one.token_ids, one.n_kept) for one in heard])
+    ids, kept = _padded([(answer.token_ids, answer.n_kept) for answer in heard])
     logprobs, entropies = (torch.zeros(ids.shape) for _ in range(2))
-    for row, one in enumerate(heard):
-        logprobs[row, : len(one.logprobs)] = torch.tensor(one.logprobs)
-        entropies[row, : len(one.entropies)] = torch.tensor(one.entropies)
+    for row, answer in enumerate(heard):
+        logprobs[row, : len(answer.logprobs)] = torch.tensor(answer.logprobs)
+        entropies[row, : len(answer.entropies)] = torch.tensor(answer.entropies)
     return [ids, logprobs, entropies, kept]
 
 
 def _traces(heard: Sequence[Heard]) -> dict[str, tuple[HostCopy, HostCopy]]:
     made = {}
     for style in heard[0].traces:
-        ids, kept = _padded([trace for one in heard for trace in one.traces[style]])
+        ids, kept = _padded([trace for answer in heard for trace in answer.traces[style]])
         made[style] = (HostCopy(ids), HostCopy(kept))
     return made
 

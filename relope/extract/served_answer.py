@@ -251,8 +251,8 @@ class Listener:
         n = _first(choice.token_ids, self.backbone.traits.end_ids)
         watched = Stops(self.stops, self.backbone.decode)
         for read in range(1, n + 1) if self.stops else ():
-            if found := watched.ended(choice.token_ids[:read]):
-                return found
+            if ending := watched.ended(choice.token_ids[:read]):
+                return ending
         return n, None
 
     @property
@@ -273,7 +273,7 @@ class Listener:
 
 def _first(token_ids: Sequence[int], ends: Sequence[int]) -> int:
     """Return the number of tokens before the first that ends an answer."""
-    return next((place for place, token in enumerate(token_ids) if token in ends), len(token_ids))
+    return next((index for index, token in enumerate(token_ids) if token in ends), len(token_ids))
 
 
 def _entropy(logprobs: Iterable[float], *, whole: bool) -> tuple[float, float]:

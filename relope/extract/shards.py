@@ -77,8 +77,8 @@ def _started_as(variables: Mapping[str, str]) -> Shard:
         both = ["RANK" if "RANK" in variables else "SKYPILOT_NODE_RANK"]
         both.append("SLURM_ARRAY_TASK_ID" if array else "JOB_COMPLETION_INDEX")
         raise InvalidInputError(f"{' and '.join(both)} are both set; they tell two shares", hint=_SAY)
-    if found := inner or outer:
-        return found
+    if declared := inner or outer:
+        return declared
     tasks = _pair(variables, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
     if array or tasks:
         around, within = array or Shard(), tasks or Shard()

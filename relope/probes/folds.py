@@ -56,13 +56,15 @@ def out_of_fold(probe: Probe, examples: Examples, folds: Folds, seed: int) -> tu
     said, features = np.empty(len(examples)), probe.features(examples) if isinstance(probe, FromFeatures) else None
 
     def fitted(indices: Indices | slice, some: Examples) -> Any:
-        one: Any = fresh(probe)
-        return one.fit(some, seed=seed) if features is None else one.fit_features(features[indices], some, seed=seed)
+        copy: Any = fresh(probe)
+        return copy.fit(some, seed=seed) if features is None else copy.fit_features(features[indices], some, seed=seed)
 
     for inside, outside in folds:
-        one = fitted(inside, examples.take(inside))
+        probe_of_fold = fitted(inside, examples.take(inside))
         on_fold = (
-            one.predict_proba(examples.take(outside)) if features is None else one.predict_features(features[outside])
+            probe_of_fold.predict_proba(examples.take(outside))
+            if features is None
+            else probe_of_fold.predict_features(features[outside])
         )
         said[outside] = logit(on_fold)
     return said, fitted(slice(None), examples)

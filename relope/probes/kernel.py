@@ -101,9 +101,9 @@ def _pieces(features: npt.NDArray[np.float32], scale: Scale, landmarks: Floats, 
     return np.concatenate(rows) if rows else np.zeros((0, len(landmarks)))
 
 
-def _rbf(one: Floats, other: Floats, gamma: float) -> Floats:
-    squares = (one**2).sum(1)[:, None] + (other**2).sum(1) - 2 * one @ other.T
-    kernel: Floats = np.exp(-gamma / one.shape[1] * squares.clip(0))
+def _rbf(rows: Floats, landmarks: Floats, gamma: float) -> Floats:
+    squares = (rows**2).sum(1)[:, None] + (landmarks**2).sum(1) - 2 * rows @ landmarks.T
+    kernel: Floats = np.exp(-gamma / rows.shape[1] * squares.clip(0))
     return kernel
 
 

@@ -244,7 +244,7 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
     others = {key: value for key, value in settings.items() if key not in declared}
     if declared.keys() >= {"methods", "settings"}:  # what is not its own is a setting of something that it stacks
         stacked = settings.get("methods", declared["methods"])
-        known = [declared_settings(one) for one in (stacked.split(",") if isinstance(stacked, str) else stacked)]
+        known = [declared_settings(name) for name in (stacked.split(",") if isinstance(stacked, str) else stacked)]
         if None in known:
             return
         others = {key: value for key, value in others.items() if not any(key in (of or {}) for of in known)}

@@ -357,6 +357,8 @@ def changes(old: RouterRecord, new: RouterRecord) -> str:
     names = ("method", "layer", "seed", "settings", "splits", "dataset", "grader", "n_samples")
     pairs = [(name, getattr(old, name), getattr(new, name)) for name in names]
     told = [
-        f"{name.replace('n_samples', 'samples')} {one} → {two}" for name, one, two in pairs if one != two and one != ""
+        f"{name.replace('n_samples', 'samples')} {before} → {after}"
+        for name, before, after in pairs
+        if before != after and before != ""
     ]
     return ", ".join(told) or "other samples or grades"

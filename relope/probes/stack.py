@@ -204,10 +204,10 @@ class Stack:
 
 def _all(traits: Traits) -> list[str]:
     """Return every method that trains, reads no more than a plain extraction and may be stacked here."""
-    found = {name: method_class(name) for name in registry.names("methods")}
+    methods = {name: method_class(name) for name in registry.names("methods")}
     return [
         name
-        for name, method in found.items()
+        for name, method in methods.items()
         if method.traits.trains
         and not (method.traits.needs or method.traits.reads_grades or issubclass(method, Stack))
         and (traits.reads_answer or not method.traits.reads_answer)

@@ -29,7 +29,7 @@ class Advice:
 
     Attributes:
         pick: the method to deploy.
-        found: all candidates, best first.
+        candidates: all of them, best first.
         before_answer: candidate → whether it decides before the small model answers.
         curve: AUC of the pick at growing numbers of samples; none of a pick that learns nothing.
         doubling: what the last doubling of the samples has brought.
@@ -41,7 +41,7 @@ class Advice:
     """
 
     pick: Candidate
-    found: Sequence[Candidate]
+    candidates: Sequence[Candidate]
     before_answer: Mapping[str, bool]
     curve: Sequence[Point]
     doubling: Difference | None
@@ -56,12 +56,14 @@ def table(advice: Advice) -> TextTable:
     """Return the candidates, best first, what is recommended with a star."""
     rows = [
         [
-            one.name + (" *" if one.name == advice.pick.name else ""),
-            DASH if one.auc is None or one.ci95 is None else f"{one.auc:.3f} ({between(one.ci95)})",
-            _right(one.kept),
-            "before" if advice.before_answer[one.name] else "after",
+            candidate.name + (" *" if candidate.name == advice.pick.name else ""),
+            DASH
+            if candidate.auc is None or candidate.ci95 is None
+            else f"{candidate.auc:.3f} ({between(candidate.ci95)})",
+            _right(candidate.kept),
+            "before" if advice.before_answer[candidate.name] else "after",
         ]
-        for one in advice.found
+        for candidate in advice.candidates
     ]
     title = f"Out of fold on {counted(advice.n, 'sample')} judged by {advice.grader}"
     return TextTable(title, ["router", "AUC (95 %)", "right on what it keeps", "decides"], rows)
@@ -74,7 +76,7 @@ def page(advice: Advice, commands: Sequence[str]) -> str:
 
 
 def _deploy(advice: Advice) -> list[str]:
-    pick, best = advice.pick, advice.found[0]
+    pick, best = advice.pick, advice.candidates[0]
     early = advice.before_answer[pick.name]
     lines = [
         f"Deploy {pick.name}: it decides {'before' if early else 'after'} the small model answers.",
@@ -83,14 +85,21 @@ def _deploy(advice: Advice) -> list[str]:
     ]
     if pick.name != best.name:
         lines += [f"  {best.name} ranks highest, by no difference that is shown, and costs more."]
-    other = next((one for one in advice.found if advice.before_answer[one.name] and one.name != pick.name), None)
+    other = next(
+        (
+            candidate
+            for candidate in advice.candidates
+            if advice.before_answer[candidate.name] and candidate.name != pick.name
+        ),
+        None,
+    )
     if not early and other is not None and other.to_best is not None:
         lost = signed(other.to_best.value)
         lines += [
             f"  {other.name} decides before the answer, which an escalated question then",
             f"  does not cost: {_right(other.kept)}, AUC {lost}.",
         ]
-    control = next((one for one in advice.found if one.name == CONTROL), None)
+    control = next((candidate for candidate in advice.candidates if candidate.name == CONTROL), None)
     if control is not None and (control.to_best is None or control.to_best.verdict != "lower"):
         lines += [f"  The control {CONTROL}, which reads no state, ranks as well", "  as far as is shown."]
     return lines

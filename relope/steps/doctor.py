@@ -19,15 +19,18 @@ def output(spec: DoctorSpec) -> Path:
 
 def run(spec: DoctorSpec, watch: Watch) -> Outcome:
     """Look at everything, and tell it line by line."""
-    looks, found = _looks(spec), list[Finding]()
+    looks, findings = _looks(spec), list[Finding]()
     with watch("look") as progress:
         for number, look in enumerate(looks):
             progress(number, len(looks))
-            found += look()
+            findings += look()
         progress(len(looks), len(looks))
-    levels = Counter(one.level for one in found)
+    levels = Counter(finding.level for finding in findings)
     said = [counted(n, what) for n, what in ((levels["error"], "error"), (levels["warning"], "warning")) if n]
-    rows = [(one.name, one.level, f"{one.said}\n→ {one.do}" if one.do else one.said) for one in found]
+    rows = [
+        (finding.name, finding.level, f"{finding.said}\n→ {finding.do}" if finding.do else finding.said)
+        for finding in findings
+    ]
     return Outcome(
         spec.out,
         text=", ".join(said) or "nothing is wrong",
@@ -35,7 +38,7 @@ def run(spec: DoctorSpec, watch: Watch) -> Outcome:
         payload={
             "errors": levels["error"],
             "warnings": levels["warning"],
-            "checks": [asdict(one) for one in found],
+            "checks": [asdict(finding) for finding in findings],
         },
         failed=levels["error"] > 0,
         code=1,

@@ -96,7 +96,7 @@ def evaluation_of(spec: EvaluateSpec) -> Evaluation:
     larges = [open_store(ref) for ref in spec.large_store]
     _check_apart(larges)
     identity = store.manifest.identity
-    right = [large_correct(one, grader, judged.label, identity, labels) for one in larges]
+    right = [large_correct(large, grader, judged.label, identity, labels) for large in larges]
     return Evaluation(
         store=store,
         large=larges[0] if larges else None,
@@ -116,7 +116,7 @@ def evaluation_of(spec: EvaluateSpec) -> Evaluation:
         resamples=spec.bootstrap,
         seed=spec.seed,
         command=command_line(spec),
-        notes=[note for one in (judged, *larges) for note in corrected_by_hand(one, grader, labels)],
+        notes=[note for answered in (judged, *larges) for note in corrected_by_hand(answered, grader, labels)],
     )
 
 

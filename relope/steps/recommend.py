@@ -67,20 +67,20 @@ def run(spec: RecommendSpec, watch: Watch) -> Outcome:
 def _advice(spec: RecommendSpec, examples: Examples, grader: str, progress: Progress) -> Advice:
     names = _names(examples, spec.before_answer)
     folds = group_folds(examples.groups, FOLDS, spec.seed, "recommend")
-    members = list(dict.fromkeys(one for name in names for one in _members(name)))
+    members = list(dict.fromkeys(member for name in names for member in _members(name)))
     logits: dict[str, Floats] = {}
     for number, name in enumerate(members):
         progress(number, len(members) + 1)
         logits[name] = _logits(name, examples, folds, spec.seed)
     scores = {name: _stacked(name, logits, examples, folds, spec.seed) for name in names}
-    found = candidates(examples.labels > 0, scores, examples.groups, spec.budget, spec.seed)
-    pick = chosen(found, CHEAPEST_FIRST)
+    ranked = candidates(examples.labels > 0, scores, examples.groups, spec.budget, spec.seed)
+    pick = chosen(ranked, CHEAPEST_FIRST)
     curve, doubling = _curve(pick.name, scores[pick.name], examples, folds, spec.seed)
     progress(len(members) + 1, len(members) + 1)
     correct = examples.labels > 0
     return Advice(
         pick=pick,
-        found=found,
+        candidates=ranked,
         before_answer={name: not method_class(name).traits.reads_answer for name in names},
         curve=curve,
         doubling=doubling,
@@ -116,7 +116,7 @@ def _stacked(name: str, logits: Scores, examples: Examples, folds: Folds, seed: 
     members = _members(name)
     if members == (name,):
         return logits[name]
-    choice = Choice({one: logits[one] for one in members}, examples.labels, folds, seed, STRENGTHS)
+    choice = Choice({member: logits[member] for member in members}, examples.labels, folds, seed, STRENGTHS)
     return choice.held(*choice.best())
 
 
@@ -124,19 +124,19 @@ def _curve(
     name: str, whole: Floats, examples: Examples, folds: Folds, seed: int
 ) -> tuple[list[Point], Difference | None]:
     """Return the learning curve of a method, and what its last doubling has brought."""
-    if not all(method_class(one).traits.trains for one in _members(name)):
+    if not all(method_class(member).traits.trains for member in _members(name)):
         return [], None
     rows = [_with_share(name, part, examples, folds, seed) for part in SHARES[:-1]] + [whole]
     estimates = bootstrap_auc(examples.labels > 0, np.stack(rows), examples.groups, RESAMPLES, seed)
     learned = len(examples) - len(examples) // len(folds)
-    points = [Point(round(part * learned), one.known, one.ci95) for part, one in zip(SHARES, estimates, strict=True)]
+    points = [Point(round(part * learned), auc.known, auc.ci95) for part, auc in zip(SHARES, estimates, strict=True)]
     return points, estimates[-1].minus(estimates[-2]).test()
 
 
 def _with_share(name: str, part: float, examples: Examples, folds: Folds, seed: int) -> Floats:
     """Return out-of-fold scores of fits that see a share of the image groups that they could."""
     fewer = [(_some_groups(examples.groups, inside, part, seed), outside) for inside, outside in folds]
-    logits = {one: _logits(one, examples, fewer, seed) for one in _members(name)}
+    logits = {member: _logits(member, examples, fewer, seed) for member in _members(name)}
     return _stacked(name, logits, examples, folds, seed)
 
 

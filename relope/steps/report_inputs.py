@@ -287,7 +287,7 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
     }
     labels = [evaluation.correct.tolist(), None if large_correct is None else large_correct.tolist()]
     if evaluation.further:  # a report on one large model keeps its fingerprint
-        parts["further_large"] = {one.recipe_id: one.manifest.recorded["model"] for one, _ in evaluation.further}
+        parts["further_large"] = {large.recipe_id: large.manifest.recorded["model"] for large, _ in evaluation.further}
         labels += [right.tolist() for _, right in evaluation.further]
     return {
         **parts,

@@ -123,8 +123,8 @@ def _images(seen: "Viewed") -> "Picture":
 
     def image(row: int, which: int) -> bytes | None:
         with lock:  # the data set is read once, and its archives are no place for several threads
-            found = from_data(samples.row(row, named=True), which)
-            return None if found is None else _webp(found)
+            picture = from_data(samples.row(row, named=True), which)
+            return None if picture is None else _webp(picture)
 
     return image
 

@@ -72,14 +72,14 @@ def viewed(spec: ViewSpec) -> Viewed:
         NotFoundError: no such store or report, or the stores of a report are not beside it.
         InvalidInputError: the large store, scores or a report are about other samples.
     """
-    found = _found(spec)
-    store, large, report = found.store, found.large, found.report
-    rows = rows_of(store, found.splits) if found.splits else some_samples(store)["row"].to_numpy().astype(np.int64)
+    inputs = _found(spec)
+    store, large, report = inputs.store, inputs.large, inputs.report
+    rows = rows_of(store, inputs.splits) if inputs.splits else some_samples(store)["row"].to_numpy().astype(np.int64)
     samples = store.samples[rows]
     samples = samples.with_columns(asked_column(samples))
     if report is not None:
         samples = _of_report(samples, report)
-    grades: dict[str, Grades | None] = {"small": _grades(store, found.graded)}
+    grades: dict[str, Grades | None] = {"small": _grades(store, inputs.graded)}
     small = _answers(store, samples, grades["small"])
     notes: list[str] = []
     if report is not None:

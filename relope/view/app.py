@@ -97,18 +97,18 @@ class View:
 
     def thumb(self, http: Request) -> Response:
         """``GET /thumb/N``: the first image of the sample of that index, small; an empty one where none is kept."""
-        found = self.thumbnail(self._row(http), 0)
-        if found is None:
+        content = self.thumbnail(self._row(http), 0)
+        if content is None:
             return Response(_NO_IMAGE, media_type="image/svg+xml", headers=_KEPT)
-        return Response(found, media_type="image/webp", headers=_KEPT)
+        return Response(content, media_type="image/webp", headers=_KEPT)
 
     def picture(self, http: Request) -> Response:
         """``GET /image/N/K``: image K of the sample of index N, as good as it is to be had."""
         row, which = self._row(http), int(http.path_params["which"])
-        found = self.image(row, which) or self.thumbnail(row, which)
-        if found is None:
+        content = self.image(row, which) or self.thumbnail(row, which)
+        if content is None:
             raise Problem(404, "the image is neither in the store nor in its data set", "no_image")
-        return Response(found, media_type="image/webp", headers=_KEPT)
+        return Response(content, media_type="image/webp", headers=_KEPT)
 
     def static(self, http: Request) -> Response:
         """``GET /view.css`` and ``/view.js``."""

@@ -53,17 +53,17 @@ class Queue:
     @functools.cached_property
     def order_of(self) -> Ints:
         """``[N]`` number of the order that holds each sample, -1 for none."""
-        found = np.full(len(self.score), -1)
+        number_of_order = np.full(len(self.score), -1)
         for number, order in enumerate(self.orders):
-            found[order] = number
-        return found
+            number_of_order[order] = number
+        return number_of_order
 
     def escalated(self, percent: int) -> Bools:
         """Return ``[N]`` which samples go to the large model at a budget; as in the report, ⌈r·n⌉ of each order."""
-        found = np.zeros(len(self.score), bool)
+        is_escalated = np.zeros(len(self.score), bool)
         for order in self.orders:
-            found[order[: n_escalated(len(order), percent)]] = True
-        return found
+            is_escalated[order[: n_escalated(len(order), percent)]] = True
+        return is_escalated
 
     def cut(self, percent: int, number: int) -> float | None:
         """Return the highest score that is escalated in the order of a sample; None where nothing is."""

@@ -141,8 +141,8 @@ def rows(board: Board, verdicts: Verdicts, query: Query, chosen: Ints, start: in
 
 def sample(board: Board, verdicts: Verdicts, query: Query, chosen: Ints, number: int, looks: str) -> str:
     """Return one sample, with its place among those that are wanted."""
-    places = (chosen == number).nonzero()[0]
-    at = int(places[0]) if len(places) else None
+    positions = (chosen == number).nonzero()[0]
+    at = int(positions[0]) if len(positions) else None
     row = board.samples.row(number, named=True)
     return _render(
         "sample.html.j2",

@@ -59,10 +59,10 @@ def ready_folder(folder: Path) -> Path:
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError as error:
         raise OutputError(f"{folder} cannot hold states: {error.strerror or error}") from error
-    if not stat.S_ISDIR(found.st_mode):
+    if not stat.S_ISDIR(status.st_mode):
         raise OutputError(f"{folder} cannot hold states: it is no folder")
     return folder
 

@@ -92,10 +92,14 @@ def candidates(
     ]
 
 
-def chosen(found: Sequence[Candidate], cheapest_first: Sequence[str]) -> Candidate:
+def chosen(ranked: Sequence[Candidate], cheapest_first: Sequence[str]) -> Candidate:
     """Return the cheapest method that is not shown to rank worse than the best; the best where nothing else is."""
-    fair = {one.name: one for one in found if one.to_best is None or one.to_best.verdict != "lower"}
-    return next((fair[name] for name in cheapest_first if name in fair), found[0])
+    fair = {
+        candidate.name: candidate
+        for candidate in ranked
+        if candidate.to_best is None or candidate.to_best.verdict != "lower"
+    }
+    return next((fair[name] for name in cheapest_first if name in fair), ranked[0])
 
 
 def kept_of(correct: Bools, kept: Bools, groups: Groups) -> Kept:
@@ -119,10 +123,10 @@ def weak_slices(correct: Bools, score: Floats, groups: Groups, budget: float, la
         labels: ``[N]`` rows, cut up by the columns that a report cuts up.
     """
     kept = score >= threshold_for(score, budget)
-    overall, found = kept_of(correct, kept, groups).accuracy, []
+    overall, weak_parts = kept_of(correct, kept, groups).accuracy, []
     for column, values in columns_cut(labels):
         for value, inside in parts(values):
             part = kept_of(correct, kept & inside, groups)
             if part.n >= LEAST and overall is not None and part.ci95 is not None and part.ci95[1] < overall:
-                found.append(Weak(column, value, int(inside.sum()), float(correct[inside].mean()), part))
-    return sorted(found, key=lambda weak: weak.kept.accuracy or 0.0)
+                weak_parts.append(Weak(column, value, int(inside.sum()), float(correct[inside].mean()), part))
+    return sorted(weak_parts, key=lambda weak: weak.kept.accuracy or 0.0)

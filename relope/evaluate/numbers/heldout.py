@@ -53,7 +53,7 @@ def resample_runs(table: pl.DataFrame, resamples: int = 2000, seed: int = 0) -> 
     indices = [np.searchsorted(order, groups) for groups in held]
     rankings = [rank(right, score) for right, score in zip(correct, scores, strict=True)]
     everyone = Population.of(names, seed)
-    aucs = [ranking_estimate(one, everyone.at(index)) for one, index in zip(rankings, indices, strict=True)]
+    aucs = [ranking_estimate(ranking, everyone.at(index)) for ranking, index in zip(rankings, indices, strict=True)]
     if len(names) > MANY:
         return aucs
     drawn = [

@@ -129,11 +129,11 @@ def several(analysis: Analysis, decision: Decision) -> Several | None:
         return None
     named = decision.router or decision.free
     method = analysis.name_of_best if named is None else named.method
-    chosen = [one for one in inputs.methods if one.name == method]
+    chosen = [scores for scores in inputs.methods if scores.name == method]
     first = LargeModel(inputs.large_name, inputs.large_correct, inputs.costs)
     larges = [first, *inputs.further]
     analyses = [analyse(_beside(inputs, chosen, large)) for large in larges]
-    models = tuple(_model(one, large) for one, large in zip(analyses, larges, strict=True))
+    models = tuple(_model(analysed, large) for analysed, large in zip(analyses, larges, strict=True))
     right = np.logical_or.reduce([large.correct for large in larges])
     oracle = system_accuracies(oracle_order(inputs.correct, right), inputs.correct, right)
     return Several(

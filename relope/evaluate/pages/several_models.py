@@ -98,18 +98,18 @@ def _by_dollars(several: Several) -> Table:
     named = columns(["per 1,000 queries"], [model.model for model in several.models])
     rows = [
         row(
-            price(one.dollars),
+            price(budget.dollars),
             *(
-                Cell(DASH if accuracy is None else percent(accuracy), strong=name == one.best)
-                for name, accuracy in one.accuracy.items()
+                Cell(DASH if accuracy is None else percent(accuracy), strong=name == budget.best)
+                for name, accuracy in budget.accuracy.items()
             ),
         )
-        for one in several.for_dollars
+        for budget in several.for_dollars
     ]
     records: list[Record] = [
-        {"dollars": one.dollars, "large_model": name, "accuracy": accuracy, "best": name == one.best}
-        for one in several.for_dollars
-        for name, accuracy in one.accuracy.items()
+        {"dollars": budget.dollars, "large_model": name, "accuracy": accuracy, "best": name == budget.best}
+        for budget in several.for_dollars
+        for name, accuracy in budget.accuracy.items()
     ]
     notes = ["The most accurate system of each large model at a mean cost of a query of at most so much."]
     return Table("large_models_dollars", "What dollars buy", named, rows, records, notes=notes)

@@ -74,7 +74,7 @@ class AnswerColumn:
         number = whole_number(item)
         if number is None:
             return item
-        texts = [place for place, choice in enumerate(choices) if choice.strip() in (str(number), str(item).strip())]
+        texts = [index for index, choice in enumerate(choices) if choice.strip() in (str(number), str(item).strip())]
         is_place = 0 <= number < len(choices)
         if isinstance(item, str) and typed and texts:
             return item
@@ -107,18 +107,18 @@ def _told(answer_is: AnswerIs, items: Sequence[Any], choices: Sequence[str]) -> 
     """Return the letters of answers that are all of one kind, and what is wrong with the first that is not."""
     letters = []
     for item in items:
-        places = _PLACES[answer_is](item, choices)
-        if len(places) != 1:
-            how = "more than one" if places else "none"
+        indices = _PLACES[answer_is](item, choices)
+        if len(indices) != 1:
+            how = "more than one" if indices else "none"
             return (), {"flaw": f"answer {item!r} is the {answer_is} of {how} of the choices {_shown(choices)}"}
-        letters.append(LETTERS[places[0]])
+        letters.append(LETTERS[indices[0]])
     return tuple(letters), {}
 
 
 def _by_text(item: Any, choices: Sequence[str]) -> list[int]:
     number = whole_number(item)
     spelt = {str(item).strip(), *([] if number is None else [str(number)])}
-    return [place for place, choice in enumerate(choices) if choice.strip() in spelt]
+    return [index for index, choice in enumerate(choices) if choice.strip() in spelt]
 
 
 def _by_index(item: Any, choices: Sequence[str]) -> list[int]:
@@ -128,7 +128,7 @@ def _by_index(item: Any, choices: Sequence[str]) -> list[int]:
 
 def _by_letter(item: Any, choices: Sequence[str]) -> list[int]:
     text = str(item).strip().upper()
-    return [place for place in range(len(choices)) if LETTERS[place] == text]
+    return [index for index in range(len(choices)) if LETTERS[index] == text]
 
 
 _PLACES = {"text": _by_text, "index": _by_index, "letter": _by_letter}

@@ -80,7 +80,7 @@ def system_of(row: Row) -> str:
 def _conversation(row: Row, system: str, turns: Sequence[tuple[str, list[str | None]]]) -> Conversation:
     n_shown = sum(part is None for _, parts in turns for part in parts)
     first = next(parts for role, parts in turns if role == "user")
-    leading = next((place for place, part in enumerate(first) if part is not None), len(first))
+    leading = next((index for index, part in enumerate(first) if part is not None), len(first))
     # Images before all text of the user's first turn stand there anyhow; elsewhere a tag says where.
     tagged = leading != n_shown
     texts, number = list[tuple[str, str]](), 0
@@ -91,7 +91,7 @@ def _conversation(row: Row, system: str, turns: Sequence[tuple[str, list[str | N
             text += part if part is not None else f"<image {number}>" * tagged
         texts.append((role, text))
     (*earlier, (_, question)) = texts
-    empty = next((place for place, (_, text) in enumerate(texts, 1) if not text.strip()), 0)
+    empty = next((number_of_turn for number_of_turn, (_, text) in enumerate(texts, 1) if not text.strip()), 0)
     asked = row.cells.get("question")
     if isinstance(asked, str) and asked.strip() and asked.strip() != question.strip():
         raise InvalidInputError(f"{row.where} has both 'question' and 'messages', whose last turn says something else")

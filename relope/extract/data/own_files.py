@@ -293,16 +293,16 @@ def _place(row: Row, column: str, text: str) -> Path:
         InvalidInputError: outside the data set's folder, once links are followed: a stranger's file must not
             bring others of this machine into a store and its reports.
     """
-    place = row.folder / text
+    path = row.folder / text
     try:
-        is_inside = row.root is None or place.resolve().is_relative_to(row.root)
+        is_inside = row.root is None or path.resolve().is_relative_to(row.root)
     except (OSError, ValueError, RuntimeError):
-        return place  # what cannot be followed cannot be read either
+        return path  # what cannot be followed cannot be read either
     if not is_inside:
         raise InvalidInputError(
             f"column {column!r} in {row.where} names {text[:80]!r}, which lies outside {row.root}", hint=ALLOW_OUTSIDE
         )
-    return place
+    return path
 
 
 def _encoded(row: Row, column: str, value: Any) -> bytes:
@@ -314,10 +314,10 @@ def _encoded(row: Row, column: str, value: Any) -> bytes:
         return bytes(value)
     text = str(value)
     if not text.startswith("data:"):
-        place = _place(row, column, text)
-        if "." not in text and not place.exists():  # VLMEvalKit: the index of a row that is not there, or cut base64
+        path = _place(row, column, text)
+        if "." not in text and not path.exists():  # VLMEvalKit: the index of a row that is not there, or cut base64
             raise InvalidInputError(f"column {column!r} in {row.where} holds {text[:40]!r}: no file, and no picture")
-        return read_bounded(place, IMAGE_BYTES)
+        return read_bounded(path, IMAGE_BYTES)
     head, comma, body = text.partition(",")
     try:
         if not comma or not head.endswith(";base64"):

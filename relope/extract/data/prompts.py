@@ -62,8 +62,8 @@ _OPTION = re.compile(r"^([A-Z])\. ([^\n]*)$", re.MULTILINE)
 
 def read(text: str) -> tuple[str, tuple[str, ...]]:
     """Return the question and the choices that a user's turn was built of; any other text is a question as it is."""
-    found = _LISTED.fullmatch(text)
-    options = _OPTION.findall(found["options"]) if found else []
-    if not found or [letter for letter, _ in options] != list(LETTERS[: len(options)]):
+    listed = _LISTED.fullmatch(text)
+    options = _OPTION.findall(listed["options"]) if listed else []
+    if not listed or [letter for letter, _ in options] != list(LETTERS[: len(options)]):
         return text, ()
-    return found["question"], tuple(choice for _, choice in options)
+    return listed["question"], tuple(choice for _, choice in options)

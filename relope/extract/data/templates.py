@@ -192,8 +192,8 @@ def _names(text: str, name: str) -> frozenset[str]:
     # A tag of transformers that says which tokens an assistant wrote; it shows what stands in it.
     plain = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", text)
     try:
-        found: Collection[str] = meta.find_undeclared_variables(environment.parse(plain))
+        read: Collection[str] = meta.find_undeclared_variables(environment.parse(plain))
     except TemplateError as error:
         line = f" (line {number})" if (number := getattr(error, "lineno", None)) else ""
         raise InvalidInputError(f"{name} is no Jinja template{line}: {reason_of(error)}") from error
-    return frozenset(found) - set(environment.globals)
+    return frozenset(read) - set(environment.globals)

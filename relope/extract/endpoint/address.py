@@ -185,7 +185,7 @@ def _address(url: str, model: str) -> _Address:
         raise InvalidInputError(f"endpoint {url!r} is no web address: {error}", hint=_EXAMPLE) from error
     if parts.scheme not in ("http", "https") or not host or any(ord(letter) < 33 for letter in url.strip()):
         raise InvalidInputError(f"endpoint {url!r} is no web address", hint=_EXAMPLE)
-    user, _, place = parts.netloc.rpartition("@")
+    user, _, address = parts.netloc.rpartition("@")
     if port == 0:
         raise InvalidInputError(f"endpoint {url!r} has the port 0", hint=_EXAMPLE)
     hide(unquote(user.partition(":")[2]))
@@ -194,7 +194,7 @@ def _address(url: str, model: str) -> _Address:
     if is_azure and "/openai/v1" not in path:
         path = path if _DEPLOYMENTS in path else f"{path.removesuffix('/openai')}{_DEPLOYMENTS}/{quote(model, safe='')}"
         query.setdefault("api-version", AZURE_VERSION)
-    return _Address(urlunsplit((parts.scheme, place, path, "", "")), query, unquote(user), is_azure)
+    return _Address(urlunsplit((parts.scheme, address, path, "", "")), query, unquote(user), is_azure)
 
 
 def key_of(variable: str) -> str:

@@ -186,12 +186,12 @@ def _contained(text: str, choices: Sequence[str]) -> str:
     options = [{bare(plain), fold(plain)} - {""} for plain in map(answer_text.plain, choices)]
     if _NONE.search(text) and not any(spelt.startswith("none") for option in options for spelt in option):
         return ""
-    found = set()
+    named = set()
     for spelt in sorted({spelt for option in options for spelt in option}, key=lambda spelt: (-len(spelt), spelt)):
         if _mentions(said, spelt):
-            found.add(spelt)
+            named.add(spelt)
             said = said.replace(spelt, " \n ")
-    indices = [index for index, option in enumerate(options) if option & found]
+    indices = [index for index, option in enumerate(options) if option & named]
     return LETTERS[indices[0]] if len(indices) == 1 else ""
 
 

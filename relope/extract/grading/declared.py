@@ -139,9 +139,9 @@ def declarations(text: str) -> Iterator[Declaration]:
 def declaration(text: str) -> Declaration | None:
     """Return the declaration that counts: the last of the firmest."""
     last: Declaration | None = None
-    for found in declarations(text):
-        if last is None or found.firmness >= last.firmness:
-            last = found
+    for candidate in declarations(text):
+        if last is None or candidate.firmness >= last.firmness:
+            last = candidate
     return last
 
 

@@ -103,7 +103,8 @@ def _requests(arguments: Any) -> list[list[Any]]:
     requests = list(arguments.values()) if isinstance(arguments, dict) else arguments
     requests = requests if isinstance(requests, list) else []
     return [
-        list(one.values()) if isinstance(one, dict) else one if isinstance(one, list) else [one] for one in requests
+        list(request.values()) if isinstance(request, dict) else request if isinstance(request, list) else [request]
+        for request in requests
     ]
 
 
@@ -127,7 +128,7 @@ def _answer(cells: Mapping[str, Any], requests: Sequence[Sequence[Any]], where: 
     resps, filtered = cells["resps"], cells["filtered_resps"]
     if not isinstance(resps, list) or not isinstance(filtered, list):
         raise InvalidInputError(f"resps and filtered_resps in {where} must be lists")
-    scores = [_likelihood(one) for one in filtered]
+    scores = [_likelihood(continuation) for continuation in filtered]
     if len(filtered) > 1 or (filtered and scores[0] is not None):
         return _likeliest(scores, requests, where), ""
     written = _first_text(resps)

@@ -119,8 +119,8 @@ def merged(model: Model, folder: Path) -> Model:
             # Made without memory: a rank of a billion must not be allocated before the files are looked at.
             adapted: Any = PeftModel.from_pretrained(model, str(folder), low_cpu_mem_usage=True)
             # Loaded again, to be told of keys that do not match.
-            found = adapted.load_adapter(str(folder), "default", low_cpu_mem_usage=True)
-            _check_keys(folder, sorted(found.missing_keys), sorted(found.unexpected_keys))
+            report = adapted.load_adapter(str(folder), "default", low_cpu_mem_usage=True)
+            _check_keys(folder, sorted(report.missing_keys), sorted(report.unexpected_keys))
             whole: Model = adapted.merge_and_unload()
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
         if isinstance(error, RelopeError):

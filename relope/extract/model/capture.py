@@ -153,10 +153,10 @@ class Tap(StoppingCriteria):
         """End the rows whose answer holds a stop text now, and take its tokens and states off the answer."""
         said = torch.stack(self.token_ids, 1).tolist()
         for row in torch.nonzero(alive & self.kept[-1])[:, 0].tolist():
-            found = stops.ended(said[row])
-            if found is None:
+            end = stops.ended(said[row])
+            if end is None:
                 continue
-            belongs, self.stopped[row] = found
+            belongs, self.stopped[row] = end
             self._ended[row] = True
             for kept in self.kept[belongs:]:
                 kept[row] = False

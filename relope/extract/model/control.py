@@ -80,8 +80,8 @@ def _is_control(token: str, around: str, media: Sequence[str]) -> bool:
 
 def _between_turns(chat: Chat) -> Iterator[str]:
     """Yield what a template writes after the turns of a conversation, the longest that it takes."""
-    one, two, three, _ = _SPOKEN
-    for turns in ([("user", one), ("assistant", two), ("user", three)], [("user", one)]):
+    first, reply, second, _ = _SPOKEN
+    for turns in ([("user", first), ("assistant", reply), ("user", second)], [("user", first)]):
         if pieces := _cut(chat, turns):
             yield from pieces[1:]
             return
@@ -178,8 +178,8 @@ def _fault(
     if isinstance(expected, str):
         return expected
     texts = ["".join(part or "" for part in parts) for _, parts in turns]
-    found = controls.mark_in(texts)
+    token = controls.mark_in(texts)
     if held != expected:
         own = (controls.tokens[ids[0]] for text in texts if (ids := _controls_in(tokenizer, controls, [text])[0]))
-        found = next(own, "a control token")
-    return f"its text holds {found}, by which the model's chat template marks turns or images" if found else ""
+        token = next(own, "a control token")
+    return f"its text holds {token}, by which the model's chat template marks turns or images" if token else ""

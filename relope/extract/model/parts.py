@@ -43,11 +43,11 @@ def _files(folder: Path) -> dict[str, Path]:
     if index.is_file():
         mapped = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         return {str(key): folder / str(file) for key, file in mapped.items()}
-    found = {}
+    file_of = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
-            found.update(dict.fromkeys(file.keys(), path))
-    return found
+            file_of.update(dict.fromkeys(file.keys(), path))
+    return file_of
 
 
 def _prefix(name: str, decoder: Decoder, files: Mapping[str, Path]) -> str:

@@ -33,8 +33,8 @@ def _unescaped(text: str) -> str:
 
 def cut_at(text: str, stops: Sequence[str]) -> str:
     """Return a text up to the first stop text in it."""
-    places = [place for stop in stops if (place := text.find(stop)) >= 0]
-    return text[: min(places)] if places else text
+    starts = [start for stop in stops if (start := text.find(stop)) >= 0]
+    return text[: min(starts)] if starts else text
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ def _step(event: bytes) -> Step | None:
         choice = value["choices"][0]
         told = (choice.get("logprobs") or {}).get("content") or ()
         ids = tuple(int(number) for number in choice.get("token_ids") or ())
-        return Step(ids, tuple(float(one["logprob"]) for one in told), choice.get("finish_reason"))
+        return Step(ids, tuple(float(token["logprob"]) for token in told), choice.get("finish_reason"))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ServerGone("the vLLM server streams something else than an answer") from error
 

@@ -24,8 +24,8 @@ def with_paths(store: Path, recorded: Mapping[str, Any]) -> dict[str, Any]:
     A model is called by its name even so, since scores, reports and bundles are told it; ``source`` says where it is.
     """
     kept = _paths_of({key: value for key, value in read_object(store, here_path(store)).items() if key not in TEXTS})
-    found = _laid_over(recorded, kept)
-    return {**found, "model": named(found["model"])} if isinstance(found.get("model"), str) else found
+    whole = _laid_over(recorded, kept)
+    return {**whole, "model": named(whole["model"])} if isinstance(whole.get("model"), str) else whole
 
 
 def _paths_of(recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -150,7 +150,7 @@ class PartWriter:
     def _keep(self, sample: str, capture: Capture) -> dict[str, Any]:
         """Append the states of a sample; return the columns of ours that say where they are."""
         rows = sample_rows(self._manifest, capture, sample)
-        place = {"first_token": self._arrays["tokens"].n_rows, "n_tokens": len(rows["tokens"])}
+        span = {"first_token": self._arrays["tokens"].n_rows, "n_tokens": len(rows["tokens"])}
         content = self._threads.submit(sample_content, self._manifest, rows)
         try:
             with writing(self._folder):
@@ -158,7 +158,7 @@ class PartWriter:
                     self._arrays[name].append(values)
         finally:
             digested = content.result()  # the capture is the caller's again once this returns
-        return {**place, "content": digested}
+        return {**span, "content": digested}
 
     @property
     def contents(self) -> list[str]:

@@ -130,10 +130,10 @@ class RelopeStates(KVConnectorBase_V1, SupportsHMA):
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
         """Keep the pages ``[pages, blocks of the decoder, tokens of a page, H]`` that hold the states."""
-        found = get_layers_from_vllm_config(self._vllm_config, CacheOnlyAttentionLayer, list(kv_caches))
-        if len(found) != 1:
-            raise ValueError(f"{len(found)} layers hold hidden states, not one")
-        self._pages, self._writes = kv_caches[next(iter(found))], get_tensor_model_parallel_rank() == 0
+        holders = get_layers_from_vllm_config(self._vllm_config, CacheOnlyAttentionLayer, list(kv_caches))
+        if len(holders) != 1:
+            raise ValueError(f"{len(holders)} layers hold hidden states, not one")
+        self._pages, self._writes = kv_caches[next(iter(holders))], get_tensor_model_parallel_rank() == 0
         if self._pages.ndim != 4 or self._pages.shape[1] != len(self._layers):
             raise ValueError(f"pages of {tuple(self._pages.shape)} do not hold the blocks {self._layers}")
         if self._pages.device.type == "cpu":
