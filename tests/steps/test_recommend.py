@@ -31,9 +31,9 @@ def test_the_pick_is_told_with_what_to_type(outcome):
     name = told["pick"]["name"]
     assert outcome.text.startswith(f"Deploy {name}: it decides")
     assert "relope calibrate --router " in outcome.text
-    assert {one["name"] for one in told["found"]} == {*module.BEFORE, *module.AFTER}
+    assert {one["name"] for one in told["candidates"]} == {*module.BEFORE, *module.AFTER}
     assert told["n"] == 160 and told["budget"] == 0.2
-    assert outcome.tables[0].rows[0][0].removesuffix(" *") == told["found"][0]["name"]
+    assert outcome.tables[0].rows[0][0].removesuffix(" *") == told["candidates"][0]["name"]
 
 
 def test_it_is_one_page_of_80_letters(outcome):
@@ -55,7 +55,7 @@ def test_only_the_training_split_is_read(store_path, monkeypatch):
 
 def test_before_the_answer_only_what_decides_then(store_path):
     told = advice(store_path, before_answer=True, budget=0.1).to_json()
-    assert {one["name"] for one in told["found"]} == set(module.BEFORE) and all(told["before_answer"].values())
+    assert {one["name"] for one in told["candidates"]} == set(module.BEFORE) and all(told["before_answer"].values())
     if told["curve"]:
         assert [point["n"] for point in told["curve"]] == sorted(point["n"] for point in told["curve"])
 
