@@ -13,7 +13,8 @@ a quarter and half of the training questions.
 
 The sampled traces of mot, self-consistency and semantic-entropy and the follow-up of p-true take
 the longest to extract; ``--plain`` leaves these methods out. Stores are kept in ``--out`` and used
-again. ``--into docs/methods.md`` renews the tables there. With ``--quick`` 60 questions of each split and one seed show
+again. ``--into docs/methods.md`` renews the tables there; ``--only METHOD,…`` measures some methods beside
+the two references, and prints their rows. With ``--quick`` 60 questions of each split and one seed show
 that everything runs, in a temporary folder.
 """
 
@@ -21,6 +22,7 @@ import re
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,9 @@ from relope.store.grades import labelled, parsed_answers
 RESAMPLES = 1000
 REFERENCES = ("probe", "question-confidence")
 PAIRS = (("relope", "relope beta=0"), ("relope", "relope beta=0.01"), ("relope", "relope lora=False"))
+MEMBERS = {"probe": 5, "attention-probe": 5, "posthoc": 5}
+"""Methods that are measured as ensembles too, and of how many fits."""
+
 CURVE = ("probe", "attention-probe", "posthoc", "question-confidence")
 """Methods of the learning curve: those whose fits are cheap."""
 
@@ -100,14 +105,15 @@ def beds(out: Path, plain: bool, checkpoint: Path | None, limit: int | None) -> 
     return beds
 
 
-def variants(plain: bool) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return label → method and settings."""
+def variants(plain: bool, only: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return label → method and settings: of all methods, or of some and the references."""
     names = [n for n in registry.names("methods") if not (plain and method_class(n).traits.needs)]
     asked: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in names}
     for key, value in (("beta", 0.0), ("beta", 0.01), ("lora", False)):
         if key in method_class("relope").Params.model_fields:
             asked[f"relope {key}={value:g}" if key == "beta" else f"relope {key}={value}"] = ("relope", {key: value})
-    return asked
+    asked |= {f"{name} members={n}": (name, {"members": n}) for name, n in MEMBERS.items()}
+    return {label: one for label, one in asked.items() if not only or one[0] in {*only, *REFERENCES}}
 
 
 def stores(out: Path, bed: Bed, limit: int | None) -> tuple[ActivationStore, ActivationStore]:
@@ -197,20 +203,28 @@ def _signed(figure: Figure | None) -> str:
     return "—" if figure is None else f"{figure.value:+.3f} ({figure.low:+.3f} to {figure.high:+.3f})"
 
 
-def measure(out: Path, bed: Bed, seeds: int, limit: int | None) -> dict[int, dict[str, Quality]]:
-    """Return number of training questions → label → how well it routes; with all of them for every method."""
+def measure(out: Path, bed: Bed, seeds: int, limit: int | None, only: Sequence[str]) -> dict[int, dict[str, Quality]]:
+    """Return number of training questions → label → how well it routes; with fewer than all a few methods only.
+
+    Args:
+        out: where the stores are kept.
+        bed: the testbed.
+        seeds: fits of every trained method.
+        limit: at most so many questions of each split.
+        only: methods that are measured, with all questions; none = all methods.
+    """
     store, traced = stores(out, bed, limit)
     train, test = examples(store, "train"), examples(store, "test")
     sampled = examples(traced, "test", test.table["id"].to_list())
     if not np.array_equal(sampled.labels, test.labels):
         sys.stderr.write("the two stores' greedy answers differ; the traces are compared on labels of their own\n")
     scored = {}
-    for label, (name, settings) in variants(bed.plain).items():
+    for label, (name, settings) in variants(bed.plain, only).items():
         asked = sampled if method_class(name).traits.needs else test
         scored[label] = score(name, settings, train, asked, seeds)
         sys.stderr.write(f"{label}: {np.mean(scored[label].seconds):.1f} s a seed\n")
     qualities = {len(train): compare(scored, test)}
-    for n in (len(train) // 2, len(train) // 4):
+    for n in () if only else (len(train) // 2, len(train) // 4):
         some = train.take(np.arange(n))
         qualities[n] = compare({name: score(name, {}, some, test, seeds) for name in CURVE}, test)
     return qualities
@@ -234,15 +248,19 @@ def main() -> None:
     options.add_argument("--into", type=Path, help="also put the table between the quality marks of this page")
     options.add_argument("--out", type=Path, default=Path("runs/bench-quality"), help="where the stores are kept")
     options.add_argument("--premise", type=Path, metavar="CHECKPOINT", help="also the second testbed, with this model")
+    options.add_argument("--only", metavar="METHOD,…", default="", help="measure these methods, and no learning curve")
     asked = options.parse_args()
+    only = [name for name in asked.only.split(",") if name]
+    if only and asked.into:
+        options.error("--only prints some rows; --into renews whole tables")
     sys.stderr.write(f"{machine()}\n")
     figures: dict[str, Figure] = {}
     with tempfile.TemporaryDirectory() as folder:
         out, seeds, limit = (Path(folder), 1, 60) if asked.quick else (asked.out, asked.seeds, None)
         for bed in beds(out, asked.plain, asked.premise, limit):
-            qualities = measure(out, bed, seeds, limit)
+            qualities = measure(out, bed, seeds, limit, only)
             whole = qualities[max(qualities)]
-            text = f"{table(whole)}\n{curve(qualities)}"
+            text = table(whole) if only else f"{table(whole)}\n{curve(qualities)}"
             figures |= {f"{bed.name}: {name}": figure for name, figure in figures_of(whole).items()}
             if asked.into:
                 page = asked.into.read_text(encoding="utf-8")

@@ -354,6 +354,7 @@ def fit(
     large_store: str | PathLike[str] | None = ...,
     seed: int = ...,
     device: str = ...,
+    jobs: int = ...,
     set: Mapping[str, Any] = ...,
     watch: Watch = ...,
 ) -> Fitted:
@@ -373,6 +374,7 @@ def fit(
         large_store: routellm-sw: the large model's store, for who wins
         seed: decides initial weights, batches and the inner split
         device: auto, cpu, cuda or cuda:0
+        jobs: fusion, fusion-prefill: processes that the stacked methods are fitted in
         set: a setting of the method, key=value; repeatable
 
     Raises:

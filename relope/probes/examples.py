@@ -31,6 +31,7 @@ class Examples:
             parsed_direct and parsed_chain; None where the store is not graded.
         large_correct: ``[N] bool``, whether the large model is right; None where nobody said so.
         state: a file in which a fit keeps its state, so that a killed one goes on where it was.
+        jobs: processes that a stack may fit its methods in.
     """
 
     store: RowReader
@@ -42,6 +43,7 @@ class Examples:
     grades: pl.DataFrame | None = None
     large_correct: npt.NDArray[np.bool_] | None = None
     state: Path | None = None
+    jobs: int = 1
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -19,6 +19,7 @@ from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, nearest
 from relope.fields import complaint
 from relope.probes.declared import declared_settings
+from relope.probes.ensemble import FITS, ensemble_of
 from relope.probes.examples import Examples
 from relope.store import RowReader, no_states
 from relope.types import Progress, no_progress
@@ -221,7 +222,8 @@ def make(name: str, settings: dict[str, Any]) -> Probe:
     check_settings(name, settings)
     method = method_class(name)
     try:
-        return method(method.Params(**settings))
+        params = method.Params(**settings)
+        return ensemble_of(method)(params) if getattr(params, "members", 1) > 1 else method(params)
     except ValidationError as error:
         first, fields = error.errors()[0], method.Params.model_fields
         key = ".".join(str(part) for part in first["loc"])
@@ -260,6 +262,17 @@ def _no_setting(name: str, key: str, defaults: Mapping[str, Any]) -> InvalidInpu
 
 def _listed(defaults: Mapping[str, Any]) -> str:
     return ", ".join(f"{field}={default}" for field, default in defaults.items()) or "none"
+
+
+def load(name: str, folder: Path) -> Probe:
+    """Return a fitted method, or an ensemble of its fits, that was saved into a folder.
+
+    Raises:
+        NotFoundError: unknown method.
+        StoreError: the folder holds none, or a damaged one.
+    """
+    method = method_class(name)
+    return (ensemble_of(method) if (folder / FITS).is_dir() else method).load(folder)
 
 
 def fresh(probe: Probe) -> Probe:

@@ -20,7 +20,7 @@ from relope.errors import InvalidInputError, NotFoundError, OutputError, RelopeE
 from relope.partial import alone, partial_folder
 from relope.probes.examples import Examples, Streams
 from relope.probes.files import check_records, damaged, records_of
-from relope.probes.protocol import Probe, make, method_class, pick_layer
+from relope.probes.protocol import Probe, load, make, method_class, pick_layer
 from relope.probes.seen import LEARNED, read_marks, seen_among, write_marks
 from relope.provenance import cannot_write, sync_folder, versions
 from relope.seals import first_line, opened_json, read_plain, write_sealed_json
@@ -257,10 +257,10 @@ def _probe(folder: Path, record: RouterRecord) -> Probe:
     Raises:
         StoreError: a file is damaged, or does not say what the method needs.
     """
-    method = method_class(record.method)
+    method_class(record.method)  # an unknown name is told before the files are read
     check_records(folder, record.files)
     try:
-        return method.load(folder)
+        return load(record.method, folder)
     except RelopeError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError) as error:

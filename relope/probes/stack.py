@@ -14,9 +14,10 @@ from relope.errors import InvalidInputError
 from relope.probes.confidence import check_answers
 from relope.probes.examples import Examples, check_trainable
 from relope.probes.files import check_shapes, load_state, save_state
-from relope.probes.folds import Folds, group_folds, out_of_fold
+from relope.probes.folds import Folds, group_folds
 from relope.probes.logistic import Floats, Logistic, Scale, logit, sigmoid
-from relope.probes.protocol import BlockUse, Known, Params, Probe, Traits, block_use, make, method_class
+from relope.probes.protocol import BlockUse, Known, Params, Probe, Traits, block_use, load, make, method_class
+from relope.probes.side_by_side import all_out_of_fold
 from relope.types import Progress, no_progress
 
 ALL = "all"
@@ -135,11 +136,7 @@ class Stack:
         if any(member.traits.reads_answer for member in self.members_.values()):
             check_answers(examples, self.name)
         folds = group_folds(examples.groups, self.params.folds, seed, self.name)
-        said, self.members_ = {}, self._unfitted()
-        for number, name in enumerate(self.members_):
-            progress(number, len(self.members_))
-            said[name], self.members_[name] = out_of_fold(self.members_[name], examples, folds, seed)
-        progress(len(said), len(said))
+        said, self.members_ = all_out_of_fold(self._unfitted(), examples, folds, seed, progress)
         self._stack(examples, said, folds, seed)
         return self
 
@@ -195,7 +192,7 @@ class Stack:
         check_shapes(folder, dict(tensors), {"weights": [n + 1], "platt": [2], "mean": [n], "deviation": [n]})
         for name in names:
             probe._check(name)
-        probe.members_ = {name: method_class(name).load(folder / "members" / name) for name in names}
+        probe.members_ = {name: load(name, folder / "members" / name) for name in names}
         probe.left_out_ = [str(name) for name in settings["left_out"]]
         probe.scale_, probe.stack_ = Scale.restore(dict(tensors)), Logistic(tensors["weights"])
         probe.platt_ = tensors["platt"]

@@ -22,7 +22,10 @@ T = TypeVar("T")
 
 
 class TrainSettings(Params):
-    """Settings of every trained head. Choice: the paper states AdamW only."""
+    """Settings of every trained head. Choice: the paper states AdamW only.
+
+    With ``members`` above 1 a router is the mean of so many fits (`relope.probes.ensemble`); each of them has 1.
+    """
 
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
@@ -30,6 +33,7 @@ class TrainSettings(Params):
     epochs: int = Field(30, ge=1)
     patience: int = Field(5, ge=1)
     inner_share: float = Field(0.15, gt=0, lt=1)
+    members: int = Field(1, ge=1)
 
 
 def inner_split(

@@ -32,6 +32,7 @@ class FitSpec(Spec, step="fit"):
     )
     seed: int = Field(0, ge=0, description="decides initial weights, batches and the inner split")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
+    jobs: int = Field(1, ge=1, description="fusion, fusion-prefill: processes that the stacked methods are fitted in")
     set: Annotated[dict[str, Any], KeyValues("head=logistic")] = Field(
         default_factory=dict, description="a setting of the method, key=value; repeatable"
     )

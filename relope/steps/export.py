@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from relope.errors import InvalidInputError
-from relope.probes.protocol import Exports
+from relope.probes.protocol import Exports, note_of
 from relope.probes.router import load_router
 from relope.spec import ExportSpec
 from relope.steps.step import Step
@@ -19,7 +19,8 @@ def run(spec: ExportSpec, watch: Watch) -> Outcome:
     """Write a relope router as a PEFT adapter folder."""
     router = load_router(spec.folder)
     if not isinstance(router.probe, Exports):
-        raise InvalidInputError(f"{spec.folder} holds a router of {router.record.method}, which has no adapter")
+        of = f"{router.record.method}, {note}" if (note := note_of(router.probe)) else router.record.method
+        raise InvalidInputError(f"{spec.folder} holds a router of {of}, which has no adapter")
     n = router.probe.export(spec.out)
     return Outcome(spec.out, False, f"adapter of {n} tensors, and its head → {spec.out}", {"tensors": n})
 

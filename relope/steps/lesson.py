@@ -46,6 +46,7 @@ class Lesson:
         layer: the block l that is read.
         device: that was asked for, where heads are trained and a block of the backbone is run.
         folds: score the samples out of fold, with so many; None keeps one router.
+        jobs: processes that a stack may fit its methods in; the router does not depend on it.
         command: the command line.
     """
 
@@ -59,6 +60,7 @@ class Lesson:
     layer: int
     device: str
     folds: int | None
+    jobs: int
     command: str
 
     @property
@@ -109,6 +111,7 @@ class Lesson:
             device,
             training.parsed,
             self.large_correct,
+            jobs=self.jobs,
         )
 
 
@@ -161,5 +164,6 @@ def lesson_of(spec: FitSpec) -> Lesson:
         layer=pick_layer(training.store, probe, spec.layer),
         device=spec.device,
         folds=spec.folds,
+        jobs=spec.jobs,
         command=command_line(spec),
     )

@@ -149,7 +149,8 @@ def _fit(method: str, run: Run, examples: Examples) -> dict[str, Any]:
     from relope.probes.train import TrainSettings, inner_split
 
     probe, truth, groups = fresh(run.probe), examples.labels > 0, examples.groups
-    own_share = probe.params.inner_share if isinstance(probe.params, TrainSettings) else None
+    own = isinstance(probe.params, TrainSettings) and probe.params.members == 1  # fits of an ensemble hold out others
+    own_share = probe.params.inner_share if own else None
     inner, held = inner_split(groups, truth, own_share or _INNER_SHARE, run.seed)
     begun = time.perf_counter()
     probe.fit(examples if own_share else examples.take(inner), seed=run.seed)

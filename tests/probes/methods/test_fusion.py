@@ -4,12 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+from dying import die
 
+from relope import steps
 from relope.errors import InvalidInputError, NotFoundError
 from relope.probes import folds as folding
+from relope.probes import side_by_side
 from relope.probes import stack as module
 from relope.probes.folds import group_folds, out_of_fold
 from relope.probes.protocol import block_use, check_settings, make
+from relope.spec import FitSpec
 
 
 def test_folds_cover_all_once_and_never_cut_a_group(rng):
@@ -75,6 +79,27 @@ def test_a_member_that_says_nothing_is_left_out_and_one_that_adds_stays(rng):
         "noise",
         "copy",
     }
+
+
+def test_processes_side_by_side_give_the_same_router(store_path, tmp_path):
+    asked = {"method": "fusion", "store": store_path, "device": "cpu", "seed": 1}
+    asked["set"] = {"methods": "kernel-probe,probe,question-confidence", "folds": 2, "epochs": 1, "members": 2}
+    one, two = (FitSpec(**asked, out=tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2))
+    for spec in (one, two):
+        steps.run(spec)
+    files = {path.relative_to(one.out): path.read_bytes() for path in one.out.rglob("probe.*")}
+    assert len(files) >= 4 and files == {
+        path.relative_to(two.out): path.read_bytes() for path in two.out.rglob("probe.*")
+    }
+    assert steps.run(one.model_copy(update={"jobs": 2})).reused
+
+
+def test_a_process_that_is_killed_is_told(training, monkeypatch):
+    monkeypatch.setattr(side_by_side, "_kept", die)
+    settings = {"methods": "kernel-probe,question-confidence", "folds": 2}
+    with pytest.raises(InvalidInputError, match="a process that fitted a method was killed") as caught:
+        make("fusion", settings).fit(dataclasses.replace(training, jobs=2), seed=0)
+    assert caught.value.hint == "fit again with --jobs 1"
 
 
 def test_what_each_member_adds_is_told_paired_and_out_of_fold(training):
