@@ -32,6 +32,7 @@ class Settings(TrainSettings):
 
     pool: Literal["all", "text", "image"] = "all"
     norm: Literal["none", "rms"] = "none"
+    last: bool = False
 
 
 class Net(nn.Module):
@@ -41,16 +42,29 @@ class Net(nn.Module):
     the training split's statistics is the same and touches B rows instead of ΣT.
     """
 
-    def __init__(self, width: int, norm: Literal["none", "rms"] = "none") -> None:
+    def __init__(self, width: int, norm: Literal["none", "rms"] = "none", last: bool = False) -> None:
         super().__init__()
         self.rms = norm == "rms"
         self.query = nn.Parameter(torch.zeros(width))
         self.standardize = Standardize(width)
-        self.head = mlp(width)
+        self.standardize_last = Standardize(width) if last else None
+        self.head = mlp(2 * width if last else width)
 
-    def forward(self, tokens: Tensor, bounds: list[int], keep: Tensor | None = None) -> Tensor:
-        """Return logits ``[B]`` of ragged tokens ``[ΣT, H]``, as `Pool.forward` takes them."""
-        logits: Tensor = self.head(self.standardize(self.pooled(tokens, bounds, keep)))[:, 0]
+    def forward(
+        self, tokens: Tensor, bounds: list[int], keep: Tensor | None = None, last: Tensor | None = None
+    ) -> Tensor:
+        """Return logits ``[B]``.
+
+        Args:
+            tokens: ``[ΣT, H]`` ragged, with ``bounds`` and ``keep`` as `Pool.forward` takes them.
+            bounds: where each sample begins.
+            keep: tokens that may have weight.
+            last: ``[B, H]`` of each sample's last token, where it stands beside the pooled state.
+        """
+        states = self.standardize(self.pooled(tokens, bounds, keep))
+        if self.standardize_last is not None and last is not None:
+            states = torch.cat([states, self.standardize_last(last)], dim=1)
+        logits: Tensor = self.head(states)[:, 0]
         return logits
 
     def pooled(self, tokens: Tensor, bounds: list[int], keep: Tensor | None = None) -> Tensor:
@@ -73,10 +87,11 @@ class Method:
 
     ``pool=image`` or ``text`` gives weight to one kind of token only; ``norm=rms`` divides each
     token by its root mean square, so that the few tokens of enormous norm that some models have
-    do not drown the others.
+    do not drown the others. ``last=true`` puts layer l at the last token, which ``probe`` reads, beside the
+    pooled state.
 
     Source: ReLope §4.1 (learnable query, all tokens of layer l-1); the √d scaling is inferred.
-    Choice: q starts at 0, which is mean pooling; ``pool`` and ``norm``.
+    Choice: q starts at 0, which is mean pooling; ``pool``, ``norm`` and ``last``.
     """
 
     name: ClassVar[str] = "attention-probe"
@@ -87,17 +102,21 @@ class Method:
         self.params = params
 
     def layers(self, layer: int) -> tuple[int, ...]:
-        return (layer - 1,)
+        return (layer - 1, layer) if self.params.last else (layer - 1,)
 
     def fit(self, examples: Examples, *, seed: int, progress: Progress = no_progress) -> Self:
         check_trainable(examples, self.name)
         labels = examples.labels
         inner, held = inner_split(examples.groups, labels > 0, self.params.inner_share, seed)
         fitted, validation = examples.take(inner), examples.take(held)
-        self.net_ = Net(examples.store.manifest.hidden_size, self.params.norm)
+        self.net_ = Net(examples.store.manifest.hidden_size, self.params.norm, self.params.last)
         initialize(self.net_, seeded(seed))
         self.net_.to(examples.device)
         self.net_.standardize.learn(self._pooled_start(fitted))
+        if self.net_.standardize_last is not None:
+            states = examples.store.last(examples.layer, fitted.rows)
+            check_finite(states, self.name, f"states of layer {examples.layer}")
+            self.net_.standardize_last.learn(states)
         truth = np.zeros(len(examples.store), dtype=np.float32)
         truth[examples.rows] = labels
 
@@ -148,7 +167,7 @@ class Method:
         settings, tensors = load_state(folder)
         probe = cls(cls.Params(**settings["params"]))
         check_shapes(folder, tensors, {"query": [settings["width"]]})
-        probe.net_ = Net(settings["width"], probe.params.norm)
+        probe.net_ = Net(settings["width"], probe.params.norm, probe.params.last)
         from_numpy(probe.net_, tensors)
         return probe
 
@@ -157,11 +176,15 @@ class Method:
         return token_batches(store, examples.layer - 1, examples.rows, size=size, device=device, rng=rng)
 
     def _logits(self, examples: Examples, batch: RaggedBatch) -> Tensor:
-        logits: Tensor = self.net_(*self._inputs(examples, batch))
+        last = None
+        if self.params.last:
+            states = torch.from_numpy(examples.store.last(examples.layer, batch.rows))
+            last = to_device(states, examples.device)
+        logits: Tensor = self.net_(*self._inputs(examples, batch), last)
         return logits
 
     def _inputs(self, examples: Examples, batch: RaggedBatch) -> tuple[Tensor, list[int], Tensor | None]:
-        """Return what `Net.forward` takes, on the device."""
+        """Return what `Net.pooled` takes, on the device."""
         keep = self._keep(examples, batch)
         on_device = None if keep is None else to_device(keep, examples.device)
         return to_device(_tokens(batch), examples.device), batch.offsets.tolist(), on_device

@@ -107,3 +107,27 @@ def test_a_sample_without_such_tokens_is_refused(training, monkeypatch):
     monkeypatch.setattr(probe, "_kinds", lambda e, rows: np.zeros(sum(map(len, e.store.tokens(rows)))))
     with pytest.raises(InvalidInputError, match="has no image tokens"):
         probe.fit(training, seed=0)
+
+
+def test_the_last_token_stands_beside_the_pooled_state(training, testing, tmp_path):
+    probe = make("attention-probe", {"last": True, "epochs": 2})
+    assert probe.layers(4) == (3, 4)
+    fitted = probe.fit(training, seed=0)
+    scores = fitted.predict_proba(testing)
+    net, store, row = fitted.net_, testing.store, testing.rows[7:8]
+    batch, last = store.read(3, row), torch.from_numpy(store.last(4, row))
+    pooled = net.standardize(net.pooled(torch.from_numpy(batch.float32()), batch.offsets.tolist()))
+    learned = net.standardize_last(torch.from_numpy(store.last(4, training.rows)))
+    assert learned.mean(0).abs().max() < 0.3 and learned.std(0).mean() == pytest.approx(1, abs=0.1)
+    by_hand = net.head(torch.cat([pooled, net.standardize_last(last)], 1)).sigmoid().item()
+    assert scores[7] == pytest.approx(by_hand, abs=1e-5)
+    fitted.save(tmp_path)
+    assert np.array_equal(type(fitted).load(tmp_path).predict_proba(testing), scores)
+
+
+def test_a_last_token_that_is_not_finite_is_refused(training, monkeypatch):
+    last = training.store.last
+    monkeypatch.setattr(training.store, "last", lambda *asked: last(*asked) * np.nan)
+    with pytest.raises(InvalidInputError, match=r"states of layer 4 of 1\d\d of 1\d\d samples hold NaN or infinity"):
+        make("attention-probe", {"last": True, "epochs": 1}).fit(training, seed=0)
+    make("attention-probe", {"epochs": 1}).fit(training, seed=0)
