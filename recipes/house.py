@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
-BEGIN, END = "<!-- tree -->\n```\n", "```\n<!-- /tree -->"
+BEGIN, END = "<!-- tree -->\n```text\n", "```\n<!-- /tree -->"
 
 
 def purpose(folder: Path) -> str:
