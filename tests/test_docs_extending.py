@@ -70,7 +70,8 @@ def test_the_method_is_compared_with_the_others(walked):
 def test_the_method_obeys_the_protocol(walked):
     import my_plugins.mean_difference as plugin
 
-    assert set(Probe.__protocol_attrs__) <= {*dir(plugin.Method), "params"}
+    asked = {name for name in {*vars(Probe), *Probe.__annotations__} if not name.startswith("_")}
+    assert {"fit", "predict_proba", "traits"} <= asked <= {*dir(plugin.Method), "params"}
 
 
 def test_the_importer_reads_what_it_says(walked):
