@@ -43,6 +43,10 @@ demo *arguments:
 picture folder:
     python recipes/report_picture.py {{ folder }}
 
+# the pictures of the pages, as docs/pictures/*.svg
+pictures:
+    python recipes/pictures.py
+
 # every benchmark, one after another, on a quiet machine; `just bench --quick` only shows that they run
 bench *arguments:
     #!/usr/bin/env bash
