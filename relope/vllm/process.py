@@ -1,16 +1,20 @@
-"""A vLLM server that is started, waited for and ended from here."""
+"""A vLLM server that is started, waited for and ended from here; it ends with this process, however that ends."""
 
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from relope.errors import NotFoundError, OutputError
+from relope.vllm import guard
 from relope.vllm.command import Server
 
 START_S = 900.0
@@ -18,6 +22,7 @@ START_S = 900.0
 
 _FINDS = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
 _SHOWN = 300
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is asked as it is, with no proxy between
 
 
 class Process:
@@ -25,27 +30,31 @@ class Process:
 
     Attributes:
         url: that it listens at, without a path.
+        log: file that its output goes to.
     """
 
-    def __init__(self, server: Server, python: str, log: Path) -> None:
+    def __init__(self, server: Server, python: str, log: Path | None = None) -> None:
         """Start a server; `wait` waits for it.
 
         Args:
             server: which one.
             python: of the environment that vLLM is installed in.
-            log: file that its output goes to, anew.
+            log: file that its output goes to, anew; None: one of its own, which goes at the end unless the server
+                has ended by itself.
 
         Raises:
             NotFoundError: there is no such Python, or no vLLM in its environment.
             OutputError: the log cannot be written.
         """
         check_python(python)
-        self.url, self._log = f"http://{server.host}:{server.port}", log
+        self.url, self._own_log = f"http://{server.host}:{server.port}", log is None
+        self.log = log or Path(tempfile.mkdtemp(prefix="relope-vllm-")) / "server.log"
         environment = {**os.environ, **server.environment()}
+        guarded = [sys.executable, "-I", guard.__file__, str(os.getpid()), *server.command(python)]
         try:
-            with log.open("wb") as out:
+            with self.log.open("wb") as out:
                 self._process = subprocess.Popen(
-                    server.command(python),
+                    guarded,
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=subprocess.STDOUT,
@@ -53,30 +62,37 @@ class Process:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise OutputError(f"the vLLM server cannot be started: {error.strerror or error} ({log})") from error
+            raise OutputError(f"the vLLM server cannot be started: {error.strerror or error} ({self.log})") from error
 
     @property
     def runs(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def wait(self, timeout_s: float = START_S) -> None:
+    def wait(self, timeout_s: float = START_S, given_up: threading.Event | None = None) -> None:
         """Wait until it answers; end it where it does not.
 
+        Args:
+            timeout_s: how long.
+            given_up: set where it is not to be waited for any more.
+
         Raises:
-            OutputError: it ended, or took too long.
+            OutputError: it ended, took too long, or was given up.
         """
-        until = time.monotonic() + timeout_s
+        until, given_up = time.monotonic() + timeout_s, given_up or threading.Event()
         while not is_healthy(self.url):
             if not self.runs:
-                raise OutputError(f"the vLLM server ended at its start: {self._why()}", hint=f"see {self._log}")
+                raise OutputError(f"the vLLM server ended at its start: {self._why()}", hint=f"see {self.log}")
             if time.monotonic() > until:
+                self.end(keeps_log=True)
+                raise OutputError(f"the vLLM server was not ready within {timeout_s:g} s", hint=f"see {self.log}")
+            if given_up.wait(0.5):
                 self.end()
-                raise OutputError(f"the vLLM server was not ready within {timeout_s:g} s", hint=f"see {self._log}")
-            time.sleep(0.5)
+                raise OutputError("the vLLM server was ended while it was loading")
 
-    def end(self, grace_s: float = 20.0) -> None:
-        """End it and all that it has started."""
+    def end(self, grace_s: float = 20.0, *, keeps_log: bool = False) -> None:
+        """End it and all that it has started; remove its log where that is its own and nothing tells of a fault."""
+        faulty = keeps_log or not self.runs
         for sent, patience in ((signal.SIGTERM, grace_s), (signal.SIGKILL, grace_s)):
             try:
                 os.killpg(self._process.pid, sent)
@@ -87,11 +103,13 @@ class Process:
             except subprocess.TimeoutExpired:
                 continue
         self._process.wait()
+        if self._own_log and not faulty:
+            shutil.rmtree(self.log.parent, ignore_errors=True)
 
     def _why(self) -> str:
         """Return the last error in its log, without a traceback."""
         try:
-            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             lines = []
         told = [line.split("] ")[-1].strip() for line in lines if "Error" in line and "Traceback" not in line]
@@ -115,7 +133,7 @@ def check_python(python: str) -> None:
 def is_healthy(url: str, timeout_s: float = 5.0) -> bool:
     """Return whether a server answers at an address."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=timeout_s) as answer:
+        with _OPENER.open(f"{url}/health", timeout=timeout_s) as answer:
             return int(answer.status) == 200
     except (OSError, ValueError, urllib.error.URLError):
         return False

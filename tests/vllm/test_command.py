@@ -1,13 +1,19 @@
 """The command of a vLLM server: what it says, and for which models there is one."""
 
 import json
+import os
 import shlex
+import signal
+import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from relope.errors import NotFoundError, OutputError, UnsupportedError
+from relope.vllm import guard
 from relope.vllm.command import PLUGIN, Server, check_class, served_name
 from relope.vllm.process import Process, check_python, free_port, is_healthy
 
@@ -103,6 +109,76 @@ def test_a_server_that_never_answers_is_ended_with_all_that_it_started(tmp_path,
     process = Process(made(tmp_path, port=free_port()), python, tmp_path / "log")
     with pytest.raises(OutputError, match=r"not ready within 1 s"):
         process.wait(1)
-    child = int((tmp_path / "child").read_text())
-    state = Path(f"/proc/{child}/stat")
-    assert not process.runs and (not state.exists() or state.read_text().split()[2] == "Z")
+    assert not process.runs and gone(int((tmp_path / "child").read_text()))
+
+
+def gone(process):
+    state = Path(f"/proc/{process}/stat")
+    return not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def until(true, seconds=20):
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
+    return true()
+
+
+STARTS = """
+import sys, time
+from pathlib import Path
+from relope.vllm.command import Server
+from relope.vllm.process import Process
+work = Path(sys.argv[1])
+Process(Server(checkpoint="c", name="m", layers=(1,), dtype="float32", folder=work / "s"), sys.argv[2], work / "log")
+print("started", flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_server_goes_with_who_has_started_it_also_by_sigkill(tmp_path, stand_in, stubborn):
+    """With all that the server has started; SIGTERM reaches it first, so that it may end in its own way."""
+    on_term = ": ignored" if stubborn else "echo ended >> ended; exit"
+    python = stand_in(f"cd {tmp_path}; trap '{on_term}' TERM; sleep 100 & echo $$ $! > ids; while :; do wait; done")
+    code = STARTS
+    if stubborn:
+        impatient = tmp_path / "guard.py"
+        impatient.write_text(Path(guard.__file__).read_text().replace("GRACE_S = 20.0", "GRACE_S = 0.5"))
+        code = f"from relope.vllm import guard; guard.__file__ = {str(impatient)!r}\n{STARTS}"
+    command = [sys.executable, "-c", code, str(tmp_path), python]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout.readline() == "started\n"
+        assert until(lambda: (tmp_path / "ids").exists() and len((tmp_path / "ids").read_text().split()) == 2)
+        server, child = map(int, (tmp_path / "ids").read_text().split())
+        assert not gone(server) and not gone(child)
+        starter.send_signal(signal.SIGKILL)
+    assert until(lambda: gone(server) and gone(child))
+    assert (tmp_path / "ended").exists() is not stubborn
+
+
+def test_a_guard_ends_as_its_command_does():
+    code = "import os, signal, sys; os.kill(os.getpid(), 9) if sys.argv[1] == 'killed' else sys.exit(7)"
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        for how, status in (("ends", 7), ("killed", 137)):
+            assert guard.guard(os.getppid(), [sys.executable, "-c", code, how]) == status
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_log_of_its_own_goes_with_a_server_that_was_ended_and_stays_of_one_that_died(tmp_path, stand_in):
+    process = Process(made(tmp_path, port=free_port()), stand_in("sleep 100"))
+    folder, given_up = process.log.parent, threading.Event()
+    assert process.log.exists()
+    given_up.set()
+    with pytest.raises(OutputError, match="ended while it was loading"):
+        process.wait(20, given_up)
+    assert not process.runs and not folder.exists()
+    process = Process(made(tmp_path, port=free_port()), stand_in("echo it is broken; exit 3"))
+    with pytest.raises(OutputError, match="exit status 3") as died:
+        process.wait(20)
+    process.end()
+    assert process.log.read_text() == "it is broken\n" and str(process.log) in died.value.hint
+    process.log.unlink()
+    process.log.parent.rmdir()
