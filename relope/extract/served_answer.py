@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,19 +17,10 @@ from relope.extract.model.continuation import truth_ids
 from relope.extract.model.extras import Extras
 from relope.extract.model.generate import STORED, STYLES
 from relope.extract.model.stops import Stops
+from relope.extract.model.told import alternatives, entropy_of, final_mean, tells_all
 from relope.types import Sample
 from relope.vllm.states import take
 from relope.vllm.tokens import Choice, Reply, ServerError, Tokens
-
-TOP = 20
-"""Log-probs of a token's alternatives that are asked for where the vocabulary is larger than ``WHOLE``.
-
-Choice: vLLM gives no more unless it is told to, and of the mass of an answer's token little is left beyond.
-"""
-
-WHOLE = 512
-"""Largest vocabulary whose log-probs are all asked for: entropies are then of the whole distribution."""
-
 
 _GAP = 0.4
 """Nats: at a temperature of 0.01 a token that much less likely is drawn once in e^40 times."""
@@ -167,10 +158,10 @@ class Listener:
         choice = reply.choices[0]
         if stopped is None and n_kept == len(choice.token_ids) < self.max_new_tokens:
             raise ServerError(f"{self.server.url} broke off the answer to sample {prompt.sample.id!r}")
-        told = [_entropy(of.values(), whole=self.tells_all) for of in choice.alternatives]
+        told = [entropy_of(of.values(), whole=self.tells_all) for of in choice.alternatives]
         return Heard(
             hidden=self._kept(states, prompt),
-            answer=self._mean(states[self.handed[-1]], len(prompt.tokens), n_kept),
+            answer=final_mean(self.backbone, states[self.handed[-1]], len(prompt.tokens), n_kept),
             token_ids=choice.token_ids,
             n_kept=n_kept,
             logprobs=choice.logprobs,
@@ -235,13 +226,6 @@ class Listener:
         dtype, n = STORED[self.stored], len(prompt.tokens)
         return {layer: states[layer][:n].to(dtype) for layer in self.layers}
 
-    def _mean(self, final: Tensor, n_prompt: int, n_kept: int) -> Tensor:
-        """Return the mean of the normed states that predict the answer's tokens: the first is the prompt's last."""
-        if not n_kept:
-            return torch.zeros(self.backbone.hidden_size)
-        normed: Tensor = self.backbone.decoder.norm(final[n_prompt - 1 : n_prompt - 1 + n_kept])
-        return normed.float().mean(0)
-
     def _until(self, longest: int) -> dict[str, object]:
         """Return what ends an answer: the checkpoint's own end tokens and no other, or its length."""
         return {"max_tokens": longest, "stop_token_ids": list(self.backbone.traits.end_ids), "ignore_eos": True}
@@ -256,32 +240,19 @@ class Listener:
         return n, None
 
     @property
-    def vocabulary(self) -> int:
-        """Tokens that the model knows."""
-        return int(self.backbone.model.config.get_text_config().vocab_size)
-
-    @property
     def tells_all(self) -> bool:
         """Whether log-probs of the whole vocabulary are asked for."""
-        return self.vocabulary <= WHOLE
+        return tells_all(self.backbone)
 
     @property
     def top(self) -> int:
         """How many log-probs of a token are asked for."""
-        return self.vocabulary if self.tells_all else TOP
+        return alternatives(self.backbone)
 
 
 def _first(token_ids: Sequence[int], ends: Sequence[int]) -> int:
     """Return the number of tokens before the first that ends an answer."""
     return next((index for index, token in enumerate(token_ids) if token in ends), len(token_ids))
-
-
-def _entropy(logprobs: Iterable[float], *, whole: bool) -> tuple[float, float]:
-    """Return the entropy of a distribution in nats, and what of it is not told: that counts as one outcome more."""
-    values = torch.tensor(list(logprobs), dtype=torch.float64)
-    shares = values.exp()
-    rest = 0.0 if whole else max(0.0, 1.0 - float(shares.sum()))
-    return float(-(shares * values).nan_to_num().sum()) - (rest * math.log(rest) if rest > 0 else 0.0), rest
 
 
 def repetition_penalty(backbone: Backbone) -> float:

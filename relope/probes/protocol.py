@@ -47,6 +47,8 @@ class Traits:
         control: it is there to be beaten, not to be used.
         reads_answer: False when it scores before the small model answers, so that an escalated query
             costs no answer.
+        of_answer: what it reads of the answer beside its text and log-probs: ``states`` (their final-layer mean) and
+            ``entropies``; of one that stacks others, what it reads besides them.
         reads_grades: its scores depend on ``Examples.grades``.
         reads_large: its fit depends on ``Examples.large_correct``.
         needs: settings of an extraction that add what it reads beyond a plain one.
@@ -55,6 +57,7 @@ class Traits:
     trains: bool = True
     control: bool = False
     reads_answer: bool = True
+    of_answer: frozenset[str] = frozenset({"states", "entropies"})
     reads_grades: bool = False
     reads_large: bool = False
     needs: Mapping[str, int | bool] = field(default_factory=dict)
@@ -150,6 +153,12 @@ class KeepsHistory(Protocol):
 def block_use(probe: Probe) -> BlockUse:
     """Return how a method runs block l of the backbone."""
     return probe.block_use if isinstance(probe, RunsBlock) else "none"
+
+
+def reads_of_answer(probe: Probe) -> frozenset[str]:
+    """Return what a method and those that it stacks read of an answer beside its text and log-probs."""
+    parts = [probe, *(probe.members_.values() if isinstance(probe, Stacks) else ())]
+    return frozenset[str]().union(*(part.traits.of_answer for part in parts if part.traits.reads_answer))
 
 
 def note_of(probe: Probe) -> str:

@@ -27,7 +27,7 @@ class Scorer:
     """g(question, answer) → P(correct), a logistic regression; subclasses say what it reads."""
 
     name: ClassVar[str]
-    traits: ClassVar[Traits] = Traits()
+    traits: ClassVar[Traits] = Traits(of_answer=frozenset({"entropies"}))
     Params: ClassVar[type[ScorerSettings]] = ScorerSettings
 
     def __init__(self, params: Any) -> None:

@@ -68,9 +68,10 @@ def _server(spec: VllmCommandSpec) -> "Server":
         host=spec.host,
         port=spec.port,
         images=min(server.images, spec.max_images),
-        more=spec.argument,
+        more=(*server.more, *spec.argument),
     )
-    return with_template(server, bundle, spec.bundle)
+    folder = spec.bundle.resolve()
+    return with_template(server, bundle, folder.with_name(f"{folder.name}.chat_template.jinja"))
 
 
 STEP = Step(run, output, version=1, check=check)

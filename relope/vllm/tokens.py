@@ -14,9 +14,12 @@ from http.client import HTTPException
 from typing import Any
 
 from relope.errors import OutputError
+from relope.vllm.states import ASK
 
 FLAGS = ("--enable-scale-out",)
 """Arguments of a server that has this endpoint."""
+
+PATH = "/inference/v1/generate"
 
 ANSWER_BYTES = 256 << 20
 """Of an answer at most; one with the log-probs of 20 alternatives of 4,096 tokens takes 6 MiB."""
@@ -120,16 +123,7 @@ class Tokens:
             RefusedError: the server does not take it.
             ServerError: the server is gone, or says something else.
         """
-        body: dict[str, Any] = {
-            "token_ids": list(prompt),
-            "return_token_ids": True,
-            "sampling_params": {"detokenize": "stop" in sampling, **sampling},
-        }
-        if images:
-            body["content_parts"] = [{"type": "image_url", "url": image} for image in images]
-        if states:
-            body["kv_transfer_params"] = {"relope_states": states}
-        reply = self._sent("/inference/v1/generate", body)
+        reply = self._sent(PATH, request_of(prompt, images, sampling, states))
         try:
             choices = sorted(reply["choices"], key=lambda choice: int(choice["index"]))
             last = (reply.get("prompt_logprobs") or [None])[-1] or {}
@@ -154,6 +148,22 @@ class Tokens:
         except (OSError, HTTPException, ValueError) as error:
             cause = getattr(error, "reason", error)
             raise ServerError(f"{self.url} cannot be reached: {cause or type(cause).__name__}") from error
+
+
+def request_of(
+    prompt: Sequence[int], images: Sequence[str], sampling: Mapping[str, Any], states: str = ""
+) -> dict[str, Any]:
+    """Return the body of a request; its arguments are those of `Tokens.ask`."""
+    body: dict[str, Any] = {
+        "token_ids": list(prompt),
+        "return_token_ids": True,
+        "sampling_params": {"detokenize": "stop" in sampling, **sampling},
+    }
+    if images:
+        body["content_parts"] = [{"type": "image_url", "url": image} for image in images]
+    if states:
+        body["kv_transfer_params"] = {ASK: states}
+    return body
 
 
 def _choice(choice: Mapping[str, Any]) -> Choice:

@@ -5,6 +5,7 @@ import io
 import json
 import socket
 import threading
+import time
 import uuid
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import torch
 from PIL import Image
 from safetensors.torch import save
+from token_server import generate
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -36,8 +38,15 @@ class Handler(BaseHTTPRequestHandler):
         if state.dead:
             self._hang_up()
             return
+        while state.hangs.is_set():
+            time.sleep(0.05)
         if state.status != 200:
             self._json({"error": {"message": "no"}}, state.status)
+            return
+        if self.path == "/inference/v1/generate":
+            with state.lock:
+                answer = generate(body, state.folder, state.layers)
+            self._json(answer)
             return
         ids, inputs = self._read(body["messages"])
         if body.get("stream"):
@@ -89,15 +98,16 @@ class Handler(BaseHTTPRequestHandler):
                 return_dict_in_generate=True,
             )  # fmt: skip
         said = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
-        logprobs = [float(logits[0].log_softmax(-1)[token]) for logits, token in zip(out.logits, said, strict=True)]
+        rows = [logits[0].log_softmax(-1) for logits in out.logits]
         ended = said[-1] in state.backbone.traits.end_ids
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        self._event({"choices": [{"delta": {"role": "assistant"}}]})
+        ids = [] if state.hides_prompt else (inputs["input_ids"][0] + state.other_tokens).tolist()
+        self._event({"choices": [{"delta": {"role": "assistant"}}], "prompt_token_ids": ids})
         try:
-            for number, (token, logprob) in enumerate(zip(said, logprobs, strict=True)):
+            for number, (token, row) in enumerate(zip(said, rows, strict=True)):
                 if number == state.breaks_at:
                     if state.tells_error:
                         self._event({"error": {"message": "engine died"}})
@@ -106,7 +116,9 @@ class Handler(BaseHTTPRequestHandler):
                 state.step.wait(10)
                 choice = {"delta": {"content": "?"}, "token_ids": [token], "finish_reason": None}
                 if body.get("logprobs"):
-                    choice["logprobs"] = {"content": [{"token": "?", "logprob": logprob}]}
+                    best = row.topk(min(body["top_logprobs"], state.most_logprobs)).values.tolist()
+                    told = {"token": "?", "logprob": float(row[token]), "top_logprobs": [{"logprob": v} for v in best]}
+                    choice["logprobs"] = {"content": [told]}
                 if number == len(said) - 1:
                     choice["finish_reason"] = "stop" if ended else "length"
                 self._event({"choices": [choice]})
@@ -145,7 +157,8 @@ def vllm_stub(backbone, folder, models, layers):
     state = SimpleNamespace(
         backbone=backbone, folder=folder, models=models, layers=layers, context=256, bodies=[], dead=False, status=200,
         hands_over=True, other_tokens=False, garbage=False, breaks_at=None, tells_error=False, step=threading.Event(),
-        sent=0, hung_up=0, lock=threading.Lock(),
+        hangs=threading.Event(),
+        hides_prompt=False, most_logprobs=1000, sent=0, hung_up=0, lock=threading.Lock(),
     )  # fmt: skip
     state.step.set()
     folder.mkdir(exist_ok=True)
@@ -157,6 +170,7 @@ def vllm_stub(backbone, folder, models, layers):
         yield f"http://127.0.0.1:{server.server_address[1]}", state
     finally:
         state.step.set()
+        state.hangs.clear()
         server.shutdown()
         server.server_close()
         thread.join()

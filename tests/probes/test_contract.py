@@ -13,7 +13,16 @@ from sklearn.metrics import roc_auc_score
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError
 from relope.probes.examples import Examples
-from relope.probes.protocol import KeepsHistory, Traits, block_use, make, method_class, note_of, pick_layer
+from relope.probes.protocol import (
+    KeepsHistory,
+    Traits,
+    block_use,
+    make,
+    method_class,
+    note_of,
+    pick_layer,
+    reads_of_answer,
+)
 from relope.spec import ExtractSpec, build
 
 METHODS = registry.names("methods")
@@ -60,6 +69,27 @@ def test_what_others_must_know_is_said_once_and_typed(name):
     # What is needed are settings of an extraction, and the flags are what its command line takes.
     build("extract", {"model": "tiny-vl", "dataset": "tiny", **method.traits.needs})
     assert method.traits.needs.keys() <= ExtractSpec.model_fields.keys()
+
+
+class OfAnAnswer:
+    """A store that holds of its answers what a method says that it reads."""
+
+    def __init__(self, store, reads):
+        self._store, self._reads = store, reads
+        self.samples = store.samples if "entropies" in reads else store.samples.drop("entropies")
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def answer(self, rows):
+        assert "states" in self._reads
+        return self._store.answer(rows)
+
+
+def test_of_an_answer_no_more_is_read_than_is_said(fitted, testing):
+    less = dataclasses.replace(testing, store=OfAnAnswer(testing.store, reads_of_answer(fitted)))
+    assert np.array_equal(fitted.predict_proba(less), fitted.predict_proba(testing))
+    assert not fitted.traits.reads_answer or fitted.traits.of_answer <= {"states", "entropies"}
 
 
 def test_those_who_stop_early_say_when(fitted):

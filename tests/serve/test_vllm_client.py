@@ -75,13 +75,13 @@ def test_a_prompt_that_is_not_read_is_told(body, status, error, says):
 ])  # fmt: skip
 def test_a_stream_that_is_no_answer_breaks_off(body, says):
     with answering(body, STREAM) as client, pytest.raises(ServerGone, match=says) as told:
-        list(client.answer([], QUERY, 4))
+        list(client.answer([], QUERY, 4, []))
     assert "secret" not in str(told.value)
 
 
 def test_a_stream_that_is_refused_is_no_stream():
     with answering("busy", status=500) as client, pytest.raises(ServerGone, match="status 500"):
-        next(client.answer([], QUERY, 4))
+        next(client.answer([], QUERY, 4, []))
 
 
 def test_nobody_at_the_address_is_told():
@@ -89,5 +89,5 @@ def test_nobody_at_the_address_is_told():
     with pytest.raises(ServerGone, match="does not answer"):
         client.states([])
     with pytest.raises(ServerGone, match="broke off"):
-        next(client.answer([], QUERY, 4))
+        next(client.answer([], QUERY, 4, []))
     client.close()

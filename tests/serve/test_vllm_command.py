@@ -12,12 +12,14 @@ from made_bundle import calibrated
 
 from relope import steps
 from relope.errors import InvalidInputError, NotFoundError, UnsupportedError
+from relope.extract.model import told as told_by_servers
 from relope.extract.model.card import locate, open_card
-from relope.probes.router import load_router
+from relope.probes.router import Router, load_router
 from relope.serve.apart.server import check_router, server_of, with_template
 from relope.serve.bundle import load_bundle
 from relope.serve.engine import EngineSettings
 from relope.serve.local.backbone import open_served
+from relope.serve.local.scoring import Scorer
 from relope.spec import build
 from tests.helpers.served import drawn_router
 
@@ -82,10 +84,53 @@ def test_run_becomes_the_server(bundles, tmp_path):
     )
 
 
-@pytest.mark.parametrize("method", ["posthoc", "cascade", "cascade-logprob", "entropy", "fusion", "self-consistency"])
-def test_what_a_server_does_not_tell_is_refused_by_name(backbone, method):
-    with pytest.raises(UnsupportedError, match=f"^{method} "):
-        check_router(drawn_router(method, backbone, 4))
+@pytest.mark.parametrize("method", ["p-true", "self-consistency"])
+def test_what_no_query_brings_is_refused_by_name(backbone, method):
+    with pytest.raises(UnsupportedError, match=f"^{method} cannot be served"):
+        check_router(drawn_router(method, backbone, 4), backbone)
+
+
+def test_entropies_are_those_that_a_router_has_learned_from(backbone, monkeypatch):
+    few = {"engine": {"name": "vllm", "version": 1, "entropies": "top 20 and the rest"}}
+    routers = {name: drawn_router(name, backbone, 4) for name in ("entropy", "cascade", "posthoc", "logprob")}
+    of_few = {name: replace_identity(router, few) for name, router in routers.items()}
+    for router in routers.values():
+        check_router(router, backbone)
+    for name in ("entropy", "cascade"):
+        with pytest.raises(UnsupportedError, match=f"^{name} has learned from entropies of top 20 and the"):
+            Scorer(of_few[name], 4, backbone)
+    Scorer(of_few["posthoc"], 4, backbone)
+    monkeypatch.setattr(told_by_servers, "WHOLE", 1)
+    for router in (*of_few.values(), routers["posthoc"], routers["logprob"]):
+        check_router(router, backbone)
+    for name in ("entropy", "cascade"):
+        with pytest.raises(UnsupportedError, match="of the whole distribution; a vLLM server tells those of top 20"):
+            check_router(routers[name], backbone)
+
+
+def replace_identity(router, more):
+    record = dataclasses.replace(router.record, identity={**router.record.identity, **more})
+    return Router(router.method, record, router.probe)
+
+
+@pytest.mark.parametrize(
+    ("method", "layers", "flags"),
+    [
+        ("probe", (4,), ()),
+        ("logprob", (4,), ()),
+        ("entropy", (4,), ("--max-logprobs", "vocabulary")),
+        ("posthoc", (6,), ("--enable-scale-out",)),
+        ("kernel-posthoc", (6,), ("--enable-scale-out", "--max-logprobs", "vocabulary")),
+        ("fusion", (3, 4, 6), ("--enable-scale-out", "--max-logprobs", "vocabulary")),
+    ],
+)
+def test_a_server_hands_over_and_tells_what_the_router_reads(bundles, backbone, tmp_path, method, layers, flags):
+    bundle = load_bundle(bundles["probe"])
+    server = server_of(
+        bundle, drawn_router(method, backbone, 4), open_served(bundle, EngineSettings(), runs=False), tmp_path
+    )
+    vocabulary = str(backbone.model.config.get_text_config().vocab_size)
+    assert server.layers == layers and server.more == tuple(flag.replace("vocabulary", vocabulary) for flag in flags)
 
 
 def test_weights_that_vllm_would_compute_otherwise_are_refused(bundles, tmp_path):
@@ -108,6 +153,6 @@ def test_a_chat_template_of_its_own_goes_with_it(bundles, tmp_path):
     server = server_of(
         load_bundle(copy), load_router(copy), open_served(load_bundle(copy), EngineSettings(), runs=False), tmp_path
     )
-    assert with_template(server, load_bundle(copy), copy).chat_template is None
-    path = with_template(server, bundle, copy).chat_template
-    assert path.read_text() == "{{ messages }}" and path.parent == tmp_path and load_bundle(copy)
+    path = tmp_path / "chat.jinja"
+    assert with_template(server, load_bundle(copy), path).chat_template is None and not path.exists()
+    assert with_template(server, bundle, path).chat_template == path and path.read_text() == "{{ messages }}"

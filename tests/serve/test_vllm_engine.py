@@ -1,5 +1,6 @@
 """The engine vllm before a stand-in of its server: as the engine transformers, and what it does where that fails."""
 
+import threading
 import time
 
 import numpy as np
@@ -15,13 +16,22 @@ from relope.vllm.states import StatesError
 from tests.helpers.served import answer, asked, decision_of, pieces_of, running
 from tests.helpers.vllm_stub import vllm_stub
 
-METHODS = {
+BEFORE = {
     "probe": {"head": "logistic"},
     "relope": {"epochs": 1, "z": 8},
     "attention-probe": {"epochs": 1, "pool": "image"},
+}
+AFTER = {
     "question-confidence": {},
     "logprob": {},
+    "entropy": {},
+    "posthoc": {"epochs": 1},
+    "kernel-posthoc": {},
+    "cascade-logprob": {},
+    "fusion": {"folds": 2, "methods": "relope,posthoc,cascade", "epochs": 1, "z": 8},
 }
+METHODS = BEFORE | AFTER
+UNTRAINED = ("logprob", "entropy")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +41,7 @@ def bundles(store_path, tmp_path_factory):
 
     def bundle(method):
         if method not in made:
-            made[method] = calibrated(store_path, method, out, fitted=method != "logprob", **METHODS[method])
+            made[method] = calibrated(store_path, method, out, fitted=method not in UNTRAINED, **METHODS[method])
         return made[method]
 
     return bundle
@@ -87,10 +97,38 @@ def test_it_decides_and_answers_as_the_engine_transformers(served, bundles, meth
     routes = [one[0].route for one in told]
     assert counters.decided == {"small": routes.count("small"), "large": routes.count("large")}
     assert counters.failed == 0 and list(state.folder.iterdir()) == []
-    streamed = sum(bool(body.get("stream")) for body in state.bodies)
-    before = method not in ("question-confidence", "logprob")
-    assert streamed == (routes.count("small") if before else len(routes)), "what is escalated early is not answered"
-    assert len({*routes}) == 2 or not before
+    streamed, tried = sum(bool(body.get("stream")) for body in state.bodies), int(method in AFTER)
+    assert streamed - tried == (routes.count("small") if method in BEFORE else 12), "what is escalated is not answered"
+    assert len({*routes}) == 2 or method in AFTER
+    reread = sum("token_ids" in body for body in state.bodies)
+    assert reread == (13 if method in ("posthoc", "kernel-posthoc", "fusion") else 0), (
+        "states are read where they are asked for"
+    )
+
+
+@pytest.mark.parametrize("method", ["cascade-logprob", "fusion"])
+def test_what_a_stop_text_cuts_off_is_not_judged(served, bundles, method):
+    asked_for = [query for text in ("e", "r") for query in queries(4, stop=(text,), score_only=True)]
+    with running(open_engine("transformers", bundles(method), EngineSettings(device="cpu"))) as engine:
+        expected = [decision_of(engine.submit(query)).score for query in asked_for]
+    engine, state = served(method)
+    with running(engine):
+        told = [answer(engine.submit(query)) for query in asked_for]
+        wished = answer(engine.submit(asked("is it red ?", max_new_tokens=4, route="small")))
+    assert np.abs(np.array(expected) - [decision.score for decision, *_ in told]).max() <= 1e-5
+    assert not any(ids for _, _, ids, _ in told) and wished[0].score is None and wished[1]
+    assert all("stop" not in body for body in state.bodies)
+
+
+def test_a_server_that_tells_too_little_of_an_answer_is_refused_at_the_start(served):
+    engine, state = served("entropy")
+    state.most_logprobs = 3
+    with pytest.raises(EngineError, match="fewer log-probs than it was asked for"):
+        engine.open()
+    engine, state = served("entropy")
+    state.hides_prompt = True
+    with pytest.raises(EngineError, match="as 0 tokens that are not the"):
+        engine.open()
 
 
 def idle(engine):
@@ -231,6 +269,62 @@ def test_a_shorter_context_of_the_server_is_the_small_model_s(served):
         assert decision_of(engine.submit(asked("red " * 60))).reason == "too-long"
 
 
+def test_a_server_that_hangs_is_not_waited_for_beyond_the_end(served, caplog):
+    engine, state = served()
+    engine.open()
+    state.hangs.set()
+    tickets = [engine.submit(asked("is it red ?")) for _ in range(3)]
+    assert until(lambda: len(state.bodies) == 4), "the prompt that is tried at the start, and three"
+    tickets[0].cancel()
+    began = time.monotonic()
+    engine.close(grace=0.5)
+    assert 0.5 <= time.monotonic() - began < 20
+    assert all(ticket.over for ticket in tickets) and not caplog.records
+    for ticket in tickets[1:]:
+        with pytest.raises(EngineError, match="the engine stopped"):
+            decision_of(ticket)
+
+
+def test_who_has_hung_up_is_not_waited_for_at_the_end(served):
+    engine, state = served()
+    engine.open()
+    state.hangs.set()
+    ticket = engine.submit(asked("is it red ?"))
+    assert until(lambda: len(state.bodies) == 2)
+    ticket.cancel()
+    began = time.monotonic()
+    engine.close(grace=60)
+    assert time.monotonic() - began < 20 and ticket.over
+
+
+def test_it_is_ended_while_it_opens(served):
+    engine, state = served()
+    state.hangs.set()
+    failed = []
+
+    def opened():
+        try:
+            engine.open()
+        except EngineError as error:
+            failed.append(str(error))
+
+    opening = threading.Thread(target=opened)
+    opening.start()
+    assert until(lambda: state.bodies)
+    engine.close()
+    opening.join(20)
+    assert failed == ["the vLLM server does not answer (RemoteProtocolError)"]
+    with pytest.raises(EngineError, match="the engine stopped"):
+        engine.open()
+
+
+def until(true, seconds=10):
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    return true()
+
+
 def test_it_starts_a_server_of_its_own_and_ends_it(served, monkeypatch):
     from relope.serve.engines import vllm
 
@@ -238,12 +332,14 @@ def test_it_starts_a_server_of_its_own_and_ends_it(served, monkeypatch):
     stub, started, ended = engine.settings.url, [], []
 
     class Started:
-        def __init__(self, server, python, log):
-            started.append((server, python, log))
+        log = "the log"
+
+        def __init__(self, server, python):
+            started.append((server, python))
             self.url = stub
 
-        def wait(self):
-            assert started
+        def wait(self, given_up):
+            assert started and not given_up.is_set()
 
         def end(self):
             ended.append(True)
@@ -252,7 +348,5 @@ def test_it_starts_a_server_of_its_own_and_ends_it(served, monkeypatch):
     own = open_engine("vllm", engine._folder, EngineSettings(python="py", states=str(state.folder), device="cpu"))
     with running(own):
         assert decision_of(own.submit(asked("is it red ?"))).reason == "score"
-    ((server, python, log),) = started
-    assert python == "py" and server.name == state.models[0] and server.folder == state.folder.resolve()
-    assert ended and log.exists()
-    log.unlink()
+    ((server, python),) = started
+    assert python == "py" and server.name == state.models[0] and server.folder == state.folder.resolve() and ended

@@ -20,6 +20,12 @@ LAYERS = (3, 4)
 
 
 @pytest.fixture(scope="session")
+def on_cpu():
+    """The environment of a server on a CPU, without a network."""
+    return CPU
+
+
+@pytest.fixture(scope="session")
 def vllm_python():
     """The Python of vLLM's environment."""
     python = os.environ.get("RELOPE_VLLM_PYTHON", "")

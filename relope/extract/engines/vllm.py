@@ -75,11 +75,12 @@ class _Vllm:
         self._process: Process | None = None
         self._listener: Listener | None = None
         self._cleanup = contextlib.ExitStack()
-        self._keep_log = False
+        self._keeps_log = False
         self.identity: Mapping[str, Any] = {}
         self.recorded: Mapping[str, Any] = {}
 
     def open(self) -> "Backbone":
+        from relope.extract.model.told import entropies_told
         from relope.extract.served_answer import Listener
 
         extraction = self._extraction
@@ -106,7 +107,7 @@ class _Vllm:
             listener.check_draws()
         traits = replace(backbone.traits, context=served.context - _room(listener))
         self._listener = replace(listener, backbone=replace(backbone, traits=traits))
-        told = "whole" if listener.tells_all or not extraction.max_new_tokens else f"top {listener.top} and the rest"
+        told = entropies_told(backbone) if extraction.max_new_tokens else "whole"
         self.identity = {"engine": {"name": "vllm", "version": VERSION, "entropies": told}}
         self.recorded = {"vllm": served.version}
         return self._listener.backbone
@@ -138,21 +139,19 @@ class _Vllm:
     def close(self) -> None:
         """End the server that was started here; its log stays where it has died."""
         if self._process is not None:
-            self._process.end()
+            self._process.end(keeps_log=self._keeps_log)
         self._cleanup.close()
 
     def _start(self, listener: "Listener", name: str) -> str:
         """Start a server and wait for it; return its URL."""
         server = _server(listener, name, self._extraction.view.text_only, port=free_port())
         assert self._python is not None
-        self._log = Path(tempfile.mkdtemp(prefix="relope-vllm-")) / "server.log"
         log.info("starting vLLM: %s", server.line(self._python))
         try:
-            self._process = Process(server, self._python, self._log)
+            self._process = Process(server, self._python)
             self._process.wait()
         except OutputError as error:
             raise EngineError(str(error), hint=error.hint) from error
-        self._cleanup.callback(self._forget_log)
         return self._process.url
 
     def _served(self, listener: "Listener", name: str) -> Served:
@@ -180,12 +179,8 @@ class _Vllm:
     def _died(self, error: Exception) -> EngineError:
         if self._process is None:
             return EngineError(f"vLLM: {error}", hint=_KEPT)
-        self._keep_log = True
-        return EngineError(f"vLLM: {error}", hint=f"{_KEPT}; its log: {self._log}")
-
-    def _forget_log(self) -> None:
-        if not self._keep_log:
-            shutil.rmtree(self._log.parent, ignore_errors=True)
+        self._keeps_log = True
+        return EngineError(f"vLLM: {error}", hint=f"{_KEPT}; its log: {self._process.log}")
 
     def _private(self, parent: Path) -> Path:
         """Return a folder for states that goes with the engine."""

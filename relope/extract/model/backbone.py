@@ -143,7 +143,10 @@ class Backbone:
         Raises:
             as ``inputs``.
         """
-        text = self.chat.render(self.turns(sample, text_only))
+        return self.folded_text(self.chat.render(self.turns(sample, text_only)))
+
+    def folded_text(self, text: str) -> list[int]:
+        """Return the tokens of a prompt as its text has them."""
         return list(self.tokenizer(text, add_special_tokens=not self._begun([text]))["input_ids"])
 
     def positions(self, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -25,7 +25,7 @@ class Method(Stack):
     """The stack of methods that look before and after the answer; see `Stack`."""
 
     name: ClassVar[str] = "fusion"
-    traits: ClassVar[Traits] = Traits()
+    traits: ClassVar[Traits] = Traits(of_answer=frozenset())
     Params: ClassVar[type[Settings]] = Settings
 
     @classmethod

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from relope.probes.confidence import answer_states, answer_values
 from relope.probes.examples import Examples
 from relope.probes.features import OnFeatures
+from relope.probes.protocol import Traits
 from relope.probes.train import TrainSettings
 
 VERSION = 1
@@ -31,6 +32,7 @@ class Method(OnFeatures):
     """
 
     name: ClassVar[str] = "posthoc"
+    traits: ClassVar[Traits] = Traits(of_answer=frozenset({"states"}))
     Params: ClassVar[type[Settings]] = Settings
 
     def layers(self, layer: int) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from typing import ClassVar, Self
 from relope.probes.confidence import answer_odds
 from relope.probes.examples import Examples
 from relope.probes.logistic import Matrix, beside
+from relope.probes.protocol import Traits
 from relope.probes.text import TextLogistic
 from relope.types import Progress, no_progress
 
@@ -18,6 +19,7 @@ class Method(TextLogistic):
     """
 
     name: ClassVar[str] = "question-confidence"
+    traits: ClassVar[Traits] = Traits(control=True, of_answer=frozenset())
 
     def fit(self, examples: Examples, *, seed: int, progress: Progress = no_progress) -> Self:
         self.learn(examples, seed)

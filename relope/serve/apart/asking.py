@@ -5,60 +5,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-import torch
-
-from relope.extract.model.backbone import Backbone
 from relope.extract.model.stops import Stops
-from relope.serve.apart.client import Client, ServerGone, turns_of
-from relope.serve.apart.scoring import HandedScorer
-from relope.serve.engine import Counters, Decision, EngineError, Piece, Query, Timing
-from relope.serve.local.deciding import Calibrated, decided, unserved
-from relope.serve.local.prompts import Prompt
-from relope.serve.local.scoring import Said
+from relope.serve.apart.client import ServerGone
+from relope.serve.apart.joined import Apart, Asked, Told
+from relope.serve.engine import Counters, Decision, EngineError, Piece, Timing
+from relope.serve.local.deciding import decided, unserved
 from relope.serve.local.tickets import ThreadTicket
-from relope.serve.local.writing import Decode, Writer
-from relope.vllm.states import Handed, StatesError, take
+from relope.serve.local.writing import Writer
+from relope.vllm.states import StatesError
 
 _log = logging.getLogger("relope.serve")
-
-
-@dataclass(frozen=True)
-class Apart:
-    """What every query is served with.
-
-    Attributes:
-        backbone: the model without its weights: it makes prompts.
-        client: of the server that runs it.
-        folder: that states are handed over in.
-        scorer: the bundle's router.
-        calibrated: score → P(correct).
-        decode: token ids → text; any thread may call it.
-    """
-
-    backbone: Backbone
-    client: Client
-    folder: Path
-    scorer: HandedScorer
-    calibrated: Calibrated
-    decode: Decode
-
-    def read(self, query: Query, prompt: Prompt) -> Handed:
-        """Let the server read a prompt, and return its states.
-
-        Raises:
-            EngineError: the server does not read it, or reads other tokens than ours.
-            StatesError: it hands no states over.
-        """
-        told = self.client.states(turns_of(query, self.backbone.chat.style))
-        handed, ours = take(self.folder, told, self.scorer.layers), prompt.ids[0]
-        if handed.token_ids.tolist() != ours.tolist():
-            raise EngineError(
-                f"the vLLM server reads the prompt as {len(handed.token_ids):,} tokens that are not the "
-                f"{len(ours):,} of the bundle's chat template"
-            )
-        return handed
 
 
 class Tally:
@@ -90,7 +47,7 @@ class Asking:
     Attributes:
         apart: what it is served with.
         ticket: who waits for it.
-        prompt: as the model reads it.
+        asked: what is put to the server.
         since: when it was submitted, on the clock of ``time.perf_counter``.
         tally: what is counted.
         gone: called where the server does not answer.
@@ -99,7 +56,7 @@ class Asking:
 
     apart: Apart
     ticket: ThreadTicket
-    prompt: Prompt
+    asked: Asked
     since: float
     tally: Tally
     gone: Callable[[], None]
@@ -114,9 +71,10 @@ class Asking:
                 return
             self._decide_before() if self.apart.scorer.before_answer or self._wished else self._decide_after()
         except (EngineError, StatesError) as error:
-            if isinstance(error, ServerGone):
-                self.gone()
-            _log.warning("%s", error)
+            if not self.stopping.is_set():
+                if isinstance(error, ServerGone):
+                    self.gone()
+                _log.warning("%s", error)
             self._fail(str(error))
         except Exception as error:  # noqa: BLE001 one query's trouble must not end the thread that others wait for
             _log.exception("a query failed")
@@ -133,9 +91,9 @@ class Asking:
         if self.apart.scorer.before_answer:
             self.tally.add(deciding=1)
             try:
-                handed = self.apart.read(self.ticket.query, self.prompt)
+                handed = self.apart.read(self.ticket.query, self.asked.prompt)
                 began = time.perf_counter()
-                score = self.apart.scorer.at_prompt(self.prompt, handed)
+                score = self.apart.scorer.at_prompt(self.asked.prompt, handed)
                 scoring_s = time.perf_counter() - began
             finally:
                 self.tally.add(deciding=-1)
@@ -143,44 +101,47 @@ class Asking:
             return
         self.tally.tell(self.ticket, self._decision(score, scoring_s))
         if self.ticket.is_kept:
-            for piece, _ in self._pieces(False):
+            for piece in self._pieces(None):
                 self.ticket.add(piece)
 
     def _decide_after(self) -> None:
         """Decide on the whole answer; tell it where it is kept."""
-        pieces, logprobs = list[Piece](), list[float]()
-        for piece, told in self._pieces(True):
-            pieces.append(piece)
-            logprobs += told
+        told = Told()
+        pieces = list(self._pieces(told))
         if not pieces or pieces[-1].finish is None:  # given up
             return
         began = time.perf_counter()
-        score = self.apart.scorer.after(self.prompt, self._said(pieces, logprobs))
+        n, text = self._kept(told.token_ids)
+        score = self.apart.score(self.asked, told.first(n), text)
+        if self._gave_up():
+            return
         self.tally.tell(self.ticket, self._decision(score, time.perf_counter() - began))
         if self.ticket.is_kept:
             for piece in pieces:
                 self.ticket.add(piece)
 
-    def _said(self, pieces: Sequence[Piece], logprobs: Sequence[float]) -> Said:
-        """Return an answer as routers read it: without the tokens of the text that stopped it."""
+    def _kept(self, ids: Sequence[int]) -> tuple[int, str]:
+        """Return how many tokens belong to an answer as routers read it, and its text: none of what stopped it."""
         stops = Stops(self.ticket.query.stop, self.apart.decode)
-        ids = [token for piece in pieces for token in piece.token_ids]
         ended = stops.ended(ids) if stops.texts else None
-        n, text = (len(ids), stops.decode(ids)) if ended is None else ended
-        return Said(text.strip(), logprobs[:n], (), torch.zeros(0))
+        return (len(ids), stops.decode(ids)) if ended is None else ended
 
     def _decision(self, score: float | None, scoring_s: float) -> Decision:
         timing = Timing(self.began - self.since, time.perf_counter() - self.began - scoring_s, scoring_s)
         return decided(
-            self.ticket.query, self.ticket.threshold, score, self.apart.calibrated, self.prompt.n_tokens, timing
+            self.ticket.query, self.ticket.threshold, score, self.apart.calibrated, self.asked.prompt.n_tokens, timing
         )
 
-    def _pieces(self, logprobs: bool) -> Iterator[tuple[Piece, Sequence[float]]]:
-        """Yield an answer in pieces, each with its tokens' log-probs; to its end, or until it is given up."""
-        query, limit = self.ticket.query, self.prompt.limit
-        turns = turns_of(query, self.apart.backbone.chat.style)
-        answer = Answer(Writer(self.apart.decode, query.stop), frozenset(self.apart.backbone.traits.end_ids), limit)
-        steps = self.apart.client.answer(turns, query, limit, logprobs)
+    def _pieces(self, told: Told | None) -> Iterator[Piece]:
+        """Yield an answer in pieces, to its end or until it is given up.
+
+        Args:
+            told: takes what the server tells of its tokens; None where no router reads it.
+        """
+        query, prompt = self.ticket.query, self.asked.prompt
+        ends = frozenset(self.apart.backbone.traits.end_ids)
+        answer = Answer(Writer(self.apart.decode, query.stop), ends, prompt.limit)
+        steps = self.apart.answered(query, prompt, prompt.limit, told is not None)
         self.tally.add(answering=1)
         try:
             for step in steps:
@@ -188,7 +149,9 @@ class Asking:
                     return
                 piece = answer.take(step.token_ids, step.finish is not None)
                 self.tally.add(answer_tokens=piece.n_tokens)
-                yield piece, step.logprobs[: piece.n_tokens]
+                if told is not None:
+                    told.add(step, piece.n_tokens)
+                yield piece
                 if piece.finish is not None:
                     return
         finally:
@@ -212,7 +175,9 @@ class Asking:
         if self.ticket.decided or self.ticket.query.route == "small" or self.stopping.is_set():
             self.ticket.fail(EngineError(why))
         else:
-            self.tally.tell(self.ticket, unserved(self.ticket.threshold, "engine-error", why, self.prompt.n_tokens))
+            self.tally.tell(
+                self.ticket, unserved(self.ticket.threshold, "engine-error", why, self.asked.prompt.n_tokens)
+            )
 
 
 @dataclass

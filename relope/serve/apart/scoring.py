@@ -12,10 +12,14 @@ import polars as pl
 import torch
 
 from relope.extract.model.backbone import Backbone
-from relope.extract.model.generate import token_columns, token_table
+from relope.extract.model.card import open_card
+from relope.extract.model.checkpoint import find_checkpoint
+from relope.extract.model.generate import STORED, token_columns, token_table
+from relope.extract.model.parts import load_parts
 from relope.probes.examples import Examples
+from relope.probes.protocol import reads_of_answer
 from relope.probes.router import Router
-from relope.serve.apart.server import check_router, layers_of
+from relope.serve.apart.server import check_router, layers_of, reads_states_after
 from relope.serve.local.prompts import Prompt
 from relope.serve.local.scoring import COLUMN_TYPES, Said, answer_columns, on_host, sample_columns
 from relope.store import StoreManifest
@@ -37,8 +41,10 @@ class HandedScorer:
     """A router, ready to score what a server hands over; any thread may ask it.
 
     Attributes:
-        layers: blocks whose states it reads.
+        layers: blocks whose states are handed over.
         before_answer: whether it scores before there is an answer.
+        states_after: whether it reads states once there is one.
+        of_answer: what it reads of an answer beside its text and log-probs.
     """
 
     def __init__(self, router: Router, layer: int, backbone: Backbone, folder: Path, device: str) -> None:
@@ -54,26 +60,45 @@ class HandedScorer:
         Raises:
             UnsupportedError: it reads what no server hands over.
         """
-        check_router(router)
+        check_router(router, backbone)
         self.router, self.layer, self.backbone, self.device = router, layer, backbone, device
-        self.layers = layers_of(router.probe, layer)
+        self.layers = layers_of(router.probe, layer, len(backbone.blocks))
         self.before_answer = not router.probe.traits.reads_answer
+        self.states_after = reads_states_after(router.probe, layer)
+        self.of_answer = reads_of_answer(router.probe)
+        if "states" in self.of_answer:  # of them the final norm is computed here
+            files, dtype = find_checkpoint(open_card(backbone.name)), STORED[backbone.compute_dtype]
+            load_parts(backbone.name, backbone.model, files.folder, (), dtype)
         self._folder, self._one_at_a_time = folder, threading.Lock()
         self._dtype = str(router.record.identity.get("stored_dtype") or backbone.compute_dtype)
 
     def at_prompt(self, prompt: Prompt, handed: Handed) -> float:
         """Return P(correct) of a prompt whose states were handed over."""
+        return self._score(sample_columns(0, prompt), prompt.n_tokens, self._arrays(prompt, handed))
+
+    def after(self, prompt: Prompt, said: Said, handed: Handed | None) -> float:
+        """Return P(correct) of an answer.
+
+        Args:
+            prompt: what was asked.
+            said: the answer; its entropies and its final state, where they are read.
+            handed: states of the prompt, which those of the answer may follow; None where none are read.
+        """
+        known = answer_columns(said)
+        if "entropies" not in self.of_answer:
+            del known["entropies"]
+        arrays = {} if handed is None else self._arrays(prompt, handed)
+        arrays["answer"] = functools.partial(on_host, said.final[None], self._dtype)
+        return self._score(sample_columns(0, prompt) | known, prompt.n_tokens, arrays)
+
+    def _arrays(self, prompt: Prompt, handed: Handed) -> dict[str, Array]:
+        """Return what is known of a prompt's tokens, as a store has it."""
         arrays: dict[str, Array] = {"tokens": lambda: self._tokens(prompt)}
         for layer, states in handed.blocks.items():
-            arrays[f"hidden/{layer}"] = functools.partial(on_host, states, self._dtype)
-            arrays[f"last/{layer}"] = functools.partial(on_host, states[-1:], self._dtype)
-        return self._score(sample_columns(0, prompt), prompt.n_tokens, arrays)
-
-    def after(self, prompt: Prompt, said: Said) -> float:
-        """Return P(correct) of an answer, of which text and log-probs are known."""
-        known = answer_columns(said)
-        del known["entropies"]
-        return self._score(sample_columns(0, prompt) | known, prompt.n_tokens, {})
+            of_prompt = states[: prompt.n_tokens]
+            arrays[f"hidden/{layer}"] = functools.partial(on_host, of_prompt, self._dtype)
+            arrays[f"last/{layer}"] = functools.partial(on_host, of_prompt[-1:], self._dtype)
+        return arrays
 
     def _tokens(self, prompt: Prompt) -> npt.NDArray[Any]:
         mask = torch.ones_like(prompt.ids, dtype=torch.bool)

@@ -17,15 +17,16 @@ from relope.errors import InvalidInputError
 from relope.extract.model.backbone import Backbone
 from relope.extract.model.load import pick_device
 from relope.probes.router import load_router
-from relope.serve.apart.asking import Apart, Asking, Tally
+from relope.serve.apart.asking import Asking, Tally
 from relope.serve.apart.client import Client
+from relope.serve.apart.joined import Apart, Asked, Told
 from relope.serve.apart.scoring import HandedScorer
 from relope.serve.apart.server import server_of, with_template
 from relope.serve.bundle import load_bundle
 from relope.serve.engine import Counters, EngineError, EngineSettings, Message, Query, Reason
 from relope.serve.local.backbone import decoder, open_served
 from relope.serve.local.deciding import unserved
-from relope.serve.local.prompts import Unservable, check_shape, prompt_of
+from relope.serve.local.prompts import Unservable, check_shape, folded_of, prompt_of
 from relope.serve.local.tickets import ThreadTicket
 from relope.serve.local.writing import Decode
 from relope.vllm.command import Server
@@ -76,8 +77,9 @@ class VllmEngine:
         self._prompts: ThreadPoolExecutor | None = None
         self._rows: ThreadPoolExecutor | None = None
         self._watch: threading.Thread | None = None
-        self._tally, self._down, self._stopping = Tally(), False, threading.Event()
-        self._lock, self._live = threading.Lock(), set[ThreadTicket]()
+        self._tally, self._down = Tally(), False
+        self._ending, self._stopping = threading.Event(), threading.Event()
+        self._opening, self._lock, self._live = threading.Lock(), threading.Lock(), set[ThreadTicket]()
 
     async def start(self) -> None:
         """Open the router, wait for the server, and see that both read prompts alike."""
@@ -92,14 +94,21 @@ class VllmEngine:
 
         Raises:
             RelopeError: the model or the server is not the bundle's, cannot be had, or reads prompts otherwise.
+            EngineError: `close` came first, or meanwhile.
         """
+        with self._opening:
+            self._open()
+
+    def _open(self) -> None:
         bundle, router = self._bundle, load_router(self._folder)
         backbone = open_served(bundle, self.settings, runs=False)
         states = ready_folder(Path(self.settings.states) if self.settings.states else default_folder()).resolve()
         server = server_of(bundle, router, backbone, states)
         scorer = HandedScorer(router, bundle.layer, backbone, self._folder, str(pick_device(self.settings.device)))
         try:
+            self._check_wanted()
             self._client = Client(self._url(server), server.name, self.settings.max_rows + 1)
+            self._check_wanted()
             self._apart = self._joined(self._client, backbone, scorer, states, server.images > 0)
         except BaseException:
             self._let_go()
@@ -107,7 +116,6 @@ class VllmEngine:
         sweep(states)
         self._prompts = ThreadPoolExecutor(1, "relope-prompts")
         self._rows = ThreadPoolExecutor(self.settings.max_rows, "relope-vllm")
-        self._stopping.clear()
         self._watch = threading.Thread(target=self._look, name="relope-vllm-watch", daemon=True)
         self._watch.start()
 
@@ -130,13 +138,16 @@ class VllmEngine:
         """Return where the server is, started where it is to be."""
         if self.settings.url:
             return self.settings.url
-        with tempfile.NamedTemporaryFile(prefix="relope-vllm-", suffix=".log", delete=False) as made:
-            log = Path(made.name)
-        server = with_template(replace(server, port=free_port()), self._bundle, self._folder)
-        self._process = Process(server, self.settings.python, log)
-        _log.info("a vLLM server of %s is loading; its log is %s", server.name, log)
-        self._process.wait()
+        with tempfile.TemporaryDirectory(prefix="relope-template-") as folder:
+            server = with_template(replace(server, port=free_port()), self._bundle, Path(folder) / "chat.jinja")
+            self._process = Process(server, self.settings.python)
+            _log.info("a vLLM server of %s is loading; its log is %s", server.name, self._process.log)
+            self._process.wait(given_up=self._ending)
         return self._process.url
+
+    def _check_wanted(self) -> None:
+        if self._ending.is_set():
+            raise EngineError("the engine stopped")
 
     def _try(self, apart: Apart) -> None:
         """See that the server reads a prompt as the bundle's router was fitted on it, images included.
@@ -153,19 +164,37 @@ class VllmEngine:
             prompt = prompt_of(apart.backbone, query)
         except Unservable as refusal:
             raise InvalidInputError(f"{self.name} takes no prompt: {refusal}") from refusal
-        handed = apart.read(query, prompt)
-        if apart.scorer.before_answer and not np.isfinite(apart.scorer.at_prompt(prompt, handed)):
+        if apart.scorer.before_answer:
+            score = apart.scorer.at_prompt(prompt, apart.read(query, prompt))
+        else:
+            score = self._score_of_one_token(apart, Asked(query, prompt, _folded(apart, query)))
+        if not np.isfinite(score):
             raise InvalidInputError(f"the router of {self._folder} gives no number for a plain prompt")
 
+    def _score_of_one_token(self, apart: Apart, asked: Asked) -> float:
+        told = Told()
+        for step in apart.answered(asked.query, asked.prompt, 1, heeded=True):
+            told.add(step, len(step.token_ids))
+        return apart.score(asked, told, apart.decode(told.token_ids))
+
     def close(self, grace: float = 30.0) -> None:
-        """Finish what is there within ``grace`` seconds, end the threads, and the server that was started here."""
+        """Finish what is there within ``grace`` seconds, end the threads, and the server that was started here.
+
+        A server that is still loading is ended at once; one that hangs is not waited for beyond ``grace``.
+        """
+        self._ending.set()
+        if self._opening.locked() and (client := self._client) is not None:
+            client.break_off()
+        with self._opening:
+            self._close(grace)
+
+    def _close(self, grace: float) -> None:
         apart, prompts, rows, watch = self._apart, self._prompts, self._rows, self._watch
         if apart is None or prompts is None or rows is None or watch is None:
             return
         until = time.perf_counter() + grace
         self._rows = None
-        while self._live and time.perf_counter() < until:
-            self._forget()
+        while self._waited_for() and time.perf_counter() < until:
             time.sleep(0.01)
         self._stopping.set()
         prompts.shutdown(wait=True, cancel_futures=True)
@@ -173,13 +202,17 @@ class VllmEngine:
         for ticket in list(self._live):
             if not ticket.over:
                 ticket.fail(EngineError("the engine stopped"))
-        if self._process is not None:
-            self._process.end()  # what is still read from it breaks off
+        apart.client.break_off()
         rows.shutdown(wait=True)
         watch.join()
         self._let_go()
         self._prompts = self._watch = None
         self._live.clear()
+
+    def _waited_for(self) -> bool:
+        """Return whether anybody waits for an answer."""
+        with self._lock:
+            return any(not (ticket.over or ticket.cancelled) for ticket in self._live)
 
     def _let_go(self) -> None:
         """Give the connections back, and end the server that was started here."""
@@ -226,7 +259,8 @@ class VllmEngine:
                 ticket.fail(EngineError("the query was cancelled"))
                 return
             prompt = prompt_of(apart.backbone, ticket.query)
-            asking = Asking(apart, ticket, prompt, since, self._tally, self._lost, self._stopping)
+            asked = Asked(ticket.query, prompt, _folded(apart, ticket.query))
+            asking = Asking(apart, ticket, asked, since, self._tally, self._lost, self._stopping)
             rows.submit(asking.run)
         except Unservable as refusal:
             self._refuse(ticket, refusal.reason, refusal.detail)
@@ -263,6 +297,11 @@ class VllmEngine:
             if time.monotonic() - swept > _SWEEP_S:
                 sweep(apart.folder)
                 swept = time.monotonic()
+
+
+def _folded(apart: Apart, query: Query) -> Sequence[int]:
+    """Return the tokens of a prompt, one for each image, where the router has states of an answer read."""
+    return folded_of(apart.backbone, query) if apart.scorer.states_after else ()
 
 
 def _shortened(backbone: Backbone, context: int | None) -> Backbone:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from relope.errors import InvalidInputError, UnsupportedError
 from relope.extract.data.prompts import read
-from relope.extract.data.turns import Part
+from relope.extract.data.turns import Part, Turn
 from relope.extract.model.backbone import Backbone
 from relope.serve.engine import Message, Query, Reason
 
@@ -90,7 +90,7 @@ def prompt_of(backbone: Backbone, query: Query) -> Prompt:
     Raises:
         Unservable: it cannot be put to this model.
     """
-    turns = [(message.role, pieces_of(message, backbone.chat.style)) for message in query.messages]
+    turns = _turns(backbone, query)
     fault = next(backbone.turn_faults([turns]))
     if fault:
         raise Unservable("control-token" if "its text holds" in fault else "template", fault)
@@ -101,6 +101,15 @@ def prompt_of(backbone: Backbone, query: Query) -> Prompt:
         raise Unservable("template", str(error)) from error
     question, choices = read(_last_text(query.messages[-1]))
     return _within(backbone, query, Prompt(inputs, question, choices, query.max_new_tokens, far=False))
+
+
+def folded_of(backbone: Backbone, query: Query) -> list[int]:
+    """Return the tokens of such a prompt as its text has them: one for each image."""
+    return backbone.folded_text(backbone.chat.render(_turns(backbone, query)))
+
+
+def _turns(backbone: Backbone, query: Query) -> list[Turn]:
+    return [(message.role, pieces_of(message, backbone.chat.style)) for message in query.messages]
 
 
 def _within(backbone: Backbone, query: Query, prompt: Prompt) -> Prompt:

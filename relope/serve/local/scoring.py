@@ -16,7 +16,7 @@ from relope.extract.model.backbone import Backbone
 from relope.extract.model.generate import STORED, token_columns, token_table
 from relope.extract.model.interfaces import Model
 from relope.probes.examples import Examples
-from relope.probes.protocol import Probe, RunsBlock, Stacks, block_use, make
+from relope.probes.protocol import Probe, RunsBlock, Stacks, block_use, make, reads_of_answer
 from relope.probes.replay import last_of, last_token_only
 from relope.probes.router import Router
 from relope.serve.local.prompts import Prompt
@@ -97,6 +97,7 @@ class Scorer:
             raise UnsupportedError(
                 f"{router.record.method} cannot be served: it needs {traits.flags or 'graded answers'} of every query"
             )
+        check_entropies(router, "whole", "the engine transformers")
         self.router, self.layer, self.backbone = router, layer, backbone
         self.before_answer = not traits.reads_answer
         self.running = RunningBlock(backbone)
@@ -201,6 +202,27 @@ def on_host(states: Tensor, dtype: str) -> npt.NDArray[Any]:
     values = stored.view(torch.uint16) if stored.dtype == torch.bfloat16 else stored
     array: npt.NDArray[Any] = values.contiguous().cpu().numpy()
     return array
+
+
+def check_entropies(router: Router, told: str, engine: str) -> None:
+    """Refuse a router that reads the entropies of an answer, where it has learned from others than it would get.
+
+    Args:
+        router: of a bundle.
+        told: what the engine's entropies are of, as the identity of a store says it.
+        engine: what messages call it.
+
+    Raises:
+        UnsupportedError: as said.
+    """
+    learned = (router.record.identity.get("engine") or {}).get("entropies", "whole")
+    if "entropies" in reads_of_answer(router.probe) and learned != told:
+        of = {"whole": "the whole distribution"}
+        raise UnsupportedError(
+            f"{router.record.method} has learned from entropies of {of.get(learned, learned)}; {engine} tells those of "
+            f"{of.get(told, told)}",
+            hint="serve it by the engine that its store was made with; extract has --engine vllm, too",
+        )
 
 
 COLUMN_TYPES: dict[str, Any] = {

@@ -7,9 +7,10 @@ from token_server import token_server
 
 from relope import steps
 from relope.errors import InvalidInputError, UnsupportedError
-from relope.extract import plan, served_answer
+from relope.extract import plan
 from relope.extract.engine import EngineError
 from relope.extract.engines import vllm
+from relope.extract.model import told as told_by_servers
 from relope.extract.model.backbone import open_described
 from relope.extract.model.card import locate, open_card
 from relope.extract.model.load import DTYPES
@@ -97,8 +98,8 @@ def test_states_alone_take_one_token_and_no_last_block(served, tmp_path):
 
 def test_entropies_of_a_few_alternatives_say_so_and_what_they_leave_out(served, tmp_path, monkeypatch):
     extract(tmp_path / "local.zarr", p_true=True)
-    monkeypatch.setattr(served_answer, "WHOLE", 1)
-    monkeypatch.setattr(served_answer, "TOP", 1)  # True or False is not among them: it is asked for alone
+    monkeypatch.setattr(told_by_servers, "WHOLE", 1)
+    monkeypatch.setattr(told_by_servers, "TOP", 1)  # True or False is not among them: it is asked for alone
     with served() as (url, asked):
         by_vllm(tmp_path / "v.zarr", url, p_true=True)
     made, local = ActivationStore.open(tmp_path / "v.zarr"), ActivationStore.open(tmp_path / "local.zarr")
