@@ -149,13 +149,15 @@ class Listener:
         }
         watched = {"stop": list(self.stops)} if self.stops else {}
         reply = self._ask(prompt, images, (), sampling | watched, states="all")
-        states = self._states(reply, prompt)
         n_kept, stopped = self._end(reply.choices[0])
         if reply.choices[0].stopped_by and stopped is None:  # it spells tokens otherwise than the tokenizer does
             reply = self._ask(prompt, images, (), sampling, states="all")
-            states = self._states(reply, prompt)
             n_kept, stopped = self._end(reply.choices[0])
-        choice = reply.choices[0]
+        choice, handed = reply.choices[0], reply
+        if choice.stopped_by and not reply.handed:  # its API looks for stop texts, and aborts what hands states over
+            once = {"temperature": 0.0, "max_tokens": 1}
+            handed = self._ask(prompt, images, choice.token_ids[: max(n_kept - 1, 0)], once, states="prompt")
+        states = self._states(handed, prompt)
         if stopped is None and n_kept == len(choice.token_ids) < self.max_new_tokens:
             raise ServerError(f"{self.server.url} broke off the answer to sample {prompt.sample.id!r}")
         told = [entropy_of(of.values(), whole=self.tells_all) for of in choice.alternatives]

@@ -58,6 +58,15 @@ def _said(inputs, sampling):
     return said, rows
 
 
+def _stopped(said, stops):
+    """The tokens up to the one that completes a stop text, and that text."""
+    for n in range(1, len(said) + 1):
+        text = backbone().decode(said[:n])
+        if hit := next((stop for stop in stops if stop in text), None):
+            return said[:n], hit
+    return said, None
+
+
 def _told(row, token, top):
     best = row.topk(min(top, len(row)))
     pairs = [{"token_id": int(i), "logprob": float(v)} for v, i in zip(best.values, best.indices, strict=True)]
@@ -84,8 +93,9 @@ def generate(body, folder, layers):
     inputs, sampling = _inputs(body["token_ids"], images), body["sampling_params"]
     said, rows = _said(inputs, sampling)
     top = sampling.get("logprobs")
-    told = [_told(row, token, top) for row, token in zip(rows, said, strict=True)] if top is not None else None
-    choice = {"token_ids": said, "stop_reason": None, "logprobs": None if told is None else {"content": told}}
+    said, stopped_by = _stopped(said, sampling.get("stop", ()))
+    told = None if top is None else [_told(row, token, top) for row, token in zip(rows, said, strict=False)]
+    choice = {"token_ids": said, "stop_reason": stopped_by, "logprobs": None if told is None else {"content": told}}
     prompt = inputs["input_ids"][0].tolist()
     answer = {
         "prompt_token_ids": prompt,
@@ -99,7 +109,7 @@ def generate(body, folder, layers):
         }
         _, (row, *_) = _said(shorter, {"max_tokens": 1})
         answer["prompt_logprobs"] = [None, {str(prompt[-1]): {"logprob": float(row[prompt[-1]])}}]
-    if wants := body.get("kv_transfer_params"):
+    if (wants := body.get("kv_transfer_params")) and not stopped_by:  # what vLLM aborts hands nothing over
         more = said[:-1] if wants["relope_states"] == "all" else []
         answer["kv_transfer_params"] = _states(folder, layers, inputs, more)
     return answer

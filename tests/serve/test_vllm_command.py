@@ -110,7 +110,7 @@ def test_entropies_are_those_that_a_router_has_learned_from(backbone, monkeypatc
 
 def replace_identity(router, more):
     record = dataclasses.replace(router.record, identity={**router.record.identity, **more})
-    return Router(router.method, record, router.probe)
+    return Router(router.name, record, router.probe)
 
 
 @pytest.mark.parametrize(

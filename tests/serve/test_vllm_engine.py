@@ -28,7 +28,7 @@ AFTER = {
     "posthoc": {"epochs": 1},
     "kernel-posthoc": {},
     "cascade-logprob": {},
-    "fusion": {"folds": 2, "methods": "relope,posthoc,cascade", "epochs": 1, "z": 8},
+    "fusion": {"folds": 2, "methods": "kernel-probe,kernel-posthoc"},
 }
 METHODS = BEFORE | AFTER
 UNTRAINED = ("logprob", "entropy")
@@ -101,9 +101,7 @@ def test_it_decides_and_answers_as_the_engine_transformers(served, bundles, meth
     assert streamed - tried == (routes.count("small") if method in BEFORE else 12), "what is escalated is not answered"
     assert len({*routes}) == 2 or method in AFTER
     reread = sum("token_ids" in body for body in state.bodies)
-    assert reread == (13 if method in ("posthoc", "kernel-posthoc", "fusion") else 0), (
-        "states are read where they are asked for"
-    )
+    assert reread == (13 if method in ("posthoc", "kernel-posthoc", "fusion") else 0), "one is tried at the start"
 
 
 @pytest.mark.parametrize("method", ["cascade-logprob", "fusion"])

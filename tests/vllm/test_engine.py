@@ -60,7 +60,7 @@ def test_200_questions_are_decided_and_answered_as_by_transformers(bundle, handi
 AFTER = {
     "posthoc": {"epochs": 1},
     "kernel-posthoc": {},
-    "fusion": {"folds": 2},
+    "fusion": {"folds": 2, "methods": "kernel-probe,kernel-posthoc"},
     "cascade": {},
     "cascade-logprob": {},
     "question-confidence": {},

@@ -58,6 +58,20 @@ def test_500_questions_are_answered_as_transformers_does(vllm_python, tmp_path):
         _same_distribution(made.samples[f"traces_{style}"].to_list(), local.samples[f"traces_{style}"].to_list())
 
 
+def test_a_stop_text_ends_answers_as_by_transformers(vllm_python, tmp_path):
+    """The server aborts what one has ended, and hands nothing over: the states are asked for apart."""
+    stopped = {"limit": 24, "max_new_tokens": 6, "stop": ("e",)}
+    extract(tmp_path / "l.zarr", **stopped)
+    extract(tmp_path / "v.zarr", engine="vllm", vllm_python=vllm_python, **stopped)
+    local, made = ActivationStore.open(tmp_path / "l.zarr"), ActivationStore.open(tmp_path / "v.zarr")
+    rows = np.arange(24)
+    assert made.samples["response"].to_list() == local.samples["response"].to_list()
+    assert made.samples["token_ids"].to_list() == local.samples["token_ids"].to_list()
+    assert worst(made.last(4, rows), local.last(4, rows)) <= 1e-5
+    ended = local.answer(rows).any(axis=1)  # an answer without a token has no state
+    assert worst(made.answer(rows)[ended], local.answer(rows)[ended]) <= 1e-5 and not made.answer(rows)[~ended].any()
+
+
 def _margin(local, row, ours, theirs):
     """How much likelier transformers' token is than vLLM's where two answers part: nats."""
     import torch

@@ -78,8 +78,8 @@ class Client:
         """End whatever other threads wait for, with `ServerGone` there; nothing more can be asked."""
         with self._lock:
             self._over, connected = True, list(self._sockets)
-        for one in connected:
-            _shut(one)
+        for connection in connected:
+            _shut(connection)
 
     def _noted(self, event: str, info: Mapping[str, Any]) -> None:
         """Note each connection as it is made.
