@@ -31,6 +31,14 @@ AFTER = {
     "fusion": {"folds": 2},
 }
 UNTRAINED = ("logprob", "entropy", "perplexity")
+WITHIN = {"methods": "relope", "folds": 2, "epochs": 6, "z": 8}
+SEVERAL = {
+    "fusion-relope": ("fusion", WITHIN),
+    "fusion-relopes": ("fusion", {**WITHIN, "folds": 3, "epochs": 20, "lora_lr": 1e-3, "members": 2}),
+    "relopes": ("relope", {"epochs": 2, "z": 16, "members": 2}),
+    "attention-probes": ("attention-probe", {"epochs": 2, "last": True, "members": 2}),
+}
+"""Stacks with block l in them, and means of several fits."""
 
 
 def asked(sample, **settings):
@@ -43,14 +51,10 @@ def samples():
     return open_dataset("tiny").load("test", 80)
 
 
-@pytest.mark.parametrize("method", [*BEFORE, *AFTER, *UNTRAINED, "fusion-relope"])
+@pytest.mark.parametrize("method", [*BEFORE, *AFTER, *UNTRAINED, *SEVERAL])
 def test_scores_are_those_of_predict(backbone, store_path, samples, tmp_path, method):
-    given = (
-        {"methods": "relope", "folds": 2, "epochs": 6, "z": 8}
-        if method == "fusion-relope"
-        else {**BEFORE, **AFTER}.get(method, {})
-    )
-    name, folder = method.removesuffix("-relope"), method
+    name, given = SEVERAL.get(method, (method, {**BEFORE, **AFTER}.get(method, {})))
+    folder = method
     if method not in UNTRAINED:
         folder = str(
             steps.run(build("fit", {"method": name, "store": store_path, "set": given, "out": tmp_path / "r"})).path
