@@ -28,7 +28,7 @@ AFTER = {
     "posthoc": {"epochs": 1},
     "kernel-posthoc": {},
     "cascade-logprob": {},
-    "fusion": {"folds": 2, "methods": "kernel-probe,kernel-posthoc"},
+    "fusion": {"folds": 2, "methods": "kernel-probe"},  # which reads states of the prompt, after the answer
 }
 METHODS = BEFORE | AFTER
 UNTRAINED = ("logprob", "entropy")
