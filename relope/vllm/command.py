@@ -11,12 +11,12 @@ from relope.errors import NotFoundError, UnsupportedError
 from relope.provenance import digest
 
 PLUGIN = Path(__file__).parent / "plugin"
-"""What the server imports from: our connector lies there alone, so that nothing of this environment comes with it."""
+"""What the server imports from: connector and plug-in lie there alone, with nothing of this environment."""
 
 PAGE = 32
 """Tokens of a page of the KV cache; on a CPU it must be a multiple of 32."""
 
-GIVES = (
+NATIVE = (
     "Gemma4ForConditionalGeneration",
     "GptOssForCausalLM",
     "LlamaForCausalLM",
@@ -30,6 +30,14 @@ GIVES = (
     "Qwen3VLForConditionalGeneration",
 )
 """Classes whose states vLLM hands over: those with its interface ``SupportsEagle3``."""
+
+OURS = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "InternVLForConditionalGeneration")
+"""Classes that have it by our plug-in, ``plugin/relope_models.py``."""
+
+DROPPED = {"Phi4MultimodalForCausalLM": "it has dropped the class in 0.12"}
+"""Classes that vLLM does not have at all, and why."""
+
+_LACKS = "the class lacks its interface SupportsEagle3"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +58,7 @@ class Server:
         processor: settings of the processor, such as the fewest and most pixels of an image.
         rows: most requests at once.
         batch_tokens: most tokens of one step; longer prompts are read in chunks.
+        whole_images: whether no image is cut in two steps, since its tokens read each other; see `reads_images_whole`.
         revision: of the hub.
         more: arguments that follow, as they are.
     """
@@ -67,6 +76,7 @@ class Server:
     processor: Mapping[str, Any] | None = None
     rows: int | None = None
     batch_tokens: int | None = None
+    whole_images: bool = False
     revision: str = ""
     more: Sequence[str] = ()
 
@@ -89,6 +99,7 @@ class Server:
             *("--dtype", self.dtype),
             *("--block-size", str(PAGE)),
             *(word for flag, value in optional.items() if value is not None for word in (flag, str(value))),
+            *(("--disable-chunked-mm-input",) if self.whole_images else ()),
             *("--speculative-config", json.dumps(_extracting(self.layers))),
             *("--kv-transfer-config", json.dumps(_connected(self.folder))),
             *self.more,
@@ -136,6 +147,11 @@ def served_name(model: str, identity: Mapping[str, Any], layers: Sequence[int]) 
     return f"{model.rstrip('/').rpartition('/')[2]}@{digest([identity, list(layers)])[:12]}"
 
 
+def reads_images_whole(checkpoint: Path) -> bool:
+    """Return whether the tokens of an image read each other, in a checkpoint that `check_class` has taken."""
+    return _architecture(_config(checkpoint)) == "Gemma3ForConditionalGeneration"
+
+
 def check_class(checkpoint: Path, name: str, layers: Sequence[int]) -> None:
     """Refuse a model whose states vLLM does not hand over, or would hand over otherwise.
 
@@ -148,17 +164,31 @@ def check_class(checkpoint: Path, name: str, layers: Sequence[int]) -> None:
         NotFoundError: there is no configuration.
         UnsupportedError: its class gives no states, or not those of these blocks.
     """
+    config = _config(checkpoint)
+    architecture = _architecture(config)
+    if architecture not in (*NATIVE, *OURS):
+        raise UnsupportedError(
+            f"vLLM hands over no states of {architecture or 'a model without a class'} ({name}): "
+            f"{DROPPED.get(architecture, _LACKS)}",
+            hint="use --engine transformers",
+        )
+    _check_deepstack(architecture, config, layers)
+    _check_images(architecture, config)
+
+
+def _config(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / "config.json"
     if not path.is_file():
         raise NotFoundError(f"{checkpoint} holds no config.json")
-    config = json.loads(path.read_text(encoding="utf-8"))
-    architecture = next(iter(config.get("architectures") or ()), "")
-    if architecture not in GIVES:
-        raise UnsupportedError(
-            f"vLLM hands over no states of {architecture or 'a model without a class'} ({name}): the class lacks its "
-            "interface SupportsEagle3",
-            hint="use --engine transformers",
-        )
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    return next(iter(config.get("architectures") or ()), "")
+
+
+def _check_deepstack(architecture: str, config: Mapping[str, Any], layers: Sequence[int]) -> None:
     added = len((config.get("vision_config") or {}).get("deepstack_visual_indexes") or ())
     early = [layer for layer in layers if 0 < layer <= added]
     if early:
@@ -166,4 +196,23 @@ def check_class(checkpoint: Path, name: str, layers: Sequence[int]) -> None:
             f"{architecture} adds image features behind its first {added} blocks; vLLM hands block {early[0]} over "
             "with them, transformers without",
             hint=f"read a layer above {added + 1}, or use --engine transformers",
+        )
+
+
+def _check_images(architecture: str, config: Mapping[str, Any]) -> None:
+    """Refuse attention in both directions that vLLM's is not shown to be the same as."""
+    text = config.get("text_config") or config
+    asked = text.get("use_bidirectional_attention")
+    if asked:
+        raise UnsupportedError(
+            f"{architecture} attends in both directions here (use_bidirectional_attention {asked}), which vLLM is not "
+            "shown to do as transformers does",
+            hint="use --engine transformers",
+        )
+    tokens, window = config.get("mm_tokens_per_image") or 0, text.get("sliding_window") or 0
+    if architecture.startswith("Gemma3") and 0 < window < tokens:
+        raise UnsupportedError(
+            f"an image of {tokens} tokens is longer than the {window} that {architecture} attends to in its sliding "
+            "blocks; vLLM reads such an image as text",
+            hint="use --engine transformers",
         )

@@ -1,6 +1,7 @@
 """A vLLM server that is started, waited for and ended from here; it ends with this process, however that ends."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ START_S = 900.0
 """How long a server may take to load: compiling a large model takes minutes."""
 
 _FINDS = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+_ERROR = re.compile(r"\b\w+Error: \S.*")
 _SHOWN = 300
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is asked as it is, with no proxy between
 
@@ -112,7 +114,7 @@ class Process:
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             lines = []
-        told = [line.split("] ")[-1].strip() for line in lines if "Error" in line and "Traceback" not in line]
+        told = [error[0] for line in lines if " WARNING " not in line and (error := _ERROR.search(line))]
         return (told[0] if told else f"exit status {self._process.returncode}")[:_SHOWN]
 
 

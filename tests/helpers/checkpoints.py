@@ -169,8 +169,8 @@ def _gemma_text(text: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
     return {
         **text,
         "vocab_size": len(tokenizer),
-        "head_dim": 16,
-        "query_pre_attn_scalar": 16,
+        "head_dim": text.get("head_dim", 16),
+        "query_pre_attn_scalar": text.get("head_dim", 16),
         "sliding_window": 32,
         "layer_types": kinds,
         "bos_token_id": begin,
@@ -185,12 +185,14 @@ GEMMA_TOKENS = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", 
 
 def _gemma3(text: dict[str, Any]) -> tuple[Any, Any, int]:
     tokenizer = _tokenizer(GEMMA, "<end_of_turn>", ("<bos>", "<start_of_turn>"), **GEMMA_TOKENS)
+    if text.pop("newline_tokens", False):  # the real one has them, and vLLM looks for them
+        tokenizer.add_tokens(["\n" * number for number in (1, 2, 3, 4)])
     start, stop, image = _ids(tokenizer, *GEMMA_TOKENS.values())
     images = tf.Gemma3ImageProcessor(size={"height": 32, "width": 32})
     processor = tf.Gemma3Processor(image_processor=images, tokenizer=tokenizer, chat_template=GEMMA, image_seq_length=4)
     config = tf.Gemma3Config(
         text_config=_gemma_text(text, tokenizer),
-        vision_config={**VISION, "image_size": 32, "patch_size": 8},
+        vision_config={**VISION, "image_size": 32, "patch_size": 8, "vision_use_head": False},
         mm_tokens_per_image=4,
         boi_token_index=start,
         eoi_token_index=stop,

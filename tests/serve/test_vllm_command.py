@@ -142,8 +142,8 @@ def test_weights_that_vllm_would_compute_otherwise_are_refused(bundles, tmp_path
             server_of(other, router, skeleton, tmp_path)
     copy = shutil.copytree(locate(open_card("tiny-vl"))[0], tmp_path / "copy")
     config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**config, "architectures": ["Gemma3ForConditionalGeneration"]}))
-    with pytest.raises(UnsupportedError, match="no states of Gemma3"):
+    (copy / "config.json").write_text(json.dumps({**config, "architectures": ["Idefics3ForConditionalGeneration"]}))
+    with pytest.raises(UnsupportedError, match="no states of Idefics3"):
         server_of(bundle, router, dataclasses.replace(skeleton, name=str(copy)), tmp_path)
 
 

@@ -14,8 +14,10 @@ import pytest
 
 from relope.errors import NotFoundError, OutputError, UnsupportedError
 from relope.vllm import guard
-from relope.vllm.command import PLUGIN, Server, check_class, served_name
+from relope.vllm.command import PLUGIN, Server, check_class, reads_images_whole, served_name
 from relope.vllm.process import Process, check_python, free_port, is_healthy
+
+GEMMA = "Gemma3ForConditionalGeneration"
 
 
 def made(tmp_path, **settings):
@@ -51,9 +53,25 @@ def test_a_server_of_other_weights_or_blocks_has_another_name():
 @pytest.mark.parametrize(
     ("config", "why"),
     [
-        ({"architectures": ["Gemma3ForConditionalGeneration"]}, "no states of Gemma3ForConditionalGeneration"),
-        ({"architectures": ["Phi4MultimodalForCausalLM"]}, "no states of Phi4MultimodalForCausalLM"),
-        ({"architectures": ["InternVLForConditionalGeneration"]}, "no states of InternVLForConditionalGeneration"),
+        (
+            {"architectures": ["Gemma2ForCausalLM"]},
+            "no states of Gemma2ForCausalLM .*lacks its interface SupportsEagle3",
+        ),
+        (
+            {"architectures": ["Phi4MultimodalForCausalLM"]},
+            "no states of Phi4MultimodalForCausalLM .*dropped the class",
+        ),
+        (
+            {"architectures": [GEMMA], "mm_tokens_per_image": 256, "text_config": {"sliding_window": 128}},
+            "an image of 256 tokens is longer than the 128",
+        ),
+        (
+            {
+                "architectures": ["Gemma4ForConditionalGeneration"],
+                "text_config": {"use_bidirectional_attention": "vision"},
+            },
+            "attends in both directions here .use_bidirectional_attention vision.",
+        ),
         ({}, "no states of a model without a class"),
         (
             {
@@ -72,6 +90,18 @@ def test_models_without_their_states_are_refused_by_name(tmp_path, config, why):
         check_class(tmp_path, "m", (0, 4))
     with pytest.raises(NotFoundError, match="no config"):
         check_class(tmp_path / "none", "m", (3, 4))
+
+
+def test_gemma3_is_served_with_its_images_whole(tmp_path):
+    config = {"architectures": [GEMMA], "mm_tokens_per_image": 256, "text_config": {"sliding_window": 1024}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    check_class(tmp_path, "m", (3, 4))
+    assert reads_images_whole(tmp_path)
+    assert "--disable-chunked-mm-input" in made(tmp_path, whole_images=True).command()
+    assert "--disable-chunked-mm-input" not in made(tmp_path).command()
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    check_class(tmp_path, "m", (3, 4))
+    assert not reads_images_whole(tmp_path)
 
 
 def test_what_cannot_start_a_server_is_said_in_a_line(tmp_path):
@@ -96,7 +126,12 @@ def stand_in(tmp_path):
 
 
 def test_a_server_that_ends_at_its_start_says_why(tmp_path, stand_in):
-    python = stand_in('echo "(EngineCore pid=3) ERROR 11-26 [core.py:3] ValueError: no such layer"; exit 3')
+    lines = (
+        "(APIServer pid=2) WARNING 11-26 [utils.py:2] fd limit errors like OSError: [Errno 24] Too many open files",
+        "(EngineCore pid=3) ERROR 11-26 [core.py:2]     raise ValueError(message)",
+        "(EngineCore pid=3) ERROR 11-26 [core.py:3] ValueError: no such layer",
+    )
+    python = stand_in("\n".join([*(f"echo '{line}'" for line in lines), "exit 3"]))
     process = Process(made(tmp_path, port=free_port()), python, tmp_path / "log")
     with pytest.raises(OutputError, match="ended at its start: ValueError: no such layer"):
         process.wait(20)

@@ -51,8 +51,8 @@ def test_it_imports_nothing_but_the_standard_library_torch_and_vllm():
         for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module])
     }
     assert {name.partition(".")[0] for name in read} - sys.stdlib_module_names - own == {"torch", "vllm"}
-    held = {path.name for path in PLUGIN.parent.iterdir() if path.name != "__pycache__"}
-    assert held == {PLUGIN.name, "relope_cpu.py"}
+    held = {path.name for path in PLUGIN.parent.iterdir() if path.is_file()}
+    assert held == {PLUGIN.name, "relope_cpu.py", "relope_models.py", "relope_plugin.py"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

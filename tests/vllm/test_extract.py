@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoints import make
 
 from relope import steps
 from relope.spec import ExtractSpec, StoreVerifySpec
@@ -70,6 +71,20 @@ def test_a_stop_text_ends_answers_as_by_transformers(vllm_python, tmp_path):
     assert worst(made.last(4, rows), local.last(4, rows)) <= 1e-5
     ended = local.answer(rows).any(axis=1)  # an answer without a token has no state
     assert worst(made.answer(rows)[ended], local.answer(rows)[ended]) <= 1e-5 and not made.answer(rows)[~ended].any()
+
+
+def test_gemma3_with_images_is_extracted_as_by_transformers(vllm_python, tmp_path):
+    checkpoint = make("gemma3", tmp_path / "gemma3", head_dim=32, newline_tokens=True)
+    asked = {"model": str(checkpoint), "layers": ("3", "4"), "limit": 60}
+    extract(tmp_path / "l.zarr", **asked)
+    extract(tmp_path / "v.zarr", engine="vllm", vllm_python=vllm_python, **asked)
+    local, made = ActivationStore.open(tmp_path / "l.zarr"), ActivationStore.open(tmp_path / "v.zarr")
+    for layer in (3, 4):
+        for ours, theirs in zip(
+            *(store.batches(layer, np.arange(60), size=20) for store in (made, local)), strict=True
+        ):
+            assert worst(ours.values, theirs.values) <= 1e-5
+    assert made.samples["token_ids"].to_list() == local.samples["token_ids"].to_list()
 
 
 def _margin(local, row, ours, theirs):

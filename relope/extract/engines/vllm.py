@@ -15,7 +15,7 @@ from relope.errors import InvalidInputError, OutputError, UnsupportedError
 from relope.extract.engine import Computed, Engine, EngineError, Settings, Work
 from relope.extract.extraction import Extraction
 from relope.extract.model.card import locate, open_card
-from relope.vllm.command import Server, check_class, served_name
+from relope.vllm.command import Server, check_class, reads_images_whole, served_name
 from relope.vllm.process import Process, check_python, free_port
 from relope.vllm.states import StatesError, default_folder, ready_folder, sweep
 from relope.vllm.tokens import FLAGS, Served, ServerError, Tokens
@@ -193,8 +193,9 @@ def _server(listener: "Listener", name: str, text_only: bool, host: str = "127.0
     """Return the server that an extraction needs."""
     backbone = listener.backbone
     sees, pixels = backbone.traits.sees_images and not text_only, backbone.card.pixels
+    folder, _ = locate(backbone.card)
     return Server(
-        checkpoint=str(locate(backbone.card)[0]),
+        checkpoint=str(folder),
         name=name,
         layers=listener.handed,
         dtype=backbone.compute_dtype,
@@ -203,6 +204,7 @@ def _server(listener: "Listener", name: str, text_only: bool, host: str = "127.0
         port=port,
         images=Server.images if sees else 0,
         processor={"min_pixels": pixels[0], "max_pixels": pixels[1]} if pixels and sees else None,
+        whole_images=sees and reads_images_whole(folder),
         more=(*FLAGS, "--max-logprobs", str(listener.top)),
     )
 

@@ -14,7 +14,7 @@ from relope.provenance import write_bytes
 from relope.serve.bundle import Bundle
 from relope.serve.limits import Limits
 from relope.serve.local.scoring import check_entropies
-from relope.vllm.command import Server, check_class, served_name
+from relope.vllm.command import Server, check_class, reads_images_whole, served_name
 from relope.vllm.tokens import FLAGS
 
 PORT = 8001
@@ -55,6 +55,7 @@ def server_of(bundle: Bundle, router: Router, backbone: Backbone, states: Path) 
         images=Limits().images if images else 0,
         processor={"min_pixels": pixels[0], "max_pixels": pixels[1]} if pixels else None,
         more=_flags(router.probe, backbone),
+        whole_images=bool(images) and reads_images_whole(files.folder),
     )
 
 

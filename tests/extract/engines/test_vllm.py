@@ -177,8 +177,8 @@ def test_draws_that_are_none_are_refused(served, tmp_path):
 
 def test_classes_and_settings_that_vllm_cannot_honour_are_refused_by_name(tmp_path):
     url = {"engine": "vllm", "vllm_url": "http://127.0.0.1:9"}
-    with pytest.raises(UnsupportedError, match="Gemma3ForConditionalGeneration") as refused:
-        extract(tmp_path / "v.zarr", model=str(make("gemma3", tmp_path / "gemma3")), **url)
+    with pytest.raises(UnsupportedError, match="Phi4MultimodalForCausalLM") as refused:
+        extract(tmp_path / "v.zarr", model=str(make("phi4-multimodal", tmp_path / "phi4")), **url)
     assert refused.value.hint == "drop --engine vllm"
     for given in ({}, {"vllm_url": "http://x", "vllm_python": "python"}):
         with pytest.raises(InvalidInputError, match="one of them"):
