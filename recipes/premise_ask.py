@@ -1,7 +1,7 @@
 """The second testbed's benchmark: questions of a split, and what a model answers and shows while it reads them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -43,17 +43,17 @@ class Asked:
     def __len__(self) -> int:
         return len(self.kind)
 
-    def first(self, n: int) -> "Asked":
-        """Return the first n questions."""
-        rows = torch.arange(min(n, len(self)))
+    def part(self, start: int, stop: int) -> "Asked":
+        """Return the questions from one up to, not including, another."""
+        rows = torch.arange(start, min(stop, len(self)))
         return Asked(
             kind=self.kind[rows],
             scenes=self.scenes.take(rows),
             look=self.look.take(rows),
             prompts={order: ids[rows] for order, ids in self.prompts.items()},
             answer=self.answer[rows],
-            text=self.text[:n],
-            said=self.said[:n],
+            text=self.text[start:stop],
+            said=self.said[start:stop],
         )
 
 
@@ -69,7 +69,7 @@ def questions(split: str, n: int, strength: float, smudge: float) -> Asked:
     chunks: list[Asked] = []
     while sum(map(len, chunks)) < n:
         chunks.append(_chunk(split, len(chunks), strength, smudge))
-    return joined(chunks).first(n)
+    return joined(chunks).part(0, n)
 
 
 def _chunk(split: str, number: int, strength: float, smudge: float) -> Asked:
@@ -143,50 +143,72 @@ class Replies:
     tokens: dict[int, Tensor]
 
 
-@torch.no_grad()
 def put(
+    model: Any, asked: Asked, order: str, *, blank: bool = False, last: Sequence[int] = (), tokens: Sequence[int] = ()
+) -> Replies:
+    """Put questions to a model in one order; see ``put_in``."""
+    return put_in(model, asked, (order,), blank=blank, last=last, tokens=tokens)[order]
+
+
+@torch.no_grad()
+def put_in(
     model: Any,
     asked: Asked,
-    order: str,
+    orders: Sequence[str],
     *,
     blank: bool = False,
     last: Sequence[int] = (),
     tokens: Sequence[int] = (),
     at_once: int = 250,
-) -> Replies:
-    """Put questions to a model in an order.
+    kept: Mapping[str, Mapping[int, Tensor]] | None = None,
+) -> dict[str, Replies]:
+    """Put questions to a model in some orders; an image is drawn and read by the tower once for all of them.
 
     Args:
         model: the LLaVA, in float32.
         asked: the questions.
-        order: one of ORDERS.
+        orders: some of ORDERS.
         blank: put an even grey in the place of every image.
         last: blocks whose last token is kept.
         tokens: blocks whose every token is kept.
         at_once: questions in a batch.
+        kept: order → block → ``[N, T, H] float16`` that the tokens are written to; None makes them on the device.
     """
     device = next(model.parameters()).device
-    ids = asked.prompts[order].to(device)
     width = model.config.text_config.hidden_size
-    kept = {number: torch.empty(*ids.shape, width, dtype=torch.float16, device=device) for number in tokens}
-    found: list[tuple[Tensor, ...]] = []
-    for start in range(0, len(asked), at_once):
-        rows = torch.arange(start, min(start + at_once, len(asked)))
-        prompts = ids[rows]
-        features = None if order == "text" else image_features(model, _shown(asked, rows, device, blank))
+
+    if kept is None:
+        kept = {order: _empty(asked.prompts[order].shape, width, tokens, device) for order in orders}
+    found: dict[str, list[tuple[Tensor, ...]]] = {order: [] for order in orders}
+    for rows in torch.arange(len(asked)).split(at_once):
+        images = any(order != "text" for order in orders)
+        features = image_features(model, _shown(asked, rows, device, blank)) if images else None
         answers = asked.answer[rows].to(device)
-        read = _read(model, prompts, answers, features)
-        states = [part[:, :-1] for part in read]
-        for number, values in kept.items():
-            values[rows] = states[number].half()
-        logits = model.lm_head(states[-1][:, -1]).log_softmax(-1)
-        logprob, word = logits.max(-1)
-        ended = model.lm_head(read[-1][:, -1]).argmax(-1) == END
-        entropy = -(logits.exp() * logits).sum(-1)
-        right = (word == answers) & ended
-        # Copies: a view would keep the states of every token alive.
-        lasts = [states[number][:, -1].clone() for number in (-1, *last)]
-        found.append((right, logprob, entropy, *lasts))
+        for order in orders:
+            ids = asked.prompts[order][rows].to(device)
+            states = _read(model, ids, answers, None if order == "text" else features)
+            for number, values in kept[order].items():
+                values[rows] = states[number][:, :-1].half()
+            found[order].append(_told(model, states, answers, last))
+    return {order: _replies(found[order], last, dict(kept[order])) for order in orders}
+
+
+def _empty(shape: Sequence[int], width: int, tokens: Sequence[int], device: torch.device) -> dict[int, Tensor]:
+    return {number: torch.empty(*shape, width, dtype=torch.float16, device=device) for number in tokens}
+
+
+def _told(model: Any, states: list[Tensor], answers: Tensor, last: Sequence[int]) -> tuple[Tensor, ...]:
+    """Return what is known of a batch that was read with its right answers behind it."""
+    logits = model.lm_head(states[-1][:, -2]).log_softmax(-1)
+    logprob, word = logits.max(-1)
+    ended = model.lm_head(states[-1][:, -1]).argmax(-1) == END
+    entropy = -(logits.exp() * logits).sum(-1)
+    # Copies: a view would keep the states of every token alive.
+    lasts = [states[number][:, -2].clone() for number in (-1, *last)]
+    return (word == answers) & ended, logprob, entropy, *lasts
+
+
+def _replies(found: list[tuple[Tensor, ...]], last: Sequence[int], kept: dict[int, Tensor]) -> Replies:
     correct, logprob, entropy, final, *lasts = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Replies(correct, logprob, entropy, final, dict(zip(last, lasts, strict=True)), kept)
 

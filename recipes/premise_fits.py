@@ -5,15 +5,17 @@ it once; then each method is fitted at a quarter, half and three quarters of the
 training questions, with five seeds side by side. Networks, losses, splits and early stopping are those of
 ``relope fit``; of each variant the inner validation AUC is kept, by which variants are chosen later
 (``premise_tables.py``). The test split is scored once by every fit. With ``--seconds`` the fits that are
-left at the end of that time are left out; what there is has been written.
+left at the end of that time are left out; what there is has been written, and a fit that is there is not
+made again. ``--states FOLDER`` keeps on disk what the questions showed, for a CPU and for more runs than one.
 """
 
 import argparse
 import copy
+import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,12 @@ import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F
-from premise_ask import Asked, Replies, joined, put, questions
+from premise_ask import Asked, Replies, put_in, questions
 from premise_model import IMAGE, PAD
 from premise_nets import OnBlock, OnTokens, OnVector, Shown
 from premise_rows import ORDERS
 from premise_scenes import KINDS
+from premise_states import States
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
@@ -52,6 +55,11 @@ class Job:
     lora_lr: float = 0.0
     pool: str = ""
     logistic: bool = False
+
+    @property
+    def name(self) -> str:
+        """Method and variant, as ``--fit`` takes them."""
+        return f"{self.method} {self.variant}".strip()
 
 
 JOBS = (
@@ -184,14 +192,16 @@ class Fitted:
     epochs: list[int]
 
 
-def fit(job: Job, shown: Sequence[Shown], n: int, n_train: int, seeds: int, settings: TrainSettings) -> list[Fitted]:
+def fit(
+    job: Job, shown: Sequence[Shown], test: Sequence[Shown], n: int, seeds: int, settings: TrainSettings
+) -> list[Fitted]:
     """Fit a job on the first n training samples at several blocks with several seeds, and score the test samples.
 
     Args:
         job: method and variant.
-        shown: for each block: training samples, then test samples.
+        shown: training samples at each block.
+        test: test samples at each block.
         n: training samples that are used.
-        n_train: training samples that there are.
         seeds: fits of each block, of seeds 0, 1, …
         settings: of training.
     """
@@ -210,6 +220,7 @@ def fit(job: Job, shown: Sequence[Shown], n: int, n_train: int, seeds: int, sett
         fused=device.type == "cuda",
     )
     generator = torch.Generator(device).manual_seed(0)
+    torch.manual_seed(0)  # dropout takes no generator; a fit depends on no earlier one
     truth, best = correct.float(), torch.full((len(inner),), -1.0, dtype=torch.double)
     best_epoch, stopped = torch.zeros(len(inner), dtype=torch.long), torch.zeros(len(inner), dtype=torch.bool)
     kept = {name: p.detach().clone() for name, p in trained.items()}
@@ -234,14 +245,14 @@ def fit(job: Job, shown: Sequence[Shown], n: int, n_train: int, seeds: int, sett
         if stopped.all():
             break
     nets.parameters = {**nets.parameters, **kept}
-    test = torch.arange(n_train, len(correct), device=device).expand(len(inner), -1)
-    told = scored(job, nets, shown, test).cpu(), best, best_epoch + 1
+    rows = torch.arange(len(test[0].correct), device=device).expand(len(inner), -1)
+    told = scored(job, nets, test, rows).cpu(), best, best_epoch + 1
     parts = zip(*(values.chunk(copies) for values in told), strict=True)
     return [Fitted(scores.numpy(), auc.tolist(), epochs.tolist()) for scores, auc, epochs in parts]
 
 
 @torch.no_grad()
-def scored(job: Job, nets: SideBySide, shown: Sequence[Shown], rows: Tensor, at_once: int = 256) -> Tensor:
+def scored(job: Job, nets: SideBySide, shown: Sequence[Shown], rows: Tensor, at_once: int = 64) -> Tensor:
     """Return logits ``[R, N]`` of rows ``[R, N]``."""
     return torch.cat([nets(*inputs(job, shown, part, None))[0] for part in rows.split(at_once, 1)], 1)
 
@@ -258,59 +269,122 @@ def rows_of(job: Job, layer: int, n: int, fitted: Fitted) -> Iterator[dict[str, 
         yield {**told, "inner_auc": fitted.inner[seed], "epochs": fitted.epochs[seed], "scores": scores.tolist()}
 
 
-def write_answers(path: Path, asked: Asked, replies: Replies, n_train: int) -> None:
+def write_answers(path: Path, asked: Mapping[str, Asked], replies: Mapping[str, Replies]) -> None:
     """Write what was asked and answered, a row a question."""
-    split = ["train"] * n_train + ["test"] * (len(asked) - n_train)
+    pl.concat(_answers(split, some, replies[split]) for split, some in asked.items()).write_parquet(path)
+
+
+def _answers(split: str, asked: Asked, replies: Replies) -> pl.DataFrame:
     columns = {"split": split, "kind": [KINDS[kind] for kind in asked.kind.tolist()], "question": list(asked.text)}
     told = {name: getattr(replies, name).cpu().numpy() for name in ("correct", "logprob", "entropy")}
-    pl.DataFrame({**columns, **told}).write_parquet(path)
+    return pl.DataFrame({**columns, **told})
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder of premise.py")
+    parser.add_argument("--order", choices=ORDERS, nargs="+", required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/premise/fits"))
+    parser.add_argument("--train", type=int, default=50000, help="training questions that are put to the model")
+    parser.add_argument("--test", type=int, default=N_TEST)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="training questions of the fits, in order")
+    parser.add_argument("--fit", nargs="+", choices=sorted({*(j.method for j in JOBS), *(j.name for j in JOBS)}))
+    parser.add_argument("--layers", type=int, nargs="+", help="blocks of the fits, of those that were kept")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--states", type=Path, help="folder for what the questions showed; on a CPU only")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    if options.states and options.device != "cpu":
+        parser.error("--states is read on a CPU: --device cpu")
+    return options
 
 
 def main() -> None:
     """Ask, fit, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder of premise.py")
-    parser.add_argument("--order", choices=ORDERS, required=True)
-    parser.add_argument("--out", type=Path, default=Path("runs/premise/fits"))
-    parser.add_argument("--train", type=int, default=50000, help="training questions that are put to the model")
-    parser.add_argument("--test", type=int, default=N_TEST)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=float("inf"))
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
-    begun = time.perf_counter()
+    options, begun = arguments(), time.perf_counter()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_float32_matmul_precision("high")
     model, record = opened(options.model, options.device)
     strengths = record["accuracy"]["strength"], record["accuracy"]["smudge"]
-    asked = joined([questions("train", options.train, *strengths), questions("test", options.test, *strengths)])
+    asked = {split: questions(split, n, *strengths) for split, n in (("test", options.test), ("train", options.train))}
     blocks = model.config.text_config.num_hidden_layers
     layers = blocks // 4, blocks // 2, 3 * blocks // 4
-    replies = put(model, asked, options.order, last=layers, tokens=[layer - 1 for layer in layers])
+    found = {split: answered(model, some, split, options, layers) for split, some in asked.items()}
     options.out.mkdir(parents=True, exist_ok=True)
-    write_answers(options.out / f"{options.order}.answers.parquet", asked, replies, options.train)
-    log.info("asked in %.0f s, right %.3f", time.perf_counter() - begun, replies.correct.float().mean().item())
-    rows: list[dict[str, Any]] = []
-    shown = [shown_at(layer, model, asked, options.order, replies) for layer in layers]
-    for n in (size for size in SIZES if size <= options.train):
-        for job in jobs_for(options.order, n):
-            started = time.perf_counter()
-            if started - begun > options.seconds:
-                log.info("left out: %s %s at n=%d", job.method, job.variant, n)
-                continue
-            at = shown[:1] if job.method == "posthoc" else shown  # which reads no block
-            for layer, fitted in zip(
-                layers, fit(job, at, n, options.train, options.seeds, settings_for(n)), strict=False
-            ):
-                rows += rows_of(job, layer, n, fitted)
-                log.info("%s %s l=%d n=%d inner %.4f", job.method, job.variant, layer, n, np.mean(fitted.inner))
-            log.info("%.1f s, %.0f s in all", time.perf_counter() - started, time.perf_counter() - begun)
-            write_scores(options.out / f"{options.order}.scores.parquet", rows)
+    log.info("asked in %.0f s", time.perf_counter() - begun)
+    tables = {order: Scores(options.out / f"{order}.scores.parquet") for order in options.order}
+    for order in options.order:
+        write_answers(options.out / f"{order}.answers.parquet", asked, {split: found[split][order] for split in asked})
+    for n, (order, job), some in planned(options, layers):
+        at = [layer for layer in some if not tables[order].holds(job, layer, n, options.seeds)]
+        started = time.perf_counter()
+        if at and started - begun > options.seconds:
+            log.info("left out: %s %s l=%s n=%d", order, job.name, at, n)
+        elif at:
+            train, test = (
+                [shown_at(layer, model, asked[split], order, found[split][order]) for layer in at]
+                for split in ("train", "test")
+            )
+            fits = fit(job, train, test, n, options.seeds, settings_for(n))
+            for layer, fitted in zip(at, fits, strict=True):
+                tables[order].add(rows_of(job, layer, n, fitted))
+            now = time.perf_counter()
+            log.info("%s %s l=%s n=%d: %.1f s, %.0f s in all", order, job.name, at, n, now - started, now - begun)
 
 
-def write_scores(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write all scores so far, a row a fit."""
-    pl.DataFrame(rows).with_columns(pl.col("scores").cast(pl.List(pl.Float32))).write_parquet(path)
+def answered(
+    model: Any, asked: Asked, split: str, options: argparse.Namespace, layers: Sequence[int]
+) -> dict[str, Replies]:
+    """Return what the questions of a split showed in every order."""
+    if options.states:
+        about = {"model": digest_of(options.model), "layers": list(layers)}
+        return States(options.states, split, about).replies(model, asked, options.order, layers)
+    return put_in(model, asked, options.order, last=layers, tokens=[layer - 1 for layer in layers])
+
+
+def planned(options: argparse.Namespace, kept: Sequence[int]) -> Iterator[tuple[int, tuple[str, Job], Sequence[int]]]:
+    """Yield what is fitted in its order: training questions, order and job, and the blocks that are fitted as one.
+
+    On a CPU that is each block by itself, for its caches. ``posthoc`` reads no block and is fitted at the first.
+    """
+    layers = options.layers or kept
+    for n in (size for size in options.sizes if size <= options.train):
+        for order in options.order:
+            for job in jobs_for(order, n):
+                if options.fit and not {job.name, job.method} & {*options.fit}:
+                    continue
+                at = layers[:1] if job.method == "posthoc" else layers
+                for some in [[layer] for layer in at] if options.device == "cpu" else [at]:
+                    yield n, (order, job), some
+
+
+class Scores:
+    """The fits of one order so far, in a file that is written anew after each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = pl.read_parquet(path).to_dicts() if path.is_file() else []
+
+    def holds(self, job: Job, layer: int, n: int, seeds: int) -> bool:
+        """Return whether a fit is there with all its seeds."""
+        key = job.method, job.variant, layer, n
+        names = "method", "variant", "layer", "n"
+        return {*range(seeds)} <= {row["seed"] for row in self.rows if tuple(row[name] for name in names) == key}
+
+    def add(self, rows: Iterator[dict[str, Any]]) -> None:
+        """Add fits, a row each, and write all."""
+        self.rows += rows
+        partial = self.path.with_suffix(".partial")
+        pl.DataFrame(self.rows).with_columns(pl.col("scores").cast(pl.List(pl.Float32))).write_parquet(partial)
+        partial.rename(self.path)
+
+
+def digest_of(folder: Path) -> str:
+    """Return the SHA-256 of a checkpoint's weights."""
+    with (folder / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def opened(folder: Path, device: str) -> tuple[Any, dict[str, Any]]:

@@ -123,15 +123,25 @@ class OnBlock(nn.Module):
 
         states = rms_norm(hidden, block.input_layernorm)
         query = through("self_attn.q_proj", states[:, -1:]).unflatten(-1, (heads, -1)).transpose(1, 2)
-        key, value = (
-            through(f"self_attn.{name}_proj", states).unflatten(-1, (heads, -1)).transpose(1, 2) for name in "kv"
-        )
+        key = through("self_attn.k_proj", states).unflatten(-1, (heads, -1)).transpose(1, 2)
         cosine, sine = self.rotary
         query, key = rotated(query, cosine[-1:], sine[-1:]), rotated(key, cosine, sine)
         scores = (query @ key.transpose(2, 3)) * key.shape[-1] ** -0.5
-        weights = scores.masked_fill(~seen[:, None, None], -torch.inf).softmax(-1)
-        mixed = (weights @ value).transpose(1, 2).flatten(2)
+        weights = scores.masked_fill(~seen[:, None, None], -torch.inf).softmax(-1)[:, :, 0]
+        mixed = self._values(weights, states)[:, None]
         last = hidden[:, -1:] + through("self_attn.o_proj", mixed)
         states = rms_norm(last, block.post_attention_layernorm)
         inner = F.silu(through("mlp.gate_proj", states)) * through("mlp.up_proj", states)
         return (last + through("mlp.down_proj", inner))[:, 0]
+
+    def _values(self, weights: Tensor, states: Tensor) -> Tensor:
+        """Return ``[B, H]``: the values of all heads at the last token, tokens weighted ``[B, heads, T]``.
+
+        Tokens are mixed before they are projected: a projection is linear, and one token a head costs less than all.
+        """
+        base, adapter = self.block.self_attn.v_proj, self.learned.named_adapters()["self_attn.v_proj"]
+        down = (weights @ adapter.dropout(states)) @ adapter.down.T
+        heads = weights.shape[1]
+        weight, up = (part.unflatten(0, (heads, -1)) for part in (base.weight, adapter.up))
+        values = torch.einsum("bhi,hdi->bhd", weights @ states, weight)
+        return (values + adapter.scale * torch.einsum("bhr,hdr->bhd", down, up)).flatten(1)
