@@ -15,20 +15,19 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 import torch.nn.functional as F
 from premise_ask import Asked, Replies, put_in, questions
 from premise_model import IMAGE, PAD
 from premise_nets import OnBlock, OnTokens, OnVector, Shown
 from premise_rows import ORDERS
-from premise_scenes import KINDS
+from premise_scores import Scores, write_answers
 from premise_states import States
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
@@ -269,17 +268,6 @@ def rows_of(job: Job, layer: int, n: int, fitted: Fitted) -> Iterator[dict[str, 
         yield {**told, "inner_auc": fitted.inner[seed], "epochs": fitted.epochs[seed], "scores": scores.tolist()}
 
 
-def write_answers(path: Path, asked: Mapping[str, Asked], replies: Mapping[str, Replies]) -> None:
-    """Write what was asked and answered, a row a question."""
-    pl.concat(_answers(split, some, replies[split]) for split, some in asked.items()).write_parquet(path)
-
-
-def _answers(split: str, asked: Asked, replies: Replies) -> pl.DataFrame:
-    columns = {"split": split, "kind": [KINDS[kind] for kind in asked.kind.tolist()], "question": list(asked.text)}
-    told = {name: getattr(replies, name).cpu().numpy() for name in ("correct", "logprob", "entropy")}
-    return pl.DataFrame({**columns, **told})
-
-
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -314,11 +302,12 @@ def main() -> None:
     found = {split: answered(model, some, split, options, layers) for split, some in asked.items()}
     options.out.mkdir(parents=True, exist_ok=True)
     log.info("asked in %.0f s", time.perf_counter() - begun)
-    tables = {order: Scores(options.out / f"{order}.scores.parquet") for order in options.order}
+    tables = {order: Scores(options.out, order, options.test) for order in options.order}
     for order in options.order:
-        write_answers(options.out / f"{order}.answers.parquet", asked, {split: found[split][order] for split in asked})
+        write_answers(options.out, order, asked, {split: found[split][order] for split in asked})
     for n, (order, job), some in planned(options, layers):
-        at = [layer for layer in some if not tables[order].holds(job, layer, n, options.seeds)]
+        there = tables[order]
+        at = [layer for layer in some if not there.holds(job.method, job.variant, layer, n, options.seeds)]
         started = time.perf_counter()
         if at and started - begun > options.seconds:
             log.info("left out: %s %s l=%s n=%d", order, job.name, at, n)
@@ -329,7 +318,7 @@ def main() -> None:
             )
             fits = fit(job, train, test, n, options.seeds, settings_for(n))
             for layer, fitted in zip(at, fits, strict=True):
-                tables[order].add(rows_of(job, layer, n, fitted))
+                there.add(rows_of(job, layer, n, fitted))
             now = time.perf_counter()
             log.info("%s %s l=%s n=%d: %.1f s, %.0f s in all", order, job.name, at, n, now - started, now - begun)
 
@@ -358,27 +347,6 @@ def planned(options: argparse.Namespace, kept: Sequence[int]) -> Iterator[tuple[
                 at = layers[:1] if job.method == "posthoc" else layers
                 for some in [[layer] for layer in at] if options.device == "cpu" else [at]:
                     yield n, (order, job), some
-
-
-class Scores:
-    """The fits of one order so far, in a file that is written anew after each."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, Any]] = pl.read_parquet(path).to_dicts() if path.is_file() else []
-
-    def holds(self, job: Job, layer: int, n: int, seeds: int) -> bool:
-        """Return whether a fit is there with all its seeds."""
-        key = job.method, job.variant, layer, n
-        names = "method", "variant", "layer", "n"
-        return {*range(seeds)} <= {row["seed"] for row in self.rows if tuple(row[name] for name in names) == key}
-
-    def add(self, rows: Iterator[dict[str, Any]]) -> None:
-        """Add fits, a row each, and write all."""
-        self.rows += rows
-        partial = self.path.with_suffix(".partial")
-        pl.DataFrame(self.rows).with_columns(pl.col("scores").cast(pl.List(pl.Float32))).write_parquet(partial)
-        partial.rename(self.path)
 
 
 def digest_of(folder: Path) -> str:

@@ -86,12 +86,12 @@ class Difference:
 
 
 class Fits:
-    """The fits of one order, and what was answered."""
+    """The fits of one order, and what was answered; of the test questions all, or the first ones."""
 
-    def __init__(self, folder: Path, order: str) -> None:
+    def __init__(self, folder: Path, order: str, n_test: int | None = None) -> None:
         self.answers = pl.read_parquet(folder / f"{order}.answers.parquet")
         self.scores = pl.read_parquet(folder / f"{order}.scores.parquet")
-        self.test = self.answers.filter(pl.col("split") == "test")
+        self.test = self.answers.filter(pl.col("split") == "test")[:n_test]
         self.correct = self.test["correct"].to_numpy()
         self._known: dict[tuple[str, int, int], Drawn | None] = {}
 
@@ -129,7 +129,7 @@ class Fits:
         if fits.is_empty():
             return None
         fits = fits.filter(pl.col("variant") == self.variant(label, layer, n)).sort("seed")
-        return np.array(fits["scores"].to_list(), dtype=np.float64)
+        return np.array(fits["scores"].to_list(), dtype=np.float64)[:, : len(self.test)]
 
     def _control(self, label: str, n: int) -> Floats:
         """Return ``[1, N]`` scores of a control that reads the question and the answer's log-prob."""
@@ -169,8 +169,15 @@ def methods_table(fits: Fits, n: int) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def claims(all_fits: Mapping[str, Fits]) -> dict[str, list[tuple[str, int, int, Difference]]]:
-    """Return claim → its differences, by order, block and number of training questions."""
+def claims(
+    all_fits: Mapping[str, Fits], alike: Mapping[str, Fits]
+) -> dict[str, list[tuple[str, int, int, Difference]]]:
+    """Return claim → its differences, by order, block and number of training questions.
+
+    Args:
+        all_fits: by order.
+        alike: the same on the test questions that all orders share, for what compares orders.
+    """
     found: dict[str, list[tuple[str, int, int, Difference]]] = {claim: [] for claim in (*CLAIMS, TEXT)}
     for order, fits in all_fits.items():
         for n, layer in itertools.product(fits.sizes(), fits.layers()):
@@ -178,11 +185,20 @@ def claims(all_fits: Mapping[str, Fits]) -> dict[str, list[tuple[str, int, int, 
                 pair = fits.drawn(first, layer, n), fits.drawn(second, layer, n)
                 if pair[0] is not None and pair[1] is not None:
                     found[claim].append((order, layer, n, Difference.of(pair[0], pair[1])))
-            text = all_fits["text"].drawn("probe", layer, n) if "text" in all_fits and order != "text" else None
-            shown = fits.drawn("probe", layer, n)
-            if text is not None and shown is not None:
-                found[TEXT].append((order, layer, n, Difference.of(text, shown)))
+            if order != "text" and "text" in alike:
+                pair = alike["text"].drawn("probe", layer, n), alike[order].drawn("probe", layer, n)
+                if pair[0] is not None and pair[1] is not None:
+                    found[TEXT].append((order, layer, n, Difference.of(pair[0], pair[1])))
     return {claim: rows for claim, rows in found.items() if rows}
+
+
+def shared(folder: Path, all_fits: Mapping[str, Fits]) -> dict[str, Fits]:
+    """Return the fits on the test questions that all orders share: the first of them."""
+    n = min(len(fits.test) for fits in all_fits.values())
+    alike = {order: fits if len(fits.test) == n else Fits(folder, order, n) for order, fits in all_fits.items()}
+    if len({tuple(fits.test["question"]) for fits in alike.values()}) > 1:
+        raise SystemExit(f"the orders in {folder} were asked other test questions: they cannot be compared")
+    return alike
 
 
 def claims_text(found: Mapping[str, Sequence[tuple[str, int, int, Difference]]]) -> str:
@@ -215,7 +231,7 @@ def main() -> None:
         for n, layer in itertools.product(fits.sizes(), fits.layers()):
             chosen = {name: fits.variant(name, layer, n) for name in ("probe", "attention-probe", "relope")}
             sys.stdout.write(f"chosen at n = {n:,}, l = {layer}: {chosen}\n")
-    sys.stdout.write("\n## Claims\n\n" + claims_text(claims(all_fits)))
+    sys.stdout.write("\n## Claims\n\n" + claims_text(claims(all_fits, shared(folder, all_fits))))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 """The second testbed asks what it means to, and its shortcuts compute what the library and the package compute."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import premise
+import premise_fits
+import premise_tables
 import pytest
 import torch
 from premise_ask import by_kind, put, questions
@@ -13,6 +17,7 @@ from premise_nets import OnBlock, OnTokens
 from premise_paint import draw_look, draw_shift, paint, pictures
 from premise_rows import IMAGE, LENGTHS, PAD, begin_of, build_batch, layout, left_aligned, seen_by
 from premise_scenes import ANSWERS, COLORS, KINDS, MARGIN, MOST, SHAPES, SIDE, ask, draw_scenes, wording
+from premise_states import States
 from sklearn.metrics import roc_auc_score
 
 from relope.probes.lora import attach
@@ -182,10 +187,94 @@ def test_every_method_fits(shown, job):
     if job.pool == "image":
         pytest.skip("a description has no image tokens")
     settings = TrainSettings(epochs=2, batch=16, patience=1)
-    for fitted in fit(job, [shown, shown], 40, 40, 2, settings):
-        assert fitted.scores.shape == (2, 20) and np.isfinite(fitted.scores).all()
+    for fitted in fit(job, [shown, shown], [shown, shown], 40, 2, settings):
+        assert fitted.scores.shape == (2, 60) and np.isfinite(fitted.scores).all()
         assert not np.array_equal(fitted.scores[0], fitted.scores[1])
         assert all(0 <= auc <= 1 for auc in fitted.inner) and all(1 <= epoch <= 2 for epoch in fitted.epochs)
+
+
+def test_states_on_disk_are_what_is_asked_at_once(model, tmp_path):
+    asked, orders = questions("a", 12, 1.0, 1.0), ("image-first", "text")
+    States(tmp_path, "a", {"model": 1}).replies(model, asked.part(0, 5), orders, (1, 3))
+    found = States(tmp_path, "a", {"model": 1}).replies(model, asked, orders, (1, 3))
+    again = States(tmp_path, "a", {"model": 1}).replies(model, asked, orders, (1, 3))
+    for order in orders:
+        alone = put(model, asked, order, last=(1, 3), tokens=(0, 2))
+        for replies in (found[order], again[order]):
+            assert torch.equal(replies.correct, alone.correct)
+            torch.testing.assert_close(replies.logprob, alone.logprob, rtol=1e-4, atol=1e-5)
+            for block in (0, 2):
+                torch.testing.assert_close(replies.tokens[block], alone.tokens[block], rtol=2e-3, atol=2e-3)
+                torch.testing.assert_close(replies.last[block + 1], alone.last[block + 1], rtol=1e-4, atol=1e-5)
+
+
+def test_states_of_another_model_are_asked_anew(model, tmp_path):
+    asked = questions("a", 3, 1.0, 1.0)
+    first = States(tmp_path, "a", {"model": 1}).replies(model, asked, ["text"], (1,))["text"].final.clone()
+    other = build_model(1, SMALL).eval()
+    second = States(tmp_path, "a", {"model": 2}).replies(other, asked, ["text"], (1,))["text"].final
+    assert not torch.equal(first, second)
+
+
+def run_fits(monkeypatch, model, folder, *more):
+    record = {"accuracy": {"strength": 1.0, "smudge": 1.0}}
+    monkeypatch.setattr(premise_fits, "opened", lambda *_: (model, record))
+    monkeypatch.setattr(premise_fits, "digest_of", lambda _: "one")
+    given = ["--model", "x", "--device", "cpu", "--out", str(folder), "--states", str(folder / "states")]
+    monkeypatch.setattr(sys, "argv", ["premise_fits.py", *given, "--seeds", "2", *more])
+    premise_fits.main()
+
+
+def test_fits_go_on_where_they_were(monkeypatch, model, tmp_path, caplog):
+    caplog.set_level("INFO")
+    both, few = ["--order", "text", "image-last"], ["--train", "40", "--test", "24", "--sizes", "40"]
+    run_fits(monkeypatch, model, tmp_path, *both, *few, "--fit", "probe", "--layers", "2")
+    run_fits(monkeypatch, model, tmp_path, *both, *few, "--fit", "attention-probe pool=all")
+    told = caplog.text
+    run_fits(monkeypatch, model, tmp_path, *both, *few, "--fit", "probe", "--layers", "2")
+    assert "text probe l=[2] n=40: " in told and caplog.text.count("l=[2] n=40: ") == told.count("l=[2] n=40: ")
+    run_fits(monkeypatch, model, tmp_path, *both, *few, "--fit", "posthoc", "--seconds", "0")
+    assert "left out: image-last posthoc l=[1] n=40" in caplog.text
+    scores = pl.read_parquet(tmp_path / "image-last.scores.parquet")
+    assert sorted(scores["method"].unique()) == ["attention-probe", "probe"] and len(scores) == 2 * (3 + 2)
+    with pytest.raises(SystemExit, match="scores 24 test questions, not 20: pass --test 24"):
+        run_fits(monkeypatch, model, tmp_path, *both, "--train", "40", "--test", "20", "--sizes", "40")
+    run_fits(monkeypatch, model, tmp_path, *both, "--train", "10", "--test", "24", "--sizes", "40")
+    assert len(pl.read_parquet(tmp_path / "text.answers.parquet")) == 64, "more was known"
+
+
+def write_fits(folder, order, n_test, questions="q"):
+    rng = np.random.default_rng(0)
+    split = ["train"] * 30 + ["test"] * n_test
+    n, words = len(split), [f"{questions} {row % 7}" for row in range(30 + n_test)]
+    told = {"correct": rng.random(n) < 0.6, "logprob": -rng.random(n), "entropy": rng.random(n)}
+    pl.DataFrame({"split": split, "kind": [KINDS[row % 5] for row in range(n)], "question": words, **told}).write_parquet(
+        folder / f"{order}.answers.parquet"
+    )
+    fitted = {"method": "probe", "variant": "", "layer": 2, "n": 30, "inner_auc": 0.5, "epochs": 1}
+    rows = [{**fitted, "seed": seed, "scores": rng.random(n_test).tolist()} for seed in range(5)]
+    pl.DataFrame(rows).write_parquet(folder / f"{order}.scores.parquet")
+
+
+def test_descriptions_and_images_are_compared_on_the_questions_they_share(monkeypatch, tmp_path, capsys):
+    write_fits(tmp_path, "text", 60)
+    write_fits(tmp_path, "image-last", 40)
+    monkeypatch.setattr(sys, "argv", ["premise_tables.py", str(tmp_path)])
+    premise_tables.main()
+    told = capsys.readouterr().out
+    assert "60 test questions" in told and "40 test questions" in told and premise_tables.TEXT in told
+    both = {order: premise_tables.Fits(tmp_path, order) for order in ("text", "image-last")}
+    alike = premise_tables.shared(tmp_path, both)
+    assert len(alike["text"].test) == 40 and alike["image-last"] is both["image-last"]
+    (*_, found) = premise_tables.claims(both, alike)[premise_tables.TEXT][0]
+    means = [
+        np.mean([roc_auc_score(fits.correct, row[:40]) for row in fits.scores["scores"].to_list()])
+        for fits in (alike["text"], alike["image-last"])
+    ]
+    assert found.value == pytest.approx(means[0] - means[1])
+    write_fits(tmp_path, "image-first", 40, questions="others")
+    with pytest.raises(SystemExit, match="other test questions"):
+        premise_tables.main()
 
 
 def test_aucs_are_scikit_learn_s():
