@@ -248,9 +248,9 @@ def write_fits(folder, order, n_test, questions="q"):
     split = ["train"] * 30 + ["test"] * n_test
     n, words = len(split), [f"{questions} {row % 7}" for row in range(30 + n_test)]
     told = {"correct": rng.random(n) < 0.6, "logprob": -rng.random(n), "entropy": rng.random(n)}
-    pl.DataFrame({"split": split, "kind": [KINDS[row % 5] for row in range(n)], "question": words, **told}).write_parquet(
-        folder / f"{order}.answers.parquet"
-    )
+    pl.DataFrame(
+        {"split": split, "kind": [KINDS[row % 5] for row in range(n)], "question": words, **told}
+    ).write_parquet(folder / f"{order}.answers.parquet")
     fitted = {"method": "probe", "variant": "", "layer": 2, "n": 30, "inner_auc": 0.5, "epochs": 1}
     rows = [{**fitted, "seed": seed, "scores": rng.random(n_test).tolist()} for seed in range(5)]
     pl.DataFrame(rows).write_parquet(folder / f"{order}.scores.parquet")
