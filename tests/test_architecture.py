@@ -27,6 +27,7 @@ MAY_READ: dict[str, set[str]] = {
     "spec": set(),
     "steps": {
         "spec",
+        "cards",
         "extract",
         "extract.model",
         "extract.endpoint",
@@ -49,9 +50,10 @@ MAY_READ: dict[str, set[str]] = {
         "view",
         "doctor",
     },
+    "cards": set(),
     "doctor": set(),
     "view": {"serve", "evaluate.pages", "evaluate.numbers", "store.face", "store"},
-    "serve": {"evaluate.numbers", "extract.model", "extract.data", "probes", "store.face", "store"},
+    "serve": {"cards", "evaluate.numbers", "extract.model", "extract.data", "probes", "store.face", "store"},
     "serve.local": {"serve", "extract.model", "extract.data", "probes", "store.face", "store"},
     "serve.apart": {"serve", "serve.local", "extract.model", "extract.data", "probes", "store.face", "store", "vllm"},
     "serve.engines": {

@@ -90,7 +90,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "store push": (
         "relope store push runs/tiny.zarr s3://bucket/tiny.zarr",
-        "relope store push runs/tiny.zarr hf://datasets/team/states/tiny.zarr",
+        "relope store push runs/tiny.zarr hf://datasets/team/states --license cc-by-4.0",
     ),
     "store pull": (
         "relope store pull s3://bucket/tiny.zarr",
@@ -98,7 +98,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "router push": (
         "relope router push runs/tiny.zarr.bundles/probe s3://bucket/routers/probe",
-        "relope router push runs/tiny.zarr.bundles/probe hf://models/team/probe-for-tiny --replace",
+        "relope router push runs/tiny.zarr.routers/probe hf://models/team/probe-for-tiny --license mit",
     ),
     "router pull": (
         "relope router pull s3://bucket/routers/probe",

@@ -36,12 +36,10 @@ def asking_manifest(extraction: Extraction, url: str, max_pixels: int | None) ->
         "text_only": view.text_only,
         "generation": generation,
     }
-    source = {"dataset_source": dataset.source, **dataset.reading} if dataset.source else {}
     recorded = {
         "model": extraction.model.name,
         "endpoint": url,
-        "dataset": dataset.name,
-        **source,
+        **dataset.told,
         **view.recorded,
         "versions": versions(),
     }

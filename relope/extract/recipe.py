@@ -39,11 +39,9 @@ def make_manifest(backbone: Backbone, extraction: Extraction, engine: Engine) ->
         "stored_dtype": stored,
         "format": 1,
     }
-    source = {"dataset_source": dataset.source, **dataset.reading} if dataset.source else {}
     recorded = {
         **backbone.recorded,
-        "dataset": dataset.name,
-        **source,
+        **dataset.told,
         **view.recorded,
         "batch_size": extraction.batch_size(backbone),
         "versions": versions(),

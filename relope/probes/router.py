@@ -52,6 +52,7 @@ class RouterRecord:
         command: the command line that fitted it, without anybody's folders.
         date: when, in UTC.
         files: name → size and sha256 of each file beside the record; ``{}`` where an older relope wrote it.
+        origin: of that store: the small model, where it comes from, and what the data set says of its licence.
     """
 
     method: str
@@ -70,11 +71,12 @@ class RouterRecord:
     command: str = ""
     date: str = ""
     files: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 RECORD = "router.json"
 _AGAIN = "fit the router again"
-LATER = ("grader", "dataset", "command", "date", "files")
+LATER = ("grader", "dataset", "command", "date", "files", "origin")
 """Fields that older routers lack."""
 
 

@@ -70,6 +70,8 @@ class Made:
         recipe_id: of the store.
         date: UTC, ``YYYY-MM-DD``.
         n_judged: samples whose outcome is known; None where that is all of them.
+        data_license: of the data set, as it says itself, or ``""``.
+        repository: hub id of the data set, or ``""``.
     """
 
     dataset: str
@@ -84,6 +86,8 @@ class Made:
     recipe_id: str
     date: str
     n_judged: int | None = None
+    data_license: str = ""
+    repository: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,11 +250,14 @@ def write_bundle(folder: Path, bundle: Bundle) -> Bundle:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     files = {name: file_digest(folder / name) for name in names if name != MANIFEST}
     finished = dataclasses.replace(bundle, files=files)
-    write_json(
-        folder / MANIFEST,
-        {**_adapter().dump_python(finished, mode="json", exclude={"folder"}), "threshold": finished.threshold},
-    )
+    write_manifest(folder, finished)
     return finished
+
+
+def write_manifest(folder: Path, bundle: Bundle) -> None:
+    """Write ``bundle.json`` with the digests that the bundle's record has."""
+    fields = _adapter().dump_python(bundle, mode="json", exclude={"folder"})
+    write_json(folder / MANIFEST, {**fields, "threshold": bundle.threshold})
 
 
 def read_manifest(folder: Path) -> Bundle:

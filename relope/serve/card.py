@@ -1,11 +1,9 @@
 """The model card of a bundle, as the Hub reads them: what it routes, what it was measured on, what it promises."""
 
-import functools
 from pathlib import Path
 
-import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from relope.cards.facts import Measured, Origin, hub_id
+from relope.cards.page import card, router_front
 from relope.evaluate.numbers.guarantee import Promise
 from relope.provenance import write_bytes
 from relope.serve.bundle import CARD, Bundle
@@ -14,19 +12,56 @@ QUOTED = (5, 10, 20, 30, 50)
 """Percent escalated that the card's table shows; ``bundle.json`` has them all."""
 
 
-def write_card(folder: Path, bundle: Bundle) -> None:
+def write_card(folder: Path, bundle: Bundle, license: str | None = None) -> None:
     """Write ``README.md`` into the folder of a bundle."""
-    write_bytes(folder / CARD, card_text(bundle).encode())
+    write_bytes(folder / CARD, card_text(bundle, license).encode())
 
 
-def card_text(bundle: Bundle) -> str:
-    """Return the card: YAML front matter as the Hub reads it, then Markdown."""
-    front = {"library_name": "relope", "tags": ["relope", "routing", bundle.method]}
-    if "/" in bundle.source:
-        front["base_model"] = bundle.source
-    rows = [row for row in bundle.table if row.percent in QUOTED]
-    text = _environment().get_template("card.md.j2").render(bundle=bundle, rows=rows, told=promise_text(bundle))
-    return f"---\n{yaml.safe_dump(front, sort_keys=True)}---\n\n{text}"
+def card_text(bundle: Bundle, license: str | None = None) -> str:
+    """Return the card: YAML front matter as the Hub reads it, then Markdown.
+
+    Args:
+        bundle: what it is of.
+        license: of the bundle, where one was given.
+    """
+    made = bundle.made
+    origin = Origin(
+        model=bundle.model,
+        source=bundle.source,
+        revision=bundle.revision,
+        dataset=made.dataset,
+        repository=hub_id(made.repository),
+        data_license=made.data_license,
+    )
+    measured = _measured(bundle)
+    return card(
+        "bundle",
+        router_front(f"{bundle.method} for {bundle.model}", bundle.method, origin, license, measured),
+        bundle=bundle,
+        rows=[row for row in bundle.table if row.percent in QUOTED],
+        told=promise_text(bundle),
+        origin=origin,
+        measured=measured,
+        missing="outcomes of both kinds are needed, and are not known here",
+        license=license,
+    )
+
+
+def _measured(bundle: Bundle) -> Measured | None:
+    """Return how well the router ranks the samples that thresholds were set on."""
+    made = bundle.made
+    if made.auc is None:
+        return None
+    return Measured(
+        method=bundle.method,
+        auc=made.auc,
+        ci95=made.auc_ci95,
+        n=made.n,
+        n_groups=made.n_groups,
+        dataset=made.dataset,
+        splits=made.splits,
+        grader=made.grader,
+    )
 
 
 def goal_text(promise: Promise) -> str:
@@ -42,15 +77,3 @@ def promise_text(bundle: Bundle) -> str:
         f"{goal_text(promise)} on queries like these, with {100 * promise.confidence:.3g} % confidence "
         f"({100 * (promise.observed or 0):.1f} % on the {promise.n:,} independent samples it rests on)"
     )
-
-
-@functools.cache
-def _environment() -> Environment:
-    """Markdown is made here, not HTML; names of models and data sets are put into code spans."""
-    made = Environment(
-        loader=PackageLoader("relope.serve"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    made.filters["code"] = lambda text: "`" + " ".join(str(text).replace("`", "'").split()) + "`"
-    made.filters["percent"] = lambda value: "—" if value is None else f"{100 * value:.1f} %"
-    made.filters["interval"] = lambda pair: "—" if pair is None else f"{100 * pair[0]:.1f}–{100 * pair[1]:.1f}"
-    return made

@@ -10,6 +10,9 @@ from relope.fields import Off, Positional, Reads, Spec, StoreRef, Words
 URI = "s3://…, gs://…, az://…, hf://datasets/…, hf://buckets/…, file:///… or a folder"
 
 
+_LICENSE = "licence that the card states, as the Hub spells it, e.g. cc-by-4.0; default: what is stated there already"
+
+
 class StoreInfoSpec(Spec, step="store info"):
     """Show what a store holds: identity, layers, samples, tokens, bytes, accuracy."""
 
@@ -41,7 +44,13 @@ class StorePushSpec(Spec, step="store push"):
     """Share a store: upload what is not there yet. The same command goes on after an interruption."""
 
     store: Annotated[Path, Reads(), Positional()] = Field(description="a store on this machine")
-    uri: Annotated[str, Positional()] = Field(description=URI)
+    uri: Annotated[str, Positional()] = Field(
+        description=f"{URI}; hf://datasets/<team>/<repo> for its card to be shown"
+    )
+    report: Annotated[Path | None, Reads()] = Field(
+        None, description="report whose AUCs the card tells; default: <store>.report, where it is there"
+    )
+    license: str | None = Field(None, description=_LICENSE)
 
 
 class StorePullSpec(Spec, step="store pull"):
@@ -55,18 +64,22 @@ class StorePullSpec(Spec, step="store pull"):
 
 
 class RouterPushSpec(Spec, step="router push"):
-    """Share a bundle: a router with its threshold, what it promises and its model card."""
+    """Share a router, or a bundle: a router with its threshold and what it promises; with a model card."""
 
-    bundle: Annotated[Path, Reads(), Positional()] = Field(description="a bundle on this machine")
+    router: Annotated[Path, Reads(), Positional()] = Field(description="a router or a bundle on this machine")
     uri: Annotated[str, Positional()] = Field(description=f"{URI}; hf://models/<team>/<repo> for its card to be shown")
-    replace: bool = Field(False, description="put it in the place of another bundle there")
+    replace: bool = Field(False, description="put it in the place of another one there")
+    report: Annotated[Path | None, Reads()] = Field(
+        None, description="report that says how well the router ranks; default: the one beside its store"
+    )
+    license: str | None = Field(None, description=_LICENSE)
 
 
 class RouterPullSpec(Spec, step="router pull"):
-    """Take a shared bundle; every file of it is checked."""
+    """Take a shared router or bundle; every file of it is checked."""
 
     uri: Annotated[str, Positional()] = Field(description=f"{URI}; also hf://models/…")
-    out: Path | None = Field(None, description="the local bundle; default runs/<name>")
+    out: Path | None = Field(None, description="the local folder; default runs/<name>")
 
 
 class StoreLsSpec(Spec, step="store ls"):

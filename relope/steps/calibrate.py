@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from relope.cards.facts import Origin
 from relope.errors import InvalidInputError, unknown_split
 from relope.evaluate.numbers.calibration import fit_calibration
 from relope.evaluate.numbers.costs import read_prices
@@ -244,9 +245,10 @@ def _backbone(store: ActivationStore) -> dict[str, Any]:
 
 def _made(spec: CalibrateSpec, held: Held, scores: Floats, population: Population) -> Made:
     recorded, right = held.store.manifest.recorded, held.outcomes.right
+    origin = Origin.of(recorded, str(recorded["dataset"]), held.store.manifest.identity)
     auc = auc_term(rank(right, scores), population) if 0 < right.sum() < len(right) else None
     return Made(
-        dataset=str(recorded["dataset"]),
+        dataset=origin.dataset,
         splits=tuple(spec.split),
         n=len(scores),
         n_groups=population.n_groups,
@@ -257,6 +259,8 @@ def _made(spec: CalibrateSpec, held: Held, scores: Floats, population: Populatio
         large=str(held.large.manifest.recorded["model"]) if held.large else "",
         recipe_id=held.store.recipe_id,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        data_license=origin.data_license,
+        repository=origin.repository,
     )
 
 

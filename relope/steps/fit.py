@@ -1,10 +1,14 @@
 """The step ``fit``: a router from a store, and the record that makes it count; with folds, scores out of fold."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from relope.cards.facts import TOLD
 from relope.command_line import now
 from relope.errors import InvalidInputError
+from relope.places import named
 from relope.probes.protocol import make, note_of
 from relope.probes.router import RouterRecord, changes, is_fitted, read_record, write_router
 from relope.probes.seen import marks_of
@@ -67,6 +71,11 @@ def run(spec: FitSpec, watch: Watch) -> Fitted:
     return Fitted(out, False, f"{text} → {out}", facts, tables, warnings=lesson.warnings)
 
 
+def _origin(recorded: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a store records of its origin, for the router's card; no path of this machine."""
+    return {name: named(str(recorded[name])) for name in TOLD if recorded.get(name)}
+
+
 def _fit(lesson: Lesson, out: Path, watch: Watch) -> tuple[RouterRecord, Path | None]:
     """Fit and write; under ``torchrun`` every process fits and the first one writes.
 
@@ -98,6 +107,7 @@ def _fit(lesson: Lesson, out: Path, watch: Watch) -> tuple[RouterRecord, Path | 
             dataset=lesson.dataset,
             command=lesson.command,
             date=now(),
+            origin=_origin(store.manifest.recorded),
         )
         kept = None
         if world.rank == 0:

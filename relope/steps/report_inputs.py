@@ -292,6 +292,7 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
     return {
         **parts,
         "fingerprint": digest([parts, labels, VERSION]),
+        "routers": {name: [seed.meta.router for seed in seeds] for name, seeds in evaluation.scored.items()},
         "command": evaluation.command,
         "date": now(),
         "versions": versions(),

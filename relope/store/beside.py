@@ -14,6 +14,7 @@ from relope.store.format.layout import (
     COMMIT,
     GROUP,
     META,
+    README,
     SWAP_LOCK,
     TEMPORARY,
     is_block_name,
@@ -53,7 +54,7 @@ def look_beside(store: Path, manifest: StoreManifest) -> Iterator[Finding]:
             yield Finding(entry.name, "is a symbolic link or no plain file")
         elif kind == stat.S_IFDIR:
             yield from _folder(store, entry.name)
-        elif entry.name != SWAP_LOCK:
+        elif entry.name not in (SWAP_LOCK, README):  # nothing hangs on a card, and people may mend it
             yield from _object(store, entry.name) if entry.name in _OBJECTS else (Finding(entry.name),)
 
 

@@ -16,6 +16,9 @@ from relope.types import LazyImage, Sample
 VERSION = "1"
 """Bumped whenever an image, a question or the shift changes: part of a store's identity."""
 
+LICENSE = "apache-2.0"
+"""Its images are drawn by this package, and have its licence."""
+
 SIZES = {"train": 900, "validation": 200, "test": 600}
 """Split → number of questions of each family."""
 

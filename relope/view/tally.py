@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relope.evaluate.numbers.intervals import Interval, design_effect, share_interval
+from relope.evaluate.numbers.intervals import Interval, grouped_share_interval
 from relope.evaluate.numbers.metrics import Bools, Ints
 from relope.view.board import RIGHT, Board
 from relope.view.query import Query, router_of
@@ -60,7 +60,5 @@ def _tally(board: Board, query: Query, of: str, chosen: Ints, right: Bools) -> I
     values = right[chosen].astype(np.float64)
     interval = None
     if query.is_part:
-        _, groups = np.unique(board.groups[chosen], return_inverse=True)
-        effect = design_effect(values - values.mean(), groups)
-        interval = share_interval(float(values.mean()), len(values) / effect)
+        interval = grouped_share_interval(values, board.groups[chosen])
     yield Tally(of, int(values.sum()), len(values), interval)

@@ -14,7 +14,7 @@ from relope.spec import build
 
 
 def step(name, *values, **fields):
-    first = {"router push": ("bundle", "uri"), "router pull": ("uri",)}[name]
+    first = {"router push": ("router", "uri"), "router pull": ("uri",)}[name]
     return steps.run(build(name, {**dict(zip(first, map(str, values), strict=False)), **fields}))
 
 
@@ -103,4 +103,4 @@ def test_a_file_is_no_place_to_push_to(tmp_path):
     made(tmp_path / "b")
     (tmp_path / "file").touch()
     with pytest.raises(InvalidInputError, match="file is a file, and what is shared is a folder"):
-        steps.run(build("router push", {"bundle": tmp_path / "b", "uri": str(tmp_path / "file")}))
+        steps.run(build("router push", {"router": tmp_path / "b", "uri": str(tmp_path / "file")}))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 
 from relope.evaluate.numbers.metrics import Floats, Ints
 
@@ -95,6 +96,18 @@ def design_effect(influence: Floats, group: Ints) -> float:
         sizes = np.bincount(group)
         return float((sizes**2).sum() / sizes.sum())
     return max(1.0, float((np.bincount(group, influence) ** 2).sum()) / alone)
+
+
+def grouped_share_interval(right: Floats, groups: npt.ArrayLike) -> Interval:
+    """Return Wilson's interval of how often samples are right, where those of a group are drawn together.
+
+    Args:
+        right: ``[N]`` 1 or 0.
+        groups: ``[N]`` names.
+    """
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    share = float(right.mean())
+    return share_interval(share, len(right) / design_effect(right - share, group))
 
 
 def combined_interval(

@@ -12,6 +12,10 @@ def _nothing() -> dict[str, Any]:
     return {}
 
 
+def _untold() -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class DataSet:
     """What a data set file exports.
@@ -30,6 +34,7 @@ class DataSet:
         notes: what a user should know of how it was read, a line each.
         shares: whether train and test are shares that we cut, of a file that names no splits.
         counts: split → its samples, where that is known without loading them.
+        license: what its licence is, as it says itself and the Hub spells it; ``""`` where it does not say.
     """
 
     name: str
@@ -45,6 +50,14 @@ class DataSet:
     notes: tuple[str, ...] = ()
     shares: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
+    license: Callable[[], str] = _untold
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a store records of it, beside its identity."""
+        license = self.license()
+        source = {"dataset_source": self.source, **self.reading} if self.source else {}
+        return {"dataset": self.name, **source, **({"data_license": license} if license else {})}
 
 
 def check_splits(dataset: DataSet, asked: Sequence[str]) -> tuple[str, ...]:

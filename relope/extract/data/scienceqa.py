@@ -41,6 +41,7 @@ def dataset(name: str, config: str, text_only_rows: bool = False) -> DataSet:
         load=load,
         identity={"repository": REPOSITORY, "config": config, "without_pictures": text_only_rows},
         resolve=lambda: tables.hub_revision(REPOSITORY),
+        license=lambda: tables.hub_license(REPOSITORY),
         grader="multiple-choice",
     )
 

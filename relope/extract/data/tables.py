@@ -1,10 +1,13 @@
 """Tables of rows with images, from the hub or from files, memory-mapped and never decoded here."""
 
+import contextlib
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from yaml import YAMLError
 
 from relope.errors import InvalidInputError, NotFoundError, reason_of
 from relope.extract.data.bounded import IMAGE_BYTES, read_bounded
@@ -53,6 +56,19 @@ def hub_folder(repository: str) -> Path:
 def hub_revision(repository: str) -> dict[str, str]:
     """Return what a hub data set's revision adds to its identity."""
     return {"revision": hub_folder(repository).name}
+
+
+def hub_license(repository: str) -> str:
+    """Return the licence that a hub data set's card states; ``""`` where it states none, or several."""
+    from huggingface_hub import DatasetCard
+
+    card = hub_folder(repository) / "README.md"
+    if not card.is_file():
+        return ""
+    with contextlib.suppress(ValueError, YAMLError):  # a card that the Hub would not take either
+        stated = DatasetCard.load(card, ignore_metadata_errors=True).data.get("license")
+        return stated if isinstance(stated, str) else ""
+    return ""
 
 
 def hub_table(repository: str, folder: str, split: str, columns: Mapping[str, str]) -> Table:

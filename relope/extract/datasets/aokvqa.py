@@ -48,6 +48,7 @@ DATASET = DataSet(
     load=load,
     identity={"repository": REPOSITORY},
     resolve=lambda: tables.hub_revision(REPOSITORY),
+    license=lambda: tables.hub_license(REPOSITORY),
     grader="multiple-choice",
     aliases={"validation": ("test",)},
 )

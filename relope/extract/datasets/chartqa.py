@@ -39,6 +39,7 @@ DATASET = DataSet(
     load=load,
     identity={"repository": REPOSITORY},
     resolve=lambda: tables.hub_revision(REPOSITORY),
+    license=lambda: tables.hub_license(REPOSITORY),
     grader="chartqa",
     aliases={"val": ("validation",)},
 )

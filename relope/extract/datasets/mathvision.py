@@ -73,6 +73,7 @@ DATASET = DataSet(
     load=load,
     identity={"repository": REPOSITORY, "split": "test"},
     resolve=lambda: tables.hub_revision(REPOSITORY),
+    license=lambda: tables.hub_license(REPOSITORY),
     grader="mathvision",
     max_new_tokens=2048,
     aliases={**FOLD_ALIASES, MINI: (MINI,)},

@@ -100,6 +100,7 @@ DATASET = DataSet(
     load=load,
     identity={"repository": REPOSITORY},
     resolve=lambda: tables.hub_revision(REPOSITORY),
+    license=lambda: tables.hub_license(REPOSITORY),
     grader="mmmu",
     aliases=FOLD_ALIASES,
 )

@@ -8,5 +8,6 @@ DATASET = DataSet(
     splits=tuple(benchmark.SIZES),
     load=lambda split, limit: benchmark.samples("tiny-clock", ("clock",), split, limit),
     identity={"source": "relope.tiny", "family": "clock", "version": benchmark.VERSION},
+    license=lambda: benchmark.LICENSE,
     max_new_tokens=8,
 )

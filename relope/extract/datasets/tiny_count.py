@@ -8,5 +8,6 @@ DATASET = DataSet(
     splits=tuple(benchmark.SIZES),
     load=lambda split, limit: benchmark.samples("tiny-count", ("count",), split, limit),
     identity={"source": "relope.tiny", "family": "count", "version": benchmark.VERSION},
+    license=lambda: benchmark.LICENSE,
     max_new_tokens=8,
 )

@@ -30,6 +30,9 @@ SAMPLES = "samples.parquet"
 THUMBNAILS = "thumbnails.parquet"
 LOCK = ".lock"
 TEMPORARY = ".tmp-"
+README = "README.md"
+"""The card of a shared store, which nothing hangs on."""
+
 SWAP_LOCK = ".swap.lock"
 """Left by pushes to a shared folder; it holds nothing."""
 

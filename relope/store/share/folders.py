@@ -37,15 +37,15 @@ class Whole:
 
 
 def push_folder(
-    remote: Remote, whole: Whole, folder: Path, files: Mapping[str, str], replace: bool, sent: Sent
+    remote: Remote, whole: Whole, folder: Path, files: Mapping[str, Path], replace: bool, sent: Sent
 ) -> bool:
     """Share a folder; False where the very same is there already.
 
     Args:
         remote: where to.
         whole: what it is.
-        folder: it, checked.
-        files: its other files.
+        folder: it, checked; with its manifest in it.
+        files: name → where it is, of its other files.
         replace: whether another one there may be overwritten.
         sent: told the bytes.
 
@@ -69,11 +69,10 @@ def push_folder(
             f"{remote.location.uri} holds other things ({some}), not a {whole.kind}: nothing was written",
             hint=f"give the {whole.kind} a name there, e.g. {remote.location.uri}/{folder.name}",
         )
-    paths = {name: folder / name for name in files}
     if remote.commits:
-        remote.upload({**paths, whole.manifest: folder / whole.manifest}, sent)
+        remote.upload({**files, whole.manifest: folder / whole.manifest}, sent)
     else:
-        remote.upload(paths, sent)
+        remote.upload(files, sent)
         if not remote.swap(whole.manifest, mine, theirs.tag if theirs else None):
             raise OutputError(f"others wrote to {remote.location.uri} meanwhile", hint="run the command again")
     if stale := [name for name in strange if _NAME.fullmatch(name)]:
