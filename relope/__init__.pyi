@@ -356,6 +356,8 @@ def fit(
     device: str = ...,
     jobs: int = ...,
     set: Mapping[str, Any] = ...,
+    log_to: Literal['trackio', 'wandb', 'mlflow'] | None = ...,
+    log_project: str = ...,
     watch: Watch = ...,
 ) -> Fitted:
     """Fit a routing method from a store.
@@ -376,6 +378,8 @@ def fit(
         device: auto, cpu, cuda or cuda:0
         jobs: fusion, fusion-prefill: processes that the stacked methods are fitted in
         set: a setting of the method, key=value; repeatable
+        log_to: experiment tracker that numbers and settings, never a sample, are told to
+        log_project: project of the tracker; an experiment of mlflow
 
     Raises:
         RelopeError: what the user can mend.
@@ -394,6 +398,8 @@ def sweep(
     seed: int = ...,
     device: str = ...,
     set: Mapping[str, Any] = ...,
+    log_to: Literal['trackio', 'wandb', 'mlflow'] | None = ...,
+    log_project: str = ...,
     watch: Watch = ...,
 ) -> Swept:
     """Fit a method with every combination of some settings and compare them on inner validation.
@@ -410,6 +416,8 @@ def sweep(
         seed: the first of the seeds
         device: auto, cpu, cuda or cuda:0
         set: a setting of all runs, key=value; repeatable
+        log_to: experiment tracker that numbers and settings, never a sample, are told to
+        log_project: project of the tracker; an experiment of mlflow
 
     Raises:
         RelopeError: what the user can mend.
@@ -724,6 +732,8 @@ def evaluate(
     out: str | PathLike[str] | None = ...,
     bootstrap: int = ...,
     seed: int = ...,
+    log_to: Literal['trackio', 'wandb', 'mlflow'] | None = ...,
+    log_project: str = ...,
     watch: Watch = ...,
 ) -> Evaluated:
     """Compare the scores of several methods and write a report.
@@ -742,6 +752,8 @@ def evaluate(
         out: folder of the report; default <store>.report
         bootstrap: resamples of the intervals
         seed: seed of the resamples and of ties
+        log_to: experiment tracker that numbers and settings, never a sample, are told to
+        log_project: project of the tracker; an experiment of mlflow
 
     Raises:
         RelopeError: what the user can mend.

@@ -10,6 +10,9 @@ from typing import Any
 from relope.fields import KeyValues, Off, Positional, Spec, marked
 from relope.redact import without_keys
 
+UNTOLD = frozenset({"log_to", "log_project"})
+"""Fields that decide nothing of a result: where a step's numbers are told besides."""
+
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
 
 
@@ -24,6 +27,8 @@ def command_line(spec: Spec) -> str:
     words, flags = ["relope", *spec.step.split()], []
     for name, info in kind.model_fields.items():
         value = getattr(spec, name)
+        if name in UNTOLD:
+            continue
         if name in positional:
             words += _values(value)
         elif value == info.get_default(call_default_factory=True):
@@ -43,7 +48,7 @@ def now() -> str:
 
 
 def _values(value: Any) -> list[str]:
-    return [_told(item) for item in (value if isinstance(value, (tuple, list)) else [value])]
+    return [told(item) for item in (value if isinstance(value, (tuple, list)) else [value])]
 
 
 def _pairs(value: dict[str, Any]) -> Iterator[str]:
@@ -51,7 +56,8 @@ def _pairs(value: dict[str, Any]) -> Iterator[str]:
         yield f"{key}={','.join(_values(item))}"
 
 
-def _told(value: Any) -> str:
+def told(value: Any) -> str:
+    """Return a value as results tell it: of a path that leads elsewhere its name, of a URI no key."""
     text = str(value)
     if text.startswith("file://"):
         return Path(text).name

@@ -77,6 +77,10 @@ Budget = Annotated[float, BeforeValidator(budget_of)]
 """The share of questions that may be escalated, in whole percents."""
 
 
+LOG_TO = "experiment tracker that numbers and settings, never a sample, are told to"
+LOG_PROJECT = "project of the tracker; an experiment of mlflow"
+
+
 @dataclass(frozen=True)
 class Positional:
     """The field is given without a flag."""

@@ -21,6 +21,9 @@ EXTRAS = {
     "ray": "extraction on a Ray cluster",
     "serve": "`relope serve` and `relope view`",
     "text": "routellm-sw with its own encoder",
+    "trackio": "`--log-to trackio`",
+    "wandb": "`--log-to wandb`",
+    "mlflow": "`--log-to mlflow`",
 }
 """Extra → what it is for; `quantize` is told with the accelerator."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from relope.fields import Budget, Metavar, Positional, Reads, Spec, StoreRef, StoreRefs, Words
+from relope.fields import LOG_PROJECT, LOG_TO, Budget, Metavar, Positional, Reads, Spec, StoreRef, StoreRefs, Words
 
 
 class EvaluateSpec(Spec, step="evaluate"):
@@ -34,6 +34,8 @@ class EvaluateSpec(Spec, step="evaluate"):
     out: Path | None = Field(None, description="folder of the report; default <store>.report")
     bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the intervals")
     seed: int = Field(0, ge=0, description="seed of the resamples and of ties")
+    log_to: Literal["trackio", "wandb", "mlflow"] | None = Field(None, description=LOG_TO)
+    log_project: str = Field("relope", min_length=1, description=LOG_PROJECT)
 
 
 class RecommendSpec(Spec, step="recommend"):

@@ -1,11 +1,23 @@
 """What is made of a store: routers, their scores, and what they look at."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from relope.fields import KeyValues, Metavar, Names, Positional, Reads, Share, Spec, StoreRef, Words
+from relope.fields import (
+    LOG_PROJECT,
+    LOG_TO,
+    KeyValues,
+    Metavar,
+    Names,
+    Positional,
+    Reads,
+    Share,
+    Spec,
+    StoreRef,
+    Words,
+)
 
 
 class FitSpec(Spec, step="fit"):
@@ -36,6 +48,8 @@ class FitSpec(Spec, step="fit"):
     set: Annotated[dict[str, Any], KeyValues("head=logistic")] = Field(
         default_factory=dict, description="a setting of the method, key=value; repeatable"
     )
+    log_to: Literal["trackio", "wandb", "mlflow"] | None = Field(None, description=LOG_TO)
+    log_project: str = Field("relope", min_length=1, description=LOG_PROJECT)
 
 
 class SweepSpec(Spec, step="sweep"):
@@ -56,6 +70,8 @@ class SweepSpec(Spec, step="sweep"):
     set: Annotated[dict[str, Any], KeyValues("head=logistic")] = Field(
         default_factory=dict, description="a setting of all runs, key=value; repeatable"
     )
+    log_to: Literal["trackio", "wandb", "mlflow"] | None = Field(None, description=LOG_TO)
+    log_project: str = Field("relope", min_length=1, description=LOG_PROJECT)
 
 
 class ExplainSpec(Spec, step="explain"):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from relope import registry
-from relope.evaluate.report import build_report, finished_report, read_report, terminal_tables
+from relope.evaluate.report import Report, build_report, finished_report, read_report, terminal_tables
 from relope.probes.protocol import make, method_class
 from relope.spec import EvaluateSpec, build
 from relope.steps.evaluation import evaluation_of
@@ -14,6 +14,7 @@ from relope.steps.outputs import report_folder, scores_path
 from relope.steps.report_inputs import VERSION, report_inputs
 from relope.steps.step import Step
 from relope.steps.step import run as run_step
+from relope.steps.tracking import Tell, check_tracker, run_name, tracked
 from relope.types import ResultWarning, TextTable, Watch
 from relope.words import counted
 
@@ -41,6 +42,8 @@ def run(spec: EvaluateSpec, watch: Watch) -> Evaluated:
             progress(0, 1)
             report = build_report(inputs, out)
             progress(1, 1)
+    with tracked(spec, run_name("evaluate", spec.store)) as tell:
+        _tell(tell, report)
     state = f"{'up to date ' if reused else ''}on {counted(report.n, 'sample')} judged by {inputs.provenance['grader']}"
     text = f"{counted(len(report.methods), 'method')} {state} → {out / 'report.html'}"
     return Evaluated(out, reused, text, report.to_json(), tables(out), warnings=report.warnings)
@@ -57,9 +60,18 @@ def warnings(out: Path) -> Sequence[ResultWarning]:
 
 
 def check(spec: EvaluateSpec) -> None:
-    """Refuse methods to fit that there are none of."""
+    """Refuse methods to fit that there are none of, and a tracker that is not installed."""
+    check_tracker(spec)
     for name in spec.fit:
         make(name, {})
+
+
+def _tell(tell: Tell, report: Report) -> None:
+    """Tell a tracker the AUC of every method with its interval, and on how many samples."""
+    tell({"samples": report.n, "samples_right": report.n_correct, "image_groups": report.n_groups})
+    for row in report.methods:
+        low, high = row.ci95 or (None, None)
+        tell({f"auc/{row.method}": row.auc, f"auc_low/{row.method}": low, f"auc_high/{row.method}": high})
 
 
 def _make_ready(spec: EvaluateSpec, watch: Watch) -> None:

@@ -9,7 +9,7 @@ from relope.cards.facts import TOLD
 from relope.command_line import now
 from relope.errors import InvalidInputError
 from relope.places import named
-from relope.probes.protocol import make, note_of
+from relope.probes.protocol import KeepsHistory, make, note_of
 from relope.probes.router import RouterRecord, changes, is_fitted, read_record, write_router
 from relope.probes.seen import marks_of
 from relope.probes.stack import Stack
@@ -20,6 +20,7 @@ from relope.steps.out_of_fold import score_out_of_fold
 from relope.steps.outcomes import Fitted
 from relope.steps.outputs import folds_path, router_folder, router_name
 from relope.steps.step import Step
+from relope.steps.tracking import Tell, check_tracker, run_name, tracked
 from relope.types import TextTable, Watch, no_progress
 from relope.words import counted
 
@@ -41,20 +42,28 @@ def output(spec: FitSpec) -> Path:
 
 
 def check(spec: FitSpec) -> None:
-    """Refuse settings that the method does not have."""
+    """Refuse settings that the method does not have, and a tracker that is not installed."""
     make(spec.method, spec.set)
+    check_tracker(spec)
 
 
 def run(spec: FitSpec, watch: Watch) -> Fitted:
     """Fit a method from a store into a router folder; with folds score the same samples out of fold instead."""
+    check_tracker(spec)
     out, lesson = output(spec), lesson_of(spec)
+    name = run_name("fit", lesson.method, spec.store, "seed", lesson.seed)
     if lesson.folds is not None:
-        return score_out_of_fold(lesson, lesson.folds, out, watch)
+        with tracked(spec, f"{name} out of fold") as tell:
+            scored = score_out_of_fold(lesson, lesson.folds, out, watch)
+            tell({key: scored.facts.get(key) for key in ("samples", "seconds", "folds")})
+        return scored
     if is_fitted(out, lesson.fingerprint):
         text = f"{lesson.method} up to date, fitted on grades by {lesson.grader} → {out}"
         return Fitted(out, True, text, {"grader": lesson.grader}, warnings=lesson.warnings)
     earlier = read_record(out)
-    record, kept = _fit(lesson, out, watch)
+    with tracked(spec, name) as tell:
+        record, kept = _fit(lesson, out, watch)
+        _tell(tell, lesson, record)
     note, n_shared = note_of(lesson.probe), lesson.training.n_shared
     shared = f" ({n_shared} left out: their image or question is in another split)" if n_shared else ""
     text = f"{lesson.method} fitted on {counted(record.n_samples, 'sample')}{shared} judged by {lesson.grader}"
@@ -69,6 +78,19 @@ def run(spec: FitSpec, watch: Watch) -> Fitted:
         table, members = told(lesson.probe.out_of_fold_, lesson.seed)
         tables, facts = [table], facts | members
     return Fitted(out, False, f"{text} → {out}", facts, tables, warnings=lesson.warnings)
+
+
+def _tell(tell: Tell, lesson: Lesson, record: RouterRecord) -> None:
+    """Tell a tracker loss and inner validation AUC of every epoch, and what the fit came to."""
+    done: dict[str, float | None] = {"samples": record.n_samples, "seconds": record.seconds_fit}
+    epochs = 0
+    if isinstance(lesson.probe, KeepsHistory):
+        history = lesson.probe.history_
+        epochs = len(history.auc)
+        for number, (loss, auc) in enumerate(zip(history.loss, history.auc, strict=True), 1):
+            tell({"train/loss": loss, "inner/auc": auc}, number)
+        done |= {"inner/best_auc": history.auc[history.best], "best_epoch": history.best + 1}
+    tell(done, epochs)
 
 
 def _origin(recorded: Mapping[str, Any]) -> dict[str, str]:

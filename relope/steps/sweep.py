@@ -16,6 +16,7 @@ from relope.steps.reopen import device_here, open_block
 from relope.steps.samples import Selection, TrainingRows, training_rows
 from relope.steps.step import Step
 from relope.steps.sweep_runs import LAYER, Grid, Run, Setting, data_digest, fit_runs, planned, summarised
+from relope.steps.tracking import check_tracker, run_name, tracked
 from relope.store import RowReader
 from relope.types import TextTable, Watch
 from relope.words import counted
@@ -29,12 +30,14 @@ def output(spec: SweepSpec) -> Path:
 
 
 def check(spec: SweepSpec) -> None:
-    """Refuse methods that train nothing, and settings that the method does not have."""
+    """Refuse methods that train nothing, settings that the method does not have, and a tracker that is not there."""
+    check_tracker(spec)
     planned(_grid(spec), spec.layer or 1)
 
 
 def run(spec: SweepSpec, watch: Watch) -> Swept:
     """Fit every combination of a grid and select one on inner validation."""
+    check_tracker(spec)
     check_method(spec.method)
     check_settings(spec.method, {key: None for key in (*spec.set, *spec.grid) if key != LAYER})
     training = training_rows(Selection((spec.store,), spec.split, spec.grades, keep_rows=True))
@@ -52,7 +55,28 @@ def run(spec: SweepSpec, watch: Watch) -> Swept:
         data = data_digest(VERSION, spec.method, store, rows, correct)
         told = {"grader": training.graders[0], "command": command_line(spec)}
         table, computed = fit_runs(spec.method, runs, examples, path, data, told, progress)
-    return _told(spec, summarised(runs, table), training, computed, path)
+    settings = summarised(runs, table)
+    for setting in settings:
+        _track(spec, setting)
+    return _told(spec, settings, training, computed, path)
+
+
+def _track(spec: SweepSpec, setting: Setting) -> None:
+    """Tell a tracker one combination of the grid, as a run of its own."""
+    chosen = [f"{key}={value}" for key, value in setting.chosen.items()]
+    low, high = setting.ci95 or (None, None)
+    with tracked(spec, run_name("sweep", spec.method, spec.store, *chosen), setting.chosen) as tell:
+        tell(
+            {
+                "inner/auc": setting.inner_auc,
+                "inner/auc_low": low,
+                "inner/auc_high": high,
+                "inner/auc_sd": setting.deviation,
+                "inner/n_fewest": setting.n_held[0],
+                "best_epoch": setting.best_epoch,
+                "seconds": setting.seconds,
+            }
+        )
 
 
 def _check_layers(store: RowReader, runs: Sequence[Run]) -> None:
