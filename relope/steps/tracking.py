@@ -31,8 +31,13 @@ _LONGEST = 500
 class Logged(Protocol):
     """What a specification says of tracking."""
 
-    log_to: str | None
-    log_project: str
+    @property
+    def log_to(self) -> str | None:
+        """Name of the tracker."""
+
+    @property
+    def log_project(self) -> str:
+        """Its project."""
 
 
 class Run(Protocol):
