@@ -2,21 +2,23 @@
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 
 from relope import registry
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
 from relope.evaluate.pages.attention import Patches, Word, picture, render_attention
 from relope.extract.data.images import decode
 from relope.probes.examples import Examples
+from relope.probes.gaze import mean_weights, read_gazes
 from relope.probes.protocol import Explains, method_class
-from relope.probes.router import Router, load_router
+from relope.probes.router import Router, RouterRecord, load_router, read_record
 from relope.provenance import write_bytes
 from relope.spec import ExplainSpec
 from relope.steps.outputs import explained_folder
@@ -53,14 +55,12 @@ class Explanation:
     @property
     def on_images(self) -> float:
         """Share of the weight that lies on image tokens."""
-        return float(sum(grid.weights.sum() for grid in self.patches))
+        return _on_images(self.patches)
 
     @property
     def note(self) -> str:
         """A sentence on where the weight lies."""
-        n_image, n_text = sum(len(grid.weights) for grid in self.patches), sum(len(word.weights) for word in self.words)
-        text = f"{1 - self.on_images:.1%} on {n_text} text tokens."
-        return f"{self.on_images:.1%} of the weight lies on {n_image} image tokens, {text}"
+        return _where(self.words, self.patches)
 
     def facts(self) -> dict[str, Any]:
         """Return the same as JSON values, one entry a token in the order of the prompt."""
@@ -82,6 +82,15 @@ class Explanation:
             "weight_on_images": self.on_images,
             "tokens": sorted(entries, key=lambda entry: int(entry["token"])),
         }
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Where a router looks in one sample: a sentence on it, and words and image grids with their weights."""
+
+    note: str
+    words: Sequence[Word]
+    patches: Sequence[Patches]
 
 
 def output(spec: ExplainSpec) -> Path:
@@ -112,6 +121,16 @@ def run(spec: ExplainSpec, watch: Watch) -> Outcome:
     return Outcome(out / "attention.html", False, f"{text} → {out / 'attention.html'}", facts)
 
 
+def _on_images(patches: Sequence[Patches]) -> float:
+    return float(sum(grid.weights.sum() for grid in patches))
+
+
+def _where(words: Sequence[Word], patches: Sequence[Patches]) -> str:
+    n_image, n_text = sum(len(grid.weights) for grid in patches), sum(len(word.weights) for word in words)
+    share = _on_images(patches)
+    return f"{share:.1%} of the weight lies on {n_image} image tokens, {1 - share:.1%} on {n_text} text tokens."
+
+
 def explain(router: Router, store: ActivationStore, name: str) -> Explanation:
     """Return what a router looks at in the sample of that id.
 
@@ -124,30 +143,65 @@ def explain(router: Router, store: ActivationStore, name: str) -> Explanation:
         NotFoundError: no such sample.
         InvalidInputError: the router's method looks at no tokens, or it was fitted on another recipe.
     """
-    if store.manifest.answers_only:
-        raise no_states(store.label, "prompt tokens")
     probe = router.probe
     if not isinstance(probe, Explains):
         can = [method for method in registry.names("methods") if issubclass(method_class(method), Explains)]
         raise InvalidInputError(
             f"{router.record.method} weighs no tokens and cannot be explained; can be: {', '.join(can)}"
         )
-    if router.record.recipe_id != store.recipe_id:
+    sample = _sample(router.name, router.record, store, name)
+    rows = np.array([sample["row"]], dtype=np.int64)
+    weights = probe.token_weights(Examples(store, rows, None, router.record.layer))[0]
+    words, patches = _shown(store, rows, weights)
+    return Explanation(sample, float(router.score(store, rows)[0]), words, patches)
+
+
+def looker(folder: Path) -> Callable[[ActivationStore, str], Looked]:
+    """Return what tells where a router looks in the sample of an id: no score, and of an attention probe without torch.
+
+    Raises:
+        NotFoundError: there is no router.
+        StoreError: it is damaged.
+    """
+    record = read_record(folder)
+    if record is None or not (gazes := read_gazes(folder, record)):
+        router = load_router(folder)
+        return lambda store, name: _as_looked(explain(router, store, name))
+    label, fitted = str(folder), record
+
+    def look(store: ActivationStore, name: str) -> Looked:
+        sample = _sample(label, fitted, store, name)
+        weights = mean_weights(gazes, store, sample["row"], fitted.layer)
+        words, patches = _shown(store, np.array([sample["row"]], dtype=np.int64), weights)
+        return Looked(_where(words, patches), words, patches)
+
+    return look
+
+
+def _as_looked(told: Explanation) -> Looked:
+    return Looked(told.note, told.words, told.patches)
+
+
+def _sample(router: str, record: RouterRecord, store: ActivationStore, name: str) -> dict[str, Any]:
+    """Return a sample's columns, of a store that the router can look at."""
+    if store.manifest.answers_only:
+        raise no_states(store.label, "prompt tokens")
+    if record.recipe_id != store.recipe_id:
         raise InvalidInputError(
-            f"{router.name} was fitted on another recipe than {store.label}", hint="fit it on this store"
+            f"{router} was fitted on another recipe than {store.label}", hint="fit it on this store"
         )
     sample = store.samples.filter(id=name).head(1)
     if not len(sample):
         raise _unknown_sample(store, name)
-    rows = sample["row"].to_numpy().astype(np.int64)
-    weights = probe.token_weights(Examples(store, rows, None, router.record.layer))[0]
+    return sample.to_dicts()[0]
+
+
+def _shown(
+    store: ActivationStore, rows: npt.NDArray[np.int64], weights: npt.NDArray[np.float32]
+) -> tuple[list[Word], list[Patches]]:
+    """Return one sample's weights ``[T]`` as words and image grids."""
     tokens = dict(zip(store.manifest.token_columns, store.tokens(rows)[0].T, strict=True))
-    return Explanation(
-        sample=sample.to_dicts()[0],
-        score=float(router.score(store, rows)[0]),
-        words=words_of(tokens, weights, _decode_of(store)),
-        patches=patches_of(tokens, weights),
-    )
+    return words_of(tokens, weights, _decode_of(store)), patches_of(tokens, weights)
 
 
 def _unknown_sample(store: ActivationStore, name: str) -> NotFoundError:
@@ -171,17 +225,38 @@ def _decode_of(store: ActivationStore) -> Decode | None:
 
 def _decode(store: ActivationStore) -> Decode | None:
     """Return what turns the recorded model's token ids into text, or None where the model is not at hand."""
-    from transformers import AutoTokenizer
-
     from relope.extract.model.card import open_card, recorded_model
     from relope.extract.model.checkpoint import find_checkpoint
 
     try:
         files = find_checkpoint(open_card(recorded_model(store.manifest.recorded)), weights=False)
         with files.processor_folder() as folder:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            return _alone(folder) or _with_transformers(folder)
     except (RelopeError, OSError, ValueError, KeyError):
         return None
+
+
+def _alone(folder: Path) -> Decode | None:
+    """Return what a whole ``tokenizer.json`` decodes by itself: transformers, and torch with it, take 300 MB.
+
+    None where ids are told of in the configuration alone, which only transformers adds.
+    """
+    from tokenizers import Tokenizer
+
+    if not (folder / "tokenizer.json").is_file():
+        return None
+    tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    config = folder / "tokenizer_config.json"
+    added = json.loads(config.read_bytes()).get("added_tokens_decoder", {}) if config.is_file() else {}
+    if any(tokenizer.id_to_token(int(number)) is None for number in added):
+        return None
+    return lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=False))
+
+
+def _with_transformers(folder: Path) -> Decode:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return lambda ids: str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
 

@@ -18,8 +18,9 @@ from relope.words import counted
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from relope.probes.router import Router
+    from relope.steps.explain import Looked
     from relope.steps.view_inputs import Viewed
+    from relope.store import ActivationStore
     from relope.view.app import Picture
     from relope.view.app import View as Page
     from relope.view.pages import Looks
@@ -96,19 +97,18 @@ def _router(spec: ViewSpec, seen: "Viewed") -> Path | None:
 
 
 def _looks(folder: Path, seen: "Viewed") -> "Callable[[str], Looks]":
-    """Return what tells where a router looks; it is loaded, and torch with it, when it is first asked."""
+    """Return what tells where a router looks; its files are read when that is first asked."""
     lock = threading.Lock()
-    loaded: list[Router] = []
+    loaded: list[Callable[[ActivationStore, str], Looked]] = []
 
     def looks(name: str) -> "Looks":
-        from relope.probes.router import load_router
-        from relope.steps.explain import explain
+        from relope.steps.explain import looker
         from relope.view.pages import Looks
 
         with lock:
             if not loaded:
-                loaded.append(load_router(folder))
-            told = explain(loaded[0], seen.store, name)
+                loaded.append(looker(folder))
+            told = loaded[0](seen.store, name)
         return Looks(folder.name, told.note, told.words, told.patches)
 
     return looks

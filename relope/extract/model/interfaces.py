@@ -1,9 +1,10 @@
 """What we ask of transformers' models and processors, whose own annotations say less."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor, nn
+if TYPE_CHECKING:  # whoever looks for a model's files alone need not load torch
+    from torch import Tensor, nn
 
 Model = Any
 """A ``PreTrainedModel``, whose annotations take ``generate`` for a tensor."""
@@ -12,9 +13,9 @@ Model = Any
 class Decoder(Protocol):
     """The text decoder of a model."""
 
-    layers: nn.ModuleList
-    norm: nn.Module
-    rotary_emb: nn.Module
+    layers: "nn.ModuleList"
+    norm: "nn.Module"
+    rotary_emb: "nn.Module"
 
 
 class Tokenizer(Protocol):
@@ -38,7 +39,7 @@ class Processor(Protocol):
 
     chat_template: Any
 
-    def __call__(self, *, text: Sequence[str], **settings: Any) -> Mapping[str, Tensor]:
+    def __call__(self, *, text: Sequence[str], **settings: Any) -> "Mapping[str, Tensor]":
         """Return a batch."""
 
     def apply_chat_template(self, conversation: Sequence[Mapping[str, Any]], **settings: Any) -> Any:
