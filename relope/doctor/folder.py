@@ -57,7 +57,7 @@ def _speed(made: Path) -> Finding:
             os.fsync(file.fileno())
             n += 1
     speed = n * _BLOCK / _MIB / (time.perf_counter() - begun)
-    said = f"{speed:,.0f} MiB/s written through to the disk, {n * _BLOCK // _MIB} MiB at a time of 4"
+    said = f"{speed:,.0f} MiB/s, {n * _BLOCK // _MIB} MiB written through to the disk in pieces of 4 MiB"
     if speed < _SLOW_MIB_S:
         return Finding("disk speed", "warning", said, "states are written as fast as this: a local disk is faster")
     return Finding("disk speed", "ok", said)
@@ -75,7 +75,7 @@ def _locks(made: Path) -> Finding:
         try:
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            return Finding("locks", "ok", "one process keeps another out")
+            return Finding("locks", "ok", "one process keeps another out of a folder")
     return Finding("locks", "warning", "flock lets everybody in", "let no two runs write into one output")
 
 
@@ -90,4 +90,4 @@ def _links(made: Path) -> Finding:
             f"{error.strerror or error}",
             "nothing is lost: files are copied where they would be linked",
         )
-    return Finding("hard links", "ok", "there are")
+    return Finding("hard links", "ok", "the folder takes them: what is copied within it takes no space")

@@ -6,7 +6,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from relope.doctor.finding import Finding
@@ -83,9 +83,9 @@ def clouds() -> Finding:
     return Finding("clouds", "ok", said)
 
 
-def ports(numbers: Sequence[int]) -> Iterator[Finding]:
-    """Yield whether the ports that servers listen at are free."""
-    for number in numbers:
+def ports(servers: Mapping[int, str]) -> Iterator[Finding]:
+    """Yield whether the ports that servers listen at are free: port → what listens there."""
+    for number, server in servers.items():
         with socket.socket() as made:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -94,8 +94,8 @@ def ports(numbers: Sequence[int]) -> Iterator[Finding]:
                 yield Finding(
                     f"port {number}",
                     "warning",
-                    f"{error.strerror or error}",
+                    f"{error.strerror or error}: {server} listens there",
                     "give another with --port, or --port 0 for any that is free",
                 )
             else:
-                yield Finding(f"port {number}", "ok", "free on 127.0.0.1")
+                yield Finding(f"port {number}", "ok", f"free on 127.0.0.1, for {server}")

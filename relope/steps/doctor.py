@@ -49,7 +49,8 @@ def _looks(spec: DoctorSpec) -> list[Callable[[], Iterable[Finding]]]:
     """Return everything that is looked at, in order."""
     from relope.doctor import accelerator, folder, reach, software
 
-    usual = [int(kind.model_fields["port"].default) for kind in (ServeSpec, VllmCommandSpec, ViewSpec)]
+    servers = {ServeSpec: "relope serve", VllmCommandSpec: "a vLLM server", ViewSpec: "relope view"}
+    usual = {int(kind.model_fields["port"].default): server for kind, server in servers.items()}
     return [
         lambda: [software.python()],
         software.packages,
