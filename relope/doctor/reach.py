@@ -94,7 +94,7 @@ def ports(servers: Mapping[int, str]) -> Iterator[Finding]:
                 yield Finding(
                     f"port {number}",
                     "warning",
-                    f"{error.strerror or error}: {server} listens there",
+                    f"{error.strerror or error}, where {server} would listen",
                     "give another with --port, or --port 0 for any that is free",
                 )
             else:

@@ -88,6 +88,25 @@ def test_the_hub_s_viewer_is_shown_the_samples(world, tmp_path, monkeypatch):
     )
 
 
+def test_the_hub_gets_a_card_at_the_top_of_the_repository(world, monkeypatch):
+    from relope.store.share import remote_hub
+    from tests.store.share.test_remote_hub import Hub
+
+    fake = Hub()
+    fake.commits[0]["README.md"] = b"---\nlicense: cc-by-sa-4.0\n---\n"
+    monkeypatch.setattr(remote_hub, "HfApi", lambda: fake)
+    monkeypatch.setattr(remote_hub, "HfFileSystem", lambda use_listings_cache: fake)
+    assert step("store push", store=world, uri="hf://datasets/team/states").facts["card"] == "written"
+    front = DatasetCard(fake.commits[-1]["README.md"].decode()).data
+    assert front.license == "cc-by-sa-4.0" and front.configs[0]["data_files"] == "parts/*/samples.parquet"
+    n = len(fake.commits)
+    assert step("store push", store=world, uri="hf://datasets/team/states").reused and len(fake.commits) == n
+    fake.commits.append({".gitattributes": b"", "README.md": b"---\nlicense: mit\n---\n"})
+    step("router push", router=f"{world}.routers/probe", uri="hf://models/team/states")
+    card = ModelCard(fake.commits[-1]["README.md"].decode())
+    assert card.data.license == "mit" and card.data.eval_results and "router.json" in fake.commits[-1]
+
+
 def test_a_store_that_nobody_judged_or_measured_says_so(store_path, tmp_path):
     store = Path(shutil.copytree(store_path, tmp_path / "tiny.zarr"))
     shutil.rmtree(store / "grades")

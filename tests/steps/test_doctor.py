@@ -163,7 +163,7 @@ def test_a_name_server_that_does_not_answer_takes_no_longer_than_our_patience(mo
 def test_a_port_that_is_taken():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         (found,) = reach.ports({taken.getsockname()[1]: "relope view"})
-    assert found.level == "warning" and "--port" in found.do and "relope view listens there" in found.said
+    assert found.level == "warning" and "--port" in found.do and "where relope view would listen" in found.said
 
 
 def test_vllm_in_an_environment_of_its_own(tmp_path):
