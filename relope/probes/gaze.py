@@ -89,4 +89,5 @@ def mean_weights(gazes: Sequence[Gaze], store: ActivationStore, row: int, layer:
     (batch,) = store.batches(layer - 1, rows, size=1)
     states = to_float32(batch.values, batch.dtype)
     kinds: Any = store.tokens(rows)[0][:, store.manifest.token_columns.index("kind")]
-    return np.mean([gaze.weights(states, kinds) for gaze in gazes], axis=0, dtype=np.float32)
+    mean: Weights = np.mean([gaze.weights(states, kinds) for gaze in gazes], axis=0, dtype=np.float32)
+    return mean

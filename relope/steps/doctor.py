@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from relope.doctor.finding import Finding
+from relope.fields import Spec
 from relope.spec import DoctorSpec, ServeSpec, ViewSpec, VllmCommandSpec
 from relope.steps.step import Step
 from relope.types import Outcome, TextTable, Watch
@@ -49,7 +50,11 @@ def _looks(spec: DoctorSpec) -> list[Callable[[], Iterable[Finding]]]:
     """Return everything that is looked at, in order."""
     from relope.doctor import accelerator, folder, reach, software
 
-    servers = {ServeSpec: "relope serve", VllmCommandSpec: "a vLLM server", ViewSpec: "relope view"}
+    servers: dict[type[Spec], str] = {
+        ServeSpec: "relope serve",
+        VllmCommandSpec: "a vLLM server",
+        ViewSpec: "relope view",
+    }
     usual = {int(kind.model_fields["port"].default): server for kind, server in servers.items()}
     return [
         lambda: [software.python()],
