@@ -271,6 +271,7 @@ def test_the_package_has_no_loose_rooms():
         "registry",
         "partial",
         "provenance",
+        "proxy",
         "redact",
         "retry_after",
         "seals",

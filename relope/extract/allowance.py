@@ -31,7 +31,8 @@ class Allowance:
         price: of an answer; None where nobody has named one.
         max_usd: of all answers of the store together; None = no cap.
         max_requests: that are sent, those to a busy server again included; None = no cap.
-        spent: dollars, of all answers of the store.
+        spent: dollars, of all answers of the store whose tokens are told.
+        untold: answers whose tokens are not told.
         requests: that this run has sent.
         reserved: dollars that the questions in flight may cost.
         in_flight: questions that dollars are set aside for.
@@ -41,11 +42,17 @@ class Allowance:
     max_usd: float | None = None
     max_requests: int | None = None
     spent: float = 0.0
+    untold: int = 0
     requests: int = 0
     reserved: float = 0.0
     in_flight: int = 0
     stopped: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def dollars(self) -> float | None:
+        """What all answers of the store have cost; None without prices, or where the tokens of one are not told."""
+        return None if self.price is None or self.untold else self.spent
 
     def request(self) -> None:
         """Count a request that is about to be sent.
@@ -103,6 +110,7 @@ class Allowance:
             # Sums of floats leave a rest, for which whoever waits would wait for ever.
             self.reserved = self.reserved - dollars if self.in_flight else 0.0
             self.spent += dollars if cost is None else cost
+            self.untold += cost is None
             self.changed.notify_all()
         if cost is None and self.max_usd is not None:
             raise OutputError(
@@ -138,4 +146,6 @@ def allowance_after(
     """
     if price is None:
         return Allowance(max_requests=max_requests, requests=requests)
-    return Allowance(price, max_usd, max_requests, sum(price(usage) or 0.0 for usage in answered), requests)
+    costs = [price(usage) for usage in answered]
+    known = [cost for cost in costs if cost is not None]
+    return Allowance(price, max_usd, max_requests, sum(known), len(costs) - len(known), requests)

@@ -84,7 +84,7 @@ class Judged:
     Attributes:
         rulings: one a case, in their order; None where there was nothing to ask.
         requests: that this run has sent.
-        dollars: that all verdicts in the cache have cost; None without prices.
+        dollars: that all verdicts in the cache have cost; None without prices, or where their tokens are not told.
     """
 
     rulings: list[Ruling | None]
@@ -139,7 +139,7 @@ def judge_all(judge: Judge, cases: Sequence[Case], progress: Progress = no_progr
         with suppress(OSError):
             judge.cache.parent.rmdir()  # where nothing is kept in it
     rulings = [docket.ruled.get(key) if key else None for key in keys]
-    return Judged(rulings, allowance.requests, allowance.spent if judge.price else None)
+    return Judged(rulings, allowance.requests, allowance.dollars)
 
 
 def _earlier(journal: AnswerJournal) -> dict[str, Ruling]:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from relope.evaluate.numbers.costs import ModelCost
+from relope.proxy import proxy_of
 from relope.retry_after import asked_wait_s
 from relope.serve.breaker import Breaker, Purse
 from relope.serve.large import LargeAnswer, LargeModel, Unavailable, dollars_of
@@ -41,7 +42,10 @@ class Large:
         self._turn = asyncio.Semaphore(model.concurrent)
         limits = httpx.Limits(max_connections=model.concurrent, max_keepalive_connections=model.concurrent)
         timeout = httpx.Timeout(model.timeout_s, connect=min(10.0, model.timeout_s))
-        self._client = httpx.AsyncClient(limits=limits, timeout=timeout, follow_redirects=False, trust_env=False)
+        proxy = proxy_of(model.base_url)  # the operator's address, so that the operator's proxy may stand before it
+        self._client = httpx.AsyncClient(
+            limits=limits, timeout=timeout, follow_redirects=False, trust_env=False, proxy=proxy
+        )
         self._url = httpx.URL(model.base_url.rstrip("/") + "/chat/completions", params=model.query or None)
 
     async def close(self) -> None:

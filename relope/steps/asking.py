@@ -20,6 +20,7 @@ from relope.extract.asking import Asked, Asking, Pair, ask_all
 from relope.extract.batch_asking import Collected, collect, submit
 from relope.extract.data.flaws import Flaw, describe, input_digest, write_skipped
 from relope.extract.endpoint.client import KEPT
+from relope.extract.grading.thoughts import LENGTH
 from relope.extract.thumbnails import thumbnails_of
 from relope.spec import ExtractSpec
 from relope.steps.grade import accuracy_text, grade_answers
@@ -108,6 +109,7 @@ def _ask_at(
                 ) from failure
         raise failure
     with open_store(out) as store:
+        _tell_empty(store.samples, extraction.max_new_tokens)
         graded = grade_answers(store, extraction.grader, samples)
     facts |= {key: graded.facts[key] for key in ("accuracy", "grader", "unlabelled")}
     text += f", {accuracy_text(graded.facts, ' by ' + graded.facts['grader'])}"
@@ -163,6 +165,9 @@ def _ask(job: _Job, intake: "Intake", watch: Watch) -> tuple[dict[str, Any], str
     if job.spec.strict and refused and asked.failure is None:
         what = f"{len(refused)} samples are refused: {describe(refused)}"
         asked.failure = InvalidInputError(what, hint="drop --strict")
+    if refused and not (committed or triage.answered or asked.answered) and asked.failure is None:
+        what = f"no question is answered, all {len(refused)} are refused: {describe(refused)}"
+        asked.failure = OutputError(what, hint="ask another model, or other questions")
     facts = _facts(job, intake, triage, asked, allowance) | {"seconds": time.perf_counter() - begun}
     return facts, _text(job, facts, [*intake.flaws, *refused]), asked.failure
 
@@ -259,13 +264,21 @@ def _picture(job: _Job, sample: Sample) -> None:
         job.pictures.update(thumbnails_of([sample], set(job.pictures)))
 
 
+def _tell_empty(samples: pl.DataFrame, max_new_tokens: int) -> None:
+    """Warn of answers that say nothing since they were cut off: a model that thinks has spent its tokens on that."""
+    n = samples.filter((pl.col("response") == "") & (pl.col("finish_reason") == LENGTH)).height
+    if n:
+        what = f"{n:,} of {counted(samples.height, 'answer')} say nothing: cut off at {max_new_tokens} tokens"
+        log.warning("%s, which a model that thinks may need before its answer (max_new_tokens)", what)
+
+
 def _facts(job: _Job, intake: "Intake", triage: _Triage, asked: Asked, allowance: Allowance) -> dict[str, Any]:
     flaws = [*intake.flaws, *triage.refused, *asked.refused]
     return {
         "samples": len(intake.samples) - len(triage.refused) - len(asked.refused),
         "computed": asked.answered + len(triage.answered),
         "requests": allowance.requests,
-        "dollars": allowance.spent if allowance.price else None,
+        "dollars": allowance.dollars,
         "refused": len(triage.refused) + len(asked.refused),
         "skipped": [vars(flaw) for flaw in flaws],
         "notes": list(job.extraction.dataset.notes),

@@ -109,11 +109,14 @@ WRONG = {
     "HTML": (HTML, r"sent no chat completion: '<!DOCTYPE html>"),
     "half a stream": (HALF, "cannot be reached: .*peer closed connection"),
     "5 MB": (HUGE, "sent no chat completion: it sent more than 4 MiB"),
-    "hangs": (HANGS, "cannot be reached: .*timed out"),
-    "drips": (Fault(200, delay_s=0.7, body={"choices": []}), "cannot be reached: .*timed out"),
+    "hangs": (HANGS, r"has not answered within 0.5 s \(asked 2 times\)"),
+    "drips": (Fault(200, delay_s=0.7, body={"choices": []}), "has not answered within 0.5 s"),
     "500": (Fault(500, {"error": "oops"}), "answered 500"),
     "no choices": (Fault(200, {"choices": []}), "sent no chat completion"),
-    "a redirect": (Fault(302, {}, {"Location": "http://127.0.0.1:9/"}), "answered 302"),
+    "a redirect": (
+        Fault(302, {}, {"Location": "http://127.0.0.1:9/"}),
+        r"answered 302 \w+, which leads to http://127.0.0.1:9/ and is",
+    ),
     "an endless wait": (Fault(503, {}, {"Retry-After": "99999"}), "asks to wait for 99,999 s"),
 }
 
@@ -189,6 +192,44 @@ def test_what_a_server_does_not_know_is_left_out(data):
         step("predict", router="logprob", store=made.path)
 
 
+def test_what_a_server_refuses_is_learned_by_all_whom_it_refused_at_once(data):
+    def old(number, body):
+        if "max_tokens" in body:
+            return Fault(400, {"error": "use 'max_completion_tokens' instead"}, delay_s=0.3)
+        return Fault(400, {"error": "logprobs is not supported"}, delay_s=0.3) if "logprobs" in body else None
+
+    with Stub(answers_of(data), fault=old) as stub:
+        made = extract(data, stub, workers=4)
+        assert stub.most_in_flight == 4 and len(stub.requests) == 12 + 2 * 4
+    assert made.facts["refused"] == 0 and len(kept(data)) == 12
+
+
+def test_where_every_question_is_filtered_the_server_is_heard_and_nothing_is_left(data):
+    with Stub({}, fault=lambda number, body: FILTERED) as stub:
+        with pytest.raises(OutputError, match=r"is answered, all 12 are refused: .* and 9 more: .*filtered"):
+            extract(data, stub)
+        assert not (data.parent / "gpt.zarr").exists() and not journal_path(data.parent / "gpt.zarr").exists()
+
+
+def test_a_wait_is_told_once_and_why(data, caplog):
+    busy = Fault(429, {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}, {"Retry-After": "0"})
+    with Stub(answers_of(data), fault=lambda number, body: busy if number % 2 else None) as stub:
+        extract(data, stub, workers=1)
+    told = [record.getMessage() for record in caplog.records if "asked again" in record.getMessage()]
+    assert told == [
+        f"{stub.url}/chat/completions answered 429 No: slow down (rate_limit_exceeded); it is asked again in 0 s; "
+        "further waits are not told"
+    ]
+
+
+def test_answers_that_say_nothing_since_they_were_cut_off_are_told(data, caplog):
+    table = answers_of(data)
+    table[next(iter(table))] = Reply("", finish_reason="length")
+    with Stub(table) as stub:
+        extract(data, stub, max_new_tokens=7)
+    assert "1 of 12 answers say nothing: cut off at 7 tokens" in caplog.text
+
+
 PRICES = "models:\n  gpt-4.1: {dollars_per_million_prompt_tokens: 1000, dollars_per_million_answer_tokens: 10000}\n"
 
 
@@ -211,6 +252,16 @@ def test_a_cap_in_dollars(data, tmp_path):
     silent = answers_of(data, lambda sample: Reply(sample.answers[0], usage={}))
     with Stub(silent) as stub, pytest.raises(OutputError, match="does not tell how many tokens"):
         extract(data, stub, max_usd=30, out=tmp_path / "other.zarr", **asked)
+
+
+def test_what_a_server_does_not_count_has_no_price(data, tmp_path):
+    costs = tmp_path / "costs.yaml"
+    costs.write_text(PRICES)
+    table = {key: Reply(said, usage={}) for key, said in answers_of(data).items()}
+    with Stub(table) as stub:
+        made = extract(data, stub, costs=costs)
+        assert made.facts["dollars"] is None and "$" not in made.text
+        assert extract(data, stub, costs=costs).facts["dollars"] is None, "of an earlier run neither"
 
 
 def test_a_cap_in_dollars_needs_prices(data, tmp_path):

@@ -122,7 +122,7 @@ WRONG = {
     "HTML": (HTML, r"sent no chat completion: '<!DOCTYPE html>"),
     "half a stream": (HALF, "cannot be reached: .*peer closed connection"),
     "5 MB": (HUGE, "sent no chat completion: it sent more than 4 MiB"),
-    "hangs": (HANGS, "cannot be reached: .*timed out"),
+    "hangs": (HANGS, "has not answered within 0.5 s"),
     "an echoed key": (Fault(401, {"error": f"bad key Bearer {KEY} of {KEY}"}), "answered 401"),
 }
 

@@ -141,8 +141,11 @@ def without_flawed(samples: Sequence[Sample], flaws: Sequence[Flaw], strict: boo
 
 
 def describe(flaws: Sequence[Flaw]) -> str:
-    """Return the first few flaws as text."""
-    return first_of([f"{flaw.id}: {flaw.reason}" for flaw in flaws], _SHOWN, "; ")
+    """Return the first few flaws as text; samples of one reason stand before it together."""
+    alike: dict[str, list[str]] = {}
+    for flaw in flaws:
+        alike.setdefault(flaw.reason, []).append(flaw.id)
+    return first_of([f"{first_of(ids, _SHOWN)}: {reason}" for reason, ids in alike.items()], _SHOWN, "; ")
 
 
 def write_skipped(store: Path, samples: Sequence[Sample], flaws: Sequence[Flaw]) -> None:

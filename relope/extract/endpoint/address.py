@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from relope.errors import InvalidInputError, NotFoundError
+from relope.proxy import proxy_of
 from relope.redact import hide
 
 if TYPE_CHECKING:
-    import httpx2
     import openai
+
+    from relope.extract.endpoint.transport import BoundedHttp, Post
 
 TIMEOUT_S = 120.0
 """Seconds that a server may take for one answer."""
@@ -38,14 +40,18 @@ class Endpoint:
         model: its name there.
         client: of the ``openai`` package; it holds the key.
         headers: of each request of the client, beside its own.
-        http: the connections below the client, which know address and key too.
+        post: sends the body of a question past the client; it knows address and key too.
+        timeout_s: that one answer may take.
+        proxy: of the environment, by which the server is reached; None = straight.
     """
 
     url: str
     model: str
     client: "openai.OpenAI" = field(repr=False, compare=False)
     headers: Mapping[str, Any] = field(repr=False, compare=False)
-    http: "httpx2.Client" = field(repr=False, compare=False)
+    post: "Post" = field(repr=False, compare=False)
+    timeout_s: float
+    proxy: str | None = field(default=None, repr=False)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -78,7 +84,8 @@ def open_endpoint(
         batches: whole files come as answers, which are larger and take longer.
 
     Raises:
-        InvalidInputError: it is no web address, the key could not be sent, or there are no batches at it.
+        InvalidInputError: it is no web address, the key could not be sent, there are no batches at it, or the
+            environment's proxy is none.
         NotFoundError: the environment has no such key, or the ``openai`` package is not installed.
     """
     address = _address(url, model)
@@ -95,12 +102,14 @@ def open_endpoint(
     elif not key:
         basic = f"Basic {base64.b64encode(address.user.encode()).decode()}"
         headers["Authorization"] = basic if address.user else openai.Omit()
-    client, http = _client(address, key, timeout_s, batches)
+    proxy, timeout_s = proxy_of(address.base), max(timeout_s, FILE_TIMEOUT_S) if batches else timeout_s
+    client, http = _client(address, key, timeout_s, batches, proxy)
     sent = {name: value for name, value in headers.items() if not isinstance(value, openai.Omit)}
     bearer = {"Authorization": f"Bearer {key}"} if key and not address.is_azure else {}
     http.headers.update({"User-Agent": client.user_agent, **bearer, **sent})
     http.params = http.params.merge(address.query)
-    return Endpoint(f"{address.base}{_COMPLETIONS}", model, client, headers, http)
+    url = f"{address.base}{_COMPLETIONS}"
+    return Endpoint(url, model, client, headers, http.post_to(url, "application/json"), timeout_s, proxy)
 
 
 @dataclass(frozen=True)
@@ -139,15 +148,16 @@ def check_url(url: str, model: str) -> None:
     _address(url, model)
 
 
-def _client(address: _Address, key: str, timeout_s: float, batches: bool) -> "tuple[openai.OpenAI, httpx2.Client]":
+def _client(
+    address: _Address, key: str, timeout_s: float, batches: bool, proxy: str | None
+) -> "tuple[openai.OpenAI, BoundedHttp]":
     """Return a client that follows no redirect, so that the key goes to no other server, and repeats nothing itself.
 
     Beside it stand the connections that it goes through.
     """
     from relope.extract.endpoint.transport import ANSWER_BYTES, bounded_http
 
-    timeout_s = max(timeout_s, FILE_TIMEOUT_S) if batches else timeout_s
-    http = bounded_http(timeout_s, FILE_BYTES if batches else ANSWER_BYTES)
+    http = bounded_http(timeout_s, FILE_BYTES if batches else ANSWER_BYTES, proxy)
     client: openai.OpenAI = _package().OpenAI(
         api_key=key or "none",
         base_url=address.base,

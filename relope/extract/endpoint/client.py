@@ -5,6 +5,7 @@ vLLM, Ollama, LiteLLM and Azure answer alike.
 """
 
 import json
+import logging
 import math
 import random
 import threading
@@ -23,6 +24,7 @@ from relope.types import Answer
 if TYPE_CHECKING:
     import openai
 
+log = logging.getLogger(__name__)
 ATTEMPTS = 6
 LONGEST_WAIT_S = 300.0
 """A server that wants longer is not waited for."""
@@ -39,7 +41,6 @@ TOP_LOGPROBS = 5
 _AGAIN = (408, 409, 429, 500, 502, 503, 504, 529)
 _NO_MORE_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
 _FILTERS = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
-_JSON = {"Content-Type": "application/json"}
 _SHOWN = 200
 _SLICE_S = 0.25
 Sent = TypeVar("Sent")
@@ -80,6 +81,7 @@ class Manners:
         says_completion: whether it wants ``max_completion_tokens`` in place of ``max_tokens``.
         tells_logprobs: False once it has refused to.
         not_before: time (monotonic) until which it wants to be left alone.
+        told: whether somebody was told that it is waited for.
         leave: called before each request; what it raises ends the question.
         over: whether nobody waits for answers any more; a pause then ends at once.
     """
@@ -87,6 +89,7 @@ class Manners:
     says_completion: bool = False
     tells_logprobs: bool = True
     not_before: float = 0.0
+    told: bool = False
     leave: Callable[[], None] = lambda: None
     over: Callable[[], bool] = lambda: False
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -108,12 +111,30 @@ class Manners:
                 return
             time.sleep(min(_SLICE_S, seconds))
 
-    def learn(self, said: str) -> bool:
-        """Take up what a refusal says of a parameter; return whether asking again could go better."""
-        if not self.says_completion and "max_completion_tokens" in said:
+    def tell(self, what: str) -> None:
+        """Tell once why answers take so long."""
+        with self.lock:
+            told, self.told = self.told, True
+        if not told:
+            log.warning("%s; further waits are not told", what)
+
+    @property
+    def known(self) -> tuple[bool, bool]:
+        """Return what a request is made by."""
+        return self.says_completion, self.tells_logprobs
+
+    def learn(self, said: str, known: tuple[bool, bool]) -> bool:
+        """Take up what a refusal says of a parameter; return whether asking again could go better.
+
+        Args:
+            said: by the server.
+            known: when the refused request was made; another thread may have learned the same since.
+        """
+        said_completion, told_logprobs = known
+        if not said_completion and "max_completion_tokens" in said:
             self.says_completion = True
             return True
-        if self.tells_logprobs and "logprobs" in said:
+        if told_logprobs and "logprobs" in said:
             self.tells_logprobs = False
             return True
         return False
@@ -145,7 +166,7 @@ def ask(endpoint: Endpoint, question: Question, manners: Manners | None = None) 
         document = json.loads(said)
         answer = answer_of(document, seconds)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        start = _line(said[: 4 * _SHOWN].decode("utf-8", "replace"))
+        start = _line(said[: 4 * _SHOWN].decode("utf-8", "replace"), endpoint)
         raise OutputError(f"{endpoint.url} sent no chat completion: {start!r}", hint=KEPT) from error
     if (withheld := withheld_error(endpoint, answer)) is not None:
         raise withheld
@@ -160,7 +181,7 @@ def _complete(endpoint: Endpoint, question: Question, manners: Manners) -> tuple
         begun = time.perf_counter()
         # Past the client: its making of requests and reading of answers takes as long as all the rest.
         content = json.dumps(body_of(endpoint, question, manners)).encode()
-        response = endpoint.http.post(endpoint.url, content=content, headers=_JSON)
+        response = endpoint.post(content)
         if not response.is_success:
             raise openai.APIStatusError("", response=response, body=None)
         return response.content, time.perf_counter() - begun
@@ -183,10 +204,11 @@ def patiently(endpoint: Endpoint, manners: Manners, send: Callable[[], Sent]) ->
         attempt += 1
         manners.wait()
         manners.leave()
+        known = manners.known
         try:
             return send()
         except openai.APIStatusError as error:
-            if error.status_code == 400 and manners.learn(_body_text(error)):
+            if error.status_code == 400 and manners.learn(_body_text(error), known):
                 attempt -= 1
                 continue
             _pause_or_raise(endpoint, error, attempt, manners)
@@ -208,30 +230,56 @@ def is_filtered(said: str) -> bool:
 
 def _pause_or_raise(endpoint: Endpoint, error: "openai.APIStatusError", attempt: int, manners: Manners) -> None:
     status, said = error.status_code, _body_text(error)
-    reason = _line(f"{endpoint.url} answered {status} {error.response.reason_phrase}: {said}", len(endpoint.url))
+    reason = _line(f"{endpoint.url} answered {status} {error.response.reason_phrase}{_told(error, said)}", endpoint)
     if status in REFUSED:
         raise (Filtered if is_filtered(said) else Refused)(reason) from error
     if status not in _AGAIN or attempt >= ATTEMPTS or any(name in said for name in _NO_MORE_MONEY):
-        raise OutputError(reason, hint=KEPT) from error
+        raise OutputError(f"{reason}{_tries(attempt)}", hint=KEPT) from error
     asked = asked_wait_s(str(error.response.headers.get("retry-after", "")))
     if asked is not None and asked > LONGEST_WAIT_S:
         raise OutputError(f"{reason}; it asks to wait for {asked:,.0f} s", hint=KEPT) from error
+    wait = _own_wait(attempt) if asked is None else asked
+    manners.tell(f"{reason}; it is asked again in {wait:.0f} s")
     if status == 429 and asked is not None:
-        manners.hold(asked)
+        manners.hold(wait)
     else:
-        manners.pause(_own_wait(attempt) if asked is None else asked)
+        manners.pause(wait)
 
 
 def _pause_or_raise_unreachable(endpoint: Endpoint, error: Exception, attempt: int, manners: Manners) -> None:
+    import httpx2
+
     from relope.extract.endpoint.transport import TooLong
 
     cause = error.__cause__ or error
-    what = _line(str(cause) or type(cause).__name__)
+    what = _line(str(cause) or type(cause).__name__, endpoint)
     if isinstance(cause, TooLong):
         raise OutputError(f"{endpoint.url} sent no chat completion: {what}", hint=KEPT) from error
+    through = f" through the proxy {endpoint.proxy}" if endpoint.proxy else ""
+    reason = redacted(f"{endpoint.url} cannot be reached{through}: {what}")
+    if any(isinstance(each, httpx2.ReadTimeout | httpx2.WriteTimeout) for each in (error, cause)):
+        reason = f"{endpoint.url} has not answered within {endpoint.timeout_s:g} s"
     if attempt >= ATTEMPTS:
-        raise OutputError(f"{endpoint.url} cannot be reached: {what}", hint=KEPT) from error
-    manners.pause(_own_wait(attempt))
+        raise OutputError(f"{reason}{_tries(attempt)}", hint=KEPT) from error
+    wait = _own_wait(attempt)
+    manners.tell(f"{reason}; it is asked again in {wait:.0f} s")
+    manners.pause(wait)
+
+
+def _tries(attempt: int) -> str:
+    return f" (asked {attempt} times)" if attempt > 1 else ""
+
+
+def _told(error: "openai.APIStatusError", said: str) -> str:
+    """Return what a response says is wrong: OpenAI's ``error.message`` and ``code``, where it leads, or its body."""
+    if (target := error.response.headers.get("location")) and error.response.is_redirect:
+        return f", which leads to {target} and is not followed"
+    try:
+        fault = json.loads(said)["error"]
+        said = f"{fault['message']} ({fault['code']})" if fault.get("code") else str(fault["message"])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass
+    return f": {said}" if said.strip() else ""
 
 
 def _own_wait(attempt: int) -> float:
@@ -243,6 +291,6 @@ def _body_text(error: "openai.APIStatusError") -> str:
     return error.response.content[: 64 << 10].decode("utf-8", "replace")
 
 
-def _line(text: str, beyond: int = 0) -> str:
+def _line(text: str, endpoint: Endpoint) -> str:
     """Return the beginning of what a server said, as one line; a key is taken out before it could be cut in two."""
-    return " ".join(redacted(text).split())[: _SHOWN + beyond]
+    return " ".join(redacted(text).split())[: _SHOWN + len(endpoint.url)]

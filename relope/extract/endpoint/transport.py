@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx2
 import openai
@@ -41,8 +41,8 @@ class _Transport(httpx2.BaseTransport):
     Threads that share one pool wait for its lock: 32 of them most of the time, at hundreds of requests a second.
     """
 
-    def __init__(self, timeout_s: float, most: int) -> None:
-        self._timeout_s, self._most = timeout_s, most
+    def __init__(self, timeout_s: float, most: int, proxy: str | None) -> None:
+        self._timeout_s, self._most, self._proxy = timeout_s, most, proxy
         self._here, self._lock = threading.local(), threading.Lock()
         self._verify = httpx2.create_ssl_context()  # once: it reads every certificate of the system
         self._all: list[httpx2.HTTPTransport] = []
@@ -55,7 +55,7 @@ class _Transport(httpx2.BaseTransport):
 
     def _own(self) -> httpx2.HTTPTransport:
         if not hasattr(self._here, "transport"):
-            self._here.transport = httpx2.HTTPTransport(verify=self._verify)
+            self._here.transport = httpx2.HTTPTransport(verify=self._verify, proxy=self._proxy)
             with self._lock:
                 self._all.append(self._here.transport)
         transport: httpx2.HTTPTransport = self._here.transport
@@ -67,10 +67,50 @@ class _Transport(httpx2.BaseTransport):
                 transport.close()
 
 
-def bounded_http(timeout_s: float, most: int = ANSWER_BYTES) -> httpx2.Client:
+Post = Callable[[bytes], httpx2.Response]
+"""Sends a body to an address, and returns what came back, read whole."""
+
+
+class BoundedHttp(openai.DefaultHttpxClient):
+    """The connection of a client; `bounded_http` makes one."""
+
+    def __init__(self, transport: _Transport, timeout_s: float) -> None:
+        super().__init__(transport=transport, timeout=timeout_s, follow_redirects=False)
+        self._bounded = transport
+
+    def post_to(self, url: str, content_type: str) -> Post:
+        """Return what sends bodies to one address, with the headers and the query that the client has now.
+
+        They are put together once. The client would do that for each request, look for cookies, hooks and redirects,
+        and take a quarter of all that an answer costs here.
+        """
+        made = self.build_request("POST", url, headers={"Content-Type": content_type})
+        headers = [(name, value) for name, value in made.headers.raw if name.lower() != b"content-length"]
+
+        def post(content: bytes) -> httpx2.Response:
+            sized = [*headers, (b"Content-Length", str(len(content)).encode())]
+            stream = httpx2.ByteStream(content)
+            request = httpx2.Request("POST", made.url, headers=sized, stream=stream, extensions=made.extensions)
+            response = self._bounded.handle_request(request)
+            response.request = request
+            try:
+                response.read()
+            finally:
+                response.close()
+            return response
+
+        return post
+
+
+def bounded_http(timeout_s: float, most: int = ANSWER_BYTES, proxy: str | None = None) -> BoundedHttp:
     """Return the connection that the client of an endpoint goes through; it follows no redirect.
 
     A server that is silent for so many seconds, or whose answer takes as long to come, has not answered; nor has one
     that says more than so many bytes.
+
+    Args:
+        timeout_s: seconds.
+        most: bytes.
+        proxy: URL of the one that it goes through; None = straight, whatever the environment says.
     """
-    return openai.DefaultHttpxClient(transport=_Transport(timeout_s, most), timeout=timeout_s, follow_redirects=False)
+    return BoundedHttp(_Transport(timeout_s, most, proxy), timeout_s)
