@@ -93,7 +93,7 @@ def test_the_report_is_read_whole():
     unknown |= {"learned_from": [], "commands": [], "dates": [], "needs": "", "seen": [], "n_seen": None}
     rows = [{**row, **unknown} for row in then["methods"]]
     added = {"warnings": [], "n_minority": None, "auc_interval": "bootstrap", "methods": rows}
-    added |= {"budget": 0.2, "decision": None, "several": None}
+    added |= {"budget": 0.2, "decision": None, "several": None, "seconds_answers": []}
     assert read == {**then, **added}
     assert report.best_row.auc == then["methods"][0]["auc"] and report.slices[0].n == then["slices"][0]["n"]
 

@@ -32,6 +32,7 @@ class Batches:
         halved: told the ids of a batch that did not fit into memory.
         stops: texts that end an answer.
         largest: samples that are known to fit; None until memory ran out.
+        seconds_beside: that traces and p(True) have taken so far.
     """
 
     backbone: Backbone
@@ -43,6 +44,7 @@ class Batches:
     halved: Callable[[Sequence[str]], None] = lambda ids: None
     stops: tuple[str, ...] = ()
     largest: int | None = None
+    seconds_beside: float = 0.0
 
     def prepare(self, samples: Sequence[Sample]) -> Inputs:
         """Return a batch's inputs, pinned where the model is on CUDA, so that their copy there waits for nothing."""
@@ -71,11 +73,13 @@ class Batches:
         """Return None when the device ran out of memory; by then everything it held is free again."""
         ids = [sample.id for sample in samples]
         try:
-            return answer_batch(
+            answered = answer_batch(
                 self.backbone, inputs, self.layers, self.max_new_tokens, self.stored, self.extras, ids, self.stops
             )
         except torch.cuda.OutOfMemoryError:
             return None
+        self.seconds_beside += answered.seconds_beside
+        return answered
 
     def _halve(self, samples: Sequence[Sample]) -> None:
         if torch.cuda.is_available():

@@ -75,9 +75,11 @@ class Computed:
 
     Attributes:
         seconds_waiting: that its model waited for data; None where nobody can tell.
+        seconds_beside: that sampled traces and p(True) took; None where nobody can tell.
     """
 
     seconds_waiting: float | None = None
+    seconds_beside: float | None = None
 
 
 class Engine(Protocol):

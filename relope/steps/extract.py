@@ -20,7 +20,7 @@ from relope.steps.outcomes import Extracted
 from relope.steps.outputs import store_path
 from relope.steps.step import Step
 from relope.store import StoreWriter, check_output, create_or_open, open_store, plan_path
-from relope.store.made import MadeBy, note_made
+from relope.store.made import MadeBy, Took, note_made
 from relope.types import Sample, Watch
 from relope.words import counted
 
@@ -99,7 +99,7 @@ def _extract(
     intake = _take_in(run, samples, committed, is_new)
     facts, text = _compute(run, intake, committed)
     if facts["computed"] or n_reused:
-        note_made(out, [MadeBy(now(), command_line(spec))])
+        note_made(out, [MadeBy(now(), command_line(spec), took=_took(spec, run, facts))])
     if extraction.max_new_tokens and not facts["left"]:
         graded = grade_answers(open_store(out), extraction.grader, samples)
         facts |= {key: graded.facts[key] for key in ("accuracy", "grader", "unlabelled")}
@@ -182,11 +182,37 @@ def _compute(run: _Run, intake: "Intake", committed: set[str]) -> tuple[dict[str
         "left": left,
         "seconds": seconds,
         "seconds_waiting": computed.seconds_waiting,
+        "seconds_beside": computed.seconds_beside if extraction.extras.any else 0.0,
         "halved": halvings(plan_file),
         "skipped": [vars(flaw) for flaw in intake.flaws],
         "notes": list(extraction.dataset.notes),
     }
     return facts, f"{done} → {writer.path}"
+
+
+def _took(spec: ExtractSpec, run: _Run, facts: Mapping[str, Any]) -> Took | None:
+    """Return what the answers of a run took; None where it computed nothing."""
+    if not facts["computed"]:
+        return None
+    return Took(
+        samples=facts["computed"],
+        seconds=round(max(0.0, facts["seconds"] - (facts["seconds_waiting"] or 0.0)), 3),
+        seconds_beside=None if facts["seconds_beside"] is None else round(facts["seconds_beside"], 3),
+        device=_device(run),
+        engine=spec.engine,
+        batch_size=run.extraction.batch_size(run.backbone),
+    )
+
+
+def _device(run: _Run) -> str:
+    """Return where a run computed, with the name of the card where there is one here."""
+    named = str(run.engine.recorded.get("device") or run.backbone.recorded.get("device") or "a server")
+    if not named.startswith("cuda"):
+        return named
+    import torch
+
+    cards = {torch.cuda.get_device_name(device) for device in named.split(",")}
+    return f"{named} ({', '.join(sorted(cards))})"
 
 
 def _left(extraction: "Extraction", intake: "Intake", writer: StoreWriter) -> int:

@@ -1,6 +1,6 @@
 """What joins one store to another: the same samples, asked the same, judged by the same grader."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import polars as pl
 
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.persample import perturbation_name
+from relope.extract.data.flaws import read_skipped
 from relope.store import ActivationStore, Identity
 from relope.store.grade_files import grader_flags, orders
 from relope.store.grades import correct_of, read_grades
@@ -99,6 +100,32 @@ def large_correct(
         )
     judge = require_grades(large, grader, label)
     return correct_of(large, samples, judge, free=free_parts(identity, large.manifest.identity))
+
+
+def without_skipped(
+    larges: Sequence[ActivationStore], samples: pl.DataFrame
+) -> tuple[pl.DataFrame, list[ResultWarning]]:
+    """Return the samples less those that a large model was asked in vain, and the warnings that this calls for.
+
+    A server refuses some by its content filter, and would again. Others that a store lacks stay: they were not asked.
+
+    Args:
+        larges: stores of large models, whose skipped.json names them.
+        samples: ``[N]`` rows of the small model's store.
+    """
+    warnings = []
+    for large in larges:
+        answered, skipped = set(large.samples["id"]), read_skipped(large.path)
+        lacking = [name for name in samples["id"] if name in skipped and name not in answered]
+        left = samples.filter(~pl.col("id").is_in(lacking))
+        if not lacking or left.is_empty():
+            continue
+        model, why = large.manifest.recorded["model"], skipped[lacking[0]].get("reason")
+        text = f"{len(lacking):,} of {len(samples):,} samples are left out, to which {model} gave no answer"
+        told = f"{text} ({lacking[0]}: {why}): how the system does on such is not shown."
+        warnings.append(ResultWarning("unsure", told))
+        samples = left
+    return samples, warnings
 
 
 def judged_elsewhere(large: ActivationStore, grader: str, small: str) -> tuple[ResultWarning, ...]:

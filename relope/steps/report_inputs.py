@@ -7,6 +7,7 @@ import numpy as np
 
 from relope import registry
 from relope.command_line import now
+from relope.evaluate.numbers.answer_seconds import AnswerSeconds
 from relope.evaluate.numbers.costs import Costs, PriceList
 from relope.evaluate.numbers.inputs import LargeModel, MethodScores, Origin, ReportInputs
 from relope.evaluate.numbers.routing import n_escalated
@@ -15,6 +16,7 @@ from relope.evaluate.scores import Scores, align
 from relope.extract.data.images import decode
 from relope.probes.protocol import Traits, method_class
 from relope.provenance import digest, versions
+from relope.steps.answer_seconds import seconds_of
 from relope.steps.evaluation import Evaluation
 from relope.steps.joins import free_parts, judged_elsewhere, learned_otherwise, view_of
 from relope.steps.pictures import data_images
@@ -88,7 +90,14 @@ def report_inputs(evaluation: Evaluation) -> ReportInputs:
         seed=evaluation.seed,
         warnings=list(_warnings(evaluation)),
         further=_further(evaluation),
+        seconds_answers=_seconds(evaluation),
     )
+
+
+def _seconds(evaluation: Evaluation) -> list[AnswerSeconds]:
+    stores = [evaluation.store, evaluation.large, *(large for large, _ in evaluation.further)]
+    ids = evaluation.labels["id"]
+    return [row for store in stores if store is not None for row in seconds_of(store, ids)]
 
 
 def _further(evaluation: Evaluation) -> list[LargeModel]:

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from relope.cli import app
 from relope.errors import InvalidInputError
+from relope.extract.data.flaws import Flaw, write_skipped
+from relope.store import open_store
 
 PRICE = "{dollars_per_million_prompt_tokens: %s, dollars_per_million_answer_tokens: %s}"
 
@@ -100,3 +102,24 @@ def test_one_large_model_is_a_report_as_ever(store_path, larges, report, tmp_pat
     assert one.report.several is None and "Which large model pays" not in (tmp_path / "r" / "report.html").read_text()
     with pytest.raises(InvalidInputError, match="both hold answers of same"):
         step("evaluate", store=store_path, scores=scores, large_store=[str(larges[0])] * 2, out=tmp_path / "s")
+
+
+def test_what_its_server_refuses_is_left_out_and_told_and_what_was_not_asked_is_not(store_path, tmp_path):
+    large = retold(store_path, tmp_path / "some.zarr", limit=70)
+    step("grade", store=large)
+    step("predict", router="logprob", store=store_path, out=tmp_path / "scores" / "logprob.parquet")
+    asked = {"store": store_path, "scores": tmp_path / "scores", "large_store": large, "bootstrap": 100}
+    small = open_store(store_path).samples.filter(pl.col("split") == "test")
+    lacking = [name for name in small["id"] if name not in set(open_store(large).samples["id"])]
+    flaws = [Flaw(name, "test", "content_filter") for name in lacking]
+    write_skipped(large, [], flaws[1:])
+    with pytest.raises(InvalidInputError, match=rf"lacks 1 of \d+ samples \(first: {lacking[0]}\)"):
+        step("evaluate", **asked, out=tmp_path / "r")
+    write_skipped(large, [], flaws)
+    told = step("evaluate", **asked, out=tmp_path / "r").report
+    assert told.n == len(small) - len(lacking) == told.methods[0].n
+    (warning,) = [one.text for one in told.warnings if "left out" in one.text]
+    assert warning.startswith(f"{len(lacking)} of {len(small)} samples are left out, to which told gave no answer (")
+    assert "content_filter" in warning and warning.endswith("how the system does on such is not shown.")
+    scores = pl.read_parquet(tmp_path / "r" / "scores.parquet")
+    assert not set(scores["id"]) & set(lacking)

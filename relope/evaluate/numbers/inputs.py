@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from relope.errors import InvalidInputError
+from relope.evaluate.numbers.answer_seconds import AnswerSeconds
 from relope.evaluate.numbers.costs import Costs
 from relope.evaluate.numbers.metrics import Bools, Floats, Ints
 from relope.evaluate.numbers.routing import MARKS
@@ -150,6 +151,7 @@ class ReportInputs:
         warnings: what must be said of the numbers that labels and scores alone do not tell.
         budget: share of the questions that may be escalated, in whole percents.
         further: large models beside the first.
+        seconds_answers: that answers of the models took.
     """
 
     title: str
@@ -169,6 +171,7 @@ class ReportInputs:
     warnings: Sequence[ResultWarning] = ()
     budget: float = 0.2
     further: Sequence[LargeModel] = ()
+    seconds_answers: Sequence[AnswerSeconds] = ()
 
     @property
     def budget_percent(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import TypeAdapter, ValidationError
 
 from relope.errors import InvalidInputError
+from relope.evaluate.numbers.answer_seconds import AnswerSeconds
 from relope.evaluate.numbers.budget import Realised
 from relope.evaluate.numbers.costs import Axis
 from relope.evaluate.numbers.decision import Decision
@@ -129,6 +130,7 @@ class Report:
         budget: share of the questions that may be escalated.
         decision: what the methods come to at that budget; None in reports before format 3.
         several: what several large models come to; None where one was given, or none.
+        seconds_answers: that answers of the models took, small one first; empty where nobody has measured.
         best: the method with the highest AUC, controls and those that learned from these samples aside.
         accuracy_at_is: ``system`` with the large model's answers, ``kept`` where they are unknown.
         methods: best first, controls last.
@@ -157,6 +159,7 @@ class Report:
     budget: float = 0.2
     decision: Decision | None = None
     several: Several | None = None
+    seconds_answers: tuple[AnswerSeconds, ...] = ()
     best: str
     accuracy_at_is: Kind
     methods: tuple[MethodRow, ...]

@@ -51,6 +51,7 @@ def summarise(analysis: Analysis) -> Report:
         budget=inputs.budget,
         decision=decision,
         several=several(analysis, decision),
+        seconds_answers=tuple(inputs.seconds_answers),
         best=analysis.name_of_best,
         accuracy_at_is=analysis.curves[0].kind,
         methods=tuple(_method(analysis, index) for index in analysis.ranked),

@@ -135,6 +135,33 @@ def paid(report: Report) -> str:
     )
 
 
+def seconds_table(report: Report) -> Table | None:
+    """Return how long the models' answers took; None where nobody has measured."""
+    if not report.seconds_answers:
+        return None
+    rows, records = [], []
+    for took in report.seconds_answers:
+        how = f"its runs on {took.where}" if took.where else "each answer"
+        how += ", sampled traces included" if took.holds_traces else ""
+        rows.append(row(took.model, how, f"{took.n:,}", *map(_three_digits, (took.mean, took.p50, took.p95))))
+        records.append({"model": took.model, "measured": how, **{key: getattr(took, key) for key in _TOOK}})
+    caption = (
+        "Seconds that answers took. Each answer: from the request to its end, on the samples of this report. Runs: "
+        "seconds of computation over their answers, of all splits. That is throughput, a batch's share, and nobody's "
+        "latency: a question asked alone takes longer. Prompt and answer; sampled traces and p(True) are left out."
+    )
+    numbers = [Column(title, style="n") for title in ("answers", "mean seconds", "median", f"95{NBSP}% within")]
+    columns = [Column("model", style="label"), Column("measured"), *numbers]
+    return Table("answer_seconds", "Seconds that answers took", columns, rows, records, caption=caption)
+
+
+_TOOK = ("n", "mean", "p50", "p95", "holds_traces")
+
+
+def _three_digits(seconds: float | None) -> str:
+    return DASH if seconds is None else f"{seconds:.{_digits(seconds)}f}"
+
+
 def calibration_table(report: Report) -> Table:
     """Return Brier scores and calibration errors, before and after calibration."""
     rows = rows_of(report, lambda method: [_number(method.metrics[key], wording.fraction) for key in CALIBRATION])

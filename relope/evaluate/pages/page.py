@@ -47,6 +47,7 @@ def render_report(analysis: Analysis, report: Report) -> str:
         who_pays=who_pays(report),
         unknown_axes=detail_tables.unknown_axes(report),
         paid=detail_tables.paid(report),
+        seconds=detail_tables.seconds_table(report),
         histograms=histograms(analysis),
         reliability=reliability_diagrams(analysis),
         calibration=detail_tables.calibration_table(report),

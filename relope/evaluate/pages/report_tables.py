@@ -5,7 +5,7 @@ import dataclasses
 from relope.evaluate.numbers.records import Metric, Report
 from relope.evaluate.numbers.slices import Slice
 from relope.evaluate.pages import wording
-from relope.evaluate.pages.detail_tables import cost_table
+from relope.evaluate.pages.detail_tables import cost_table, seconds_table
 from relope.evaluate.pages.several_models import several_tables
 from relope.evaluate.pages.table import Cell, Record, Table, columns, hundred, row, signed_hundred
 from relope.evaluate.pages.wording import DASH
@@ -15,7 +15,7 @@ def report_tables(report: Report) -> list[Table]:
     """Return the tables of a report."""
     label = {"model": report.small_name, "large_model": report.large_name, "data": report.dataset}
     tables = [_methods(report, label), _metrics(report, label), _slices(report, label), cost_table(report)]
-    return [*tables, *several_tables(report)]
+    return [*tables, *several_tables(report), *([seconds] if (seconds := seconds_table(report)) else [])]
 
 
 def _methods(report: Report, label: Record) -> Table:

@@ -75,7 +75,7 @@ class _Local:
             thumbnails=self._extraction.thumbnails,
             progress=work.progress,
         )
-        return Computed(waited)
+        return Computed(waited, batches.seconds_beside)
 
     def close(self) -> None:
         """Leave the model to the garbage collector."""

@@ -1,5 +1,6 @@
 """One batch through the model: a single prefill, a greedy answer, and everything that was seen."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class Answered:
         stops: texts that end an answer.
         stopped: row → its answer, where one of them has ended it.
         columns: further columns of each sample; empty as a rule.
+        seconds_beside: that traces and p(True) took.
     """
 
     lengths: list[int]
@@ -57,6 +59,7 @@ class Answered:
     stops: tuple[str, ...] = ()
     stopped: dict[int, str] = field(default_factory=dict)
     columns: list[dict[str, Any]] = field(default_factory=list)
+    seconds_beside: float = 0.0
 
 
 def token_columns(backbone: Backbone) -> tuple[str, ...]:
@@ -115,8 +118,17 @@ def answer_batch(
         stopped=tap.stopped,
     )
     if extras.any:
+        begun = _clock(backbone.device)
         _ask_more(backbone, tap, on_device["attention_mask"], max_new_tokens, extras, ids, answered)
+        answered.seconds_beside = _clock(backbone.device) - begun
     return answered
+
+
+def _clock(device: torch.device) -> float:
+    """Return the time in seconds, once the device has done what it was told: before that it tells nothing."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _answer(tap: Tap, backbone: Backbone, rows: int) -> Tensor:
