@@ -82,7 +82,7 @@ class BoundedHttp(openai.DefaultHttpxClient):
         """Return what sends bodies to one address, with the headers and the query that the client has now.
 
         They are put together once. The client would do that for each request, look for cookies, hooks and redirects,
-        and take a quarter of all that an answer costs here.
+        and take a seventh of all that an answer costs here.
         """
         made = self.build_request("POST", url, headers={"Content-Type": content_type})
         headers = [(name, value) for name, value in made.headers.raw if name.lower() != b"content-length"]
