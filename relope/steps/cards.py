@@ -177,7 +177,9 @@ def _measured(report: Report, rows: Iterable[MethodRow]) -> tuple[Measured, ...]
 
 def _splits(store: ActivationStore, grader: str | None) -> list[SplitRow]:
     """Return what is said of each split; accuracies of what the grader that counts has judged."""
-    table = store.samples.select("id", "split", group_names(store.samples))
+    samples = store.samples
+    groups = group_names(samples) if "group" in samples.columns else samples["id"].alias("group")
+    table = samples.select("id", "split", groups)
     right = {} if grader is None else dict(read_grades(store, grader).table.select("id", "correct").rows())
     table = table.with_columns(pl.Series("right", [right.get(name) for name in table["id"]], pl.Boolean))
     return [_split(name, n, table.filter(pl.col("split") == name)) for name, n in split_counts(store).items()]
