@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from relope.errors import InvalidInputError, RelopeError, nearest, unknown
-from relope.places import store_ref
+from relope.locations import store_ref
 from relope.words import alternatives
 
 if TYPE_CHECKING:

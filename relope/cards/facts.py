@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from relope.errors import InvalidInputError
-from relope.places import named
+from relope.locations import named
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,59}", re.ASCII)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from relope.fields import Names, Reads, Spec, marked
-from relope.places import is_uri
+from relope.locations import is_uri
 from relope.provenance import digest, file_digest
 from relope.steps import step_of
 

@@ -21,7 +21,7 @@ from relope.evaluate.numbers.intervals import Interval
 from relope.evaluate.numbers.metrics import Floats
 from relope.evaluate.numbers.routing import Kind
 from relope.evaluate.numbers.thresholds import ThresholdRow
-from relope.places import uri_of_path
+from relope.locations import uri_of_path
 from relope.provenance import file_digest, write_json
 from relope.serve.engine import EngineSettings, Query, Route
 from relope.serve.routing import Messages, Routed, messages_of, session

@@ -23,7 +23,7 @@ from relope.evaluate.numbers.metrics import Floats, Groups
 from relope.evaluate.numbers.ranking import rank
 from relope.evaluate.numbers.thresholds import Outcomes, threshold_table
 from relope.grouped import group_names
-from relope.places import named
+from relope.locations import named
 from relope.probes.protocol import block_use
 from relope.probes.router import Router, load_router, write_router
 from relope.provenance import digest

@@ -8,7 +8,7 @@ from typing import Any
 from relope.cards.facts import TOLD
 from relope.command_line import now
 from relope.errors import InvalidInputError
-from relope.places import named
+from relope.locations import named
 from relope.probes.protocol import KeepsHistory, make, note_of
 from relope.probes.router import RouterRecord, changes, is_fitted, read_record, write_router
 from relope.probes.seen import marks_of

@@ -14,7 +14,7 @@ from relope.extract.data.labels import LABEL
 from relope.extract.grading.grader import Grader, open_grader, open_rule
 from relope.extract.grading.own_grader import source_of
 from relope.extract.responses import file_cases, grade_file, graded_row
-from relope.places import local_folder
+from relope.locations import local_folder
 from relope.spec import ExtractSpec, GradeSpec
 from relope.steps.judged import check_judge, judge_cases, judge_store
 from relope.steps.outcomes import Graded

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from relope.places import is_uri, parse_uri
+from relope.locations import is_uri, parse_uri
 from relope.provenance import digest
 from relope.store.share.snapshot import remote_ids
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from relope.errors import InvalidInputError, StoreError
-from relope.places import as_location
+from relope.locations import as_location
 from relope.probes.router import RECORD, load_router, read_record
 from relope.serve.bundle import MANIFEST, MOST_BYTES, load_bundle, read_manifest
 from relope.serve.card import promise_text

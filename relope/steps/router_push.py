@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from relope.cards.facts import check_license
 from relope.errors import InvalidInputError, NotFoundError, StoreError
-from relope.places import Location, as_location
+from relope.locations import Location, as_location
 from relope.probes.router import RECORD, Router, load_router
 from relope.provenance import file_digest
 from relope.serve.bundle import CARD, Bundle, is_bundle, load_bundle, write_manifest

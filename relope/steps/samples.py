@@ -10,7 +10,7 @@ import polars as pl
 from relope.asked import content_keys
 from relope.errors import InvalidInputError, unknown
 from relope.grouped import group_names
-from relope.places import store_ref
+from relope.locations import store_ref
 from relope.provenance import digest
 from relope.store import ActivationStore, RowReader, StoreUnion, open_store
 from relope.store.grade_files import bare_grader

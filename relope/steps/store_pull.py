@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from relope.places import as_location
+from relope.locations import as_location
 from relope.spec import StorePullSpec
 from relope.steps.outputs import RUNS
 from relope.steps.step import Step

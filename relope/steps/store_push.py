@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from relope.cards.facts import check_license
-from relope.places import as_location
+from relope.locations import as_location
 from relope.spec import StorePushSpec
 from relope.steps.cards import ranks_of_store, store_card, told_of
 from relope.steps.step import Step

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relope.errors import InvalidInputError
-from relope.places import local_folder
+from relope.locations import local_folder
 from relope.store import human_bytes
 from relope.store.share.pull import Pulled
 from relope.types import Outcome

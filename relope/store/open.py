@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from relope.places import local_folder
+from relope.locations import local_folder
 from relope.store.reader import ActivationStore
 from relope.store.share.remote_reader import RemoteStore
 

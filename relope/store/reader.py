@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from relope.errors import InvalidInputError, StoreError
-from relope.places import is_uri
+from relope.locations import is_uri
 from relope.store.format.arrays import ArrayReader, open_array
 from relope.store.format.catalog import Catalog, newest_catalog
 from relope.store.format.codec import Scratch

@@ -17,7 +17,7 @@ from relope import steps
 from relope.cards.facts import Measured, Origin
 from relope.cards.page import card, line, router_front
 from relope.errors import InvalidInputError, NotFoundError, StoreError
-from relope.places import as_location
+from relope.locations import as_location
 from relope.serve.card import card_text
 from relope.spec import build
 from relope.store import verify

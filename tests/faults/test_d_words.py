@@ -15,7 +15,7 @@ from relope.cli import app
 from relope.commands import console, heartbeat, show
 from relope.commands.examples import EXAMPLES
 from relope.fields import panels
-from relope.places import as_location
+from relope.locations import as_location
 from relope.spec import SPECS, ExtractSpec
 from relope.types import Outcome, TextTable
 from relope.words import alternatives, counted

@@ -11,7 +11,7 @@ from relope.errors import InvalidInputError, RelopeError
 from relope.extract.endpoint import client
 from relope.extract.endpoint.address import open_endpoint
 from relope.extract.endpoint.client import Question, ask
-from relope.places import parse_uri
+from relope.locations import parse_uri
 from relope.redact import hide, redacted
 
 KEY = "sk-do-not-show-4711"

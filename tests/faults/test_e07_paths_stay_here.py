@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 
 from relope import steps
 from relope.extract.model.card import locate, open_card
-from relope.places import is_path, names_only
+from relope.locations import is_path, names_only
 from relope.spec import build
 from relope.steps.reopen import recorded_choice, recorded_dataset
 from relope.store import convert, open_store, read_manifest, verify, write_block

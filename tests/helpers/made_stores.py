@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import polars as pl
 
-from relope.places import as_location
+from relope.locations import as_location
 from relope.provenance import file_digest, write_json
 from relope.seals import write_sealed_frame
 from relope.store import StoreManifest, StoreWriter, create_or_open, write_block, write_object

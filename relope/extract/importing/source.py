@@ -11,7 +11,7 @@ from relope.errors import InvalidInputError, NotFoundError, RelopeError
 from relope.extract.data.bounded import WHOLE_BYTES, read_bounded
 from relope.extract.data.rows import SUFFIXES, Row, read_rows
 from relope.extract.importing.sheets import sheet_rows
-from relope.places import uri_of_path
+from relope.locations import uri_of_path
 
 SHEET = ".xlsx"
 _TABLES = (*SUFFIXES, SHEET)

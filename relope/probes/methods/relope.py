@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from relope.errors import InvalidInputError
-from relope.places import named, names_only
+from relope.locations import named, names_only
 from relope.probes.block_output import Batch, replayed, stored, streamed
 from relope.probes.bottleneck import Bottleneck, Learned
 from relope.probes.examples import Examples, Streams, check_finite, check_trainable

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from relope.places import TEXTS, is_path, named
+from relope.locations import TEXTS, is_path, named
 from relope.store.format.layout import here_path, read_object, write_object
 
 

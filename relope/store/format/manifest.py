@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from relope.errors import InvalidInputError, NotFoundError, StoreError
-from relope.places import names_only
+from relope.locations import names_only
 from relope.provenance import canonical, digest
 from relope.seals import SEAL
 from relope.store.format.dtypes import stored_dtype

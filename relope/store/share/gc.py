@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from relope.locations import Location, as_location
 from relope.partial import ENDING, holding, leftovers, remove_if_free
-from relope.places import Location, as_location
 from relope.store.format.claims import sweep
 from relope.store.format.layout import COMMIT, LOCK, TEMPORARY, disk_bytes, parts_folder, writing
 from relope.store.format.manifest import read_manifest

@@ -3,7 +3,7 @@
 from typing import Any
 
 from relope.errors import StoreError
-from relope.places import Location, as_location
+from relope.locations import Location, as_location
 from relope.store.format.layout import is_part_id
 from relope.store.share.schemes import open_remote
 from relope.store.share.snapshot import RemoteSnapshot, no_store, snapshot_of, stores_below

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relope.errors import InvalidInputError, NotFoundError, OutputError, StoreError, unknown_split
-from relope.places import Location, as_location, is_uri
+from relope.locations import Location, as_location, is_uri
 from relope.store.format.commit import Commit
 from relope.store.format.here import keep_here
 from relope.store.format.layout import META, part_id

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relope.errors import InvalidInputError, OutputError, StoreError
-from relope.places import as_location, names_only
+from relope.locations import as_location, names_only
 from relope.provenance import pretty
 from relope.store.format.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.format.commit import read_commit

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from relope.errors import OutputError, StoreError
-from relope.places import Location
+from relope.locations import Location
 
 SMALL_BYTES = 256 << 20
 """Most that is read into memory at once: catalogs, tables, grades."""

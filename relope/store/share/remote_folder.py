@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from relope.errors import InvalidInputError, NotFoundError
+from relope.locations import Location
 from relope.partial import locked_file, remove_if_free
-from relope.places import Location
 from relope.provenance import sync_folder
 from relope.store.format.layout import SWAP_LOCK, TEMPORARY, check_plain, check_way, guard, link, writing
 from relope.store.share.remote import SMALL_BYTES, FileVersion, RemoteFile, Sent, cut_short, too_large

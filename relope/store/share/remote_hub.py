@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 )
 
 from relope.errors import NotFoundError, OutputError, RelopeError
-from relope.places import Location
+from relope.locations import Location
 from relope.provenance import digest
 from relope.store.share.remote import SMALL_BYTES, FileVersion, RemoteFile, Sent, cut_short, too_large
 

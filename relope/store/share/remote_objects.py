@@ -12,7 +12,7 @@ import obstore
 from obstore import exceptions
 
 from relope.errors import NotFoundError, OutputError, RelopeError
-from relope.places import Location
+from relope.locations import Location
 from relope.store.share.aws import aws_settings
 from relope.store.share.remote import SMALL_BYTES, FileVersion, RemoteFile, Sent, cut_short, too_large
 

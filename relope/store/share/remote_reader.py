@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from relope.errors import StoreError
-from relope.places import parse_uri
+from relope.locations import parse_uri
 from relope.store.format.arrays import ArrayReader, Chunking, own_chunking
 from relope.store.format.layout import META, SHARD, THUMBNAILS, part_folder, read_json, writing
 from relope.store.format.manifest import ArraySpec

@@ -3,7 +3,7 @@
 import importlib.util
 
 from relope.errors import NotFoundError
-from relope.places import Location
+from relope.locations import Location
 from relope.store.share.remote import Remote
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from relope.errors import NotFoundError, RelopeError, StoreError
-from relope.places import Location, parse_uri
+from relope.locations import Location, parse_uri
 from relope.provenance import digest
 from relope.store.format.catalog import Catalog, newest_catalog, parts_content_id
 from relope.store.format.commit import Commit, FileRecord, read_commit

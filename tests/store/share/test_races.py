@@ -11,7 +11,7 @@ from made_stores import make_capture, names_at, tree_bytes, write_part
 import relope.partial as partial_module
 import relope.store.share.remote_folder as folder_module
 from relope.errors import OutputError, StoreError
-from relope.places import as_location
+from relope.locations import as_location
 from relope.store import ActivationStore
 from relope.store.share import threads as threads_module
 from relope.store.share.gc import gc

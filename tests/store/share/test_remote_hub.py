@@ -14,7 +14,7 @@ from huggingface_hub.hf_api import RepoFile, RepoFolder
 from made_stores import tree_bytes
 
 from relope.errors import NotFoundError, OutputError
-from relope.places import parse_uri
+from relope.locations import parse_uri
 from relope.store.share import pull, push, remote_hub
 from relope.store.share.listing import listing
 from relope.store.share.remote_hub import HubRemote

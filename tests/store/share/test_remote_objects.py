@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relope.errors import NotFoundError, OutputError, StoreError
-from relope.places import parse_uri
+from relope.locations import parse_uri
 from relope.store.share.remote import rewrite
 from relope.store.share.remote_folder import FolderRemote
 from relope.store.share.remote_objects import ObjectRemote

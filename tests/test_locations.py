@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from relope.errors import InvalidInputError
-from relope.places import Location, as_location, is_uri, local_folder, parse_uri, store_ref
+from relope.locations import Location, as_location, is_uri, local_folder, parse_uri, store_ref
 from relope.spec import EvaluateSpec, FitSpec, build
 
 GOOD = [
