@@ -53,10 +53,17 @@ class ModelChoice:
         return open_described(self.name, dtype, self.attention, self.quantize, self.chat_template)
 
     def skeleton(self) -> "Backbone":
-        """Return it without weights: enough to tell what an extraction will cost."""
+        """Return it without weights: enough to tell the cost, and the recipe but for digests of what it lacks."""
         from relope.extract.model.backbone import open_skeleton
 
-        return open_skeleton(self.name, self.device, self.dtype, self.chat_template)
+        return open_skeleton(
+            self.name,
+            self.device,
+            self.dtype,
+            self.chat_template,
+            attention=self.attention,
+            quantize=self.quantize,
+        )
 
 
 @dataclass(frozen=True)

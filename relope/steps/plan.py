@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from relope.spec import PlanSpec
 from relope.steps.extract import output
 from relope.steps.step import Step
-from relope.store import check_recipe
+from relope.store import Identity, StoreManifest, check_recipe, read_manifest
 from relope.types import Outcome, Sample, Watch
 from relope.words import counted
 
 if TYPE_CHECKING:
     from relope.extract.data.flaws import Flaw
-    from relope.extract.extraction import Extraction
+    from relope.extract.extraction import Extraction, ModelChoice
     from relope.extract.model.backbone import Backbone
 
 
@@ -34,7 +34,10 @@ def run(spec: PlanSpec, watch: Watch) -> Outcome:
     extraction = continued(extraction, out)
     if spec.endpoint is not None:
         return _elsewhere(spec, extraction, out, asked)
-    backbone = extraction.model.open() if spec.measure else extraction.model.skeleton()
+    there = read_manifest(out) if (out / "zarr.json").is_file() else None
+    backbone = extraction.model.open() if spec.measure else _model(spec, extraction, there).skeleton()
+    if there is not None:
+        _check_recipe(spec, extraction, backbone, out, there)
     samples, flaws = _usable(extraction, backbone, asked)
     batches = extraction.batches(backbone)
     bill = estimate(batches, samples, out)
@@ -46,6 +49,42 @@ def run(spec: PlanSpec, watch: Watch) -> Outcome:
     notes += [f"{len(flaws)} of {len(asked)} samples cannot be used: {describe(flaws)}"] if flaws else []
     text = "\n".join([*notes, *bill.lines(extraction.tokens, out)])
     return Outcome(out, False, text, {**bill.facts(), "notes": notes, "skipped": [vars(flaw) for flaw in flaws]})
+
+
+def _model(spec: PlanSpec, extraction: "Extraction", there: StoreManifest | None) -> "ModelChoice":
+    """Return the model, in the dtype of a store that is there where nothing here tells what a card elsewhere takes."""
+    elsewhere = spec.engine != "local" or bool(spec.devices)
+    if there is None or spec.dtype != "auto" or not elsewhere or there.answers_only:
+        return extraction.model
+    return replace(extraction.model, dtype=there.identity.compute_dtype)
+
+
+def _check_recipe(
+    spec: PlanSpec, extraction: "Extraction", backbone: "Backbone", out: Path, there: StoreManifest
+) -> None:
+    """Refuse a store of another recipe, as `extract` would, as far as that can be told without weights.
+
+    A checkpoint of the same name and revision is taken to have the weights that it had: their digests take as long as
+    they take to read. What an engine adds once it runs is taken from the store.
+
+    Raises:
+        StoreError: the store there is of another recipe.
+    """
+    from relope.extract.engine import engine_module, open_engine
+    from relope.extract.recipe import make_manifest
+    from relope.steps.extraction import settings_of
+
+    asked = make_manifest(backbone, extraction, open_engine(spec.engine, extraction, settings_of(spec)))
+    kept, told = there.identity, dict(asked.identity)
+    same = all(there.recorded.get(name) == backbone.recorded.get(name) for name in ("model", "source", "revision"))
+    for name in ("model_files", "adapter_files"):
+        if name in kept and name not in told:
+            told[name] = kept[name] if same else f"of {backbone.name}"
+    if spec.engine == dict(kept.get("engine") or {}).get("name"):
+        told["engine"] = kept["engine"]
+    elif not engine_module(spec.engine).EXACT:
+        told["engine"] = {"name": spec.engine}
+    check_recipe(out, replace(asked, identity=Identity(told)))
 
 
 def _elsewhere(spec: PlanSpec, extraction: "Extraction", out: Path, asked: Sequence[Sample]) -> Outcome:

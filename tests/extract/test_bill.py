@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from relope import steps
 from relope.cli import app
+from relope.errors import StoreError
 from relope.extract import bill as module
 from relope.extract.batches import Batches
 from relope.extract.bill import duration, estimate
@@ -91,3 +92,22 @@ def test_plan_tells_the_time_when_it_may_measure(tmp_path):
 def test_times_are_readable():
     times = {1.23: "1.2 s", 89: "89.0 s", 90: "1.5 min", 5400: "1.5 h", 259200: "3.0 days"}
     assert {seconds: duration(seconds) for seconds in times} == times
+
+
+def test_a_plan_refuses_a_store_that_extract_would_refuse(tmp_path):
+    asked = {**ASKED, "limit": 4, "out": tmp_path / "x.zarr", "device": "cpu"}
+    steps.run(ExtractSpec(**asked))
+    auto = {"device": "auto"}
+    for same in ({}, {"measure": 2}, {"devices": ("cpu",), **auto}, {"engine": "ray", **auto}):
+        assert steps.run(PlanSpec(**{**asked, **same})).facts["samples"] == 4
+    for changed in (
+        {"model": "tiny-vl-large"},
+        {"tokens": "lean"},
+        {"dtype": "bfloat16"},
+        {"attn": "eager"},
+        {"max_new_tokens": 3},
+    ):
+        with pytest.raises(StoreError, match=r"x\.zarr holds another recipe: "):
+            steps.run(PlanSpec(**{**asked, **changed}))
+        with pytest.raises(StoreError, match=r"x\.zarr holds another recipe: "):
+            steps.run(ExtractSpec(**{**asked, **changed}))

@@ -299,15 +299,20 @@ def _recorded(name: str, card: Card, files: Checkpoint, how: Loading, model: Mod
 
 def _identity(files: Checkpoint, how: Loading, processor: Processor) -> dict[str, Any]:
     """Return what of a model keys a recipe; what was not asked for is left out, so that a plain recipe keeps its id."""
+    identity = {"model_files": files.model_files, **_prepared(files, how, processor)}
+    if files.adapters:
+        identity["adapter_files"] = files.adapter_files
+    return identity
+
+
+def _prepared(files: Checkpoint, how: Loading, processor: Processor) -> dict[str, Any]:
+    """Return what of an identity no weights are read for."""
     identity: dict[str, Any] = {
-        "model_files": files.model_files,
         "processor_files": files.processor_files,
         "image_processor": image_processor_name(processor),
         "compute_dtype": how.dtype_name,
         "attention": how.attention,
     }
-    if files.adapters:
-        identity["adapter_files"] = files.adapter_files
     if how.pixels:
         identity["pixels"] = list(how.pixels)
     if how.quantize:
@@ -318,7 +323,14 @@ def _identity(files: Checkpoint, how: Loading, processor: Processor) -> dict[str
 
 
 def open_skeleton(
-    name: str, device: str = "auto", dtype: str = "auto", chat_template: str = "", *, identified: bool = False
+    name: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    chat_template: str = "",
+    *,
+    attention: str = "sdpa",
+    quantize: str | None = None,
+    identified: bool = False,
 ) -> Backbone:
     """Return a model without weights: it makes inputs and knows its size, but cannot answer.
 
@@ -327,7 +339,10 @@ def open_skeleton(
         device: as for ``open_backbone``.
         dtype: as for ``open_backbone``.
         chat_template: as for ``open_backbone``.
-        identified: with the identity that it would have with its weights, which are then fetched and read once.
+        attention: as for ``open_backbone``; part of its identity alone.
+        quantize: likewise.
+        identified: with the identity that it would have with its weights, which are then fetched and read once; else
+            that lacks the digests of their files.
 
     Raises:
         as ``open_backbone``.
@@ -336,11 +351,17 @@ def open_skeleton(
     target = pick_device(device)
     files = find_checkpoint(card, weights=identified)
     how = Loading(
-        target, pick_dtype(dtype, target), pixels=files.card.pixels, chat_template=chat_template, weights=False
+        target,
+        pick_dtype(dtype, target),
+        attention,
+        quantize=quantize or "",
+        pixels=files.card.pixels,
+        chat_template=chat_template,
+        weights=False,
     )
-    model, processor = load(name, files, how)
+    model, processor = load(name, files, replace(how, attention="sdpa", quantize=""))
     traits, recorded = traits_of(model, processor), _named(name, card, files)
-    identity = _identity(files, how, processor) if identified else {}
+    identity = (_identity if identified else _prepared)(files, how, processor)
     recorded |= {"processor": files.processor_parts} if identified else {}
     return Backbone(name, model, processor, traits, files.card, how.dtype_name, identity, recorded)
 
