@@ -397,6 +397,10 @@ def sweep(
     grades: str | None = ...,
     seed: int = ...,
     device: str = ...,
+    engine: Literal['local', 'ray'] = ...,
+    address: str | None = ...,
+    workers: int | None = ...,
+    gpus_per_worker: float | None = ...,
     set: Mapping[str, Any] = ...,
     log_to: Literal['trackio', 'wandb', 'mlflow'] | None = ...,
     log_project: str = ...,
@@ -415,6 +419,10 @@ def sweep(
         grades: grader@version of the grades; default: what `relope grade` set last
         seed: the first of the seeds
         device: auto, cpu, cuda or cuda:0
+        engine: where the fits run: here, one after another, or on the workers of a Ray cluster
+        address: of a Ray cluster, or auto; default: one is started on this machine
+        workers: of engine ray: fits at a time, default all that fit
+        gpus_per_worker: cards of each Ray worker; default: 1 where the cluster has any
         set: a setting of all runs, key=value; repeatable
         log_to: experiment tracker that numbers and settings, never a sample, are told to
         log_project: project of the tracker; an experiment of mlflow

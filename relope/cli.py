@@ -17,6 +17,7 @@ from relope.version import __version__
 from relope.words import alternatives
 
 if TYPE_CHECKING:
+    from relope.cluster.crew import Wanted
     from relope.pipeline.plan import PlannedStep
 
 HELP = "Route between a small and a large (multimodal) LLM by the small one's hidden states."
@@ -169,7 +170,21 @@ def run(
         Path | None, typer.Option(help="what ${out} stands for; default: the pipeline's own", metavar="PATH")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="fits side by side; default: the cores, at most 4", metavar="N")
+        int | None,
+        typer.Option(
+            min=1, help="fits side by side; default: the cores, at most 4; on a cluster as many as fit", metavar="N"
+        ),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="where they run: local, or ray for the workers of a cluster", metavar="local|ray")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="of a Ray cluster, or auto; default: one is started on this machine", metavar="HOST:PORT"),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(min=0, max=64, help="cards of each fit; default: 1 where the cluster has any", metavar="FLOAT"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would run and why, and stop")] = False,
     as_json: Json = False,
@@ -184,15 +199,26 @@ def run(
         rows = [(key, str(entry.get("about", ""))) for key, entry in read_pipelines(path).items()]
         show_rows(TextTable(f"Pipelines of {path}", ("name", "about"), rows), as_json)
         return
+    cluster = _cluster(engine, address, jobs, gpus_per_worker)
     folder = out or default_out(path, name)
     if dry_run:
         show_rows(_plan(path, name, folder, as_json), as_json)
         return
-    steps, outcomes = _run_pipeline(path, name, folder, jobs, quiet)
+    steps, outcomes = _run_pipeline(path, name, folder, jobs, quiet, cluster)
     if as_json:
         _tell(outcomes)
         return
     show_last([step.spec for step in steps], outcomes, quiet)
+
+
+def _cluster(engine: str, address: str | None, jobs: int | None, gpus: float | None) -> "Wanted | None":
+    """Return the cluster that a pipeline's steps run on; None where they run here."""
+    from relope.cluster.crew import ENGINES, Wanted, check_settings
+
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    check_settings(engine, {"address": address, "gpus_per_worker": gpus})
+    return Wanted(address, jobs, gpus) if engine == "ray" else None
 
 
 def _tell(outcomes: "list[Outcome]") -> None:
@@ -223,7 +249,7 @@ def _fields(spec: Spec) -> str:
 
 
 def _run_pipeline(
-    path: Path, name: str, out: Path, jobs: int | None, quiet: bool
+    path: Path, name: str, out: Path, jobs: int | None, quiet: bool, cluster: "Wanted | None" = None
 ) -> "tuple[list[PlannedStep], list[Outcome]]":
     from relope.pipeline.ledger import Ledger
     from relope.pipeline.plan import plan
@@ -231,7 +257,7 @@ def _run_pipeline(
 
     steps = plan(path, name, out)
     with console.board(len(steps), quiet) as board:
-        return steps, run_pipeline(steps, Ledger.open(out), jobs or default_jobs(), board)
+        return steps, run_pipeline(steps, Ledger.open(out), jobs or default_jobs(), board, cluster)
 
 
 @app.command("list", cls=Command, epilog=examples("list"))

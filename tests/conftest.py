@@ -6,6 +6,7 @@ import os
 import threading
 import urllib.request
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,22 @@ def store(store_path):
 
     with ActivationStore.open(store_path) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A Ray cluster of this machine, started once; everything in this process that joins one gets it.
+
+    Its workers find the helpers of the tests. Gives the address that other processes join it by.
+    """
+    ray = pytest.importorskip("ray")
+    from relope.cluster.crew import Wanted, joined
+
+    with ExitStack() as opened:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(Path(__file__).parent / "helpers"), prepend=os.pathsep)
+            opened.enter_context(joined(Wanted()))
+        yield ray.get_runtime_context().gcs_address
 
 
 @pytest.fixture

@@ -21,13 +21,14 @@ BASE = "base"
 MAY_READ: dict[str, set[str]] = {
     "face": {"steps", "spec"},
     "start": {"cli"},
-    "cli": {"commands", "pipeline", "steps", "spec"},
+    "cli": {"commands", "pipeline", "steps", "spec", "cluster"},
     "commands": {"pipeline", "steps", "spec"},
-    "pipeline": {"steps", "spec"},
+    "pipeline": {"steps", "spec", "cluster"},
     "spec": set(),
     "steps": {
         "spec",
         "cards",
+        "cluster",
         "extract",
         "extract.model",
         "extract.endpoint",
@@ -52,6 +53,7 @@ MAY_READ: dict[str, set[str]] = {
     },
     "cards": set(),
     "doctor": set(),
+    "cluster": set(),
     "view": {"serve", "evaluate.pages", "evaluate.numbers", "store.face", "store"},
     "serve": {"cards", "evaluate.numbers", "extract.model", "extract.data", "probes", "store.face", "store"},
     "serve.local": {"serve", "extract.model", "extract.data", "probes", "store.face", "store"},
@@ -78,6 +80,7 @@ MAY_READ: dict[str, set[str]] = {
         "vllm",
     },
     "extract.engines": {
+        "cluster",
         "extract",
         "extract.model",
         "extract.endpoint",

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def test_the_engines_as_they_are_typed(tmp_path, monkeypatch, which):
     result = CliRunner().invoke(app, shlex.split(block("", which))[1:])
     assert result.exit_code == 0, result.output
     assert len(ActivationStore.open(which)) == 60 * len(ActivationStore.open(which).samples["split"].unique())
+
+
+def test_fits_and_pipelines_as_they_are_typed(tmp_path, monkeypatch, ray_cluster, store_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(store_path, tmp_path / "runs/tiny.zarr")
+    lines = [line for line in block("", "relope sweep").splitlines() if line]
+    sweep, run = [shlex.split(line)[1:] for line in lines]
+    result = CliRunner().invoke(app, sweep)
+    assert result.exit_code == 0 and "4 runs" in result.output, result.output
+    assert CliRunner().invoke(app, [*run, "--dry-run"]).exit_code == 0  # tests/cluster runs one
 
 
 def test_the_table_is_what_the_formulas_say(capsys):

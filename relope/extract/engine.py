@@ -35,6 +35,10 @@ WORKER = "relope.steps.extract_worker"
 It stands above this room, so it is named and not imported.
 """
 
+AHEAD = 3
+"""Units that a worker in another process has at a time: one that is sealed, one that is computed, one whose prompts are
+prepared. Without them its model would wait at the end of each."""
+
 Settings = Mapping[str, Any]
 """Setting of an engine's own → its value."""
 
@@ -67,6 +71,17 @@ class Work:
     def n_samples(self) -> int:
         """Samples in all units."""
         return sum(len(unit.ids) for unit in self.units)
+
+    def counted(self) -> Callable[[int], None]:
+        """Return what is told how many samples were answered, again and again, and tells ``progress`` of all."""
+        done, total = 0, self.n_samples
+
+        def answered(n: int) -> None:
+            nonlocal done
+            done += n
+            self.progress(done, total)
+
+        return answered
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, NoReturn
 
 from relope.errors import InvalidInputError
-from relope.extract.engine import WORKER, EngineError, Work
+from relope.extract.engine import AHEAD, WORKER, EngineError, Work
 from relope.extract.plan import Unit
 
 
@@ -27,7 +27,7 @@ def compute_on(devices: Sequence[str], asked: Mapping[str, Any], work: Work) -> 
         EngineError: a process has died; the others have ended their parts.
         InvalidInputError: a process refuses to go on.
     """
-    crew = _Crew(work)
+    crew = _Crew(work, len(devices))
     processes = [_Process(device, asked, len(devices)) for device in devices[: len(work.units)]]
     try:
         with ThreadPoolExecutor(len(processes), "relope-device") as threads:
@@ -39,7 +39,7 @@ def compute_on(devices: Sequence[str], asked: Mapping[str, Any], work: Work) -> 
                     process.kill()
                 raise
             finally:
-                crew.units.clear()
+                crew.stop()
             for future in [*ended, *running]:
                 future.result()
     finally:
@@ -50,25 +50,40 @@ def compute_on(devices: Sequence[str], asked: Mapping[str, Any], work: Work) -> 
 class _Crew:
     """What the threads share: units that nobody has taken, and how far each has come with its own."""
 
-    def __init__(self, work: Work) -> None:
-        self.units, self._work = deque(work.units), work
+    def __init__(self, work: Work, n_processes: int) -> None:
+        self._units, self._work, self._n_processes = deque(work.units), work, n_processes
         self._sealed, self._at = 0, dict[int, int]()
-        self._telling = threading.Lock()
+        self._lock = threading.Lock()
 
     def keep_busy(self, number: int, process: "_Process") -> None:
         """Give a process one unit after another."""
-        while self.units:
-            try:
-                unit = self.units.popleft()
-            except IndexError:  # another thread was faster
-                return
-            process.compute(unit, lambda done: self._tell(number, done, 0))
-            self._tell(number, 0, len(unit.ids))
+        handed = deque[Unit]()
+        while True:
+            while (unit := self._next(len(handed))) is not None:
+                process.hand(unit)
+                handed.append(unit)
+            if not handed:
+                break
+            answer = process.answer()
+            if "sealed" in answer:
+                handed.popleft()
+            self._tell(number, answer.get("done"), answer.get("sealed", 0))
         process.finish()
 
-    def _tell(self, number: int, done: int, sealed: int) -> None:
-        with self._telling:
-            self._at[number] = done
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        with self._lock:
+            self._units.clear()
+
+    def _next(self, n_handed: int) -> Unit | None:
+        """Return a unit for a process that has so many; further ones only while each could still have one."""
+        with self._lock:
+            enough = len(self._units) >= self._n_processes if n_handed else bool(self._units)
+            return self._units.popleft() if enough and n_handed < AHEAD else None
+
+    def _tell(self, number: int, done: int | None, sealed: int) -> None:
+        with self._lock:
+            self._at[number] = max(0, self._at.get(number, 0) - sealed) if done is None else done
             self._sealed += sealed
             self._work.progress(self._sealed + sum(self._at.values()), self._work.n_samples)
 
@@ -89,18 +104,20 @@ class _Process:
         )
         self._send({**asked, "spec": {**asked["spec"], "device": device}})
 
-    def compute(self, unit: Unit, tell: Callable[[int], None]) -> None:
-        """Wait until a unit is sealed."""
-        self._send({"ids": list(unit.ids), "batch_size": unit.batch_size})
+    def hand(self, unit: Unit) -> None:
+        """Put a unit behind those that it has."""
+        self._send([list(unit.ids), unit.batch_size])
+
+    def answer(self) -> dict[str, int]:
+        """Wait until it says how many samples it has ``done`` that are not sealed, or how many it has ``sealed``."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            answer = json.loads(line)
-            if "error" in answer:
-                raise InvalidInputError(f"on {self._device}: {answer['error']}", hint=answer["hint"])
-            if "sealed" in answer:
-                return
-            tell(answer["done"])
-        self._dead()
+        line = self._process.stdout.readline()
+        if not line:
+            self._dead()
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise InvalidInputError(f"on {self._device}: {answer['error']}", hint=answer["hint"])
+        return answer
 
     def finish(self) -> None:
         """Let the process end by itself."""
@@ -119,7 +136,7 @@ class _Process:
                 except BrokenPipeError:
                     continue
 
-    def _send(self, value: Mapping[str, Any]) -> None:
+    def _send(self, value: Any) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(value) + "\n")
@@ -127,7 +144,7 @@ class _Process:
         except BrokenPipeError:
             self._dead()
 
-    def _dead(self) -> None:
+    def _dead(self) -> NoReturn:
         code = self._process.wait()
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         raise EngineError(

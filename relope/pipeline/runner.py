@@ -1,24 +1,18 @@
 """Run the steps of a pipeline: skip what is up to date, fit side by side, go on after an interruption."""
 
-import multiprocessing
 import os
-import signal
-import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol, Self
 
-from relope.errors import InvalidInputError, NotFoundError, RelopeError
+from relope.cluster.crew import Wanted
+from relope.errors import NotFoundError, RelopeError
 from relope.fields import Spec
 from relope.pipeline.ledger import Decision, Ledger
 from relope.pipeline.plan import PlannedStep
+from relope.pipeline.processes import Processes, watch_by
 from relope.steps import run, step_of
 from relope.types import Outcome, Progress
-
-TICK_S = 0.2
 
 
 class Board(Protocol):
@@ -29,6 +23,33 @@ class Board(Protocol):
 
     def end(self, number: int, label: str, text: str) -> None:
         """Show a step that has ended."""
+
+
+class SideBySide(Protocol):
+    """Runs steps side by side, in processes of this machine or on a cluster; entered before the first step.
+
+    Attributes:
+        jobs: steps at a time; 0 = every step runs in this process.
+    """
+
+    jobs: int
+
+    @property
+    def busy(self) -> set[int]:
+        """Numbers of the steps that run."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *raised: object) -> None: ...
+
+    def submit(self, number: int, title: str, spec: Spec) -> None:
+        """Start a step."""
+
+    def release(self) -> None:
+        """Give back what is reserved and not in use: the next step is to be alone."""
+
+    def finished(self, progress: dict[int, Progress], drain: bool) -> Iterator[tuple[int, Outcome | RelopeError]]:
+        """Yield steps that have ended and how: the first ones, or with ``drain`` all that run."""
 
 
 @dataclass
@@ -88,20 +109,46 @@ def decisions(steps: list[PlannedStep], ledger: Ledger) -> list[Decision]:
     return decided
 
 
-def run_pipeline(steps: list[PlannedStep], ledger: Ledger, jobs: int, board: Board) -> list[Outcome]:
+def run_pipeline(
+    steps: list[PlannedStep], ledger: Ledger, jobs: int, board: Board, cluster: Wanted | None = None
+) -> list[Outcome]:
     """Run every step that is not up to date; return what each did, in the plan's order.
+
+    Args:
+        steps: in their order.
+        ledger: what was done before.
+        jobs: steps side by side, in processes of this machine.
+        board: shows what happens.
+        cluster: where they run instead of in those.
 
     Raises:
         RelopeError: a step's own; what ran beside it is finished and recorded first. Or, before
-            anything has run, what `_check` finds.
+            anything has run, what `_check` finds, or that the cluster has no room.
     """
-    _check(steps, decisions(steps, ledger))
+    decided = decisions(steps, ledger)
+    _check(steps, decided)
     state = _Run(steps, ledger, board)
-    with _Pool(jobs if jobs > 1 and _worth_a_pool(steps) else 0) as pool:
+    with _side_by_side(steps, decided, jobs, cluster) as pool:
         while len(state.outcomes) < len(steps):
             _start_what_can(state, pool)
             _collect(state, pool)
     return [state.outcomes[number] for number in range(len(steps))]
+
+
+def _side_by_side(steps: list[PlannedStep], decided: list[Decision], jobs: int, cluster: Wanted | None) -> SideBySide:
+    """Return what runs steps side by side; what one process does as well starts neither others nor a cluster."""
+    if cluster is None:
+        return Processes(jobs if jobs > 1 and sum(not _alone(step) for step in steps) > 1 else 0)
+    if not any(decision.run and not _alone(step) for step, decision in zip(steps, decided, strict=True)):
+        return Processes(0)
+    from relope.pipeline.on_cluster import OnCluster
+
+    return OnCluster(cluster)
+
+
+def _alone(step: PlannedStep) -> bool:
+    """Tell whether nothing runs beside a step: it takes the whole machine, or asks a cluster for itself."""
+    return step_of(step.spec).alone or getattr(step.spec, "engine", "local") != "local"
 
 
 def _check(steps: list[PlannedStep], decided: list[Decision]) -> None:
@@ -124,41 +171,34 @@ def _check(steps: list[PlannedStep], decided: list[Decision]) -> None:
             raise error.within(step.title) from error
 
 
-def _worth_a_pool(steps: list[PlannedStep]) -> bool:
-    return sum(not step_of(step.spec).alone for step in steps) > 1
-
-
-def _start_what_can(state: _Run, pool: "_Pool") -> None:
+def _start_what_can(state: _Run, pool: SideBySide) -> None:
     """Start ready steps in the plan's order until the pool is full or one must wait to be alone."""
-    for number in list(state.ready(set(pool.running.values()))):
+    for number in list(state.ready(pool.busy)):
         step = state.steps[number]
         decision = state.ledger.decide(step.spec)
         if not decision.run:
             state.close(number, Outcome(step.output, True, f"up to date → {step.output}"))
             continue
-        alone = step_of(step.spec).alone or not pool.jobs
-        if len(pool.running) >= (1 if alone else pool.jobs):
+        alone = _alone(step) or not pool.jobs
+        if len(pool.busy) >= (1 if alone else pool.jobs):
             return
         state.begin(number)
         if not alone:
-            pool.submit(number, step)
+            pool.submit(number, step.title, step.spec)
             continue
+        pool.release()
         _run_here(state, number)
         return
 
 
 def _run_here(state: _Run, number: int) -> None:
-    @contextmanager
-    def watch(label: str) -> Iterator[Progress]:
-        yield state.progress[number]
-
     try:
-        state.finish(number, run(state.steps[number].spec, watch))
+        state.finish(number, run(state.steps[number].spec, watch_by(state.progress[number])))
     except RelopeError as error:
         raise state.named(number, error) from error
 
 
-def _collect(state: _Run, pool: "_Pool") -> None:
+def _collect(state: _Run, pool: SideBySide) -> None:
     """Take what the pool has finished, and tell the board how far the rest is."""
     failed: RelopeError | None = None
     for number, outcome in pool.finished(state.progress, drain=False):
@@ -172,95 +212,3 @@ def _collect(state: _Run, pool: "_Pool") -> None:
         if isinstance(outcome, Outcome):
             state.finish(number, outcome)
     raise failed
-
-
-class _Pool:
-    """Worker processes, started when first needed; each runs one step at a time on one thread."""
-
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
-        self.running: dict[Future[Outcome], int] = {}
-        self._context = multiprocessing.get_context("spawn")
-        self._channel: Any = None
-        self._executor: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> "_Pool":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if self._executor is None:
-            return
-        workers = multiprocessing.active_children()
-        self._executor.shutdown(wait=kind is None, cancel_futures=True)
-        if kind is not None:
-            for worker in workers:
-                worker.terminate()
-
-    def submit(self, number: int, step: PlannedStep) -> None:
-        """Start a step in a worker."""
-        if self._executor is None:
-            self._channel = self._context.Queue()
-            self._executor = ProcessPoolExecutor(self.jobs, self._context, _prepare_worker, (self._channel,))
-        self.running[self._executor.submit(_work, number, step.spec)] = number
-
-    def finished(self, progress: dict[int, Progress], drain: bool) -> Iterator[tuple[int, Outcome | RelopeError]]:
-        """Yield steps that have ended and how: the first ones, or with ``drain`` all that run."""
-        while self.running:
-            done, _ = wait(self.running, TICK_S, FIRST_COMPLETED)
-            while not self._channel.empty():
-                number, n_done, total = self._channel.get()
-                progress[number](n_done, total)
-            for future in done:
-                number = self.running.pop(future)
-                try:
-                    yield number, future.result()
-                except RelopeError as error:
-                    yield number, error
-                except BrokenProcessPool as error:
-                    raise InvalidInputError(
-                        "a worker process was killed, most likely for want of memory; what was finished is kept",
-                        hint="run again with --jobs 1",
-                    ) from error
-            if done and not drain:
-                return
-
-
-_channel: Any = None
-"""In a worker: where progress is sent."""
-
-
-def _prepare_worker(channel: Any) -> None:
-    """Leave interrupts to the parent, and use one thread: several libraries read this when they load."""
-    global _channel
-    _channel = channel
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1"))
-    _warm_up()
-
-
-def _warm_up() -> None:
-    """Load what fits import when they begin, so that their seconds are of training and not of loading."""
-    import sklearn.feature_extraction.text
-    import sklearn.linear_model  # noqa: F401
-    import torch
-
-    torch.set_num_threads(1)
-    torch.optim.AdamW([torch.zeros(1, requires_grad=True)]).step()
-
-
-def _work(number: int, spec: Spec) -> Outcome:
-    """Run a step in a worker."""
-
-    @contextmanager
-    def watch(label: str) -> Iterator[Progress]:
-        told = 0.0
-
-        def tell(done: int, total: int) -> None:
-            nonlocal told
-            if done == total or time.monotonic() - told > TICK_S:
-                told = time.monotonic()
-                _channel.put((number, done, total))
-
-        yield tell
-
-    return run(spec, watch)

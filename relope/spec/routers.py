@@ -67,6 +67,16 @@ class SweepSpec(Spec, step="sweep"):
     grades: str | None = Field(None, description="grader@version of the grades; default: what `relope grade` set last")
     seed: int = Field(0, ge=0, description="the first of the seeds")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="where the fits run: here, one after another, or on the workers of a Ray cluster"
+    )
+    address: Annotated[str | None, Metavar("HOST:PORT")] = Field(
+        None, description="of a Ray cluster, or auto; default: one is started on this machine"
+    )
+    workers: int | None = Field(None, ge=1, le=256, description="of --engine ray: fits at a time, default all that fit")
+    gpus_per_worker: float | None = Field(
+        None, ge=0, le=64, description="cards of each Ray worker; default: 1 where the cluster has any"
+    )
     set: Annotated[dict[str, Any], KeyValues("head=logistic")] = Field(
         default_factory=dict, description="a setting of all runs, key=value; repeatable"
     )

@@ -3,14 +3,14 @@
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relope.command_line import command_line, now
-from relope.errors import InvalidInputError
+from relope.errors import RelopeError
 from relope.extract.data.open import dataset_name
 from relope.extract.engine import Computed, Engine, Work, open_engine
 from relope.spec import ExtractSpec
@@ -94,10 +94,11 @@ def _extract(
     writer.sweep()
     save_block(backbone, out, manifest.layers)
     run = _Run(extraction, engine, backbone, writer, watch, asked_again(spec, out))
-    n_reused = _reuse(spec.reuse, run, samples)
-    committed = writer.committed()
-    intake = _take_in(run, samples, committed, is_new)
-    facts, text = _compute(run, intake, committed)
+    with _nothing_left(run, is_new):
+        n_reused = _reuse(spec.reuse, run, samples)
+        committed = writer.committed()
+        intake = _take_in(run, samples, committed)
+        facts, text = _compute(run, intake, committed)
     if facts["computed"] or n_reused:
         note_made(out, [MadeBy(now(), command_line(spec), took=_took(spec, run, facts))])
     if extraction.max_new_tokens and not facts["left"]:
@@ -112,6 +113,20 @@ def _extract(
     return Extracted(out, not facts["computed"], text + intake.note, facts)
 
 
+@contextmanager
+def _nothing_left(run: _Run, is_new: bool) -> Iterator[None]:
+    """Remove a new store again when a run is refused that has sealed nothing: it would stand in a mended recipe's way.
+
+    One of several writers cannot know that nothing is coming.
+    """
+    try:
+        yield
+    except RelopeError:
+        if is_new and run.extraction.shard is None and not run.writer.sealed():
+            shutil.rmtree(run.writer.path)
+        raise
+
+
 def _reuse(source: str | None, run: _Run, samples: Sequence[Sample]) -> int:
     """Take what a teammate computed already; return the number of samples."""
     if source is None:
@@ -122,7 +137,7 @@ def _reuse(source: str | None, run: _Run, samples: Sequence[Sample]) -> int:
         return reuse(source, run.writer, [sample.id for sample in samples], progress).n_samples
 
 
-def _take_in(run: _Run, samples: Sequence[Sample], committed: set[str], is_new: bool) -> "Intake":
+def _take_in(run: _Run, samples: Sequence[Sample], committed: set[str]) -> "Intake":
     """Return the samples that can be used, and warn when their states will not fit on the disk."""
     from relope.extract.bill import estimate, warn_if_full
     from relope.extract.intake import take_in
@@ -130,22 +145,16 @@ def _take_in(run: _Run, samples: Sequence[Sample], committed: set[str], is_new: 
 
     extraction, writer = run.extraction, run.writer
     view = extraction.view
-    try:
-        with run.watch("check samples") as progress:
-            intake = take_in(
-                samples,
-                view,
-                writer,
-                committed,
-                strict=extraction.strict,
-                progress=progress,
-                further=lambda sound, sizes: unreadable_prompts(run.backbone, sound, sizes, view.text_only),
-            )
-    except InvalidInputError:
-        # An empty store would stand in the way of a mended recipe; one of several writers cannot know that it is empty.
-        if is_new and not committed and extraction.shard is None:
-            shutil.rmtree(writer.path)
-        raise
+    with run.watch("check samples") as progress:
+        intake = take_in(
+            samples,
+            view,
+            writer,
+            committed,
+            strict=extraction.strict,
+            progress=progress,
+            further=lambda sound, sizes: unreadable_prompts(run.backbone, sound, sizes, view.text_only),
+        )
     missing = [sample for sample in intake.samples if sample.id not in committed]
     warn_if_full(estimate(extraction.batches(run.backbone), missing, writer.path), extraction.tokens, writer.path)
     return intake

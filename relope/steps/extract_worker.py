@@ -7,15 +7,21 @@ Run as a program it takes them on stdin, first what is asked, then a unit a line
 
 import json
 import os
+import select
 import socket
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from relope.errors import InvalidInputError, NotFoundError, RelopeError
+from relope.cluster.worker import Job, enter, not_seen
+from relope.errors import InvalidInputError, RelopeError
 from relope.spec import ExtractSpec, build
-from relope.types import Progress, silent
+from relope.types import silent
+
+if TYPE_CHECKING:
+    from relope.extract.plan import Unit
 
 
 def asked_again(spec: ExtractSpec, out: Path) -> dict[str, Any]:
@@ -55,40 +61,79 @@ class Worker:
         self.writer = create_or_open(self.out, manifest, codec=spec.codec)
         save_block(backbone, self.out, manifest.layers)
         shown = extraction.view.perturbed(extraction.view.worded(samples_of(extraction, silent)))
-        self.engine, self.samples, self.device = engine, {sample.id: sample for sample in shown}, backbone.device
+        self.samples = {sample.id: sample for sample in shown}
+        self.batches = extraction.batches(backbone, halved=self._halved)
+        self.thumbnails = extraction.thumbnails
 
-    def compute(self, ids: list[str], batch_size: int, progress: Progress) -> None:
-        """Compute a unit and seal its part, unless it is there.
+    def work(self, jobs: Iterator[Job], ended: Callable[[int, Any], None], tell: Callable[[int], None]) -> None:
+        """Compute units and seal their parts, but for those that are there: a worker that died may have sealed them.
+
+        Args:
+            jobs: number, and ids and batch size of each; one is asked for while that before is computed.
+            ended: told the number of each whose part is sealed.
+            tell: told how many samples are computed whose parts are not sealed.
 
         Raises:
             InvalidInputError: the data set has not all of the samples here.
         """
-        from relope.extract.engine import Work
-        from relope.extract.plan import Unit, note_halving
+        from relope.extract.loop import run_units
+
+        numbers: dict[Unit, int] = {}
+        computed, sealed, telling = 0, 0, threading.Lock()
+
+        def answered(n: int) -> None:
+            nonlocal computed
+            with telling:
+                computed += n
+                tell(computed - sealed)
+
+        def end(unit: "Unit") -> None:
+            nonlocal sealed
+            with telling:
+                sealed += len(unit.ids)
+                ended(numbers[unit], None)
+                tell(computed - sealed)
+
+        run_units(
+            self.batches,
+            self.writer,
+            self._missing(jobs, numbers, ended),
+            self.samples,
+            thumbnails=self.thumbnails,
+            answered=answered,
+            ended=end,
+        )
+
+    def _missing(
+        self, jobs: Iterator[Job], numbers: "dict[Unit, int]", ended: Callable[[int, Any], None]
+    ) -> "Iterator[Unit]":
+        from relope.extract.plan import Unit
+
+        for number, (ids, batch_size) in jobs:
+            if self.writer.is_sealed(ids):
+                ended(number, None)
+                continue
+            if lacking := [name for name in ids if name not in self.samples]:
+                raise InvalidInputError(
+                    f"the data set on {socket.gethostname()} has no sample {lacking[0]!r}, nor {len(lacking) - 1} "
+                    "others"
+                )
+            unit = Unit(tuple(ids), batch_size)
+            numbers[unit] = number
+            yield unit
+
+    def _halved(self, ids: Sequence[str]) -> None:
+        from relope.extract.plan import note_halving
         from relope.store import plan_path
 
-        if lacking := [name for name in ids if name not in self.samples]:
-            raise InvalidInputError(
-                f"the data set on {socket.gethostname()} has no sample {lacking[0]!r}, nor {len(lacking) - 1} others"
-            )
-        if self.writer.part_id(ids) in self.writer.sealed():
-            return
-        plan_file = plan_path(self.out)
-        unit = Unit(tuple(ids), batch_size)
-        self.engine.compute(
-            Work(self.writer, [unit], self.samples, lambda names: note_halving(plan_file, names), progress)
-        )
+        note_halving(plan_path(self.out), ids)
 
 
 def _spec(asked: Mapping[str, Any]) -> ExtractSpec:
-    folder, settings = Path(asked["folder"]), asked["spec"]
-    host, store = socket.gethostname(), Path(settings["out"])
-    if not folder.is_dir() or not (store / "zarr.json").is_file():
-        lacking = store if folder.is_dir() else folder
-        raise NotFoundError(
-            f"{lacking} is not to be seen on {host}, where a worker runs", hint="put store and data on a shared folder"
-        )
-    os.chdir(folder)  # paths of the specification are relative to where the command was typed
+    settings = asked["spec"]
+    enter(asked["folder"])
+    if not (Path(settings["out"]) / "zarr.json").is_file():
+        raise not_seen(settings["out"])
     spec = build("extract", dict(settings))
     assert isinstance(spec, ExtractSpec)
     return spec
@@ -99,19 +144,46 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)  # whatever a library prints is no answer
         try:
-            _answer(sys.stdin, answers)
+            _answer(_Lines(sys.stdin.fileno()), answers)
         except RelopeError as error:
             _say(answers, {"error": str(error), "hint": error.hint})
         except KeyboardInterrupt:
             sys.exit(130)
 
 
-def _answer(lines: IO[str], answers: IO[str]) -> None:
-    worker = Worker(json.loads(next(lines)))
-    for line in lines:
-        unit = json.loads(line)
-        worker.compute(unit["ids"], unit["batch_size"], lambda done, total: _say(answers, {"done": done}))
-        _say(answers, {"sealed": len(unit["ids"])})
+def _answer(lines: "_Lines", answers: IO[str]) -> None:
+    worker, sizes = Worker(lines.take()), dict[int, int]()
+
+    def there(line: Any) -> Iterator[Job]:
+        while line is not None:
+            sizes[number := len(sizes)] = len(line[0])
+            yield number, line
+            line = lines.take(wait=False)
+
+    def tell(done: int) -> None:
+        _say(answers, {"done": done})
+
+    while (line := lines.take()) is not None:
+        worker.work(there(line), lambda number, _: _say(answers, {"sealed": sizes[number]}), tell)
+
+
+class _Lines:
+    """Lines of JSON that come through a pipe; whether the next one is there can be asked without waiting for it."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe, self._rest = pipe, b""
+
+    def take(self, *, wait: bool = True) -> Any:
+        """Return the next line's value; None at the end, and without waiting when none is there yet."""
+        while b"\n" not in self._rest:
+            if not wait and not select.select([self._pipe], [], [], 0)[0]:
+                return None
+            more = os.read(self._pipe, 1 << 16)
+            if not more:
+                return None
+            self._rest += more
+        line, _, self._rest = self._rest.partition(b"\n")
+        return json.loads(line)
 
 
 def _say(answers: IO[str], value: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from relope.spec import FitSpec
 from relope.steps.joins import judged_elsewhere, large_correct
 from relope.steps.reopen import device_here, open_block
 from relope.steps.samples import Selection, TrainingRows, training_rows
-from relope.store import ActivationStore, open_store
+from relope.store import ActivationStore, RowReader, open_store
 from relope.types import ResultWarning
 
 log = logging.getLogger(__name__)
@@ -132,6 +132,16 @@ def _large_correct(large: ActivationStore, training: TrainingRows) -> npt.NDArra
     return large_correct(large, graders[0], store.label, store.manifest.identity, store.samples[training.rows])
 
 
+def _check_holds_states(store: RowReader, spec: FitSpec) -> None:
+    """Refuse a store of answers only to a method that reads states; other methods need not be made for that.
+
+    Raises:
+        NotFoundError: it is one.
+    """
+    if store.manifest.answers_only:
+        pick_layer(store, make(spec.method, spec.set), spec.layer)
+
+
 def lesson_of(spec: FitSpec) -> Lesson:
     """Read which samples a fit learns from, and what is known about them.
 
@@ -142,7 +152,8 @@ def lesson_of(spec: FitSpec) -> Lesson:
     check_settings(spec.method, spec.set)
     check_device(spec.device)
     training = training_rows(
-        Selection((spec.store, *spec.also), spec.split, spec.grades, spec.leave_out, spec.cap, spec.seed)
+        Selection((spec.store, *spec.also), spec.split, spec.grades, spec.leave_out, spec.cap, spec.seed),
+        lambda store: _check_holds_states(store, spec),
     )
     if spec.layer is not None:
         check_layer(training.store, spec.layer)

@@ -1,6 +1,6 @@
 """Which samples a router learns from: several stores, some data sets left out, equal caps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,8 +71,12 @@ class TrainingRows:
         return self.store.samples[self.rows]["id"].to_list()
 
 
-def training_rows(asked: Selection) -> TrainingRows:
+def training_rows(asked: Selection, check: Callable[[RowReader], None] = lambda store: None) -> TrainingRows:
     """Return the store, rows and grades that a fit learns from.
+
+    Args:
+        asked: which stores and samples.
+        check: refuses a store that holds nothing of what is read, before anything is said of splits or grades.
 
     Raises:
         InvalidInputError: the stores do not belong together, or nothing is left to learn from.
@@ -81,6 +85,7 @@ def training_rows(asked: Selection) -> TrainingRows:
     refs = dict.fromkeys(str(store_ref(ref)) for ref in asked.stores)
     stores = [open_store(ref, keep_rows=asked.keep_rows) for ref in refs]
     store: RowReader = stores[0] if len(stores) == 1 else StoreUnion(stores)
+    check(store)
     graders = [read_grades(part, asked.grades).name for part in stores]
     _check_graders(stores, graders)
     tables = [_graded(part, asked.splits, name) for part, name in zip(stores, graders, strict=True)]

@@ -1,11 +1,15 @@
 """The step ``sweep``: every combination of a grid fitted, and one selected on inner validation."""
 
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from relope.cluster.crew import check_settings as check_engine
 from relope.command_line import command_line
-from relope.errors import NotFoundError
+from relope.errors import InvalidInputError, NotFoundError, RelopeError
 from relope.evaluate.numbers.scarcity import held_out_scarcity
 from relope.probes.examples import Examples
 from relope.probes.protocol import check_method, check_settings, pick_layer
@@ -15,13 +19,29 @@ from relope.steps.outputs import sweep_path
 from relope.steps.reopen import device_here, open_block
 from relope.steps.samples import Selection, TrainingRows, training_rows
 from relope.steps.step import Step
-from relope.steps.sweep_runs import LAYER, Grid, Run, Setting, data_digest, fit_runs, planned, summarised
+from relope.steps.sweep_runs import (
+    LAYER,
+    Fits,
+    Grid,
+    Run,
+    Setting,
+    data_digest,
+    fit_runs,
+    fits_here,
+    planned,
+    summarised,
+)
 from relope.steps.tracking import check_tracker, run_name, tracked
 from relope.store import RowReader
 from relope.types import TextTable, Watch
 from relope.words import counted
 
 VERSION = 1
+WORKER = "relope.steps.sweep_worker:Worker"
+"""What the workers of a cluster fit by; that file reads this one, so it is named and not imported."""
+
+OF_CLUSTER = ("address", "workers", "gpus_per_worker")
+"""Settings that say which cluster, and how much of it: they decide no number."""
 
 
 def output(spec: SweepSpec) -> Path:
@@ -30,9 +50,57 @@ def output(spec: SweepSpec) -> Path:
 
 
 def check(spec: SweepSpec) -> None:
-    """Refuse methods that train nothing, settings that the method does not have, and a tracker that is not there."""
+    """Refuse methods that train nothing, and settings that the method, the engine or the tracker does not have."""
     check_tracker(spec)
     planned(_grid(spec), spec.layer or 1)
+    _check_engine(spec)
+
+
+def _check_engine(spec: SweepSpec) -> None:
+    check_engine(spec.engine, {name: getattr(spec, name) for name in OF_CLUSTER})
+    if spec.engine == "ray" and spec.device != "auto":
+        raise InvalidInputError(
+            "device is not for the engine ray: Ray gives each worker its cards", hint="drop --device"
+        )
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the runs of a sweep are fitted from.
+
+    Attributes:
+        training: the samples and their grades.
+        runs: all combinations, with their seeds.
+        data: digest of what all of them learn from.
+    """
+
+    training: TrainingRows
+    runs: list[Run]
+    data: str
+
+    def fits(self, method: str, device: str) -> Fits:
+        """Return what fits them in this process; the block, or the model, that they need is opened."""
+        store, training = self.training.store, self.training
+        blocks = [(run.probe, pick_layer(store, run.probe, run.layer)) for run in self.runs]
+        streams = open_block(store, blocks, device)
+        examples = [
+            Examples(store, training.rows, training.correct, layer, streams, device, training.parsed)
+            for _, layer in blocks
+        ]
+        return fits_here(method, self.runs, examples)
+
+
+def bench_of(spec: SweepSpec) -> Bench:
+    """Return what a specification asks for.
+
+    Raises:
+        RelopeError: a store, grades, a split or a layer that is not there.
+    """
+    asked = Selection((spec.store,), spec.split, spec.grades, keep_rows=True)
+    training = training_rows(asked, lambda store: _check_holds_states(store, spec))
+    runs = planned(_grid(spec), spec.layer or max(training.store.layers, default=1))
+    _check_layers(training.store, runs)
+    return Bench(training, runs, data_digest(VERSION, spec.method, training.store, training.rows, training.correct))
 
 
 def run(spec: SweepSpec, watch: Watch) -> Swept:
@@ -40,25 +108,20 @@ def run(spec: SweepSpec, watch: Watch) -> Swept:
     check_tracker(spec)
     check_method(spec.method)
     check_settings(spec.method, {key: None for key in (*spec.set, *spec.grid) if key != LAYER})
-    training = training_rows(Selection((spec.store,), spec.split, spec.grades, keep_rows=True))
-    path, device = output(spec), device_here(spec.device)
-    store, rows, correct = training.store, training.rows, training.correct
-    runs = planned(_grid(spec), spec.layer or max(store.layers, default=1))
-    _check_layers(store, runs)
-    blocks = [(planned_run.probe, pick_layer(store, planned_run.probe, planned_run.layer)) for planned_run in runs]
+    _check_engine(spec)
+    bench, path = bench_of(spec), output(spec)
+    told = {"grader": bench.training.graders[0], "command": command_line(spec), "n_train": len(bench.training.rows)}
 
     from relope.probes.parallel import process_group
 
+    device = "cpu" if spec.engine == "ray" else device_here(spec.device)
     with process_group(device, shared=False), watch(f"sweep {spec.method}") as progress:
-        streams = open_block(store, blocks, device)
-        examples = [Examples(store, rows, correct, layer, streams, device, training.parsed) for _, layer in blocks]
-        data = data_digest(VERSION, spec.method, store, rows, correct)
-        told = {"grader": training.graders[0], "command": command_line(spec)}
-        table, computed = fit_runs(spec.method, runs, examples, path, data, told, progress)
-    settings = summarised(runs, table)
+        fits = _fits_on_cluster(spec, bench) if spec.engine == "ray" else bench.fits(spec.method, device)
+        table, computed = fit_runs(spec.method, bench.runs, fits, path, bench.data, told, progress)
+    settings = summarised(bench.runs, table)
     for setting in settings:
         _track(spec, setting)
-    return _told(spec, settings, training, computed, path)
+    return _told(spec, settings, bench.training, computed, path)
 
 
 def _track(spec: SweepSpec, setting: Setting) -> None:
@@ -79,6 +142,36 @@ def _track(spec: SweepSpec, setting: Setting) -> None:
         )
 
 
+def _fits_on_cluster(spec: SweepSpec, bench: Bench) -> Fits:
+    """Return what fits runs on the workers of a Ray cluster; it is joined with the first that is missing."""
+    from relope.cluster.crew import Wanted, joined
+    from relope.cluster.pool import Pool
+
+    plain = {name: value for name, value in spec.model_dump(mode="json").items() if name not in (*OF_CLUSTER, "engine")}
+
+    def fits(numbers: Sequence[int]) -> Generator[tuple[int, dict[str, Any]], None, None]:
+        with joined(Wanted(spec.address, spec.workers, spec.gpus_per_worker)) as crew:
+            asked = {"folder": os.getcwd(), "spec": {**plain, "device": "cuda" if crew.gpus else "cpu"}}
+            with Pool(crew, WORKER, asked) as pool:
+                for number in numbers:
+                    run = bench.runs[number]
+                    pool.submit(number, [number, run.key(spec.method, bench.data)], f"{run.chosen}, seed {run.seed}")
+                while len(pool):
+                    for number, row in pool.ended():
+                        if isinstance(row, RelopeError):
+                            raise row
+                        yield number, row
+
+    return fits
+
+
+def _check_holds_states(store: RowReader, spec: SweepSpec) -> None:
+    """Refuse a store of answers only to a method that reads states, before anything is said of its splits."""
+    if store.manifest.answers_only:
+        for run in planned(_grid(spec), spec.layer or 1):
+            pick_layer(store, run.probe, run.layer)
+
+
 def _check_layers(store: RowReader, runs: Sequence[Run]) -> None:
     """Make sure that the store holds every layer of a grid, before anything is fitted.
 
@@ -86,8 +179,6 @@ def _check_layers(store: RowReader, runs: Sequence[Run]) -> None:
         NotFoundError: it lacks some; all of them are named.
     """
     if store.manifest.answers_only:
-        for run in runs:
-            pick_layer(store, run.probe, run.layer)
         return
     needed = sorted({layer for run in runs for layer in run.probe.layers(run.layer)})
     if missing := [layer for layer in needed if layer not in store.layers]:

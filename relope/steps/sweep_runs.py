@@ -2,7 +2,8 @@
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,13 +105,27 @@ def planned(grid: Grid, layer: int) -> list[Run]:
     return runs
 
 
+Fits = Callable[[Sequence[int]], Generator[tuple[int, dict[str, Any]], None, None]]
+"""Numbers of runs → number and row of each, in the order in which the fits end."""
+
+
+def fits_here(method: str, runs: Sequence[Run], examples: Sequence[Examples]) -> Fits:
+    """Return what fits runs in this process, one after another, each on labelled training samples of its own."""
+
+    def fits(numbers: Sequence[int]) -> Generator[tuple[int, dict[str, Any]], None, None]:
+        for number in numbers:
+            yield number, _fit(method, runs[number], examples[number])
+
+    return fits
+
+
 def fit_runs(
     method: str,
     runs: Sequence[Run],
-    examples: Sequence[Examples],
+    fits: Fits,
     path: Path,
     data: str,
-    told: Mapping[str, str],
+    told: Mapping[str, Any],
     progress: Progress,
 ) -> tuple[pl.DataFrame, int]:
     """Fit what the file does not have yet; it is rewritten after every fit.
@@ -118,30 +133,31 @@ def fit_runs(
     Args:
         method: CLI name.
         runs: all that is asked for.
-        examples: labelled training samples, one object a run.
+        fits: where they are fitted; asked for nothing when all are there.
         path: the Parquet file with one row a run.
         data: from ``data_digest``; rows of other data are dropped from the file.
-        told: column → text that each run is recorded with: the grader, the command line.
+        told: column → value that each run is recorded with: the grader, the command line, the samples.
         progress: told the runs done and asked for.
 
     Returns:
         The rows of ``runs``, in their order, and how many were fitted now.
     """
-    table = _known(path, data)
+    table, keys = _known(path, data), [run.key(method, data) for run in runs]
     done = set(table["key"]) if len(table) else set()
-    computed = 0
-    for number, (run, labelled) in enumerate(zip(runs, examples, strict=True)):
-        progress(number, len(runs))
-        if run.key(method, data) not in done:
-            facts = {**told, "date": now(), "n_train": len(labelled), "key": run.key(method, data), "data": data}
-            fitted = {**_fit(method, run, labelled), **facts}
-            row = pl.DataFrame([fitted], schema_overrides=HELD)
-            table = pl.concat([table, row], how="diagonal_relaxed") if len(table) else row
-            write_frame(path, table)
-            computed += 1
-    progress(len(runs), len(runs))
-    order = pl.DataFrame({"key": [run.key(method, data) for run in runs]})
-    return order.join(table, on="key", how="left", maintain_order="left"), computed
+    missing = [number for number, key in enumerate(keys) if key not in done]
+    n_done = len(runs) - len(missing)
+    progress(n_done, len(runs))
+    if missing:
+        with closing(fits(missing)) as rows:
+            for number, fitted in rows:
+                facts = {**told, "date": now(), "key": keys[number], "data": data}
+                row = pl.DataFrame([{**fitted, **facts}], schema_overrides=HELD)
+                table = pl.concat([table, row], how="diagonal_relaxed") if len(table) else row
+                write_frame(path, table)
+                n_done += 1
+                progress(n_done, len(runs))
+    order = pl.DataFrame({"key": keys})
+    return order.join(table, on="key", how="left", maintain_order="left"), len(missing)
 
 
 def _fit(method: str, run: Run, examples: Examples) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from relope.store.format.layout import (
     GROUP,
     META,
     catalog_folder,
+    is_sealed_part,
     part_id,
     parts_folder,
     sealed_parts,
@@ -53,6 +54,10 @@ class StoreWriter:
     def sealed(self) -> list[str]:
         """Return the ids of the parts that are complete on disk, sorted."""
         return sealed_parts(self.path)
+
+    def is_sealed(self, sample_ids: Sequence[str]) -> bool:
+        """Tell whether the part of these samples, in this order, is complete on disk."""
+        return is_sealed_part(self.path, self.part_id(sample_ids))
 
     def committed(self) -> set[str]:
         """Return the ids of all samples in sealed parts, published or not."""

@@ -1,6 +1,5 @@
 """One process a device: units are handed out once, progress adds up, and whoever dies is told by its device."""
 
-import json
 import os
 from types import SimpleNamespace
 
@@ -17,13 +16,13 @@ WORKER = """
 import json, os, sys
 spec = json.loads(sys.stdin.readline())["spec"]
 for line in sys.stdin:
-    unit = json.loads(line)
+    ids, batch_size = json.loads(line)
     if spec["device"] == spec["fails_on"]:
         {fails}
     with open(spec["out"], "a") as sealed:
-        sealed.write(" ".join(unit["ids"]) + "\\n")
+        sealed.write(" ".join(ids) + "\\n")
     print(json.dumps({"done": 1}), flush=True)
-    print(json.dumps({"sealed": len(unit["ids"])}), flush=True)
+    print(json.dumps({"sealed": len(ids)}), flush=True)
 """
 
 
@@ -67,7 +66,8 @@ def test_a_process_that_is_dead_before_it_is_asked_is_told(compute, tmp_path):
     try:
         with pytest.raises(EngineError, match="exit code 4"):
             process = processes._Process("cpu", {"spec": {}}, 1)
-            process.compute(UNITS[0], lambda done: None)
+            process.hand(UNITS[0])
+            process.answer()
     finally:
         if process is not None:
             process.kill()
@@ -80,9 +80,10 @@ def test_a_worker_that_cannot_see_the_store_or_the_samples_says_so(store_path, t
     spec = build("extract", {"model": "tiny-vl", "dataset": "tiny", "out": tmp_path / "x.zarr"})
     with pytest.raises(Exception, match=r"x\.zarr is not to be seen on"):
         Worker(asked_again(spec, tmp_path / "x.zarr"))
-    worker = Worker.__new__(Worker)
-    worker.samples = {"a": None}
+    worker, ended = Worker.__new__(Worker), []
+    worker.samples, worker.thumbnails, worker.batches = {"a": None}, False, None
+    worker.writer = SimpleNamespace(is_sealed=lambda ids: ids == ["a"])
+    worker.work(iter([(7, (["a"], 1))]), lambda *told: ended.append(told), print)
+    assert ended == [(7, None)]  # sealed already: no model is asked
     with pytest.raises(InvalidInputError, match="has no sample 'b', nor 1 others"):
-        worker.compute(["a", "b", "c"], 2, lambda done, total: None)
-    worker.samples, worker.writer = {"a": None}, SimpleNamespace(part_id=json.dumps, sealed=lambda: {json.dumps(["a"])})
-    worker.compute(["a"], 1, lambda done, total: None)  # sealed already: no model is asked
+        worker.work(iter([(8, (["a", "b", "c"], 2))]), lambda *told: None, print)

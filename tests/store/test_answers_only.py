@@ -205,3 +205,14 @@ def test_what_fits_no_store_of_answers_is_refused(tmp_path, questions):
     )
     with pytest.raises(InvalidInputError, match="takes none"), writer.part(["z"]) as part:
         part.append([{"id": "z"}], [None])
+
+
+@pytest.mark.parametrize("asked", [("fit", {}), ("sweep", {"grid": {"epochs": (1,)}})])
+def test_that_there_are_no_states_is_said_before_anything_of_splits(kept_answers, tmp_path, asked):
+    name, more = asked
+    with pytest.raises(
+        NotFoundError, match=r"told\.zarr holds answers only: it has no hidden states, which probe reads"
+    ):
+        step(name, method="probe", store=kept_answers, split=("train",), out=tmp_path / "x", **more)
+    with pytest.raises(NotFoundError, match="unknown split"):
+        step(name, method="question-kind", store=kept_answers, split=("train",), out=tmp_path / "x")

@@ -73,7 +73,7 @@ class _Local:
             work.units,
             work.samples,
             thumbnails=self._extraction.thumbnails,
-            progress=work.progress,
+            answered=work.counted(),
         )
         return Computed(waited, batches.seconds_beside)
 

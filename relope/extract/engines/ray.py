@@ -1,12 +1,12 @@
 """The model on the workers of a Ray cluster, by transformers: each seals its parts into the store's shared folder."""
 
-import os
 from collections.abc import Mapping
-from importlib.util import find_spec
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from relope.errors import InvalidInputError, NotFoundError
-from relope.extract.engine import Computed, Engine, Settings, Work
+from relope.cluster.crew import Wanted, check_installed, joined
+from relope.errors import InvalidInputError, RelopeError
+from relope.extract.engine import AHEAD, WORKER, Computed, Engine, Settings, Work
 from relope.extract.extraction import Extraction
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ def check(extraction: Extraction, settings: Settings) -> None:
         NotFoundError: the extra ``ray`` is not installed.
         InvalidInputError: the blocks are to be spread, or the weights quantized, without a card.
     """
-    if find_spec("ray") is None:
-        raise NotFoundError("the engine ray needs the package ray", hint="pip install 'relope[ray]'")
+    check_installed()
     if settings["gpus_per_worker"] == 0 and (extraction.model.spread or extraction.model.quantize):
         what = "a model that is spread over devices" if extraction.model.spread else "a quantized model"
         raise InvalidInputError(f"{what} needs cards, and a worker is to have none", hint="drop --gpus-per-worker 0")
@@ -44,31 +43,44 @@ class _Ray:
     identity: Mapping[str, Any] = {}
 
     def __init__(self, extraction: Extraction, settings: Settings) -> None:
-        self._extraction, self._settings = extraction, settings
+        self._extraction, self._left = extraction, ExitStack()
+        self._wanted = Wanted(settings["address"], settings["workers"], settings["gpus_per_worker"])
         self.recorded: Mapping[str, Any] = {"device": "ray"}
-        self._left_open = True
 
     def open(self) -> "Backbone":
-        from relope.extract.cluster import crew_for, join
-
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray says is going to be its default
-        self._left_open = join(self._settings["address"])
-        self._crew = crew_for(self._settings["workers"], self._settings["gpus_per_worker"])
+        self._crew = self._left.enter_context(joined(self._wanted))
         asked = self._extraction.model.dtype
         self._dtype = ("bfloat16" if self._crew.gpus else "float32") if asked == "auto" else asked
         return self._extraction.model.described(self._dtype)
 
     def compute(self, work: Work) -> Computed:
-        from relope.extract.cluster import compute_on_cluster
+        from relope.cluster.pool import Pool
 
         spec = {name: value for name, value in work.asked["spec"].items() if name not in TAKES}
         device = "cuda" if self._crew.gpus else "cpu"
-        compute_on_cluster(self._crew, {**work.asked, "spec": {**spec, "dtype": self._dtype, "device": device}}, work)
+        asked = {**work.asked, "spec": {**spec, "dtype": self._dtype, "device": device}}
+        with Pool(self._crew, f"{WORKER}:Worker", asked, ahead=AHEAD) as pool:
+            _follow(pool, work)
         return Computed()
 
     def close(self) -> None:
-        if not self._left_open:
-            import ray
+        self._left.close()
 
-            ray.shutdown()
+
+def _follow(pool: Any, work: Work) -> None:
+    """Hand out the units and tell how far they are, until all are sealed.
+
+    Raises:
+        RelopeError: a worker refuses one.
+    """
+    for unit in work.units:
+        pool.submit(unit, [list(unit.ids), unit.batch_size], f"part of {unit.ids[0]}")
+    sealed = shown = 0
+    while len(pool):
+        for unit, result in pool.ended():
+            if isinstance(result, RelopeError):
+                raise result
+            sealed += len(unit.ids)
+        # What a worker has computed again that died before counts when it is further than that was.
+        shown = max(shown, min(work.n_samples, sealed + sum(n for _, n in pool.told())))
+        work.progress(shown, work.n_samples)

@@ -127,7 +127,7 @@ class _Vllm:
                 work.units,
                 work.samples,
                 thumbnails=self._extraction.thumbnails,
-                progress=work.progress,
+                answered=work.counted(),
                 ahead=AHEAD,
             )
         except (ServerError, StatesError) as error:

@@ -88,6 +88,12 @@ def sealed_parts(store: Path) -> list[str]:
     return sorted(part for part in parts if (part_folder(store, part) / COMMIT).is_file())
 
 
+def is_sealed_part(store: Path, part: str) -> bool:
+    """Tell whether one part is complete on disk; of many parts `sealed_parts` reads the whole folder."""
+    folder = part_folder(store, part)
+    return not folder.is_symlink() and (folder / COMMIT).is_file()
+
+
 def catalog_folder(store: Path) -> Path:
     """Return the folder of the catalogs."""
     return store / "catalog"

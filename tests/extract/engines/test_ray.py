@@ -1,4 +1,4 @@
-"""Ray: what never fits is told with what there is, and whoever dies, the store is that of one process."""
+"""Ray: whoever dies in the middle of a part, the store is that of one process."""
 
 import os
 import signal
@@ -8,12 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from relope.cli import app
-from relope.extract import cluster
-from relope.extract.engine import Work
-from relope.extract.plan import Unit
 from relope.store import ActivationStore, verify
 
 pytest.importorskip("ray")
@@ -79,76 +74,3 @@ def test_workers_killed_ten_times_and_drivers_three_the_store_is_that_of_one_pro
     one, many = ActivationStore.open(whole), ActivationStore.open(out)
     assert (many.content_id, many.parts, len(many)) == (one.content_id, one.parts, 384)
     assert verify(out, deep=True) == [] and not in_mid_part(out)
-
-
-class Dies:
-    """An actor of which the first three die in their first unit."""
-
-    def __init__(self, asked):
-        self.path = Path(asked["died"])
-
-    def compute(self, ids, batch_size):
-        if len(self.path.read_text()) < 3:
-            with self.path.open("a") as file:
-                file.write("x")
-            os._exit(1)
-        return None if ids[0] != "refused" else ("sample 'refused' alone does not fit", "use smaller images")
-
-    def done(self):
-        return 1
-
-
-@pytest.fixture
-def small_cluster():
-    import ray
-
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    cluster.join(None)
-    yield
-    ray.shutdown()
-
-
-def test_a_worker_is_started_anew_after_longer_and_longer_pauses(tmp_path, monkeypatch, caplog, small_cluster):
-    monkeypatch.setattr(cluster, "Actor", Dies)
-    monkeypatch.setattr(cluster, "LONGEST_PAUSE_S", 1.5)
-    died, told = tmp_path / "died", []
-    died.write_text("")
-    units = [Unit(("a", "b"), 2), Unit(("c",), 2)]
-    work = Work(None, units, {}, lambda ids: None, lambda done, total: told.append((done, total)))
-    cluster.compute_on_cluster(cluster.Crew(1, 0.0), {"died": str(died)}, work)
-    assert told[-1] == (3, 3) and died.read_text() == "xxx"
-    pauses = [message.split(" in ")[1] for message in caplog.messages if "a worker has died" in message]
-    assert pauses == ["1 s", "1.5 s", "1.5 s"]
-    refused = Work(None, [Unit(("refused",), 2)], {}, lambda ids: None, lambda done, total: None)
-    with pytest.raises(cluster.InvalidInputError, match="alone does not fit"):
-        cluster.compute_on_cluster(cluster.Crew(1, 0.0), {"died": str(died)}, refused)
-    for wanted in ((99, 0.0), (1, 1.0), (None, 0.5)):
-        with pytest.raises(
-            cluster.InvalidInputError, match=r"can never be placed: the cluster has 1 node: 1 × \("
-        ) as no:
-            cluster.crew_for(*wanted)
-        assert "room for" in str(no.value) and "--workers" in no.value.hint
-    assert cluster.crew_for(None, None).workers == max(1, cluster.crew_for(1, 0.0).cpus * os.cpu_count() - 1)
-
-
-@pytest.mark.parametrize(
-    ("node", "gpus", "fits"),
-    [
-        ({"CPU": 8}, 0, 8),
-        ({"CPU": 8}, 1, 0),
-        ({"CPU": 64, "GPU": 8}, 1, 8),
-        ({"CPU": 64, "GPU": 8}, 3, 2),
-        ({"CPU": 64, "GPU": 2}, 0.5, 4),
-        ({"CPU": 3, "GPU": 8}, 1, 3),
-        ({"CPU": 64, "GPU": 1}, 0.4, 2),
-    ],
-)
-def test_who_fits_on_a_node(node, gpus, fits):
-    assert cluster._fitting(node, gpus) == fits
-
-
-def test_a_cluster_that_is_not_there_is_told(tmp_path):
-    asked = ["extract", "--model", "tiny-vl", "--dataset", "tiny", "--engine", "ray", "--out", str(tmp_path / "x.zarr")]
-    result = CliRunner().invoke(app, [*asked, "--address", "nowhere.invalid:6379", "--limit", "1"])
-    assert result.exit_code == 2 and "nowhere.invalid:6379 cannot be reached" in result.stderr, result.output
-    assert len(result.stderr.strip().splitlines()) == 2 and not (tmp_path / "x.zarr").exists()
