@@ -42,6 +42,13 @@ steps.run(build("extract", {"model": "tiny-vl", "dataset": "tiny", "split": "tes
 """
 
 
+@pytest.fixture
+def settings(case, request):
+    """What a case is run with; the cluster that Ray runs on is started once, for all tests."""
+    joined = {"address": request.getfixturevalue("ray_cluster")} if CASES[case][0] == "ray" else {}
+    return {**CASES[case][1], **joined}
+
+
 def asked(out, case="local", **changes):
     name, settings = CASES[case]
     asked = {"model": "tiny-vl", "dataset": "tiny", "split": "test", "limit": 48, "batch_size": 8, "out": out}
@@ -61,6 +68,22 @@ def small_parts(monkeypatch):
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+EXTRAS = {"samples": 1, "trace_tokens": 4, "p_true": True}
+
+
+@pytest.fixture(scope="module")
+def by_local(tmp_path_factory):
+    """The stores that engines are compared with: 48 samples with everything that may be asked, and 96 plain ones."""
+    folder, threads = tmp_path_factory.mktemp("local"), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "PART_SAMPLES", 16)
+        torch.set_num_threads(1)
+        steps.run(asked(folder / "all.zarr", **EXTRAS))
+        steps.run(asked(folder / "plain.zarr", limit=96))
+        torch.set_num_threads(threads)
+    return folder
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -100,16 +123,14 @@ def test_what_an_engine_cannot_honour_is_refused_by_name(name, setting, tmp_path
 
 
 @pytest.mark.parametrize("case", HERE)
-def test_its_parts_are_those_of_local(case, tmp_path, small_parts):
+def test_its_parts_are_those_of_local(case, settings, by_local, tmp_path, small_parts):
     told: list[tuple[int, int]] = []
 
     def watch(label):
         return nullcontext(lambda done, total: told.append((done, total)) if label.startswith("extract") else None)
 
-    extras = {"samples": 1, "trace_tokens": 4, "p_true": True}
-    steps.run(asked(tmp_path / "local.zarr", **extras))
-    outcome = steps.run(asked(tmp_path / "x.zarr", case, **extras), watch)
-    local, other = ActivationStore.open(tmp_path / "local.zarr"), ActivationStore.open(tmp_path / "x.zarr")
+    outcome = steps.run(asked(tmp_path / "x.zarr", case, **settings, **EXTRAS), watch)
+    local, other = ActivationStore.open(by_local / "all.zarr"), ActivationStore.open(tmp_path / "x.zarr")
     assert outcome.facts["computed"] == 48 and verify(tmp_path / "x.zarr", deep=True) == []
     assert other.samples["id"].to_list() == local.samples["id"].to_list()
     assert told[-1] == (48, 48) and [done for done, _ in told] == sorted(done for done, _ in told)
@@ -122,40 +143,60 @@ def test_its_parts_are_those_of_local(case, tmp_path, small_parts):
 
 
 @pytest.mark.parametrize("case", HERE)
-def test_a_store_grows_and_nothing_is_computed_twice(case, tmp_path, small_parts):
+def test_a_store_grows_and_nothing_is_computed_twice(case, settings, tmp_path, small_parts):
     out = tmp_path / "x.zarr"
-    steps.run(asked(out, case, limit=20))
+    steps.run(asked(out, case, **settings, limit=20))
     first = ActivationStore.open(out).parts
-    assert steps.run(asked(out, case, limit=20)).reused
-    more = steps.run(asked(out, case, limit=40))
+    assert steps.run(asked(out, case, **settings, limit=20)).reused
+    more = steps.run(asked(out, case, **settings, limit=40))
     grown = ActivationStore.open(out)
     assert more.facts["computed"] == 20 and tuple(grown.parts[: len(first)]) == tuple(first)
     assert [i for unit in plan.read_plan(plan_path(out)) for i in unit.ids] == grown.samples["id"].to_list()
 
 
 @pytest.mark.parametrize("case", HERE)
-def test_killed_in_mid_part_the_same_command_goes_on(case, tmp_path):
+def test_killed_in_mid_part_the_same_command_goes_on(case, settings, by_local, tmp_path, small_parts):
     out = tmp_path / "x.zarr"
-    process = _start(out, case)
+    process = _start(out, case, settings)
     limit = time.monotonic() + 180
     while process.poll() is None and time.monotonic() < limit and not list(out.glob("parts/[0-9a-f]*/COMMIT.json")):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    _wait_for_the_dead(out, on_ray="address" in settings)
     kept = len(ActivationStore.open(out))
     assert 0 < kept < 96 and kept % 16 == 0 and verify(out, deep=True) == []
-    again = _start(out, case)
-    assert again.wait(timeout=240) == 0
-    whole = _start(tmp_path / "whole.zarr", "local" if is_exact(case) else case)
-    assert whole.wait(timeout=240) == 0
-    resumed, expected = ActivationStore.open(out), ActivationStore.open(tmp_path / "whole.zarr")
+    assert steps.run(asked(out, case, **settings, limit=96)).facts["computed"] <= 96 - kept
+    whole = by_local / "plain.zarr"
+    if not is_exact(case):
+        steps.run(asked(whole := tmp_path / "whole.zarr", case, **settings, limit=96))
+    resumed, expected = ActivationStore.open(out), ActivationStore.open(whole)
     assert (len(resumed), resumed.content_id, resumed.parts) == (96, expected.content_id, expected.parts)
     assert not list(out.glob("parts/.tmp-*"))
 
 
-def _start(out, case):
-    name, settings = CASES[case]
-    values = {"engine": name, "limit": 96, "out": out, **settings}
+def _wait_for_the_dead(out, on_ray):
+    """Wait until nobody writes any more; a cluster ends its workers only when it sees that nobody waits for them."""
+    if on_ray:
+        import ray
+
+        whole = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(lambda: None)
+        ray.get(whole.remote(), timeout=120)  # runs once every core is free again
+    limit = time.monotonic() + 60
+    while _writing(out) and time.monotonic() < limit:
+        time.sleep(0.05)
+
+
+def _writing(out):
+    """Return the processes that are writing a part and are not dead; the folders' names say them."""
+    pids = {folder.name.split("-")[2] for folder in out.glob("parts/.tmp-*-*")}
+    stats = [stat.read_text() for pid in pids if (stat := Path(f"/proc/{pid}/stat")).exists()]
+    return [stat for stat in stats if stat.rpartition(")")[2].split()[0] not in "ZX"]
+
+
+def _start(out, case, settings):
+    """Run the same in a process of its own."""
+    values = {"engine": CASES[case][0], "limit": 96, "out": out, **settings}
     return subprocess.Popen(
         [sys.executable, "-c", RUN, *(f"{key}={value}" for key, value in values.items())],
         stdout=subprocess.DEVNULL,
