@@ -1,13 +1,13 @@
 """What more than one process is worth: ``python benchmarks/bench_scale.py [--json] [--quick]``.
 
-The embedded model answers the embedded benchmark on one thread a process, each run first in parts of 32 samples, then
-in parts of the size that a run has by itself (1,024 of a model this small). Counted are the seconds between one sealed
-part and the next: loading counts nowhere. In every round, in turn:
+The embedded model answers the embedded benchmark on one thread a process, each run first in parts of 64 samples, which
+is one batch, then in parts of the size that a run has by itself (1,024 of a model this small). Counted are the seconds
+between one sealed part and the next: loading counts nowhere. In every round, in turn:
 
 - ``two_over_one``: parts a second of two processes over those of one, as a share of what two processes of this machine
   do of one's plain matrix products in the same round.
 - ``devices_overhead``, ``ray_overhead``: seconds a part of one worker over those of the loop in one process, less one.
-- ``devices_overhead_32``, ``ray_overhead_32``: the same in parts of 32 samples, which nobody has; shown without a goal.
+- ``devices_overhead_64``, ``ray_overhead_64``: the same in parts of 64 samples, which nobody has; shown without a goal.
 - ``makespan_64``: 10,000 parts on 64 workers that fail, by discrete events: the scheduler's rules, part times and the
   time to start drawn from those measured here, a failure every 100 parts of a worker on average. Over the time that
   workers of that availability need at least: all parts, nothing lost, nobody idle. A worker's further parts have not
@@ -74,14 +74,14 @@ class Sizes:
 
     large: int = PART_SAMPLES
     n_large: int = 2
-    small: int = 32
-    n_small: int = 12
+    small: int = 64
+    n_small: int = 10
     rounds: int = 5
     product: int = 1024
     products: int = 60
 
 
-QUICK = Sizes(large=64, rounds=5, n_small=6, product=256, products=400)
+QUICK = Sizes(large=128, rounds=5, n_small=6, product=256, products=400)
 LOOP: dict[str, object] = {}
 ONE, TWO = {"devices": "cpu"}, {"devices": "cpu,cpu"}
 RAY = {"engine": "ray", "workers": 1}
@@ -206,8 +206,8 @@ def measure(quick: bool) -> dict[str, Figure]:
         "two_over_one": at_least(scaling, 0.85),
         "devices_overhead": at_most(large[0], 0.02),
         "ray_overhead": at_most(large[1], 0.02),
-        "devices_overhead_32": shown(small[0]),
-        "ray_overhead_32": shown(small[1]),
+        "devices_overhead_64": shown(small[0]),
+        "ray_overhead_64": shown(small[1]),
         "makespan_64": at_most(spans, 1.1),
     }
 
