@@ -369,7 +369,7 @@ def fit(
         leave_out: data sets whose samples are not learned from
         cap: at most so many samples of each data set, whole groups
         folds: score the samples out of fold instead, for small sets
-        out: the router; default <store>.routers/<method>[@seed<seed>]; with folds, the scores
+        out: the router; default <method>[@seed<seed>] in <store>.routers; with folds, the scores
         layer: block whose states are read; default: the store's deepest
         split: splits to learn from
         grades: grader@version of the grades; default: what `relope grade` set last

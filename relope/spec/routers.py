@@ -34,7 +34,7 @@ class FitSpec(Spec, step="fit"):
     cap: int | None = Field(None, ge=4, description="at most so many samples of each data set, whole groups")
     folds: int | None = Field(None, ge=2, le=50, description="score the samples out of fold instead, for small sets")
     out: Path | None = Field(
-        None, description="the router; default <store>.routers/<method>[@seed<seed>]; with --folds, the scores"
+        None, description="the router; default <method>[@seed<seed>] in <store>.routers; with --folds, the scores"
     )
     layer: int | None = Field(None, ge=1, description="block whose states are read; default: the store's deepest")
     split: Words = Field(("train",), description="splits to learn from")
