@@ -36,13 +36,14 @@ def proxy_of(url: str) -> str | None:
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     try:
         told = urlsplit(proxy)
-        is_one = told.scheme in _KINDS and bool(told.hostname) and told.port != 0
         hide(unquote(told.password or ""))
+        is_one = told.scheme in _KINDS and bool(told.hostname) and told.port != 0
     except ValueError:
         is_one = False
     if not is_one:
+        shown = proxy.rpartition("@")[2]  # what cannot be taken apart may hold a password all the same
         raise InvalidInputError(
-            f"the environment's proxy {proxy!r} for {parts.scheme} addresses is none",
+            f"the environment's proxy {shown!r} for {parts.scheme} addresses is none",
             hint=f"mend or unset {parts.scheme.upper()}_PROXY, or name {host} in NO_PROXY",
         )
     if told.scheme.startswith("socks") and find_spec("socksio") is None:

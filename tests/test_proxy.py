@@ -164,12 +164,14 @@ def test_other_names_and_forms(monkeypatch):
     assert proxy_of("https://api.example.com") == "http://other.example:1"
 
 
-@pytest.mark.parametrize("proxy", ["ftp://proxy:1", "http://", "http://proxy:0", "http://proxy:x", "http://[proxy"])
+@pytest.mark.parametrize("proxy", ["ftp://proxy:1", "http://", "http://proxy:0", "http://proxy:x", "http://[proxy",
+                                   "http://me:secret-word@proxy:x", "http://me:secret-word@[proxy"])  # fmt: skip
 def test_what_is_no_proxy_is_a_line_or_two(proxy, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     with pytest.raises(InvalidInputError, match="for https addresses is none") as caught:
         open_endpoint("https://api.example.com/v1", "m", None)
     assert caught.value.hint == "mend or unset HTTPS_PROXY, or name api.example.com in NO_PROXY"
+    assert "secret-word" not in str(caught.value)
 
 
 def test_socks_needs_its_package(monkeypatch):

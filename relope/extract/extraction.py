@@ -48,21 +48,23 @@ class ModelChoice:
         Args:
             dtype: that the engine computes in; nothing here can tell what ``auto`` means there.
         """
-        from relope.extract.model.backbone import open_described
-
-        return open_described(self.name, dtype, self.attention, self.quantize, self.chat_template)
+        return self._without_weights("cpu", dtype, identified=True)
 
     def skeleton(self) -> "Backbone":
         """Return it without weights: enough to tell the cost, and the recipe but for digests of what it lacks."""
+        return self._without_weights(self.device, self.dtype)
+
+    def _without_weights(self, device: str, dtype: str, *, identified: bool = False) -> "Backbone":
         from relope.extract.model.backbone import open_skeleton
 
         return open_skeleton(
             self.name,
-            self.device,
-            self.dtype,
+            device,
+            dtype,
             self.chat_template,
             attention=self.attention,
             quantize=self.quantize,
+            identified=identified,
         )
 
 

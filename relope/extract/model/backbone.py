@@ -360,38 +360,6 @@ def open_skeleton(
         weights=False,
     )
     model, processor = load(name, files, replace(how, attention="sdpa", quantize=""))
-    traits, recorded = traits_of(model, processor), _named(name, card, files)
     identity = (_identity if identified else _prepared)(files, how, processor)
-    recorded |= {"processor": files.processor_parts} if identified else {}
-    return Backbone(name, model, processor, traits, files.card, how.dtype_name, identity, recorded)
-
-
-def open_described(
-    name: str, dtype: str, attention: str = "sdpa", quantize: str | None = None, chat_template: str = ""
-) -> Backbone:
-    """Return a model without weights and with the identity that it has where another process runs it.
-
-    Args:
-        name: what the user calls it.
-        dtype: ``float32`` or ``bfloat16``.
-        attention: attention implementation there.
-        quantize: ``4bit`` or ``8bit`` weights there.
-        chat_template: text of the one that takes the place of the model's own; ``""`` = that.
-
-    Raises:
-        as ``open_backbone``.
-    """
-    card, here = open_card(name), pick_device("cpu")
-    files = find_checkpoint(card)
-    there = Loading(
-        here,
-        pick_dtype(dtype, here),
-        attention,
-        quantize=quantize or "",
-        pixels=files.card.pixels,
-        chat_template=chat_template,
-    )
-    model, processor = load(name, files, replace(there, attention="sdpa", quantize="", weights=False))
-    identity, traits = _identity(files, there, processor), traits_of(model, processor)
-    recorded = _recorded(name, card, files, there, model)
-    return Backbone(name, model, processor, traits, files.card, there.dtype_name, identity, recorded)
+    recorded = _recorded(name, card, files, how, model) if identified else _named(name, card, files)
+    return Backbone(name, model, processor, traits_of(model, processor), files.card, how.dtype_name, identity, recorded)

@@ -11,7 +11,7 @@ from relope.extract import plan
 from relope.extract.engine import EngineError
 from relope.extract.engines import vllm
 from relope.extract.model import told as told_by_servers
-from relope.extract.model.backbone import open_described
+from relope.extract.model.backbone import open_skeleton
 from relope.extract.model.card import locate, open_card
 from relope.extract.model.load import DTYPES
 from relope.extract.model.parts import load_parts
@@ -30,7 +30,7 @@ def served(tmp_path, monkeypatch):
     monkeypatch.setattr(vllm, "default_folder", lambda: folder)
 
     def start(layers=(3, 4, 6), **settings):
-        name = served_name("tiny-vl", open_described("tiny-vl", "float32").identity, layers)
+        name = served_name("tiny-vl", open_skeleton("tiny-vl", "cpu", "float32", identified=True).identity, layers)
         return token_server(folder, name, layers, **settings)
 
     return start
@@ -190,7 +190,7 @@ def test_classes_and_settings_that_vllm_cannot_honour_are_refused_by_name(tmp_pa
 
 
 def test_single_modules_of_a_checkpoint_are_read_alone(backbone):
-    model, folder = open_described("tiny-vl", "float32").model, locate(open_card("tiny-vl"))[0]
+    model, folder = open_skeleton("tiny-vl", "cpu", "float32", identified=True).model, locate(open_card("tiny-vl"))[0]
     load_parts("tiny-vl", model, folder, [4], DTYPES["float32"])
     read = {name: weight for name, weight in model.named_parameters() if not weight.is_meta}
     assert {name.split("language_model.")[1].partition(".")[0] for name in read} == {"norm", "layers"}
@@ -199,5 +199,5 @@ def test_single_modules_of_a_checkpoint_are_read_alone(backbone):
 
 
 def test_a_model_without_weights_ends_answers_as_the_checkpoint_does(backbone):
-    described = open_described("tiny-vl", "float32")
+    described = open_skeleton("tiny-vl", "cpu", "float32", identified=True)
     assert described.traits.end_ids == backbone.traits.end_ids != ()

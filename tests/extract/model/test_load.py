@@ -16,7 +16,7 @@ from relope import registry
 from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError, UnsupportedError
 from relope.extract.model import load as loading
-from relope.extract.model.backbone import open_backbone, open_described, open_skeleton
+from relope.extract.model.backbone import open_backbone, open_skeleton
 from relope.extract.model.card import open_card
 from relope.extract.model.generate import answer_batch, captures
 from relope.extract.recipe import save_block
@@ -293,9 +293,9 @@ def test_a_model_described_without_weights_has_the_identity_of_the_loaded_one(tm
     folder = make("qwen3-vl", tmp_path / "m")
     for attention, template in (("eager", ""), ("sdpa", "{{ messages[0]['content'] }}")):
         loaded = open_backbone(str(folder), "cpu", "bfloat16", attention, chat_template=template)
-        described = open_described(str(folder), "bfloat16", attention, chat_template=template)
+        described = open_skeleton(str(folder), "cpu", "bfloat16", template, attention=attention, identified=True)
         assert described.identity == loaded.identity and described.traits == loaded.traits
         assert {**described.recorded, "device": "cpu"} == loaded.recorded
         assert all(parameter.is_meta for parameter in described.model.parameters())
-    quantized = open_described("tiny-vl", "float32", quantize="4bit")
+    quantized = open_skeleton("tiny-vl", "cpu", "float32", quantize="4bit", identified=True)
     assert quantized.identity["quantize"] == "4bit", "what this machine could not load is another's to run"
