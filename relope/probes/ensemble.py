@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from relope.probes.examples import Examples
+from relope.probes.examples import Examples, untold
 from relope.probes.files import check_shapes, load_state, save_state
 from relope.probes.logistic import logit, sigmoid
 from relope.types import Progress, no_progress
@@ -63,11 +63,11 @@ class Ensemble:
         return layers
 
     def fit(self, examples: Examples, *, seed: int, progress: Progress = no_progress) -> Self:
-        """Learn from labelled examples, one fit after the other; each keeps a state of its own."""
+        """Learn from labelled examples, one fit after the other; each keeps a state of its own, none has the curve."""
         n, self.fits_ = self.params.members, []
         for number in range(n):
             told = functools.partial(_told, progress, number, n)
-            some = replace(examples, state=_state_of(examples.state, number))
+            some = replace(examples, state=_state_of(examples.state, number), epoch_ended=untold)
             self.fits_.append(self.Member(self._one).fit(some, seed=seed * n + number, progress=told))
         return self
 

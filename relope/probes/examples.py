@@ -1,6 +1,6 @@
 """What a method is given: some samples of a store, and what is known about them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +14,10 @@ from relope.store import RowReader
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+def untold(epoch: int, loss: float, auc: float) -> None:
+    """Tell nobody of an epoch."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Examples:
             parsed_direct and parsed_chain; None where the store is not graded.
         large_correct: ``[N] bool``, whether the large model is right; None where nobody said so.
         state: a file in which a fit keeps its state, so that a killed one goes on where it was.
+        epoch_ended: told of a fit's every epoch, from 1, its mean loss and inner validation AUC as soon as it is over.
         jobs: processes that a stack may fit its methods in.
     """
 
@@ -43,6 +48,7 @@ class Examples:
     grades: pl.DataFrame | None = None
     large_correct: npt.NDArray[np.bool_] | None = None
     state: Path | None = None
+    epoch_ended: Callable[[int, float, float], None] = untold
     jobs: int = 1
 
     def __len__(self) -> int:
@@ -69,7 +75,7 @@ class Examples:
         return self.correct.astype(np.float32)
 
     def take(self, indices: npt.NDArray[np.int64]) -> "Examples":
-        """Return some of the examples; a fit on them keeps no state."""
+        """Return some of the examples; a fit on them keeps no state and tells nobody of its epochs."""
         return replace(
             self,
             rows=self.rows[indices],
@@ -77,6 +83,7 @@ class Examples:
             grades=None if self.grades is None else self.grades[indices],
             large_correct=None if self.large_correct is None else self.large_correct[indices],
             state=None,
+            epoch_ended=untold,
         )
 
 

@@ -63,6 +63,7 @@ class FeatureNet:
             seed,
             progress,
             examples.state,
+            examples.epoch_ended,
         )
 
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:

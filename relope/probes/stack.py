@@ -1,7 +1,7 @@
 """Stacks: several methods fitted out of fold, a regression on what they say, and its calibration."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from relope import registry
 from relope.errors import InvalidInputError
 from relope.probes.confidence import check_answers
-from relope.probes.examples import Examples, check_trainable
+from relope.probes.examples import Examples, check_trainable, untold
 from relope.probes.files import check_shapes, load_state, save_state
 from relope.probes.folds import Folds, group_folds
 from relope.probes.logistic import Floats, Logistic, Scale, logit, sigmoid
@@ -133,6 +133,7 @@ class Stack:
 
     def fit(self, examples: Examples, *, seed: int, progress: Progress = no_progress) -> Self:
         check_trainable(examples, self.name)
+        examples = replace(examples, epoch_ended=untold)  # of several fits at a time, perhaps in other processes
         if any(member.traits.reads_answer for member in self.members_.values()):
             check_answers(examples, self.name)
         folds = group_folds(examples.groups, self.params.folds, seed, self.name)

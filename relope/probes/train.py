@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from relope.errors import InvalidInputError
+from relope.probes.examples import untold
 from relope.probes.parallel import World, world
 from relope.probes.protocol import Params
 from relope.probes.resume import Checkpoint, History
@@ -75,6 +76,7 @@ def train(
     seed: int,
     progress: Progress,
     state: Path | None = None,
+    epoch_ended: Callable[[int, float, float], None] = untold,
 ) -> History:
     """Train until the inner validation AUC has not risen for ``patience`` epochs.
 
@@ -88,6 +90,7 @@ def train(
         seed: with an epoch's number it decides the batches and every other random number in it.
         progress: told the epochs done and allowed.
         state: where the state of an unfinished fit is kept; what is there is gone on from.
+        epoch_ended: told every epoch's number, loss and inner validation AUC, those of an unfinished fit first.
 
     Raises:
         InvalidInputError: the loss is no longer a number.
@@ -95,6 +98,8 @@ def train(
     optimizer = torch.optim.AdamW(list(groups), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     checkpoint, together = Checkpoint(state, _key(module, settings, seed)), world()
     history, kept = checkpoint.read(module, optimizer)
+    for number, (loss, auc) in enumerate(zip(history.loss, history.auc, strict=True), 1):
+        epoch_ended(number, loss, auc)
     while len(history.auc) < settings.epochs and not (history.auc and history.stale(settings.patience)):
         number = len(history.auc)
         with _own_randomness(module, (seed, number, together.rank)):
@@ -108,6 +113,7 @@ def train(
             kept = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
         if together.rank == 0:
             checkpoint.write(module, optimizer, history, kept)
+        epoch_ended(number + 1, history.loss[-1], history.auc[-1])
         progress(number + 1, settings.epochs)
     module.load_state_dict(kept)
     module.eval()

@@ -62,7 +62,7 @@ def run(spec: FitSpec, watch: Watch) -> Fitted:
         return Fitted(out, True, text, {"grader": lesson.grader}, warnings=lesson.warnings)
     earlier = read_record(out)
     with tracked(spec, name) as tell:
-        record, kept = _fit(lesson, out, watch)
+        record, kept = _fit(lesson, out, watch, tell)
         _tell(tell, lesson, record)
     note, n_shared = note_of(lesson.probe), lesson.training.n_shared
     shared = f" ({n_shared} left out: their image or question is in another split)" if n_shared else ""
@@ -81,14 +81,12 @@ def run(spec: FitSpec, watch: Watch) -> Fitted:
 
 
 def _tell(tell: Tell, lesson: Lesson, record: RouterRecord) -> None:
-    """Tell a tracker loss and inner validation AUC of every epoch, and what the fit came to."""
+    """Tell a tracker what a fit came to; its epochs have been told as they ended."""
     done: dict[str, float | None] = {"samples": record.n_samples, "seconds": record.seconds_fit}
     epochs = 0
     if isinstance(lesson.probe, KeepsHistory):
         history = lesson.probe.history_
         epochs = len(history.auc)
-        for number, (loss, auc) in enumerate(zip(history.loss, history.auc, strict=True), 1):
-            tell({"train/loss": loss, "inner/auc": auc}, number)
         done |= {"inner/best_auc": history.auc[history.best], "best_epoch": history.best + 1}
     tell(done, epochs)
 
@@ -98,7 +96,7 @@ def _origin(recorded: Mapping[str, Any]) -> dict[str, str]:
     return {name: named(str(recorded[name])) for name in TOLD if recorded.get(name)}
 
 
-def _fit(lesson: Lesson, out: Path, watch: Watch) -> tuple[RouterRecord, Path | None]:
+def _fit(lesson: Lesson, out: Path, watch: Watch, tell: Tell) -> tuple[RouterRecord, Path | None]:
     """Fit and write; under ``torchrun`` every process fits and the first one writes.
 
     Returns:
@@ -111,7 +109,10 @@ def _fit(lesson: Lesson, out: Path, watch: Watch) -> tuple[RouterRecord, Path | 
     with process_group(examples.device, shared=lesson.streamed) as world, watch(f"fit {lesson.method}") as progress:
         spent = Spent(state, store.bytes_read)
         told = spent.noting(progress, lambda: store.bytes_read) if world.rank == 0 else no_progress
-        lesson.probe.fit(replace(examples, state=state), seed=lesson.seed, progress=told)
+        examples = replace(
+            examples, state=state, epoch_ended=lambda n, loss, auc: tell({"train/loss": loss, "inner/auc": auc}, n)
+        )
+        lesson.probe.fit(examples, seed=lesson.seed, progress=told)
         seconds, n_bytes = spent.until(store.bytes_read)
         record = RouterRecord(
             method=lesson.method,

@@ -85,6 +85,37 @@ def test_a_fit_tells_its_epochs_and_writes_what_it_would_without(store_path, tmp
     assert str(tmp_path) not in told and not [text for text in texts(store_path) if text and text in told]
 
 
+def test_a_fit_tells_each_epoch_when_it_ends_and_those_before_a_kill_once_more(
+    store_path, tmp_path, monkeypatch, trackio
+):
+    from relope.probes import train
+
+    validate, at_validation = train.rank_auc, []
+
+    def killed_in_the_third(*given):
+        at_validation.append(len(trackio[-1].logged))
+        if len(at_validation) == 3:
+            raise KeyboardInterrupt
+        return validate(*given)
+
+    monkeypatch.setattr("relope.probes.features.rank_auc", killed_in_the_third)
+    asked = {"method": "probe", "store": store_path, "set": {"epochs": 4}, "out": tmp_path / "r", "log_to": "trackio"}
+    with pytest.raises(KeyboardInterrupt):
+        step("fit", **asked)
+    step("fit", **asked)
+    assert at_validation[:3] == [0, 1, 2]  # an epoch's numbers are there before the next one's
+    first, second = trackio
+    assert [number for _, number in first.logged] == [1, 2] and first.finished
+    assert second.logged[:2] == first.logged and [number for _, number in second.logged] == [1, 2, 3, 4, 4]
+
+
+@pytest.mark.parametrize("settings", [{"members": 2, "epochs": 2}, {"methods": "probe,question-kind", "folds": 2}])
+def test_several_fits_in_one_tell_no_curve(store_path, tmp_path, trackio, settings):
+    method = "probe" if "members" in settings else "fusion"
+    step("fit", method=method, store=store_path, set=settings, out=tmp_path / "r", log_to="trackio", jobs=2)
+    assert [set(metrics) for metrics, _ in trackio[0].logged] == [{"samples", "seconds"}]
+
+
 def test_an_evaluation_tells_every_auc_with_its_interval(store_path, tmp_path, trackio):
     store = tmp_path / "tiny.zarr"
     step("store pull", uri=str(store_path), out=store)

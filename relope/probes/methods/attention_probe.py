@@ -135,6 +135,7 @@ class Method:
             seed,
             progress,
             examples.state,
+            examples.epoch_ended,
         )
         return self
 
