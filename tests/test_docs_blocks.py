@@ -4,38 +4,38 @@ import re
 
 import pytest
 import yaml
-from pages import ROOT, Block, blocks, commands
+from pages import ROOT, Block, Walk, blocks, commands, to_run, walks_of_tests
 
 from relope.commands.flags import command_of
 from relope.spec import SPECS
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md"))]
-RUN_BY = {
-    "docs/calibrating.md": "test_docs_calibrating.py",
-    "docs/extending.md": "test_docs_extending.py",
-    "docs/importing.md": "test_docs_importing.py",
-    "docs/judging.md": "test_docs_judging.py",
-    "docs/large-model.md": "test_docs_large_model.py",
-    "docs/python.md": "test_docs_python.py",
-    "docs/scale.md": "test_docs_scale.py",
-    "docs/serving.md": "test_docs_serving.py",
-    "docs/sharing.md": "test_docs_sharing.py",
-    "docs/tutorial.md": "test_docs_tutorial.py",
-    "docs/your-data.md": "test_docs.py",
-}
-"""Page → the test that runs what it does not mark."""
+WALKS = list(walks_of_tests())
+RUN = {(walk.page, block.line): by for walk, by in WALKS for block in walk.blocks}
+"""Page and line of each block that is run → the tests and fixtures that do."""
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_block_is_run_or_says_why_not(page):
-    silent = [block.line for block in blocks(page) if not block.shown and not block.reason]
-    assert not silent or page in RUN_BY, f"{page}: not run, and unmarked: lines {silent}"
+    silent = [block.line for block in to_run(page) if (page, block.line) not in RUN]
+    assert not silent, f"{page}: not run, and unmarked: lines {silent}"
 
 
-@pytest.mark.parametrize("page", RUN_BY)
-def test_the_page_is_read_by_its_test(page):
-    test = (ROOT / "tests" / RUN_BY[page]).read_text(encoding="utf-8")
-    assert page.rpartition("/")[2] in test and any(not block.shown and not block.reason for block in blocks(page))
+@pytest.mark.parametrize("place", RUN, ids=lambda place: f"{place[0]}-{place[1]}")
+def test_a_test_can_be_named_that_runs_the_block(place):
+    assert RUN[place], "a walk that no test of its module uses"
+
+
+def test_a_block_has_one_walk():
+    assert len(RUN) == sum(len(walk.blocks) for walk, _ in WALKS)
+
+
+def test_a_block_left_out_is_found(tmp_path, monkeypatch):
+    (tmp_path / "x.md").write_text("```python\nfirst = 1\n```\n\n```python\nsecond = 2\n```\n")
+    monkeypatch.setattr("pages.ROOT", tmp_path)
+    with pytest.raises(AssertionError, match=r"x\.md: not run: lines \[6\]"), Walk("x.md") as walk:
+        walk.run(walk.blocks[0])
+    assert walk.names["first"] == 1 and "second" not in walk.names
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,9 +2,10 @@
 
 import json
 import tomllib
+from pathlib import Path
 
 import pytest
-from pages import Walk, to_run
+from pages import Walk
 from stepping import step
 
 from relope import registry
@@ -15,23 +16,31 @@ PAGE = "docs/extending.md"
 KINDS = {"datasets", "graders", "backbones", "methods", "importers"}
 
 
+class Package(Walk):
+    """The page's walk: its Python files are written, and what its TOML says is installed."""
+
+    def perform(self, block):
+        if block.language == "toml":
+            install(Path.cwd(), tomllib.loads(block.text))
+        elif block.language == "python":
+            Path(block.text.split('"""', 1)[1].split(":", 1)[0]).write_text(block.text, encoding="utf-8")
+        else:
+            yield from super().perform(block)
+
+
+WALK = Package(PAGE)
+
+
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
     """The page, worked through: the folder, and what its commands said."""
     folder = tmp_path_factory.mktemp("plugins")
-    with pytest.MonkeyPatch.context() as patch, Walk(PAGE) as walk:
+    with pytest.MonkeyPatch.context() as patch, WALK as walk:
         patch.chdir(folder)
         patch.syspath_prepend(folder)
         found = registry._entry_points
         found.cache_clear()
-        for block in to_run(PAGE):
-            if block.language == "toml":
-                install(folder, tomllib.loads(block.text))
-            elif block.language == "python":
-                path = folder / block.text.split('"""', 1)[1].split(":", 1)[0]
-                path.write_text(block.text, encoding="utf-8")
-            else:
-                walk.run(block)
+        walk.run_all()
         yield folder, walk
     found.cache_clear()
 

@@ -1,36 +1,22 @@
 """Every command and snippet of docs/importing.md, in order."""
 
-import re
-import runpy
-import shlex
-from pathlib import Path
-
 import pytest
-from typer.testing import CliRunner
+from pages import ROOT, Walk
 
 from relope import registry
-from relope.cli import app
 from relope.evaluate.report import read_report
 
-PAGE = (Path(__file__).parents[1] / "docs" / "importing.md").read_text(encoding="utf-8")
+WALK = Walk("docs/importing.md")
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """The page, worked through: the folder, and what each command said."""
-    folder, said = tmp_path_factory.mktemp("importing"), {}
-    with pytest.MonkeyPatch.context() as patch:
+    folder = tmp_path_factory.mktemp("importing")
+    with pytest.MonkeyPatch.context() as patch, WALK as walk:
         patch.chdir(folder)
-        for kind, block in re.findall(r"^```(python)?\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
-            if kind:
-                Path("snippet.py").write_text(block, encoding="utf-8")
-                runpy.run_path("snippet.py")
-                continue
-            for line in block.splitlines():
-                result = CliRunner().invoke(app, shlex.split(line)[1:])
-                assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
-                said[line] = " ".join((result.stdout + result.stderr).split())
-    return folder, said
+        walk.run_all()
+    return folder, {line: " ".join(text.split()) for line, text in walk.said.items()}
 
 
 def test_the_page_says_what_was_matched_and_by_whom_it_is_judged(ran):
@@ -48,4 +34,5 @@ def test_both_reports_have_the_same_numbers(ran):
 
 
 def test_the_page_names_every_format():
-    assert not [name for name in registry.names("importers") if f"| `{name}` |" not in PAGE]
+    page = (ROOT / "docs" / "importing.md").read_text(encoding="utf-8")
+    assert not [name for name in registry.names("importers") if f"| `{name}` |" not in page]

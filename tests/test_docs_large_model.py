@@ -1,52 +1,36 @@
 """Every command of docs/large-model.md, in order, against a server that gives the answers of tiny-vl-large."""
 
-import re
-import shlex
-from pathlib import Path
-
 import pytest
 from openai_stub import Stub, key_of
+from pages import ROOT, Walk
 from stepping import step
-from typer.testing import CliRunner
 
-from relope.cli import app
 from relope.extract.data.open import open_dataset
 from relope.extract.endpoint.messages import messages_of
 from relope.extract.view import View
 from relope.store import open_store, verify
 
-PAGE = (Path(__file__).parents[1] / "docs" / "large-model.md").read_text(encoding="utf-8")
+WALK = Walk("docs/large-model.md")
 KEY = "sk-of-nobody-4711"
-
-
-def commands():
-    blocks = re.findall(r"^```\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    return [line for block in blocks for line in block.splitlines()]
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """The page, worked through: the folder, and what each command said."""
-    folder, said = tmp_path_factory.mktemp("large"), {}
+    folder = tmp_path_factory.mktemp("large")
     large = folder / "local.zarr"
     fields = {"model": "tiny-vl-large", "dataset": "tiny", "split": "test", "limit": 80}
     step("extract", **fields, tokens="lean", device="cpu", out=large)
     answers = dict(open_store(large).samples.select("id", "response").iter_rows())
     samples = View().worded(open_dataset("tiny").load("test", 80))
     table = {key_of(messages_of(sample, False, None)): answers[sample.id] for sample in samples}
-    with pytest.MonkeyPatch.context() as patch, Stub(table) as stub:
+    with pytest.MonkeyPatch.context() as patch, Stub(table) as stub, WALK as walk:
         patch.chdir(folder)
         patch.setenv("OPENAI_API_KEY", KEY)
-        for line in commands():
-            words = shlex.split(line.replace("http://localhost:8000/v1", stub.url))
-            if words[0] == "printf":
-                Path(words[-1]).write_text(words[1].replace("\\n", "\n"), encoding="utf-8")
-                continue
-            result = CliRunner().invoke(app, words[1:])
-            assert words[0] == "relope" and result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
-            said[line] = result.stdout + result.stderr
+        walk.here = {"http://localhost:8000/v1": stub.url}
+        walk.run_all()
         asked = dict(stub.counts)
-    return folder, said, table, asked
+    return folder, walk.said, table, asked
 
 
 def test_each_question_was_asked_once_a_model(ran):
@@ -77,5 +61,6 @@ def test_the_hybrid_numbers_are_those_of_the_model_that_runs_here(ran, monkeypat
 def test_the_page_names_every_flag_of_an_endpoint():
     from relope.steps.extraction import ELSEWHERE
 
-    missing = [name for name in ("endpoint", *ELSEWHERE) if f"--{name.replace('_', '-')}" not in PAGE]
+    page = (ROOT / "docs" / "large-model.md").read_text(encoding="utf-8")
+    missing = [name for name in ("endpoint", *ELSEWHERE) if f"--{name.replace('_', '-')}" not in page]
     assert missing == []

@@ -1,20 +1,19 @@
 """docs/python.md and examples/ run as they stand."""
 
-import re
 import runpy
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from pages import ROOT, Walk
+
+WALK = Walk("docs/python.md")
 
 
 def test_every_block_of_the_page_runs_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    blocks, names = re.findall(r"```python\n(.*?)```", page, re.DOTALL), {}
-    assert len(blocks) >= 8
-    for number, block in enumerate(blocks, 1):
-        exec(compile(block, f"docs/python.md, block {number}", "exec"), names)
+    with WALK as walk:
+        walk.run_all()
+    names = walk.names
+    assert len(walk.blocks) >= 8
     assert (tmp_path / "runs/tour.zarr.report/report.html").is_file()
     assert len(names["scored"].scores) == 200 and names["report"].report.n == 200
     assert names["error"].hint and "--" not in str(names["error"])

@@ -4,25 +4,27 @@ import re
 import shlex
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
+from pages import ROOT, Walk
 from typer.testing import CliRunner
 
 from relope.cli import app
 from relope.extract import plan
 from relope.store import ActivationStore, open_store
 
-PAGE = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
+PAGE = "docs/scale.md"
+DEVICES = Walk(PAGE, "runs/devices.zarr")
+SHARDS = Walk(PAGE, "runs/shared.zarr")
+ARRAY = Walk(PAGE, "#SBATCH")
+JOB = Walk(PAGE, "kind: Job")
+TASK = Walk(PAGE, "num_nodes")
+RAY = Walk(PAGE, "runs/ray.zarr")
+POOL = Walk(PAGE, "relope sweep")
+TABLE = Walk(PAGE, "from math import ceil")
 HERE = {"gemma3-12b": "tiny-vl", "aokvqa": "tiny", "s3://team/aokvqa.zarr": "team.zarr"}
 """What the page asks for → what takes its place here."""
-
-
-def block(kind, begins):
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    (found,) = [text for of, text in blocks if of == kind and begins in text]
-    return found
 
 
 @pytest.fixture
@@ -42,41 +44,47 @@ def run(tmp_path, monkeypatch):
 
 def test_two_shards_as_they_are_typed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    lines = [line for line in block("", "runs/shared.zarr").splitlines() if line]
-    assert len(lines) == 2
-    for line in lines:
-        assert CliRunner().invoke(app, shlex.split(line)[1:]).exit_code == 0
+    with SHARDS as walk:
+        walk.run_all()
+    assert len(walk.said) == 2
     with ActivationStore.open("runs/shared.zarr") as store:
         assert len(store) == 40 * len(store.samples["split"].unique())
 
 
-@pytest.mark.parametrize("which", ["runs/devices.zarr", "runs/ray.zarr"])
-def test_the_engines_as_they_are_typed(tmp_path, monkeypatch, which):
+def test_the_devices_as_they_are_typed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, shlex.split(block("", which))[1:])
-    assert result.exit_code == 0, result.output
-    assert len(ActivationStore.open(which)) == 60 * len(ActivationStore.open(which).samples["split"].unique())
+    with DEVICES as walk:
+        walk.run_all()
+    assert len(ActivationStore.open("runs/devices.zarr")) == 180
+
+
+def test_ray_as_it_is_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with RAY as walk:
+        walk.run_all()
+    assert len(ActivationStore.open("runs/ray.zarr")) == 180
 
 
 def test_fits_and_pipelines_as_they_are_typed(tmp_path, monkeypatch, ray_cluster, store_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     shutil.copytree(store_path, tmp_path / "runs/tiny.zarr")
-    lines = [line for line in block("", "relope sweep").splitlines() if line]
-    sweep, run = [shlex.split(line)[1:] for line in lines]
-    result = CliRunner().invoke(app, sweep)
-    assert result.exit_code == 0 and "4 runs" in result.output, result.output
-    assert CliRunner().invoke(app, [*run, "--dry-run"]).exit_code == 0  # tests/cluster runs one
+    with POOL as walk:
+        walk.flags = {"run": ["--dry-run"]}  # tests/cluster runs one
+        sweep, _ = walk
+    assert "4 runs" in sweep.text
 
 
 def test_the_table_is_what_the_formulas_say(capsys):
-    exec(block("python", "from math import ceil"), {})
+    with TABLE as walk:
+        walk.run_all()
+    page = (ROOT / PAGE).read_text(encoding="utf-8")
     rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 5 and [row for row in rows if f"\n{row}\n" not in PAGE] == []
+    assert len(rows) == 5 and [row for row in rows if f"\n{row}\n" not in page] == []
 
 
 def test_the_array_of_slurm(run, tmp_path):
-    script = block("bash", "#SBATCH")
+    script = ARRAY.text
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
     first, last = re.search(r"--array=(\d+)-(\d+)", script).groups()
     words = shlex.split(script.splitlines()[-1])
@@ -88,7 +96,7 @@ def test_the_array_of_slurm(run, tmp_path):
 
 
 def test_the_job_of_kubernetes(run, tmp_path):
-    job = yaml.safe_load(block("yaml", "kind: Job"))["spec"]
+    job = yaml.safe_load(JOB.text)["spec"]
     (container,) = job["template"]["spec"]["containers"]
     variables = {one["name"]: one["value"] for one in container["env"]}
     assert job["completionMode"] == "Indexed" and variables == {"RELOPE_SHARDS": str(job["completions"])}
@@ -101,7 +109,7 @@ def test_the_job_of_kubernetes(run, tmp_path):
 
 
 def test_the_task_of_skypilot(run, tmp_path, monkeypatch):
-    task = yaml.safe_load(block("yaml", "num_nodes"))
+    task = yaml.safe_load(TASK.text)
     extract, push = task["run"].splitlines()
     for node in range(task["num_nodes"]):
         (tmp_path / f"node-{node}").mkdir()

@@ -10,13 +10,14 @@ from pages import Walk, blocks, unnumbered
 from relope.serve.routing import close_sessions
 
 PAGE = "docs/tutorial.md"
+WALK = Walk(PAGE, ports=(8000, 8010, 9001))
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
     """The walk with its folder; what each output on the page was compared with."""
     pairs, said = [], ""
-    with pytest.MonkeyPatch.context() as patch, Walk(PAGE, (8000, 8010, 9001)) as walk:
+    with pytest.MonkeyPatch.context() as patch, WALK as walk:
         patch.chdir(tmp_path_factory.mktemp("tutorial"))
         patch.setenv("COLUMNS", "140")
         for block in blocks(PAGE):
