@@ -1,6 +1,7 @@
 """Draw the pictures of docs/ as SVG: ``python recipes/pictures.py``; a test holds that the files are what this draws.
 
-A picture has a ground of its own, light or dark as the reader's system is, so that it can be read on any page.
+A picture has a ground of its own, light or dark as the reader's system is, so that it can be read on any page. It is as
+wide as a telephone shows it without making its words smaller than 10 px.
 """
 
 import math
@@ -9,6 +10,8 @@ from html import escape
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
+WIDTH = 430
+"""Of every picture; a page of 390 px has 343 for it, so that 13 px become 10.4."""
 
 STYLE = """
 svg { --ground: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #8c959f; --fill: #f3f5f7;
@@ -16,8 +19,8 @@ svg { --ground: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #8c959f; --fil
 @media (prefers-color-scheme: dark) {
   svg { --ground: #161b22; --ink: #e6edf3; --soft: #a3adb8; --line: #6e7681; --fill: #222932;
         --blue: #8ab4f8; --pale: #1d2f4d; --red: #f0937f; --rose: #43241e } }
-text { font: 14px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: var(--ink) }
-.small { font-size: 12.5px; fill: var(--soft) }
+text { font: 15px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: var(--ink) }
+.small { font-size: 13px; fill: var(--soft) }
 .bold { font-weight: 600 }
 .blue { fill: var(--blue) } .red { fill: var(--red) }
 .ground { fill: var(--ground) }
@@ -63,97 +66,98 @@ def told(points: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
-def picture(width: int, height: int, title: str, drawn: Sequence[str]) -> str:
+def picture(height: int, title: str, drawn: Sequence[str]) -> str:
     """Return a whole picture; its title is what is read aloud."""
     body = "\n".join(drawn)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         f'role="img">\n<title>{escape(title)}</title>\n<style>\n{STYLE}\n</style>\n'
-        f'<rect width="{width}" height="{height}" rx="8" class="ground"/>\n{body}\n</svg>\n'
+        f'<rect width="{WIDTH}" height="{height}" rx="8" class="ground"/>\n{body}\n</svg>\n'
     )
 
 
 def data_flow() -> str:
     """Return how a question becomes a decision: extract once, fit from the store, then report or serve."""
     drawn = [
-        box(20, 30, 120, 66, ["data set", "questions,", "images"]),
-        arrow([(140, 63), (180, 63)]),
-        box(180, 30, 150, 66, ["small model", "reads once,", "answers once"]),
-        arrow([(330, 63), (370, 63)]),
-        box(370, 20, 170, 86, ["store", "hidden states,", "answers, grades"], "blue"),
-        words(455, 128, "relope extract", "small"),
-        arrow([(540, 63), (580, 63)]),
-        box(580, 30, 120, 66, ["router", "P(the answer", "is right)"], "blue"),
-        words(640, 118, "relope fit", "small"),
-        arrow([(620, 128), (620, 162), (560, 162), (560, 190)]),
-        arrow([(660, 128), (660, 190)]),
-        box(180, 190, 150, 66, ["large model", "answers the", "same questions"]),
-        arrow([(330, 223), (450, 223)]),
-        box(450, 190, 140, 66, ["report", "what it is worth,", "with intervals"]),
-        words(520, 278, "relope evaluate", "small"),
-        box(610, 190, 110, 66, ["bundle", "a threshold", "that promises"], "blue"),
-        words(665, 278, "relope calibrate", "small"),
-        arrow([(665, 286), (665, 318)]),
-        box(560, 318, 160, 48, ["relope serve", "behind OpenAI's API"]),
-        arrow([(80, 96), (80, 223), (180, 223)]),
+        box(20, 20, 170, 66, ["data set", "questions, images"]),
+        arrow([(190, 53), (240, 53)]),
+        box(240, 20, 170, 66, ["small model", "reads once,", "answers once"]),
+        arrow([(325, 86), (325, 130)]),
+        words(315, 113, "relope extract", "small", "end"),
+        box(240, 130, 170, 66, ["store", "hidden states,", "answers, grades"], "blue"),
+        arrow([(325, 196), (325, 240)]),
+        words(315, 223, "relope fit", "small", "end"),
+        box(240, 240, 170, 66, ["router", "P(the answer", "is right)"], "blue"),
+        arrow([(325, 306), (325, 360)]),
+        words(315, 340, "relope calibrate", "small", "end"),
+        box(240, 360, 170, 66, ["bundle", "a threshold", "that promises"], "blue"),
+        arrow([(325, 426), (325, 466)]),
+        box(240, 466, 170, 54, ["relope serve", "behind OpenAI's API"]),
+        arrow([(105, 86), (105, 130)]),
+        box(20, 130, 170, 66, ["large model", "answers the", "same questions"]),
+        arrow([(80, 196), (80, 360)]),
+        arrow([(240, 273), (140, 273), (140, 360)]),
+        box(20, 360, 170, 66, ["report", "what it is worth,", "with intervals"]),
+        words(105, 446, "relope evaluate", "small"),
     ]
-    return picture(740, 386, "Data set, small model, store, router; then report, or bundle and server", drawn)
+    return picture(540, "Data set, small model, store, router; then report, or bundle and server", drawn)
 
 
 def store() -> str:
     """Return what a store keeps of one sample, and the files that hold all of them."""
-    drawn = [words(30, 34, "Of one sample", "bold", "start")]
+    drawn = [words(20, 32, "Of one sample", "bold", "start")]
     columns = ["img", "img", "img", "img", "what", "color", "is", "it", "?"]
     for row, (name, full) in enumerate([("layer l", False), ("layer l−1", True)]):
-        y = 56 + 44 * row
-        drawn.append(words(92, y + 21, name, "", "end"))
+        y = 48 + 44 * row
+        drawn.append(words(20, y + 21, name, "", "start"))
         for column in range(9):
             kept = full or column == 8
-            drawn.append(box(102 + 38 * column, y, 34, 32, kind="blue" if kept else "empty"))
-    drawn += [words(119 + 38 * place, 158, word, "small") for place, word in enumerate(columns)]
+            drawn.append(box(95 + 35.5 * column, y, 31, 32, kind="blue" if kept else "empty"))
+    drawn += [words(110.5 + 35.5 * place, 146, word, "small") for place, word in enumerate(columns)]
     drawn += [
-        words(102, 186, "Each box is one token's state, H numbers.", "small", "start"),
-        words(102, 204, "Filled: kept in a lean store. A full one keeps layer l too.", "small", "start"),
-        box(480, 56, 110, 76, ["answer", "mean of its", "tokens' states"], "blue"),
-        box(610, 56, 110, 76, ["row", "text, log-probs,", "grade"], "blue"),
-        words(30, 250, "On disk", "bold", "start"),
-        box(30, 266, 150, 92, ["catalog/2.json", "which parts count;", "the highest", "number wins"]),
-        arrow([(180, 312), (214, 312)]),
-        box(214, 266, 116, 92, ["parts/a…", "sealed,", "never changed"], "blue"),
-        box(342, 266, 116, 92, ["parts/b…", "sealed,", "never changed"], "blue"),
-        box(470, 266, 116, 92, [".tmp-c…", "being written;", "counts not yet"], "empty"),
-        box(604, 266, 116, 92, ["grades/", "one file a grader;", "made again", "without a model"]),
+        words(20, 176, "Each box is one token's state, H numbers.", "small", "start"),
+        words(20, 194, "Filled: kept in a lean store. A full one keeps layer l too.", "small", "start"),
+        box(20, 212, 190, 66, ["answer", "mean of its", "tokens' states"], "blue"),
+        box(220, 212, 190, 66, ["row", "text, log-probs,", "grade"], "blue"),
+        words(20, 320, "On disk", "bold", "start"),
+        box(20, 336, 260, 66, ["catalog/2.json", "which parts count;", "the highest number wins"]),
+        arrow([(82, 402), (82, 432)]),
+        arrow([(215, 402), (215, 432)]),
+        box(20, 432, 124, 66, ["parts/a…", "sealed,", "never changed"], "blue"),
+        box(153, 432, 124, 66, ["parts/b…", "sealed,", "never changed"], "blue"),
+        box(286, 432, 124, 66, [".tmp-c…", "being written;", "counts not yet"], "empty"),
+        box(20, 512, 390, 50, ["grades/", "one file a grader; made again without a model"]),
     ]
-    return picture(740, 380, "What a store keeps of a sample, and its files", drawn)
+    return picture(582, "What a store keeps of a sample, and its files", drawn)
 
 
 def early_exit() -> str:
     """Return how a request is decided at block l, and what it costs on either way."""
-    drawn = [box(30, 290, 200, 44, ["prompt: image and text"]), arrow([(130, 290), (130, 266)])]
+    drawn = [box(20, 310, 180, 54, ["prompt", "image and text"]), arrow([(110, 310), (110, 276)])]
     drawn += [
-        box(30, 196, 200, 70, ["blocks 1 … l", "read for every request"], "blue"),
-        arrow([(130, 196), (130, 126)]),
-        box(30, 56, 200, 70, ["blocks l+1 … L", "same pass, same cache"]),
-        arrow([(130, 56), (130, 34)]),
-        words(130, 24, "the small model's answer", "bold"),
-        arrow([(230, 231), (300, 231)], "blue"),
-        box(300, 196, 150, 70, ["router", "score below the", "threshold?"], "blue"),
-        arrow([(375, 196), (375, 160), (132, 160)], "blue"),
-        words(255, 152, "no: kept", "small blue"),
-        arrow([(450, 231), (540, 231)], "red"),
-        words(495, 222, "escalated", "small red"),
-        box(540, 196, 170, 70, ["large model", "over its own API"], "red"),
-        arrow([(625, 196), (625, 34)], "red"),
-        words(625, 24, "the large model's answer", "bold"),
-        words(300, 300, "An escalated request costs l of L blocks of one prefill,", "small", "start"),
-        words(300, 318, "and no token of the small model's answer.", "small", "start"),
+        box(20, 210, 180, 66, ["blocks 1 … l", "read for every request"], "blue"),
+        arrow([(110, 210), (110, 130)]),
+        box(20, 64, 180, 66, ["blocks l+1 … L", "same pass, same cache"]),
+        arrow([(110, 64), (110, 34)]),
+        words(110, 24, "small model's answer", "bold"),
+        arrow([(200, 243), (240, 243)], "blue"),
+        box(240, 210, 170, 66, ["router", "score below the", "threshold?"], "blue"),
+        arrow([(270, 210), (270, 170), (112, 170)], "blue"),
+        words(192, 162, "no: kept", "small blue"),
+        arrow([(370, 210), (370, 130)], "red"),
+        words(362, 152, "yes: escalated", "small red", "end"),
+        box(240, 64, 170, 66, ["large model", "over its own API"], "red"),
+        arrow([(325, 64), (325, 34)], "red"),
+        words(325, 24, "large model's answer", "bold"),
+        words(20, 392, "An escalated request costs l of L blocks of one prefill,", "small", "start"),
+        words(20, 410, "and no token of the small model's answer.", "small", "start"),
     ]
-    return picture(740, 352, "The small model reads up to block l; there the router keeps or escalates", drawn)
+    return picture(428, "The small model reads up to block l; there the router keeps or escalates", drawn)
 
 
 def routing_curve() -> str:
     """Return a curve as reports draw it, with its parts named; drawn, not measured."""
-    left, right, top, bottom = 90, 690, 40, 300
+    left, right, top, bottom = 30, 405, 40, 320
     x = lambda share: left + (right - left) * share  # noqa: E731
     y = lambda height: bottom - (bottom - top) * (0.12 + 0.72 * height)  # noqa: E731
     shares = [step / 50 for step in range(51)]
@@ -168,18 +172,18 @@ def routing_curve() -> str:
         line(curve, "blue"),
         line([(x(budget), bottom), (x(budget), y(blind))], "dotted"),
         arrow([(x(budget), y(blind)), (x(budget), y(reached) + 2)], "red"),
-        words(x(budget) + 10, y(blind) + 20, "lead over random", "small red", "start"),
+        words(x(budget) + 10, y(blind) + 22, "lead over random", "small red", "start"),
         words(x(budget), bottom + 20, "budget", "small"),
-        words(x(1) - 6, y(1) - 8, "the large model alone", "small", "end"),
-        words(x(1) - 6, y(0) - 8, "the small model alone", "small", "end"),
-        words(x(0.62), y(0.62) + 30, "escalating at random", "small", "start"),
+        words(right, y(1) - 8, "the large model alone", "small", "end"),
+        words(right, y(0) - 8, "the small model alone", "small", "end"),
+        words(x(0.6), y(0.6) + 38, "escalating at random", "small", "start"),
         words(x(0.19), y(0.375) - 12, "a router", "blue bold", "end"),
         words(left, bottom + 20, "0 %", "small"),
-        words(right, bottom + 20, "100 %", "small"),
-        words((left + right) / 2, bottom + 42, "share of the questions sent to the large model"),
+        words(right, bottom + 20, "100 %", "small", "end"),
+        words((left + right) / 2, bottom + 44, "share of the questions sent to the large model"),
         words(left, 26, "the system is right", "", "start"),
     ]
-    return picture(740, 356, "Accuracy of the system against the share escalated", drawn)
+    return picture(378, "Accuracy of the system against the share escalated", drawn)
 
 
 PICTURES = {

@@ -33,3 +33,9 @@ def test_words_stand_out_from_their_ground(scheme):
     for ink, ground in [*pairs, ("blue", "ground"), ("red", "ground")]:
         one, other = sorted((luminance(colours[ink]), luminance(colours[ground])))
         assert (other + 0.05) / (one + 0.05) >= 4.5, (scheme, ink, ground)
+
+
+def test_words_are_read_on_a_telephone():
+    """A page of 390 px shows a picture 343 px wide; its words are 10 px high at least."""
+    sizes = [float(size) for size in re.findall(r"(?:font|font-size): ([\d.]+)px", pictures.STYLE)]
+    assert len(sizes) == 2 and min(sizes) * 343 / pictures.WIDTH >= 10
