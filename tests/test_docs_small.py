@@ -14,6 +14,9 @@ README = Walk("README.md")
 FITTING = Walk("docs/fitting.md")
 FORMAT = Walk("docs/store-format.md")
 BACKBONES = Walk("docs/backbones.md")
+EVALUATION = Walk("docs/evaluation.md")
+FUSION = Walk("docs/methods/fusion.md")
+FUSION_PREFILL = Walk("docs/methods/fusion-prefill.md")
 FEW = 40
 
 
@@ -43,6 +46,14 @@ def test_fitting(folder, monkeypatch):
     assert list(Path("runs/tiny.zarr.explained").glob("*/attention.html"))
 
 
+def test_stacks(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with FUSION as after, FUSION_PREFILL as before:
+        after.run_all()
+        before.run_all()
+    assert {path.name for path in Path("runs/tiny.zarr.routers").iterdir()} >= {"fusion", "fusion-prefill"}
+
+
 def test_the_format(folder, monkeypatch):
     monkeypatch.chdir(folder)
     step("extract", model="tiny-vl", dataset="tiny-clock", split="test", limit=8, out="runs/mine.zarr")
@@ -59,3 +70,11 @@ def test_a_plan(tmp_path, monkeypatch):
     for line in shown.text.splitlines():
         alike = line[:5] if line.startswith(("free", "about")) else line  # GiB or TiB, seconds or minutes
         assert unnumbered(alike) in unnumbered(plan.text), line
+
+
+def test_a_pipeline(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with EVALUATION as walk:
+        listed, dry = walk
+    assert "tiny-table2" in listed.text and "evaluate" in dry.text
+    assert list(tmp_path.iterdir()) == [], "nothing has run"
