@@ -45,6 +45,15 @@ def test_a_mark_stands_above_a_block(page):
     assert len(marks) == sum(bool(block.reason) for block in blocks(page))
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_block_escapes_the_rule(page):
+    """A fence within a list is not seen, a command in a block that is only shown is not run."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert not re.search(r"^([ >]+```|~~~|[ >]+~~~)", text, re.MULTILINE), "a fence begins its line, with ```"
+    shown = "".join(block.text for block in blocks(page) if block.shown)
+    assert not re.search(r"^(\$|>>>|relope|pip|python3?|import|from) ", shown, re.MULTILINE)
+
+
 def test_a_mark_is_read(tmp_path, monkeypatch):
     (tmp_path / "x.md").write_text("<!-- not run: it is long -->\n```\nrelope run\n```\n\n```text\nshown\n```\n")
     monkeypatch.setattr("pages.ROOT", tmp_path)
