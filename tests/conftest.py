@@ -43,6 +43,19 @@ def store_path(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def deep_store_path(tmp_path_factory) -> Path:
+    """As ``store_path``, of fewer questions and with layers 1 to 4."""
+    from relope import steps
+    from relope.spec import ExtractSpec
+
+    path = tmp_path_factory.mktemp("runs") / "deep.zarr"
+    asked = {"model": "tiny-vl", "dataset": "tiny", "layers": ("1", "2", "3", "4"), "out": path, "device": "cpu"}
+    for split, limit in (("train", 300), ("test", 20)):
+        steps.run(ExtractSpec(**asked, split=(split,), limit=limit))
+    return path
+
+
 @pytest.fixture
 def store(store_path):
     """The small store, opened."""

@@ -235,7 +235,7 @@ def make(name: str, settings: dict[str, Any]) -> Probe:
         return ensemble_of(method)(params) if getattr(params, "members", 1) > 1 else method(params)
     except ValidationError as error:
         first, fields = error.errors()[0], method.Params.model_fields
-        key = ".".join(str(part) for part in first["loc"])
+        key = str(first["loc"][0])
         defaults = {field: info.default for field, info in fields.items()}
         if key not in fields:
             raise _no_setting(name, key, defaults) from error
@@ -280,8 +280,17 @@ def load(name: str, folder: Path) -> Probe:
         NotFoundError: unknown method.
         StoreError: the folder holds none, or a damaged one.
     """
+    return fitted_class(name, folder).load(folder)
+
+
+def fitted_class(name: str, folder: Path) -> type[Probe]:
+    """Return the class of what was saved into a folder: of a method, or of the ensembles of its fits.
+
+    Raises:
+        NotFoundError: unknown method.
+    """
     method = method_class(name)
-    return (ensemble_of(method) if (folder / FITS).is_dir() else method).load(folder)
+    return ensemble_of(method) if (folder / FITS).is_dir() else method
 
 
 def fresh(probe: Probe) -> Probe:

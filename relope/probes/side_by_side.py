@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import InvalidInputError
+from relope.probes.at_layer import load_member, make_member
 from relope.probes.examples import Examples
 from relope.probes.folds import Folds, out_of_fold
 from relope.probes.logistic import Floats
-from relope.probes.protocol import Probe, load, make
+from relope.probes.protocol import Probe
 from relope.types import Progress
 
 
@@ -59,7 +60,7 @@ def _in_processes(
                 ) from error
             raise
         said = {name: running[name].result() for name in methods}
-        return said, {name: load(name, folder) for name, folder in folder_of.items()}
+        return said, {name: load_member(name, folder) for name, folder in folder_of.items()}
 
 
 def _cancel(running: Mapping[str, "Future[Any]"]) -> None:
@@ -69,7 +70,7 @@ def _cancel(running: Mapping[str, "Future[Any]"]) -> None:
 
 def _kept(folder: Path, name: str, settings: dict[str, Any], examples: Examples, folds: Folds, seed: int) -> Floats:
     """Fit a method in a process of its own, keep it in a folder and return its out-of-fold logits ``[N]``."""
-    said, fitted = out_of_fold(make(name, settings), examples, folds, seed)
+    said, fitted = out_of_fold(make_member(name, settings), examples, folds, seed)
     folder.mkdir()
     fitted.save(folder)
     return said

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,13 @@ from pydantic import Field, field_validator, model_validator
 
 from relope import registry
 from relope.errors import InvalidInputError
+from relope.probes.at_layer import load_member, make_member, method_of, named
 from relope.probes.confidence import check_answers
 from relope.probes.examples import Examples, check_trainable, untold
 from relope.probes.files import check_shapes, load_state, save_state
 from relope.probes.folds import Folds, group_folds
 from relope.probes.logistic import Floats, Logistic, Scale, logit, sigmoid
-from relope.probes.protocol import BlockUse, Known, Params, Probe, Traits, block_use, load, make, method_class
+from relope.probes.protocol import BlockUse, Known, Params, Probe, Traits, block_use, make, method_class
 from relope.probes.side_by_side import all_out_of_fold
 from relope.types import Progress, no_progress
 
@@ -25,11 +26,15 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 
 
 class StackSettings(Params):
-    """Settings of a stack; every key that is not listed goes to the stacked methods that have it."""
+    """Settings of a stack; every key that is not listed goes to the stacked methods that have it.
+
+    With ``layers`` each stacked method that reads states, and runs no block, is stacked once for each of them.
+    """
 
     methods: tuple[str, ...] = Field((), min_length=1)
     folds: int = Field(5, ge=2)
     c: float | None = Field(None, gt=0)
+    layers: tuple[Annotated[int, Field(ge=1)], ...] = Field(())
     settings: dict[str, Any] = Field({})
 
     @model_validator(mode="before")
@@ -46,6 +51,13 @@ class StackSettings(Params):
     def _listed(cls, given: Any) -> Any:
         words = given.split(",") if isinstance(given, str) else given
         return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _numbered(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            given = [word for word in given.split(",") if word.strip()]
+        return tuple(dict.fromkeys([given] if isinstance(given, int) else given))
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,17 @@ class Stack:
         for key in given:
             if not any(key in fields for fields in known.values()):
                 make(names[0], {key: given[key]})  # which says that there is no such setting
-        return {name: make(name, {key: value for key, value in given.items() if key in known[name]}) for name in names}
+        members = dict[str, Probe]()
+        for name in names:
+            settings = {key: value for key, value in given.items() if key in known[name]}
+            members |= {each: make_member(each, settings) for each in self._at_layers(name, make(name, settings))}
+        return members
+
+    def _at_layers(self, name: str, probe: Probe) -> list[str]:
+        """Return what a method is stacked as: once for each layer, if it reads layers and any are asked for."""
+        if self.params.layers and probe.layers(1) and block_use(probe) == "none":
+            return [named(name, layer) for layer in self.params.layers]
+        return [name]
 
     def _check(self, name: str) -> None:
         method = method_class(name)
@@ -133,6 +155,11 @@ class Stack:
 
     def fit(self, examples: Examples, *, seed: int, progress: Progress = no_progress) -> Self:
         check_trainable(examples, self.name)
+        if (deepest := max(self.params.layers, default=0)) > examples.layer:
+            raise InvalidInputError(
+                f"{self.name} decides at layer {examples.layer}, layers={deepest} lies behind it",
+                hint=f"fit it with --layer {deepest}, or leave that layer out",
+            )
         examples = replace(examples, epoch_ended=untold)  # of several fits at a time, perhaps in other processes
         if any(member.traits.reads_answer for member in self.members_.values()):
             check_answers(examples, self.name)
@@ -192,8 +219,8 @@ class Stack:
         n = len(names)
         check_shapes(folder, dict(tensors), {"weights": [n + 1], "platt": [2], "mean": [n], "deviation": [n]})
         for name in names:
-            probe._check(name)
-        probe.members_ = {name: load(name, folder / "members" / name) for name in names}
+            probe._check(method_of(name))
+        probe.members_ = {name: load_member(name, folder / "members" / name) for name in names}
         probe.left_out_ = [str(name) for name in settings["left_out"]]
         probe.scale_, probe.stack_ = Scale.restore(dict(tensors)), Logistic(tensors["weights"])
         probe.platt_ = tensors["platt"]

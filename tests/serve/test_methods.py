@@ -51,9 +51,19 @@ def samples():
     return open_dataset("tiny").load("test", 80)
 
 
+@pytest.mark.parametrize("method", ["fusion-prefill", "fusion"])
+def test_a_stack_of_several_layers_is_handed_each_of_them(backbone, deep_store_path, samples, tmp_path, method):
+    given = {"folds": 2, "layers": "2,4", "methods": "kernel-probe,statistics-probe,question-kind"}
+    check_scores(backbone, deep_store_path, samples, tmp_path, method, method, given)
+
+
 @pytest.mark.parametrize("method", [*BEFORE, *AFTER, *UNTRAINED, *SEVERAL])
 def test_scores_are_those_of_predict(backbone, store_path, samples, tmp_path, method):
     name, given = SEVERAL.get(method, (method, {**BEFORE, **AFTER}.get(method, {})))
+    check_scores(backbone, store_path, samples, tmp_path, method, name, given)
+
+
+def check_scores(backbone, store_path, samples, tmp_path, method, name, given):
     folder = method
     if method not in UNTRAINED:
         folder = str(

@@ -24,15 +24,15 @@ class AtBlock:
     """What a batch of B prompts is at block l.
 
     Attributes:
-        before: ``[B, T, H]`` what block l takes.
-        output: ``[B, T, H]`` what it gives.
+        earlier: layer n below l → ``[B, T, H]`` what block n+1 takes; n = l-1 is always there.
+        output: ``[B, T, H]`` what block l gives.
         arguments: what it is called with besides, without the cache.
         inputs: of the model, on its device.
         positions: ``[R, B, T]`` position ids that the decoder got, or None where it counts tokens.
     """
 
     inputs: dict[str, Tensor]
-    before: Tensor = field(default_factory=lambda: torch.empty(0))
+    earlier: dict[int, Tensor] = field(default_factory=dict)
     output: Tensor = field(default_factory=lambda: torch.empty(0))
     arguments: dict[str, Any] = field(default_factory=dict)
     positions: Tensor | None = None
@@ -64,7 +64,9 @@ Decide = Callable[[AtBlock], Sequence[int]]
 """What the batch is at block l → numbers of the rows that are answered."""
 
 
-def read_prompts(backbone: Backbone, inputs: dict[str, Tensor], layer: int, decide: Decide) -> Kept | None:
+def read_prompts(
+    backbone: Backbone, inputs: dict[str, Tensor], layer: int, decide: Decide, earlier: Sequence[int] = ()
+) -> Kept | None:
     """Read a batch; return what is kept of it, None where nothing is.
 
     Args:
@@ -72,12 +74,13 @@ def read_prompts(backbone: Backbone, inputs: dict[str, Tensor], layer: int, deci
         inputs: a left-padded batch, on the CPU.
         layer: l; no block behind it runs for a row that is not kept.
         decide: called once, when block l has run.
+        earlier: layers below l-1 that it looks at.
     """
     on_device = backbone.to_device(inputs)
     if (positions := _positions(backbone, on_device)) is not None:
         on_device["position_ids"] = positions
     cache: Any = DynamicCache()
-    seen = _Watch(AtBlock(on_device), layer, decide)
+    seen = _Watch(AtBlock(on_device), layer, decide, earlier)
     with seen.hooks(backbone), _own_state(backbone), suppress(Stop):
         out = backbone.model(**on_device, use_cache=True, logits_to_keep=1, **{cache_name(backbone.model): cache})
     if not seen.rows:
@@ -108,8 +111,8 @@ def _positions(backbone: Backbone, inputs: dict[str, Tensor]) -> Tensor | None:
 class _Watch:
     """The hooks of one batch."""
 
-    def __init__(self, at: AtBlock, layer: int, decide: Decide) -> None:
-        self.at, self.layer, self.decide = at, layer, decide
+    def __init__(self, at: AtBlock, layer: int, decide: Decide, earlier: Sequence[int]) -> None:
+        self.at, self.layer, self.decide, self.earlier = at, layer, decide, earlier
         self.rows: list[int] = []
         self._chosen: Tensor | None = None
 
@@ -120,6 +123,7 @@ class _Watch:
             module: Any = decoder
             for hook in (
                 module.register_forward_pre_hook(self._on_decoder, with_kwargs=True),
+                *(blocks[n].register_forward_pre_hook(self._keeping(n), with_kwargs=True) for n in self.earlier),
                 blocks[self.layer - 1].register_forward_pre_hook(self._on_input, with_kwargs=True),
                 blocks[self.layer - 1].register_forward_hook(self._on_output),
                 *(block.register_forward_pre_hook(self._on_later, with_kwargs=True) for block in blocks[self.layer :]),
@@ -133,8 +137,14 @@ class _Watch:
         if positions is not None:
             self.at.positions = positions if positions.ndim == 3 else positions[None]
 
+    def _keeping(self, layer: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self.at.earlier[layer] = args[0] if args else kwargs["hidden_states"]
+
+        return hook
+
     def _on_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.at.before = args[0] if args else kwargs["hidden_states"]
+        self._keeping(self.layer - 1)(module, args, kwargs)
         left_out = ("hidden_states", "cache", "past_key_values", "use_cache")
         self.at.arguments = {name: value for name, value in kwargs.items() if name not in left_out}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ class RunningBlock:
 
     def last_states(self, ids: Sequence[str], block: nn.Module, layer: int, *, stop: bool) -> Tensor:
         """Return ``[B, H]``: what ``block`` gives at the last token of the rows of the batch that are named."""
-        hidden, arguments = self.at.before.to(self.stored).to(self.backbone.dtype), self.at.arguments
+        hidden, arguments = self.at.earlier[layer - 1].to(self.stored).to(self.backbone.dtype), self.at.arguments
         if len(ids) < len(hidden):
             of, chosen = len(hidden), torch.tensor([int(name) for name in ids], device=hidden.device)
             hidden = hidden[chosen]
@@ -79,6 +79,7 @@ class Scorer:
 
     Attributes:
         before_answer: whether it scores before there is an answer.
+        earlier: layers below l-1 that it reads.
     """
 
     def __init__(self, router: Router, layer: int, backbone: Backbone) -> None:
@@ -100,6 +101,7 @@ class Scorer:
         check_entropies(router, "whole", "the engine transformers")
         self.router, self.layer, self.backbone = router, layer, backbone
         self.before_answer = not traits.reads_answer
+        self.earlier = tuple(n for n in router.probe.layers(layer) if n < layer - 1)
         self.running = RunningBlock(backbone)
         stored = str(router.record.identity.get("stored_dtype") or backbone.compute_dtype)
         self.running.stored = STORED[stored]
@@ -177,11 +179,10 @@ class Scorer:
     def _arrays(self, at: AtBlock) -> dict[str, Any]:
         """Return how each array of a batch is fetched: only what the router reads leaves the device."""
         is_token = at.mask.bool()
+        states = {**at.earlier, self.layer: at.output}
         return {
-            f"last/{self.layer}": lambda: self._host(at.output[:, -1]),
-            f"last/{self.layer - 1}": lambda: self._host(at.before[:, -1]),
-            f"hidden/{self.layer}": lambda: self._host(at.output[is_token]),
-            f"hidden/{self.layer - 1}": lambda: self._host(at.before[is_token]),
+            **{f"last/{n}": partial(self._host_of, of, (slice(None), -1)) for n, of in states.items()},
+            **{f"hidden/{n}": partial(self._host_of, of, is_token) for n, of in states.items()},
             "tokens": lambda: token_table(self.backbone, at.inputs, self._positions(at), is_token).cpu().numpy(),
         }
 
@@ -191,6 +192,9 @@ class Scorer:
             return at.positions
         text = (at.mask.cumsum(-1) - 1).clamp(min=0)
         return torch.cat([text[None], at.positions.expand(-1, len(text), -1)])
+
+    def _host_of(self, states: Tensor, some: Any) -> npt.NDArray[Any]:
+        return self._host(states[some])
 
     def _host(self, states: Tensor) -> npt.NDArray[Any]:
         return on_host(states, self._dtype)

@@ -130,9 +130,10 @@ class Worker:
     def _read(self, batch: Sequence[Request]) -> None:
         """Read a batch, tell its decisions, and let what is kept join the others."""
         served, this = self.served, PromptBatch(self.served, batch, self.tell)
+        scorer = served.scorer
         try:
             with torch.inference_mode():
-                kept = read_prompts(served.backbone, this.inputs(), served.scorer.layer, this.decide)
+                kept = read_prompts(served.backbone, this.inputs(), scorer.layer, this.decide, scorer.earlier)
                 if kept is not None:
                     part = self._answering[batch[0].prompt.far]
                     self._tell(part.join(this.rows(kept), kept.read, kept.logits, kept.final))
