@@ -10,7 +10,7 @@ than it, with Holm's correction over all of these comparisons, and a learning cu
 a quarter and half of the training questions.
 
 ``--premise CHECKPOINT`` does the same on the second testbed, whose model ``recipes/premise.py`` trains:
-2,000 training and 1,500 test questions, the methods that need no traces.
+1,000 training and 1,500 test questions, the methods that need no traces.
 
 The sampled traces of mot, self-consistency and semantic-entropy and the follow-up of p-true take
 the longest to extract; ``--plain`` leaves these methods out. Stores and scores are kept in ``--out`` and used
@@ -57,7 +57,7 @@ STACKS = ("fusion", "fusion-prefill")
 CURVE = ("probe", "attention-probe", "posthoc", "question-confidence")
 """Methods of the learning curve: those whose fits are cheap."""
 
-PREMISE = {"train": 2000, "test": 1500}
+PREMISE = {"train": 1000, "test": 1500}
 MARKS = "(<!-- {0} -->).*(<!-- /{0} -->)"
 RECIPES = Path(__file__).parents[1] / "recipes"
 Floats = npt.NDArray[np.float64]
