@@ -3,8 +3,9 @@
 The questions of the embedded benchmark, float32 on a CPU, else bfloat16, in batches of 64, by ``local`` and by
 ``vllm``: states only, answers of at most 8 and of at most 128 tokens, and 8 traces of at most 8 tokens in both styles.
 The embedded model ends its answers after one to three tokens; ``BENCH_MODEL=NAME`` takes one that says more. Seconds
-are those of computing and sealing; loading a model or a server is told apart. Every round starts a server of its own,
-so that 5 rounds on two cores take an hour.
+are those of computing and sealing; loading a model or a server is told apart. Every case of every round starts a
+server of its own, whose cache knows none of its prompts; so there are three rounds, whose least and largest ratio hold
+the true median in three of four runs.
 
 - ``<what>_local``, ``<what>_vllm``: samples a second.
 - ``<what>_vllm_over_local``: their ratio, round by round.
@@ -19,10 +20,13 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from figures import ROUNDS, Figure, main, ratios, shown
+from figures import Figure, main, ratios, shown
 
 from relope import steps
 from relope.spec import ExtractSpec
+
+ROUNDS = 3
+SAMPLES = 512
 
 CASES: dict[str, dict[str, object]] = {
     "states_only": {"max_new_tokens": 0},
@@ -52,7 +56,7 @@ def measure(quick: bool) -> dict[str, Figure]:
         for _ in range(1 if quick else ROUNDS):
             for what, case in CASES.items():
                 for name, engine in engines.items():
-                    speed, rest = run(engine, case, 64 if quick else 1024, Path(made))
+                    speed, rest = run(engine, case, 64 if quick else SAMPLES, Path(made))
                     speeds[f"{what}_{name}"].append(speed)
                     apart[f"{name}_start_s"].append(rest)
     figures = {name: shown(values) for name, values in {**speeds, **apart}.items()}
