@@ -106,7 +106,7 @@ def beds(out: Path, plain: bool, checkpoint: Path | None, limit: int | None) -> 
         from premise_data import write
 
         sizes = {split: min(n, limit or n) for split, n in PREMISE.items()}
-        file = out / "premise-data" / "questions.jsonl"
+        file = out / "premise-data-{train}-{test}".format(**sizes) / "questions.jsonl"
         if not file.is_file():
             write(file.parent, checkpoint, "image-first", sizes)
         beds.append(Bed("quality premise", str(checkpoint), str(file), plain=True))
