@@ -26,6 +26,9 @@ TRIED = 64
 KEPT = {"all": "every token kept", "lean": "lean"}
 """Which tokens are kept → how a bill says it."""
 
+ASKED = {"all": "(default)", "lean": "(--tokens lean)"}
+"""Which tokens are kept → what has `extract` keep them."""
+
 BYTES = {"bfloat16": 2, "float32": 4}
 
 
@@ -79,14 +82,16 @@ class Bill:
         lines += [f"layer {layer}: {human_bytes(size)} for every token" for layer, size in self.all_tokens.items()]
         for tokens in ("all", "lean"):
             size, packed = human_bytes(self.total(tokens)), human_bytes(self.total(tokens, zstd=True))
-            lines.append(f"{KEPT[tokens]}: {size}; with zstd about {packed} (ratio {self.zstd:g} assumed)")
+            lines.append(
+                f"{KEPT[tokens]} {ASKED[tokens]}: {size}; with zstd about {packed} (ratio {self.zstd:g} assumed)"
+            )
         fits = "fits" if self.total(asked) <= self.free else "does not fit"
         lines.append(f"free where {out} will be: {human_bytes(self.free)}: {KEPT[asked]} {fits}")
         return [*lines, self._time()]
 
     def _time(self) -> str:
         if self.timing is None or self.seconds is None:
-            return "time is not estimated: no sample was run; to measure 64 of them tells it"
+            return "time is not estimated: no sample was run; `--measure 64` runs so many"
         run, took = self.timing.samples, self.timing.seconds
         speed = f"{counted(run, 'sample')} took {duration(took)} ({run / took:.3g}/s)"
         return f"about {duration(self.seconds)} in all: {speed}"

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from relope.evaluate.numbers.candidates import Candidate, Kept, Weak
 from relope.evaluate.numbers.estimates import Difference
 from relope.evaluate.numbers.intervals import Interval
 from relope.evaluate.pages.wording import DASH, between, between_percent, percent, share, signed
+from relope.probes.protocol import make, method_class
 from relope.types import TextTable
 from relope.words import counted
 
@@ -32,7 +34,8 @@ class Advice:
         candidates: all of them, best first.
         before_answer: candidate → whether it decides before the small model answers.
         curve: AUC of the pick at growing numbers of samples; none of a pick that learns nothing.
-        doubling: what the last doubling of the samples has brought.
+        doubling: what the last doubling of the samples has brought; None where half of them are too few.
+        too_few: sizes that the curve lacks, since nothing can be fitted on so few.
         weak: parts of the data on which the pick fails, worst first.
         small: the small model on all samples.
         n: samples.
@@ -50,6 +53,7 @@ class Advice:
     n: int
     grader: str
     budget: float
+    too_few: Sequence[int] = ()
 
 
 def table(advice: Advice) -> TextTable:
@@ -84,7 +88,10 @@ def _deploy(advice: Advice) -> list[str]:
         f"  with nothing escalated it is {percent(advice.small.accuracy)}. Intervals are 95 %.",
     ]
     if pick.name != best.name:
-        lines += [f"  {best.name} ranks highest, by no difference that is shown, and costs more."]
+        lines += [
+            f"  {best.name} ranks highest, by no difference that is shown,",
+            f"  but {dearer(best.name, pick.name, advice.before_answer)}.",
+        ]
     other = next(
         (
             candidate
@@ -105,9 +112,28 @@ def _deploy(advice: Advice) -> list[str]:
     return lines
 
 
+def dearer(best: str, pick: str, before_answer: Mapping[str, bool]) -> str:
+    """Return why the best costs more than what is picked."""
+    probe: Any = make(best, {})
+    if before_answer[pick] and not before_answer[best]:
+        return "the small model must answer first"
+    if probe.traits.control:
+        return "it is a control, which reads no state"
+    if best.startswith("fusion"):
+        return f"it is a stack: every query costs {len(probe.members_)} scores"
+    if probe.traits.trains and not method_class(pick).traits.trains:
+        return f"it must be fitted, which {pick} is not"
+    return "it reads every token of the prompt"
+
+
 def _labels(advice: Advice) -> list[str]:
-    if not advice.curve or advice.doubling is None:
+    if not advice.curve:
         return ["More labels would bring nothing: it learns nothing."]
+    few = " and ".join(f"{n:,}" for n in advice.too_few)
+    missing = [f"  Of {few} nothing can be fitted: too few right or wrong answers."] if few else []
+    if advice.doubling is None:
+        learned = advice.curve[-1].n
+        return [f"More labels: not known, there are too few to halve the {learned:,} learned from.", *missing]
     steps = [f"{point.auc:.3f} ({point.n:,})" for point in advice.curve if point.auc is not None]
     gap, (low, high) = advice.doubling, advice.doubling.ci95
     said = "  Another brings less as a rule." if low > 0 else "  No gain is shown."
@@ -115,6 +141,7 @@ def _labels(advice: Advice) -> list[str]:
         f"More labels: AUC by samples learned from {' → '.join(steps)}.",
         f"  The last doubling has brought {signed(gap.value)} ({signed(low)} to {signed(high)}).",
         said,
+        *missing,
     ]
 
 

@@ -30,8 +30,15 @@ def promised(promise: Promise) -> Promise:
     raise InvalidInputError(
         f"{goal_text(promise)} cannot be promised with {100 * promise.confidence:.3g} % confidence on "
         f"{promise.n:,} independent samples; {needed}",
-        hint="calibrate on more samples, ask for less, or lower --confidence",
+        hint=f"calibrate on more samples, {_easier(promise)}, or lower --confidence",
     )
+
+
+def _easier(promise: Promise) -> str:
+    """Return what is easier to promise."""
+    if promise.holds.startswith("accuracy"):
+        return "ask for a lower accuracy"
+    return f"allow a larger {'error' if promise.holds.startswith('error') else 'budget'}"
 
 
 def reference_scores(alone: Floats, seed: int) -> tuple[float, ...]:

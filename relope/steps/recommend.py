@@ -1,5 +1,6 @@
 """The step ``recommend``: which router to deploy, what more labels would bring, and where it fails."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from relope.errors import InvalidInputError
 from relope.evaluate.numbers.bootstrap import bootstrap_auc
 from relope.evaluate.numbers.candidates import (
     RESAMPLES,
@@ -19,7 +21,7 @@ from relope.evaluate.numbers.candidates import (
 from relope.evaluate.numbers.estimates import Difference
 from relope.evaluate.numbers.metrics import Floats, Groups
 from relope.evaluate.numbers.scarcity import LEARNED, scarcity
-from relope.probes.examples import Examples, check_trainable
+from relope.probes.examples import Examples
 from relope.probes.folds import Folds, group_folds, out_of_fold
 from relope.probes.protocol import check_layer, make, method_class, pick_layer
 from relope.probes.stack import STRENGTHS, Choice
@@ -29,6 +31,7 @@ from relope.steps.outputs import router_folder
 from relope.steps.samples import Selection, training_rows
 from relope.steps.step import Step
 from relope.types import Outcome, Progress, Watch
+from relope.words import counted
 
 BEFORE = ("kernel-probe", "statistics-probe", "fusion-prefill")
 AFTER = ("entropy", "question-confidence", "kernel-posthoc", "fusion")
@@ -38,6 +41,8 @@ CHEAPEST_FIRST = ("kernel-probe", "statistics-probe", "fusion-prefill", "entropy
 FOLDS = 5
 SHARES = (0.25, 0.5, 1.0)
 """Of the training samples, from which the learning curve is drawn."""
+ENOUGH = 10
+"""Choice: answers of the rarer class with which the folds of a usual data set can be fitted."""
 
 Scores = Mapping[str, Floats]
 
@@ -54,9 +59,9 @@ def run(spec: RecommendSpec, watch: Watch) -> Outcome:
         check_layer(training.store, spec.layer)
     layer = pick_layer(training.store, make("kernel-probe", {}), spec.layer)
     examples = Examples(training.store, training.rows, training.correct, layer, grades=training.parsed)
-    check_trainable(examples, "a router")
+    folds = _folds(examples, spec.seed)
     with watch("recommend") as progress:
-        advice = _advice(spec, examples, " + ".join(training.graders), progress)
+        advice = _advice(spec, examples, folds, " + ".join(training.graders), progress)
     commands = _commands(spec, advice.pick.name)
     warned = scarcity(training.correct, examples.groups, "training samples", LEARNED)
     facts = {**asdict(advice), "commands": commands, "warnings": [asdict(warning) for warning in warned]}
@@ -64,9 +69,28 @@ def run(spec: RecommendSpec, watch: Watch) -> Outcome:
     return Outcome(Path(spec.store), False, text, facts, tables, payload=facts, warnings=warned)
 
 
-def _advice(spec: RecommendSpec, examples: Examples, grader: str, progress: Progress) -> Advice:
+def _folds(examples: Examples, seed: int) -> Folds:
+    """Return the folds that every candidate is fitted on.
+
+    Raises:
+        InvalidInputError: all samples share one image, or a fit would see fewer than two right or wrong answers.
+    """
+    folds = group_folds(examples.groups, FOLDS, seed, "recommend")
+    n, right = len(examples), int(examples.labels.sum())
+    seen = [int(examples.labels[inside].sum()) for inside, _ in folds]
+    if all(min(ones, len(inside) - ones) >= 2 for ones, (inside, _) in zip(seen, folds, strict=True)):
+        return folds
+    rarer = min(right, n - right)
+    needed = f"; about {max(2 * ENOUGH, math.ceil(ENOUGH * n / rarer)):,} like these would do" if rarer else ""
+    raise InvalidInputError(
+        f"{counted(n, 'training sample')}, {n - right:,} answered wrongly: with one fold of {len(folds)} held out a "
+        f"fit sees fewer than two right or two wrong answers{needed}",
+        hint="extract more samples",
+    )
+
+
+def _advice(spec: RecommendSpec, examples: Examples, folds: Folds, grader: str, progress: Progress) -> Advice:
     names = _names(examples, spec.before_answer)
-    folds = group_folds(examples.groups, FOLDS, spec.seed, "recommend")
     members = list(dict.fromkeys(member for name in names for member in _members(name)))
     logits: dict[str, Floats] = {}
     for number, name in enumerate(members):
@@ -75,7 +99,7 @@ def _advice(spec: RecommendSpec, examples: Examples, grader: str, progress: Prog
     scores = {name: _stacked(name, logits, examples, folds, spec.seed) for name in names}
     ranked = candidates(examples.labels > 0, scores, examples.groups, spec.budget, spec.seed)
     pick = chosen(ranked, CHEAPEST_FIRST)
-    curve, doubling = _curve(pick.name, scores[pick.name], examples, folds, spec.seed)
+    curve, doubling, too_few = _curve(pick.name, scores[pick.name], examples, folds, spec.seed)
     progress(len(members) + 1, len(members) + 1)
     correct = examples.labels > 0
     return Advice(
@@ -84,6 +108,7 @@ def _advice(spec: RecommendSpec, examples: Examples, grader: str, progress: Prog
         before_answer={name: not method_class(name).traits.reads_answer for name in names},
         curve=curve,
         doubling=doubling,
+        too_few=too_few,
         weak=weak_slices(correct, scores[pick.name], examples.groups, spec.budget, examples.table),
         small=kept_of(correct, np.ones(len(examples), bool), examples.groups),
         n=len(examples),
@@ -122,15 +147,21 @@ def _stacked(name: str, logits: Scores, examples: Examples, folds: Folds, seed: 
 
 def _curve(
     name: str, whole: Floats, examples: Examples, folds: Folds, seed: int
-) -> tuple[list[Point], Difference | None]:
-    """Return the learning curve of a method, and what its last doubling has brought."""
+) -> tuple[list[Point], Difference | None, list[int]]:
+    """Return the learning curve of a method, what its last doubling has brought, and sizes too small to learn from."""
     if not all(method_class(member).traits.trains for member in _members(name)):
-        return [], None
-    rows = [_with_share(name, part, examples, folds, seed) for part in SHARES[:-1]] + [whole]
-    estimates = bootstrap_auc(examples.labels > 0, np.stack(rows), examples.groups, RESAMPLES, seed)
+        return [], None, []
     learned = len(examples) - len(examples) // len(folds)
-    points = [Point(round(part * learned), auc.known, auc.ci95) for part, auc in zip(SHARES, estimates, strict=True)]
-    return points, estimates[-1].minus(estimates[-2]).test()
+    rows, too_few = {}, []
+    for part in SHARES[:-1]:
+        try:
+            rows[part] = _with_share(name, part, examples, folds, seed)
+        except InvalidInputError:  # the whole was fitted: what is refused is how few these are
+            too_few.append(round(part * learned))
+    rows[1.0] = whole
+    estimates = bootstrap_auc(examples.labels > 0, np.stack(list(rows.values())), examples.groups, RESAMPLES, seed)
+    points = [Point(round(part * learned), auc.known, auc.ci95) for part, auc in zip(rows, estimates, strict=True)]
+    return points, estimates[-1].minus(estimates[-2]).test() if SHARES[-2] in rows else None, too_few
 
 
 def _with_share(name: str, part: float, examples: Examples, folds: Folds, seed: int) -> Floats:

@@ -43,8 +43,9 @@ def test_plan_prints_bytes_ratio_and_free_space(tmp_path):
     asked = ["plan", "--model", "tiny-vl", "--dataset", "tiny", "--limit", "20", "--out", str(tmp_path / "x")]
     said = CliRunner().invoke(app, asked)
     assert said.exit_code == 0
-    for part in ("layer 3:", "layer 4:", "every token kept:", "lean:", "assumed", "free where", "not estimated"):
+    for part in ("layer 3:", "layer 4:", "assumed", "free where", "not estimated", "`--measure 64`"):
         assert part in said.stdout
+    assert "\nevery token kept (default): " in said.stdout and "\nlean (--tokens lean): " in said.stdout
     assert "=" not in said.stdout, "a flag is not told as an argument of Python"
     assert json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)["bytes_free"] > 0
 

@@ -2,15 +2,18 @@
 
 import json
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from relope import steps
 from relope.cli import app
-from relope.errors import NotFoundError
+from relope.errors import InvalidInputError, NotFoundError
 from relope.spec import build
 from relope.steps import recommend as module
+from relope.steps.advice import dearer
 
 
 class Asked(Exception):
@@ -43,7 +46,7 @@ def test_it_is_one_page_of_80_letters(outcome):
 
 
 def test_only_the_training_split_is_read(store_path, monkeypatch):
-    def only_asked(spec, examples, grader, progress):
+    def only_asked(spec, examples, folds, grader, progress):
         raise Asked(examples)
 
     monkeypatch.setattr(module, "_advice", only_asked)
@@ -73,3 +76,66 @@ def test_the_terminal_and_json(store_path):
         assert shown.exit_code == 0 and re.search(r"^Deploy ", shown.stdout, re.MULTILINE)
     shown = CliRunner().invoke(app, ["recommend", "--store", str(store_path), "--before-answer", "--json"])
     assert json.loads(shown.stdout)["pick"]["name"] in module.BEFORE
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Have the step see only the first so many samples, of which those at some places are answered wrongly."""
+    whole = module.training_rows
+
+    def see(n, wrong):
+        def some(selection):
+            rows = whole(selection)
+            correct = np.ones(n, bool)
+            correct[list(wrong)] = False
+            return replace(rows, rows=rows.rows[:n], correct=correct, parsed=rows.parsed.head(n))
+
+        monkeypatch.setattr(module, "training_rows", some)
+
+    return see
+
+
+def test_pieces_of_the_curve_that_are_too_small_are_left_out(store_path, few):
+    few(26, range(0, 26, 4))
+    told = advice(store_path, before_answer=True)
+    json_told = told.to_json()
+    assert json_told["too_few"] and [point["n"] for point in json_told["curve"]][-1] == 21
+    assert re.search(r"Of [\d and]+ nothing can be fitted: too few right or wrong answers\.", told.text)
+    assert len(json_told["curve"]) + len(json_told["too_few"]) == len(module.SHARES)
+
+
+def test_a_curve_of_one_point_says_that_a_doubling_is_not_known(store_path, few, monkeypatch):
+    few(26, range(0, 26, 4))
+
+    def refused(*asked):
+        raise InvalidInputError("too few")
+
+    monkeypatch.setattr(module, "_with_share", refused)
+    told = advice(store_path, before_answer=True)
+    assert told.to_json()["doubling"] is None and len(told.to_json()["curve"]) == 1
+    assert "More labels: not known, there are too few to halve the 21 learned from." in told.text
+    assert "Of 5 and 10 nothing can be fitted" in told.text
+
+
+def test_what_cannot_be_folded_is_refused_with_the_facts_of_the_whole(store_path, few):
+    few(26, [0])
+    with pytest.raises(InvalidInputError, match=r"^26 training samples, 1 answered wrongly: .*about 260 like") as error:
+        advice(store_path)
+    assert error.value.hint == "extract more samples"
+    few(26, [])
+    with pytest.raises(InvalidInputError, match=r"26 training samples, 0 answered wrongly: .* wrong answers$"):
+        advice(store_path)
+
+
+@pytest.mark.parametrize(
+    ("best", "pick", "why"),
+    [
+        ("entropy", "kernel-probe", "the small model must answer first"),
+        ("question-confidence", "entropy", "it is a control, which reads no state"),
+        ("fusion-prefill", "kernel-probe", r"it is a stack: every query costs \d scores"),
+        ("kernel-posthoc", "entropy", "it must be fitted, which entropy is not"),
+        ("statistics-probe", "kernel-probe", "it reads every token of the prompt"),
+    ],
+)
+def test_why_the_best_costs_more_is_said(outcome, best, pick, why):
+    assert re.fullmatch(why, dearer(best, pick, outcome.to_json()["before_answer"]))
