@@ -32,6 +32,15 @@ KINDS = {
 """What `relope list` takes → the kinds of plug-ins that it shows, with the step that each is for where they differ."""
 GROUPS = {"store": "Look at, check and share stores.", "router": "Share bundles: routers that are ready to serve."}
 """First word of the steps that are commands of a command."""
+PANELS = {
+    "Begin": ("demo", "doctor", "list"),
+    "Answers and hidden states": ("plan", "extract", "caption", "import", "grade", "store"),
+    "Routers": ("fit", "sweep", "predict", "explain", "export"),
+    "What they are worth": ("evaluate", "recommend", "view", "compare", "study"),
+    "Put to use": ("calibrate", "route", "serve", "vllm-command", "router"),
+    "All at once": ("run",),
+}
+"""What the commands are for, in the order in which one uses them."""
 DEMO = Path("runs/demo")
 
 
@@ -87,6 +96,20 @@ class RouterSteps(Steps):
 class Root(Steps):
     """Turns what goes wrong into lines and exit codes; a bug keeps its traceback."""
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the commands panel by panel, those of no panel last."""
+        placed = [name for names in PANELS.values() for name in names]
+        there = super().list_commands(ctx)
+        return [*(name for name in placed if name in there), *(name for name in there if name not in placed)]
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        """Return a command by name, with the panel of `--help` that it stands in."""
+        command = super().get_command(ctx, name)
+        for panel, names in PANELS.items():
+            if command is not None and name in names:
+                command.rich_help_panel = panel
+        return command
+
     def main(self, *given: Any, **extra: Any) -> Any:
         """Run the command line and exit."""
         words = extra.pop("args", given[0] if given else None)
@@ -95,8 +118,14 @@ class Root(Steps):
 
 
 app = typer.Typer(
-    name="relope", help=HELP, cls=Root, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=CONTEXT,
-)  # fmt: skip
+    name="relope",
+    help=HELP,
+    epilog="Begin with `relope demo --quick`, then docs/tutorial.md.",
+    cls=Root,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings=CONTEXT,
+)
 store_app = typer.Typer(cls=StoreSteps, help=GROUPS["store"], no_args_is_help=True, context_settings=CONTEXT)
 
 
@@ -157,9 +186,9 @@ def demo(
     if quiet:
         return
     report, store = outcomes[-1].path, out / "tiny-vl.zarr"
-    console.note(f"\nThe report: {report / 'report.html'}\nTry next:")
+    console.note(f"\nOpen {report / 'report.html'} in a browser. Then docs/tutorial.md, step 3, or:")
+    console.note(f"  relope view {report}")
     console.note(f"  relope store info {store}")
-    console.note(f"  relope fit probe --store {store} --set head=logistic")
     console.note("  relope list methods")
 
 

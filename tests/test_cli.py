@@ -45,7 +45,7 @@ def demo(tmp_path_factory):
 
 def test_demo_makes_a_report_and_says_where(demo):
     out, result = demo
-    assert f"The report: {out / 'report.html'}" in result.stderr
+    assert f"Open {out / 'report.html'} in a browser" in result.stderr
     assert result.stderr.count("  relope ") == 3
     assert "relope" in result.stdout and "AUC" in result.stdout
     report = json.loads((out / "report.json").read_text())
@@ -134,6 +134,16 @@ def test_every_command_has_help():
     for command in (*SPECS, "demo", "run", "list", "store"):
         result = relope(*command.split(), "--help")
         assert result.exit_code == 0 and "--help" in result.stdout
+
+
+def test_every_command_stands_in_a_panel_in_the_order_of_use():
+    from relope.cli import PANELS
+
+    text = relope("--help").stdout
+    at = [text.index(f" {panel} ") for panel in PANELS]
+    assert at == sorted(at) and "Commands" not in text and "relope demo --quick" in text[at[-1] :]
+    first_words = {step.partition(" ")[0] for step in SPECS}
+    assert {name for names in PANELS.values() for name in names} == {*first_words, "demo", "run", "list"}
 
 
 MISTAKES = [

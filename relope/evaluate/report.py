@@ -71,19 +71,21 @@ def terminal_tables(report: Report) -> list[Table]:
 def terminal_table(report: Report) -> Table:
     """Return the table of methods that the command line prints."""
     accuracy = f"{'system' if report.has_system else 'kept'} @ {wording.share(report.budget)}"
-    named = columns(["method"], ["AUC", "95 % interval", "vs probe", "verdict", accuracy, "fit"])
-    rows = [_row(method, report.at_budget) for method in report.methods]
+    compared = any(method.difference_to_probe is not None for method in report.methods)
+    to_probe = ["vs probe", "verdict"] if compared or any(method.auc_null_reason for method in report.methods) else []
+    named = columns(["method"], ["AUC", "95 % interval", *to_probe, accuracy, "fit"])
+    rows = [_row(method, report.at_budget, bool(to_probe)) for method in report.methods]
     return Table("terminal", f"AUC of P(correct) on {wording.judged_on(report)}", named, rows)
 
 
-def _row(method: MethodRow, at: str) -> Row:
+def _row(method: MethodRow, at: str, to_probe: bool) -> Row:
     gap = method.difference_to_probe
+    signed = wording.DASH if gap is None else wording.signed(gap.value)
     return row(
         _named(method),
         wording.fraction(method.auc),
         wording.between(method.ci95),
-        wording.DASH if gap is None else wording.signed(gap.value),
-        method.auc_null_reason or wording.standing(method),
+        *((signed, method.auc_null_reason or wording.standing(method)) if to_probe else ()),
         wording.percent(method.accuracy_at[at]),
         wording.seconds(method.seconds_fit),
     )

@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -283,7 +284,7 @@ def align(labels: pl.DataFrame, scores: Scores) -> Floats:
     wanted = labels["id"].to_list()
     missing = [identifier for identifier in wanted if identifier not in index]
     if missing:
-        splits = f" --split {','.join(labels['split'].unique().sort())}" if "split" in labels.columns else ""
+        splits = labels["split"].unique().sort().to_list() if "split" in labels.columns else []
         raise InvalidInputError(
             f"{scores.path} has {len(scores.ids):,} scores but lacks {len(missing):,} of the {len(wanted):,} "
             f"labelled samples (first: {', '.join(missing[:3])})",
@@ -292,13 +293,14 @@ def align(labels: pl.DataFrame, scores: Scores) -> Floats:
     return scores.scores[[index[identifier] for identifier in wanted]].astype(np.float64)
 
 
-def _score_them(meta: ScoresMeta, splits: str) -> str:
-    """Return how samples get the scores that they lack."""
-    if meta.folds:
-        again = f"relope fit {meta.method} --folds {meta.folds}{splits}"
-        return f"`{again}` scores them, or choose with --methods what has scores of all"
+def _score_them(meta: ScoresMeta, splits: Sequence[str]) -> str:
+    """Return how samples get the scores that they lack; never by a router that learned from them."""
+    of = f" --split {','.join(splits)}" if splits else ""
+    if meta.folds or {*meta.learned} & {*splits}:
+        again = f"relope fit {meta.method} --folds {meta.folds or 5}{of}"
+        return f"`{again}` scores them out of fold, or choose with --methods what has scores of all"
     return (
-        f"score them with `relope predict --router …{splits}`, the router of {meta.method}, on the store the "
+        f"score them with `relope predict --router …{of}`, the router of {meta.method}, on the store the "
         "labels come from"
     )
 

@@ -306,7 +306,7 @@ def _budget(spec: CalibrateSpec, outcomes: Outcomes, scores: Floats) -> float:
 def _told(bundle: Bundle) -> str:
     """Return what was decided, in a line or two."""
     row = next((row for row in bundle.table if row.threshold >= bundle.threshold), bundle.table[-1])
-    right = "" if row.accuracy is None else f"; {100 * row.accuracy:.1f} % of {_counted(bundle)} are right there"
+    right = "" if row.accuracy is None else f"; {100 * row.accuracy:.1f} % of {_counted(bundle)} are right at it"
     text = f"scores below {bundle.threshold:.6g} are escalated, {100 * row.share:.1f} % of {bundle.made.n:,} samples"
     return f"{text}{right}\npromised: {promise_text(bundle)}"
 

@@ -56,7 +56,7 @@ def run(spec: ViewSpec, watch: Watch) -> Outcome:
 
     Listener(make_app(page), HOST, spec.port, listens, header_s=_HEADER_S, drain_s=_DRAIN_S).serve_until_told()
     by_hand = sum(int(said.sum()) for said in page.verdicts.by_hand.values())
-    text = f"{counted(by_hand, 'grade')} by hand"
+    text = "the page is closed" + (f", {counted(by_hand, 'grade')} by hand" if by_hand else "")
     return Outcome(output(spec), False, text, {"samples": len(seen.board), "corrected": by_hand})
 
 

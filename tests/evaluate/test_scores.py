@@ -91,3 +91,16 @@ def test_align_counts_and_names_what_is_missing(tmp_path):
         align(pl.DataFrame({"id": ["a", "b", "c", "d", "e"]}), read_scores(tmp_path / "s.parquet"))
     assert str(caught.value).endswith("b, c, d)")
     assert "`relope predict --router …`, the router of relope" in caught.value.hint
+
+
+def test_nobody_is_told_to_score_samples_that_a_router_learned_from(tmp_path):
+    labels = pl.DataFrame({"id": ["a", "b"], "split": ["test", "train"]})
+    for learned, says in (
+        (["train"], "`relope fit probe --folds 5 --split test,train` scores them out of fold"),
+        ([], "`relope predict --router … --split test,train`"),
+    ):
+        meta = dataclasses.replace(META, method="probe", learned=learned)
+        write_scores(tmp_path / "s.parquet", ["a"], np.array([0.25]), meta)
+        with pytest.raises(InvalidInputError) as caught:
+            align(labels, read_scores(tmp_path / "s.parquet"))
+        assert says in caught.value.hint

@@ -35,7 +35,7 @@ def test_c_who_is_in_which_split_does_not_change_where_both_were_there(tmp_path)
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (rows(12), r"no column 'split': cut by image, train has \d+ samples? and test \d+, too few"),
+        (rows(12), r"no column 'split': cut by question, train has \d+ samples? and test \d+, too few"),
         (rows(12, split="train"), "no sample is in the split test"),
     ],
 )

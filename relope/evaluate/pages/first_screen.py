@@ -124,7 +124,8 @@ def _picked(report: Report) -> str:
     free = sum(not method.needs_training and not method.needs for method in fair)
     if max(trained, free) < 2:
         return ""
-    of = " and ".join([f"of {trained} trained"] * (trained > 0) + [f"of {free} free ones"] * (free > 0))
+    free_ones = f"of {free} free {'one' if free == 1 else 'ones'}"
+    of = " and ".join([f"of {trained} trained"] * (trained > 0) + [free_ones] * (free > 0))
     return (
         f"by accuracy at {share(report.budget)} {of}, on the very samples that these numbers come from, which flatters "
         "them; no interval knows of it"

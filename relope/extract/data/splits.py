@@ -49,7 +49,8 @@ class SplitNames:
         n_test, has_few = counts.get("test", 0), counts.get("test", 0) < FEW
         if shares and n_test:
             n_train = counted(len(samples) - n_test, "sample")
-            cut = f"no column 'split': cut by image, train has {n_train} and test {n_test}"
+            by = "image" if any(sample.images for sample in samples) else "question"
+            cut = f"no column 'split': cut by {by}, train has {n_train} and test {n_test}"
             return [f"{cut}, too few to tell methods apart; {folds}" if has_few else cut]
         notes = [f"splits: {', '.join(self._told(name, n) for name, n in counts.items())}"]
         if not n_test:

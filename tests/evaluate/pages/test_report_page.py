@@ -64,6 +64,17 @@ def test_the_terminal_shows_every_method(tmp_path):
     assert rows[-1][0] == "question-kind (control)"
 
 
+def test_the_terminal_leaves_out_columns_that_nothing_stands_in(tmp_path):
+    build(tmp_path)
+    report = read_report(tmp_path / "out")
+    alone = dataclasses.replace(
+        report, methods=tuple(dataclasses.replace(row, difference_to_probe=None) for row in report.methods)
+    )
+    assert terminal_table(report).text.columns[3:5] == ["vs probe", "verdict"]
+    table = terminal_table(alone).text
+    assert "verdict" not in table.columns and all(len(row) == len(table.columns) for row in table.rows)
+
+
 def test_warnings_come_once_worst_first_in_the_report_and_at_the_top_of_the_page(tmp_path):
     note, wrong = ResultWarning("note", "small print"), ResultWarning("wrong", "probe learned from <b>test</b>")
     _, report, page = build(tmp_path, warnings=(note, wrong, note))
