@@ -75,8 +75,17 @@ def table(advice: Advice) -> TextTable:
 
 def page(advice: Advice, commands: Sequence[str]) -> str:
     """Return the advice in sentences; no line is longer than 80 letters unless a name is."""
+    if not advice.pick.is_above_chance:
+        return "\n\n".join("\n".join(part) for part in (_none(advice), _labels(advice)))
     parts = [_deploy(advice), _labels(advice), _failing(advice), ["Next:", *(f"  {line}" for line in commands)]]
     return "\n\n".join("\n".join(part) for part in parts)
+
+
+def _none(advice: Advice) -> list[str]:
+    return [
+        f"Deploy none: on {counted(advice.n, 'sample')} no router is shown to rank better than chance",
+        f"  (an AUC of 0.5); {advice.pick.name} ranks highest. Label more, and ask again.",
+    ]
 
 
 def _deploy(advice: Advice) -> list[str]:

@@ -62,7 +62,7 @@ def run(spec: RecommendSpec, watch: Watch) -> Outcome:
     folds = _folds(examples, spec.seed)
     with watch("recommend") as progress:
         advice = _advice(spec, examples, folds, " + ".join(training.graders), progress)
-    commands = _commands(spec, advice.pick.name)
+    commands = _commands(spec, advice.pick.name) if advice.pick.is_above_chance else []
     warned = scarcity(training.correct, examples.groups, "training samples", LEARNED)
     facts = {**asdict(advice), "commands": commands, "warnings": [asdict(warning) for warning in warned]}
     text, tables = page(advice, commands), [table(advice)]

@@ -1,10 +1,13 @@
 """Which of several methods to deploy: the cheapest that is not shown to be worse, and where it fails."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
-from relope.evaluate.numbers.candidates import candidates, chosen, kept_of, weak_slices
+from relope.evaluate.numbers.candidates import Candidate, Kept, candidates, chosen, kept_of, weak_slices
+from relope.evaluate.numbers.significance import Comparison
 
 
 @pytest.fixture
@@ -28,6 +31,15 @@ def test_the_cheapest_of_those_that_are_not_shown_to_be_worse_is_chosen(made, rn
     assert by_name["far"].to_best.verdict == "lower" and found[0].to_best is None
     assert chosen(found, ("far", "near", "best")).name == "near"
     assert chosen(found, ("far",)) is found[0]
+
+
+def test_what_is_not_shown_to_rank_better_than_chance_is_not_chosen():
+    unshown = Comparison(-0.15, (-0.32, 0.02), 0.08, "no difference shown", 0.08)
+    cheap = Candidate("cheap", 0.55, (0.42, 0.68), Kept(20, 0.6, None), unshown, 10)
+    dear = Candidate("dear", 0.7, (0.56, 0.82), Kept(20, 0.7, None), None, 10)
+    assert chosen([dear, cheap], ("cheap", "dear")) is dear and dear.is_above_chance
+    for none in (replace(dear, ci95=(0.5, 0.9)), replace(dear, n_minority=9)):
+        assert chosen([none, cheap], ("cheap", "dear")) is none and not none.is_above_chance
 
 
 def test_what_is_kept_is_the_share_above_the_budget_s_threshold(made):

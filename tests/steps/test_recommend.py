@@ -104,6 +104,13 @@ def test_pieces_of_the_curve_that_are_too_small_are_left_out(store_path, few):
     assert len(json_told["curve"]) + len(json_told["too_few"]) == len(module.SHARES)
 
 
+def test_nothing_is_deployed_that_is_not_shown_to_beat_chance(store_path, few):
+    few(26, range(0, 26, 4))
+    told = advice(store_path, before_answer=True)
+    assert told.text.startswith("Deploy none: on 26 samples no router is shown to rank better than chance")
+    assert "Next:" not in told.text and not told.to_json()["commands"] and "More labels" in told.text
+
+
 def test_a_curve_of_one_point_says_that_a_doubling_is_not_known(store_path, few, monkeypatch):
     few(26, range(0, 26, 4))
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from relope.evaluate.numbers.bootstrap import bootstrap_auc
 from relope.evaluate.numbers.budget import threshold_for
+from relope.evaluate.numbers.estimates import FEWEST
 from relope.evaluate.numbers.intervals import Interval, design_effect, share_interval
 from relope.evaluate.numbers.metrics import Bools, Floats, Groups
 from relope.evaluate.numbers.significance import Comparison, compared
@@ -16,6 +17,8 @@ from relope.evaluate.numbers.slices import columns_cut, parts
 RESAMPLES = 1000
 LEAST = 30
 """Choice: samples below which a slice is not judged."""
+CHANCE = 0.5
+"""AUC of a router that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Candidate:
         auc: with ``ci95``; None where one class is absent.
         kept: when the budget's share with the lowest scores is escalated.
         to_best: its AUC less that of the best, paired, Holm's over all; None of the best itself.
+        n_minority: groups with the rarer class.
     """
 
     name: str
@@ -49,6 +53,12 @@ class Candidate:
     ci95: Interval | None
     kept: Kept
     to_best: Comparison | None
+    n_minority: int
+
+    @property
+    def is_above_chance(self) -> bool:
+        """Whether it is shown to rank better than chance; from too few answers of a class nothing is."""
+        return self.ci95 is not None and self.ci95[0] > CHANCE and self.n_minority >= FEWEST
 
 
 @dataclass(frozen=True)
@@ -87,17 +97,21 @@ def candidates(
             estimates[name].ci95,
             kept_of(correct, scores[name] >= threshold_for(scores[name], budget), groups),
             gaps.get(name),
+            estimates[name].n_minority,
         )
         for name in order
     ]
 
 
 def chosen(ranked: Sequence[Candidate], cheapest_first: Sequence[str]) -> Candidate:
-    """Return the cheapest method that is not shown to rank worse than the best; the best where nothing else is."""
+    """Return the cheapest method that is shown to rank better than chance, and not worse than the best.
+
+    Where none is, that is the best, which nobody should deploy (`Candidate.is_above_chance`).
+    """
     fair = {
         candidate.name: candidate
         for candidate in ranked
-        if candidate.to_best is None or candidate.to_best.verdict != "lower"
+        if candidate.is_above_chance and (candidate.to_best is None or candidate.to_best.verdict != "lower")
     }
     return next((fair[name] for name in cheapest_first if name in fair), ranked[0])
 
