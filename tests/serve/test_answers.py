@@ -153,11 +153,11 @@ def test_a_batch_that_fails_takes_nobody_with_it(llama, engine, monkeypatch, cap
 
     read, sizes = worker.read_prompts, []
 
-    def failing(backbone, inputs, layer, decide):
+    def failing(backbone, inputs, *more):
         sizes.append(len(inputs["input_ids"]))
         if (inputs["input_ids"] == poison).any() or len(inputs["input_ids"]) > 1:
             raise RuntimeError("out of memory")
-        return read(backbone, inputs, layer, decide)
+        return read(backbone, inputs, *more)
 
     (poison,) = llama.encode("~")
     monkeypatch.setattr(worker, "read_prompts", failing)

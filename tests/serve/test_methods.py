@@ -31,7 +31,7 @@ AFTER = {
     "fusion": {"folds": 2},
 }
 UNTRAINED = ("logprob", "entropy", "perplexity")
-WITHIN = {"methods": "relope", "folds": 2, "epochs": 6, "z": 8}
+WITHIN = {"methods": "relope", "folds": 2, "epochs": 6, "z": 8, "lora_lr": 1e-4}
 SEVERAL = {
     "fusion-relope": ("fusion", WITHIN),
     "fusion-relopes": ("fusion", {**WITHIN, "folds": 3, "epochs": 20, "lora_lr": 1e-3, "members": 2}),
