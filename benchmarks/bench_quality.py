@@ -253,10 +253,9 @@ def table(report: dict[str, Quality]) -> str:
         minus = [_signed(quality.minus.get(name)) for name in REFERENCES]
         interval = f"{auc.low:.3f}–{auc.high:.3f}"
         lines.append([label, f"{auc.value:.3f}", interval, sd, *minus, f"{quality.seconds.value:.1f}"])
-    text = [_rows(lines)]
     pairs = [(first, second) for first, second in PAIRS if second in report]
-    text += [*(f"{first} − {second}: {_signed(report[first].minus[second])}" for first, second in pairs)]
-    return "\n".join(text) + "\n"
+    text = [f"{first} − {second}: {_signed(report[first].minus[second])}" for first, second in pairs]
+    return "\n".join([_rows(lines), *text]) + "\n"
 
 
 def _rows(lines: Sequence[Sequence[str]]) -> str:

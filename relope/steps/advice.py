@@ -30,7 +30,7 @@ class Advice:
     """What is recommended and why.
 
     Attributes:
-        pick: the method to deploy.
+        pick: the method to deploy, if it is shown to rank better than chance; the best where none is.
         candidates: all of them, best first.
         before_answer: candidate → whether it decides before the small model answers.
         curve: AUC of the pick at growing numbers of samples; none of a pick that learns nothing.
@@ -58,9 +58,10 @@ class Advice:
 
 def table(advice: Advice) -> TextTable:
     """Return the candidates, best first, what is recommended with a star."""
+    star = " *" if advice.pick.is_above_chance else ""
     rows = [
         [
-            candidate.name + (" *" if candidate.name == advice.pick.name else ""),
+            candidate.name + (star if candidate.name == advice.pick.name else ""),
             DASH
             if candidate.auc is None or candidate.ci95 is None
             else f"{candidate.auc:.3f} ({between(candidate.ci95)})",

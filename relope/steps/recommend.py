@@ -62,9 +62,11 @@ def run(spec: RecommendSpec, watch: Watch) -> Outcome:
     folds = _folds(examples, spec.seed)
     with watch("recommend") as progress:
         advice = _advice(spec, examples, folds, " + ".join(training.graders), progress)
-    commands = _commands(spec, advice.pick.name) if advice.pick.is_above_chance else []
+    deploy = advice.pick.name if advice.pick.is_above_chance else None
+    commands = [] if deploy is None else _commands(spec, deploy)
     warned = scarcity(training.correct, examples.groups, "training samples", LEARNED)
-    facts = {**asdict(advice), "commands": commands, "warnings": [asdict(warning) for warning in warned]}
+    facts = {**asdict(advice), "deploy": deploy, "commands": commands}
+    facts["warnings"] = [asdict(warning) for warning in warned]
     text, tables = page(advice, commands), [table(advice)]
     return Outcome(Path(spec.store), False, text, facts, tables, payload=facts, warnings=warned)
 

@@ -35,7 +35,7 @@ def test_the_pick_is_told_with_what_to_type(outcome):
     assert outcome.text.startswith(f"Deploy {name}: it decides")
     assert "relope calibrate --router " in outcome.text
     assert {one["name"] for one in told["candidates"]} == {*module.BEFORE, *module.AFTER}
-    assert told["n"] == 160 and told["budget"] == 0.2
+    assert told["deploy"] == name and told["n"] == 160 and told["budget"] == 0.2
     assert outcome.tables[0].rows[0][0].removesuffix(" *") == told["candidates"][0]["name"]
 
 
@@ -109,6 +109,7 @@ def test_nothing_is_deployed_that_is_not_shown_to_beat_chance(store_path, few):
     told = advice(store_path, before_answer=True)
     assert told.text.startswith("Deploy none: on 26 samples no router is shown to rank better than chance")
     assert "Next:" not in told.text and not told.to_json()["commands"] and "More labels" in told.text
+    assert told.to_json()["deploy"] is None and not any(row[0].endswith("*") for row in told.tables[0].rows)
 
 
 def test_a_curve_of_one_point_says_that_a_doubling_is_not_known(store_path, few, monkeypatch):
