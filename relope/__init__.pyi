@@ -47,6 +47,7 @@ def extract(
     shard: str | None = ...,
     vllm_python: str | None = ...,
     vllm_url: str | None = ...,
+    vllm_argument: str | Sequence[str] = ...,
     device: str = ...,
     devices: str | Sequence[str] = ...,
     address: str | None = ...,
@@ -102,6 +103,7 @@ def extract(
         shard: compute one of n shares, 1/n to n/n; auto: as SLURM, Kubernetes, torchrun or SkyPilot started it
         vllm_python: with engine vllm: Python of the environment that vLLM is installed in; it starts a server
         vllm_url: with engine vllm: a server that runs, in place of one that is started
+        vllm_argument: with vllm_python: an argument of the server, e.g. tensor_parallel_size=2
         device: auto, cpu, cuda or cuda:0
         devices: a process on each, e.g. cuda:0,cuda:1; takes the place of device
         address: of a Ray cluster, or auto; default: one is started on this machine
@@ -159,6 +161,7 @@ def plan(
     shard: str | None = ...,
     vllm_python: str | None = ...,
     vllm_url: str | None = ...,
+    vllm_argument: str | Sequence[str] = ...,
     device: str = ...,
     devices: str | Sequence[str] = ...,
     address: str | None = ...,
@@ -215,6 +218,7 @@ def plan(
         shard: compute one of n shares, 1/n to n/n; auto: as SLURM, Kubernetes, torchrun or SkyPilot started it
         vllm_python: with engine vllm: Python of the environment that vLLM is installed in; it starts a server
         vllm_url: with engine vllm: a server that runs, in place of one that is started
+        vllm_argument: with vllm_python: an argument of the server, e.g. tensor_parallel_size=2
         device: auto, cpu, cuda or cuda:0
         devices: a process on each, e.g. cuda:0,cuda:1; takes the place of device
         address: of a Ray cluster, or auto; default: one is started on this machine
@@ -617,6 +621,7 @@ def serve(
     device: str = ...,
     vllm_url: str | None = ...,
     vllm_python: str | None = ...,
+    vllm_argument: str | Sequence[str] = ...,
     vllm_states: str | PathLike[str] | None = ...,
     batch_tokens: int = ...,
     max_rows: int = ...,
@@ -660,6 +665,7 @@ def serve(
         device: auto, cpu, cuda or cuda:0
         vllm_url: of engine vllm: its server, started by `relope vllm-command`
         vllm_python: of engine vllm: Python of vLLM's environment, in which a server is started
+        vllm_argument: with vllm_python: an argument of the server, e.g. tensor_parallel_size=2
         vllm_states: of engine vllm: folder for states that both sides see; default: one in /dev/shm
         batch_tokens: prompt tokens that are read at once
         max_rows: answers that are written at once

@@ -41,6 +41,7 @@ class EngineSettings:
             even if every answer gets as long as it may. One that is longer by itself is answered alone.
         url: of the server that runs the small model, for engines that ask one.
         python: of the environment that such a server is started in; ``""`` = it is there.
+        arguments: further ones of a server that is started.
         states: folder that it hands states over in; ``""`` = the default.
     """
 
@@ -51,6 +52,7 @@ class EngineSettings:
     cache_tokens: int = 65536
     url: str = ""
     python: str = ""
+    arguments: tuple[str, ...] = ()
     states: str = ""
 
 

@@ -78,6 +78,9 @@ class ExtractSpec(Spec, step="extract"):
     vllm_url: Annotated[str | None, Metavar("URL")] = Field(
         None, description="with --engine vllm: a server that runs, in place of one that is started"
     )
+    vllm_argument: Annotated[Words, Verbatim(), Metavar("ARG")] = Field(
+        (), description="with --vllm-python: an argument of the server, e.g. --tensor-parallel-size=2"
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
     devices: Words = Field((), description="a process on each, e.g. cuda:0,cuda:1; takes the place of --device")
     address: Annotated[str | None, Metavar("HOST:PORT")] = Field(

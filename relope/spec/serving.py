@@ -145,6 +145,9 @@ class ServeSpec(Spec, step="serve"):
     vllm_python: Annotated[str | None, Metavar("PYTHON")] = Field(
         None, description="of engine vllm: Python of vLLM's environment, in which a server is started"
     )
+    vllm_argument: Annotated[Words, Verbatim(), Metavar("ARG")] = Field(
+        (), description="with --vllm-python: an argument of the server, e.g. --tensor-parallel-size=2"
+    )
     vllm_states: Annotated[Path | None, Metavar("DIR")] = Field(
         None, description="of engine vllm: folder for states that both sides see; default: one in /dev/shm"
     )

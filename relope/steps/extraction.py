@@ -86,7 +86,7 @@ def _given(spec: ExtractSpec, names: Sequence[str]) -> list[str]:
     return [name for name in names if name in fields and getattr(spec, name) != fields[name].default]
 
 
-OF_ENGINES = ("devices", "address", "gpus_per_worker", "vllm_python", "vllm_url")
+OF_ENGINES = ("devices", "address", "gpus_per_worker", "vllm_python", "vllm_url", "vllm_argument")
 """Settings that are some engine's own; each says in ``TAKES`` which."""
 
 

@@ -75,7 +75,7 @@ def _check_engine(spec: ServeSpec) -> None:
     """
     given = [server for server in (spec.vllm_url, spec.vllm_python) if server is not None]
     if spec.engine != "vllm":
-        if given or spec.vllm_states is not None:
+        if given or spec.vllm_argument or spec.vllm_states is not None:
             raise InvalidInputError(f"the engine {spec.engine} asks no vLLM server", hint="add --engine vllm")
         return
     if len(given) != 1:
@@ -87,9 +87,15 @@ def _check_engine(spec: ServeSpec) -> None:
         example = "--vllm-url http://127.0.0.1:8001"
         if _completions(spec.vllm_url, "", example).query or "#" in spec.vllm_url:
             raise InvalidInputError(f"{spec.vllm_url!r} is more than the address of a server", hint=f"e.g. {example}")
+        if spec.vllm_argument:
+            raise InvalidInputError(
+                f"vllm_argument is for a server that is started, and {spec.vllm_url} runs", hint="drop --vllm-argument"
+            )
     if spec.vllm_python is not None:
+        from relope.vllm.command import check_arguments
         from relope.vllm.process import check_python
 
+        check_arguments(spec.vllm_argument)
         check_python(spec.vllm_python)
 
 
@@ -111,6 +117,7 @@ def run(spec: ServeSpec, watch: Watch) -> Outcome:
         cache_tokens=spec.cache_tokens,
         url=spec.vllm_url or "",
         python=spec.vllm_python or "",
+        arguments=spec.vllm_argument,
         states=str(spec.vllm_states or ""),
     )
     engine = open_engine(spec.engine, spec.bundle, settings)

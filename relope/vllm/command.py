@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relope.errors import NotFoundError, UnsupportedError
+from relope.errors import InvalidInputError, NotFoundError, UnsupportedError
 from relope.provenance import digest
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -36,6 +36,14 @@ OURS = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "InternVLForCondi
 
 DROPPED = {"Phi4MultimodalForCausalLM": "it has dropped the class in 0.12"}
 """Classes that vLLM does not have at all, and why."""
+
+MACHINE = (
+    "--cpu-offload-gb", "--device-ids", "--disable-custom-all-reduce", "--distributed-executor-backend",
+    "--download-dir", "--enforce-eager", "--gpu-memory-utilization", "--kv-cache-memory-bytes", "--max-model-len",
+    "--max-num-batched-tokens", "--max-num-seqs", "--max-parallel-loading-workers", "--mm-processor-cache-gb",
+    "--numa-bind", "--tensor-parallel-size",
+)  # fmt: skip
+"""Arguments of a server that say what it may take of its machine, and nothing of what it computes."""
 
 _LACKS = "the class lacks its interface SupportsEagle3"
 
@@ -134,6 +142,20 @@ def _connected(folder: Path) -> dict[str, Any]:
         "kv_role": "kv_producer",
         "kv_connector_extra_config": {"folder": str(folder)},
     }
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse arguments of a server that is started here by which its numbers might be others than the model's.
+
+    Raises:
+        InvalidInputError: one is none of `MACHINE`.
+    """
+    for argument in arguments:
+        if argument.partition("=")[0] not in MACHINE:
+            raise InvalidInputError(
+                f"{argument!r} is no argument that a server is started with here; allowed: {', '.join(MACHINE)}",
+                hint="write --vllm-argument=--tensor-parallel-size=2, or start the server yourself and give --vllm-url",
+            )
 
 
 def served_name(model: str, identity: Mapping[str, Any], layers: Sequence[int]) -> str:

@@ -84,7 +84,8 @@ class Process:
         until, given_up = time.monotonic() + timeout_s, given_up or threading.Event()
         while not is_healthy(self.url):
             if not self.runs:
-                raise OutputError(f"the vLLM server ended at its start: {self._why()}", hint=f"see {self.log}")
+                hint = f"see {self.log}; less of the machine by --vllm-argument=--gpu-memory-utilization=0.5"
+                raise OutputError(f"the vLLM server ended at its start: {self._why()}", hint=hint)
             if time.monotonic() > until:
                 self.end(keeps_log=True)
                 raise OutputError(f"the vLLM server was not ready within {timeout_s:g} s", hint=f"see {self.log}")

@@ -73,6 +73,18 @@ def test_a_stop_text_ends_answers_as_by_transformers(vllm_python, tmp_path):
     assert worst(made.answer(rows)[ended], local.answer(rows)[ended]) <= 1e-5 and not made.answer(rows)[~ended].any()
 
 
+def test_a_model_on_two_ranks_hands_over_what_one_does(vllm_python, tmp_path):
+    asked = {"limit": 40, "max_new_tokens": 4}
+    extract(tmp_path / "l.zarr", **asked)
+    two = {"vllm_argument": ("--tensor-parallel-size=2", "--kv-cache-memory-bytes=268435456")}
+    extract(tmp_path / "v.zarr", engine="vllm", vllm_python=vllm_python, **two, **asked)
+    local, made = ActivationStore.open(tmp_path / "l.zarr"), ActivationStore.open(tmp_path / "v.zarr")
+    assert made.samples["token_ids"].to_list() == local.samples["token_ids"].to_list()
+    for layer in (3, 4):
+        batches = (store.batches(layer, np.arange(40), size=20) for store in (made, local))
+        assert all(worst(ours.values, theirs.values) <= 1e-5 for ours, theirs in zip(*batches, strict=True))
+
+
 def test_gemma3_with_images_is_extracted_as_by_transformers(vllm_python, tmp_path):
     checkpoint = make("gemma3", tmp_path / "gemma3", head_dim=32, newline_tokens=True)
     asked = {"model": str(checkpoint), "layers": ("3", "4"), "limit": 60}

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from relope.errors import InvalidInputError, OutputError, UnsupportedError
 from relope.extract.engine import Computed, Engine, EngineError, Settings, Work
 from relope.extract.extraction import Extraction
 from relope.extract.model.card import locate, open_card
-from relope.vllm.command import Server, check_class, reads_images_whole, served_name
+from relope.vllm.command import Server, check_arguments, check_class, reads_images_whole, served_name
 from relope.vllm.process import Process, check_python, free_port
 from relope.vllm.states import StatesError, default_folder, ready_folder, sweep
 from relope.vllm.tokens import FLAGS, Served, ServerError, Tokens
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 VERSION = 1
 EXACT = False
-TAKES = ("vllm_python", "vllm_url")
+TAKES = ("vllm_python", "vllm_url", "vllm_argument")
 REFUSES: Mapping[str, str] = {
     "attn": "vLLM picks its own attention",
     "device": "vLLM picks its own devices",
@@ -56,6 +56,11 @@ def check(extraction: Extraction, settings: Settings) -> None:
             f"the engine vllm needs a Python with vLLM or the URL of a server, one of them ({given})",
             hint="--vllm-python DIR/bin/python starts a server; --vllm-url URL asks one that runs",
         )
+    if settings["vllm_argument"] and url:
+        raise InvalidInputError(
+            f"vllm_argument is for a server that is started, and {url} runs", hint="drop --vllm-argument"
+        )
+    check_arguments(settings["vllm_argument"])
     card = open_card(extraction.model.name)
     if card.embedded or Path(card.source).is_dir():
         _check_checkpoint(extraction.model.name, ())
@@ -65,12 +70,12 @@ def check(extraction: Extraction, settings: Settings) -> None:
 
 def open_engine(extraction: Extraction, settings: Settings) -> Engine:
     """Return the engine; the server is started when it is opened."""
-    return _Vllm(extraction, settings["vllm_python"], settings["vllm_url"])
+    return _Vllm(extraction, settings["vllm_python"], settings["vllm_url"], settings["vllm_argument"])
 
 
 class _Vllm:
-    def __init__(self, extraction: Extraction, python: str | None, url: str | None) -> None:
-        self._extraction, self._python = extraction, python
+    def __init__(self, extraction: Extraction, python: str | None, url: str | None, arguments: Sequence[str]) -> None:
+        self._extraction, self._python, self._arguments = extraction, python, arguments
         self._url = (url or "").rstrip("/").removesuffix("/v1")
         self._process: Process | None = None
         self._listener: Listener | None = None
@@ -145,6 +150,7 @@ class _Vllm:
     def _start(self, listener: "Listener", name: str) -> str:
         """Start a server and wait for it; return its URL."""
         server = _server(listener, name, self._extraction.view.text_only, port=free_port())
+        server = replace(server, more=(*server.more, *self._arguments))
         assert self._python is not None
         log.info("starting vLLM: %s", server.line(self._python))
         try:

@@ -139,7 +139,8 @@ class VllmEngine:
         if self.settings.url:
             return self.settings.url
         with tempfile.TemporaryDirectory(prefix="relope-template-") as folder:
-            server = with_template(replace(server, port=free_port()), self._bundle, Path(folder) / "chat.jinja")
+            server = replace(server, port=free_port(), more=(*server.more, *self.settings.arguments))
+            server = with_template(server, self._bundle, Path(folder) / "chat.jinja")
             self._process = Process(server, self.settings.python)
             _log.info("a vLLM server of %s is loading; its log is %s", server.name, self._process.log)
             self._process.wait(given_up=self._ending)

@@ -185,6 +185,12 @@ def test_classes_and_settings_that_vllm_cannot_honour_are_refused_by_name(tmp_pa
             extract(tmp_path / "v.zarr", engine="vllm", **given)
     with pytest.raises(InvalidInputError, match="is no URL"):
         extract(tmp_path / "v.zarr", engine="vllm", vllm_url="localhost")
+    for given, why in (
+        ({"vllm_url": "http://x", "vllm_argument": ("--tensor-parallel-size=2",)}, "for a server that is started"),
+        ({"vllm_python": "python", "vllm_argument": ("--quantization=fp8",)}, "'--quantization=fp8' is no argument"),
+    ):
+        with pytest.raises(InvalidInputError, match=why):
+            extract(tmp_path / "v.zarr", engine="vllm", **given)
     with pytest.raises(InvalidInputError, match="vllm_url is not for the engine local"):
         extract(tmp_path / "v.zarr", vllm_url="http://x")
 
