@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from relope.cards.facts import Measured, Origin
@@ -189,6 +188,6 @@ def _split(name: str, n: int, table: pl.DataFrame) -> SplitRow:
     judged = table.filter(pl.col("right").is_not_null())
     if judged.is_empty():
         return SplitRow(name, n, 0, None, None)
-    right = judged["right"].to_numpy().astype(np.float64)
+    right = judged["right"].to_numpy()
     interval = grouped_share_interval(right, judged["group"].to_list())
     return SplitRow(name, n, len(right), float(right.mean()), interval)

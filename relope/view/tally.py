@@ -57,7 +57,7 @@ def tallies(board: Board, verdicts: Verdicts, query: Query, chosen: Ints) -> Ite
 def _tally(board: Board, query: Query, of: str, chosen: Ints, right: Bools) -> Iterator[Tally]:
     if not len(chosen):
         return
-    values = right[chosen].astype(np.float64)
+    values = right[chosen]
     interval = None
     if query.is_part:
         interval = grouped_share_interval(values, board.groups[chosen])

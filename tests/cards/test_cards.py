@@ -6,7 +6,6 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 from huggingface_hub import DatasetCard, EvalResult, ModelCard
@@ -289,11 +288,3 @@ def test_what_a_data_set_s_card_says_of_its_licence_is_recorded(tmp_path, monkey
     for text, license in cards.items():
         (tmp_path / "README.md").write_text(text)
         assert tables.hub_license("a/b") == license
-
-
-def test_intervals_of_shares_know_of_groups():
-    from relope.evaluate.numbers.intervals import grouped_share_interval, share_interval
-
-    right = np.repeat([1.0, 0.0], 50)
-    assert grouped_share_interval(right, np.arange(100)) == share_interval(0.5, 100)
-    assert grouped_share_interval(right, np.repeat(np.arange(10), 10)) == pytest.approx(share_interval(0.5, 10))

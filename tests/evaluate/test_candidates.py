@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import t
 
 from relope.evaluate.numbers.candidates import Candidate, Kept, candidates, chosen, kept_of, weak_slices
+from relope.evaluate.numbers.intervals import share_interval
 from relope.evaluate.numbers.significance import Comparison
 
 
@@ -51,7 +53,9 @@ def test_what_is_kept_is_the_share_above_the_budget_s_threshold(made):
     doubled = np.concatenate([correct, correct])
     pairs = kept_of(doubled, np.ones(len(doubled), bool), np.tile(groups, 2))
     alone = kept_of(correct, np.ones(len(correct), bool), groups)
-    assert pairs.ci95 == pytest.approx(alone.ci95, abs=1e-9)  # samples of one group are not independent
+    # Samples of one group are not independent, and how much they are not is estimated: Student's t.
+    students = share_interval(alone.accuracy, alone.n, t.ppf(0.975, alone.n - 1))
+    assert pairs.ci95 == pytest.approx(students, abs=1e-9) and pairs.ci95[0] < alone.ci95[0]
     assert kept_of(correct, np.zeros(len(correct), bool), groups).accuracy is None
 
 
@@ -63,3 +67,14 @@ def test_a_part_where_the_scores_are_of_no_use_is_named(made, rng):
     (weak,) = weak_slices(correct, truth, groups, 0.2, labels)
     assert (weak.column, weak.value, weak.n) == ("kind", "hard", int(hard.sum()))
     assert weak.kept.accuracy < 0.5
+
+
+def test_a_part_of_few_images_is_not_shown_to_be_worse():
+    """Three images of ten answers each, wrong in 20 of 30, where the whole is right in 82 %."""
+    correct = np.concatenate([np.repeat([True, False, False], 10), np.arange(470) % 7 > 0])
+    groups = np.concatenate([np.repeat(["a", "b", "c"], 10), np.arange(470).astype(str)])
+    labels = pl.DataFrame({"kind": ["few images"] * 30 + ["rest"] * 470})
+    score = np.linspace(1, 0, 500)
+    assert weak_slices(correct, score, groups, 0.0, labels) == []
+    alone = np.arange(500).astype(str)
+    assert [weak.value for weak in weak_slices(correct, score, alone, 0.0, labels)] == ["few images"]

@@ -9,7 +9,7 @@ import polars as pl
 from relope.evaluate.numbers.bootstrap import bootstrap_auc
 from relope.evaluate.numbers.budget import threshold_for
 from relope.evaluate.numbers.estimates import FEWEST
-from relope.evaluate.numbers.intervals import Interval, design_effect, share_interval
+from relope.evaluate.numbers.intervals import Interval, grouped_share_interval
 from relope.evaluate.numbers.metrics import Bools, Floats, Groups
 from relope.evaluate.numbers.significance import Comparison, compared
 from relope.evaluate.numbers.slices import columns_cut, parts
@@ -118,12 +118,10 @@ def chosen(ranked: Sequence[Candidate], cheapest_first: Sequence[str]) -> Candid
 
 def kept_of(correct: Bools, kept: Bools, groups: Groups) -> Kept:
     """Return the accuracy on what is kept, with its interval."""
-    right, n = correct[kept].astype(np.float64), int(kept.sum())
-    if not n:
+    right = correct[kept]
+    if not len(right):
         return Kept(0, None, None)
-    share = float(right.mean())
-    _, number = np.unique(groups[kept], return_inverse=True)
-    return Kept(n, share, share_interval(share, n / design_effect(right - share, number)))
+    return Kept(len(right), float(right.mean()), grouped_share_interval(right, groups[kept]))
 
 
 def weak_slices(correct: Bools, score: Floats, groups: Groups, budget: float, labels: pl.DataFrame) -> list[Weak]:

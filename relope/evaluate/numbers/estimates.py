@@ -21,7 +21,7 @@ from relope.evaluate.numbers.intervals import (
     design_effect,
     modelled_variance,
     p_of,
-    share_interval,
+    share_bounds,
     student,
 )
 from relope.evaluate.numbers.metrics import Bools, Floats, Groups, Ints
@@ -125,15 +125,7 @@ def auc_term(ranking: Ranking, population: Population) -> Term:
 def share_term(outcome: Bools, population: Population) -> Term:
     """Return the share of samples whose outcome is true; there is at least one sample."""
     share = float(outcome.mean())
-    influence = (outcome - share) / len(outcome)
-    by_group = population.summed(influence)
-    n = len(outcome) / design_effect(influence, population.number)
-    n_groups = int(np.count_nonzero(np.bincount(population.number)))
-
-    def bounds(z: float) -> Interval:
-        # The design effect is estimated too, from so many groups; without groups it is 1 for certain.
-        return share_interval(share, n, student(z, max(1, n_groups - 1)) if n_groups < len(outcome) else z)
-
+    by_group, bounds = population.summed((outcome - share) / len(outcome)), share_bounds(outcome, population.number)
     return Term(share, by_group, population.key, population.n_minority(outcome), bounds)
 
 

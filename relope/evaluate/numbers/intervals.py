@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from relope.evaluate.numbers.metrics import Floats, Ints
+from relope.evaluate.numbers.metrics import Bools, Floats, Ints
 
 Interval = tuple[float, float]
 """Lower and upper bound."""
@@ -89,25 +89,43 @@ def design_effect(influence: Floats, group: Ints) -> float:
         influence: ``[N]`` what each sample adds to the estimate.
         group: ``[N]`` group numbers from 0.
 
-    Where nothing varies there is nothing to estimate it from, and samples of a group count as one.
+    Where nothing varies, or all samples are of one group, there is nothing to estimate it from, and samples of a group
+    count as one.
     """
-    alone = float((influence**2).sum())
-    if alone <= 0:
-        sizes = np.bincount(group)
+    alone, sizes = float((influence**2).sum()), np.bincount(group)
+    if alone <= 0 or np.count_nonzero(sizes) < 2:
         return float((sizes**2).sum() / sizes.sum())
     return max(1.0, float((np.bincount(group, influence) ** 2).sum()) / alone)
 
 
-def grouped_share_interval(right: Floats, groups: npt.ArrayLike) -> Interval:
-    """Return Wilson's interval of how often samples are right, where those of a group are drawn together.
+def share_bounds(outcome: Bools, group: Ints) -> Callable[[float], Interval]:
+    """Return z → Wilson's interval of the share of samples whose outcome is true; those of a group are drawn together.
+
+    The design effect is estimated too, from so many groups, so z becomes Student's t; without groups it is 1 for
+    certain.
 
     Args:
-        right: ``[N]`` 1 or 0.
-        groups: ``[N]`` names.
+        outcome: ``[N]``, N ≥ 1.
+        group: ``[N]`` group numbers from 0.
+    """
+    share, n_groups = float(outcome.mean()), int(np.count_nonzero(np.bincount(group)))
+    n = len(outcome) / design_effect(outcome - share, group)
+
+    def bounds(z: float) -> Interval:
+        return share_interval(share, n, student(z, max(1, n_groups - 1)) if n_groups < len(outcome) else z)
+
+    return bounds
+
+
+def grouped_share_interval(outcome: Bools, groups: npt.ArrayLike) -> Interval:
+    """Return the 95 % interval of a share; `share_bounds` says how.
+
+    Args:
+        outcome: ``[N]``, N ≥ 1.
+        groups: ``[N]`` names or numbers.
     """
     _, group = np.unique(np.asarray(groups), return_inverse=True)
-    share = float(right.mean())
-    return share_interval(share, len(right) / design_effect(right - share, group))
+    return share_bounds(outcome, group.astype(np.int64))(Z95)
 
 
 def combined_interval(

@@ -6,7 +6,8 @@ import numpy as np
 from markupsafe import Markup
 
 from relope.evaluate.numbers.analysis import Analysis
-from relope.evaluate.numbers.metrics import Floats, reliability
+from relope.evaluate.numbers.intervals import grouped_share_interval
+from relope.evaluate.numbers.metrics import Floats, mass_bins, reliability
 from relope.evaluate.numbers.routing import escalation_order, n_escalated
 from relope.evaluate.pages.panels import share_axis
 from relope.evaluate.pages.svg import INK, MUTED, SERIES, WIDTH, add_panel, draw
@@ -107,21 +108,14 @@ def reliability_diagrams(analysis: Analysis) -> Markup:
 
 
 def _reliability(axes: "Axes", analysis: Analysis, scores: Floats) -> None:
-    filled = reliability(analysis.inputs.correct, scores)
+    correct, groups, number = analysis.inputs.correct, analysis.inputs.groups, mass_bins(scores)
+    filled = reliability(correct, scores)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.5, dashes=(6, 4))
-    for filled_bin in filled:
-        low, high = wilson(filled_bin.accuracy, filled_bin.n)
+    for filled_bin, inside in zip(filled, (number == each for each in np.unique(number)), strict=True):
+        low, high = grouped_share_interval(correct[inside], groups[inside])
         axes.plot([filled_bin.score, filled_bin.score], [low, high], color=SERIES[0], linewidth=1.5)
     axes.plot([each.score for each in filled], [each.accuracy for each in filled], color=SERIES[0], marker="o")
     axes.set(xlim=(-0.02, 1.02), xlabel="score: predicted P(correct)")
     axes.set_xticks(np.arange(6) / 5)
     share_axis(axes, 0, 1, 0.03)
     axes.text(0.98, 0.05, "dashed: as predicted", color=MUTED, horizontalalignment="right")
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share of n."""
-    z = 1.959963984540054
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
-    return middle - half, middle + half

@@ -3,11 +3,9 @@
 import itertools
 
 import numpy as np
-import pytest
 
 from relope.evaluate.pages import wording
 from relope.evaluate.pages.gallery import LONGEST, shorten
-from relope.evaluate.pages.score_figures import wilson
 from relope.evaluate.pages.svg import spread
 
 
@@ -42,8 +40,3 @@ def test_numbers_in_words():
 
 def test_long_texts_are_cut():
     assert len(shorten("word " * 100)) <= LONGEST and shorten("a\n  b") == "a b" and shorten(None) == "(empty)"
-
-
-def test_wilson_worked_by_hand():
-    # 8 of 10 at z = 1.96: the textbook's (0.490, 0.943)
-    assert wilson(0.8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
