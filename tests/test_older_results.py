@@ -87,6 +87,7 @@ def test_the_report_is_read_whole():
     report = read_report(DATA / "tiny.zarr.report")
     read = report.to_json()
     for row in read["methods"]:
+        assert {metric.pop("dropped") for metric in row["metrics"].values()} == {None}
         for gap in filter(None, (row["difference_to_probe"], row["best_over_control"])):
             assert gap.pop("n_minority") is None
     unknown = {"n_train": None, "layer": None, "settings": {}, "grader": ""}

@@ -27,11 +27,16 @@ AucInterval = Literal["bootstrap", "closed form, few of a class", "closed form, 
 
 @dataclass(frozen=True)
 class Metric:
-    """A statistic of a method, with the reason where it or its interval is undefined."""
+    """A statistic of a method, with the reason where it or its interval is undefined.
+
+    Attributes:
+        dropped: share of the resamples on which it is undefined, left out of its interval; None in older reports.
+    """
 
     value: float | None
     ci95: Interval | None
     null_reason: str | None
+    dropped: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

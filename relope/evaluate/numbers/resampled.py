@@ -14,7 +14,6 @@ from relope.evaluate.numbers.estimates import (
     Estimate,
     Population,
     auc_term,
-    difference,
     drawn_interval,
     mean_of,
     share_term,
@@ -24,6 +23,13 @@ from relope.evaluate.numbers.intervals import Interval
 from relope.evaluate.numbers.metrics import Bools, Floats, Groups
 from relope.evaluate.numbers.routing import mark_key, n_escalated
 from relope.evaluate.numbers.statistics import Labels, SortedScores, Values, names, statistics
+
+MOST_DROPPED = 0.05
+"""Choice: share of the resamples on which a statistic may be undefined; as much as a 95 % interval leaves out.
+
+PGR, APGR, CPT and QNC are undefined where the large model is right no more often than the small one. An interval of the
+other resamples takes it for granted that there is a gap, which the samples then do not show.
+"""
 
 
 @dataclass(frozen=True)
@@ -55,18 +61,17 @@ class Resampled:
         if name in self.estimates:
             return self.estimates[name][index].ci95
         value, drawn = float(self.value[name][index]), self.drawn[name][index]
-        finite = drawn[np.isfinite(drawn)]
-        if not np.isfinite(value) or not len(finite) or self.n_minority < FEWEST:
+        if not np.isfinite(value) or self.n_minority < FEWEST or self.dropped(index, name) > MOST_DROPPED:
             return None
-        return drawn_interval(value, finite, normal=self.normal)
+        return drawn_interval(value, drawn[np.isfinite(drawn)], normal=self.normal)
+
+    def dropped(self, index: int, name: str) -> float:
+        """Return the share of the resamples on which a statistic is undefined, and which its interval leaves out."""
+        return float((~np.isfinite(self.drawn[name][index])).mean())
 
     def difference(self, first: int, second: int, name: str = "auc") -> Difference | None:
-        """Return a paired difference between two methods, None where undefined."""
-        if name in self.estimates:
-            return self.estimates[name][first].minus(self.estimates[name][second]).test()
-        value, drawn = self.value[name], self.drawn[name]
-        gap = difference(value[first], value[second], drawn[first], drawn[second])
-        return gap and replace(gap, n_minority=self.n_minority)
+        """Return a paired difference between two methods in one of the estimates, None where undefined."""
+        return self.estimates[name][first].minus(self.estimates[name][second]).test()
 
     @property
     def n_draws(self) -> int:

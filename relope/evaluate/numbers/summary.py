@@ -12,7 +12,7 @@ from relope.evaluate.numbers.estimates import FEWEST, RESAMPLED_FROM
 from relope.evaluate.numbers.inputs import MethodScores, ReportInputs
 from relope.evaluate.numbers.metrics import auc_null_reason
 from relope.evaluate.numbers.records import AucInterval, Hybrid, MethodRow, Metric, Report
-from relope.evaluate.numbers.resampled import Resampled
+from relope.evaluate.numbers.resampled import MOST_DROPPED, Resampled
 from relope.evaluate.numbers.routing import escalation_order, mark_key, n_escalated, number
 from relope.evaluate.numbers.scarcity import scarcity
 from relope.evaluate.numbers.several import several
@@ -142,9 +142,19 @@ def _method(analysis: Analysis, index: int) -> MethodRow:
 
 
 def _metric(analysis: Analysis, index: int, name: str) -> Metric:
-    value, interval = analysis.value(index, name), analysis.resampled.interval(index, name)
-    reason = null_reason(analysis, name) if value is None else None if interval is not None else TOO_FEW
-    return Metric(value, interval, reason)
+    resampled, value = analysis.resampled, analysis.value(index, name)
+    interval, dropped = resampled.interval(index, name), resampled.dropped(index, name)
+    if value is None:
+        return Metric(value, interval, null_reason(analysis, name), dropped)
+    return Metric(value, interval, None if interval is not None else _no_interval(resampled, name, dropped), dropped)
+
+
+def _no_interval(resampled: Resampled, name: str, dropped: float) -> str:
+    """Say why a statistic that has a value has no interval."""
+    if resampled.n_minority < FEWEST:
+        return TOO_FEW
+    where = ", where the large model is right no more often than the small one" if name.startswith(GAP) else ""
+    return f"no interval: undefined on {dropped:.1%} of the resamples{where}; at most {MOST_DROPPED:.0%} may be"
 
 
 def null_reason(analysis: Analysis, name: str) -> str:

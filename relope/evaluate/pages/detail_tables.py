@@ -1,7 +1,7 @@
 """The report's further tables: routing, budgets, prices, calibration and costs."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from relope.evaluate.numbers.budget import Realised
 from relope.evaluate.numbers.costs import Axis
@@ -57,7 +57,25 @@ def _number(metric: Metric, write: Callable[[float], str]) -> Cell:
     if metric.value is None:
         return Cell(DASH)
     spread = wording.between_percent if write is wording.percent else wording.between
-    return Cell(write(metric.value), () if metric.ci95 is None else (spread(metric.ci95),))
+    return Cell(write(metric.value), (wording.NO_INTERVAL if metric.ci95 is None else spread(metric.ci95),))
+
+
+def _not_defined(report: Report, titles: Mapping[str, str]) -> str:
+    """Say which statistics of a table have no interval and why, and on how many resamples the others are undefined.
+
+    What decides it is of the samples, the same for every method.
+    """
+    said: dict[str, list[str]] = {}
+    for key, title in titles.items():
+        metric = report.methods[0].metrics[key]
+        if metric.value is not None and metric.ci95 is None and metric.null_reason:
+            said.setdefault(metric.null_reason, []).append(title)
+        elif metric.ci95 is not None and metric.dropped:
+            left_out = f"an interval without the {100 * metric.dropped:.2g} % of the resamples on which it is undefined"
+            said.setdefault(left_out, []).append(title)
+    return "".join(
+        f" {wording.listed(names)} {'have' if len(names) > 1 else 'has'} {why}." for why, names in said.items()
+    )
 
 
 def routing_table(report: Report) -> Table:
@@ -65,6 +83,7 @@ def routing_table(report: Report) -> Table:
     rows = rows_of(report, lambda method: [_number(method.metrics[key], write) for key, _, _, write in ROUTING])
     first = report.methods[0].metrics["apgr"]
     missing = "" if first.value is not None else f" APGR, CPT and QNC are undefined: {first.null_reason}."
+    missing += _not_defined(report, {key: title for key, title, _, _ in ROUTING})
     caption = f"Each heading says what its numbers are. Small figures: 95{NBSP}% intervals, as above.{missing}"
     numbers = [Column(title, style="n", means=means) for _, title, means, _ in ROUTING]
     return Table("routing", "Routing", [Column("method", style="label"), *numbers], rows, caption=caption)
@@ -169,7 +188,7 @@ def calibration_table(report: Report) -> Table:
         f"Lower is better. Small figures: 95{NBSP}% intervals. Scores of methods without training rank answers; "
         "nothing made them probabilities. Calibrated: isotonic, cross-fitted, never on the samples it is judged on. "
         f"By chance alone perfect scores show an error of up to about {wording.fraction(by_chance(report), 2)} on "
-        f"{report.n:,} samples."
+        f"{report.n:,} samples.{_not_defined(report, CALIBRATION)}"
     )
     return Table("calibration", "Calibration", columns_of(*CALIBRATION.values()), rows, caption=caption)
 

@@ -65,7 +65,8 @@ def _metrics(report: Report, label: Record) -> Table:
 def fields_of(metric: Metric) -> Record:
     """Return a metric as the fields of a record."""
     low, high = metric.ci95 or (None, None)
-    return {"value": metric.value, "ci95_low": low, "ci95_high": high, "null_reason": metric.null_reason}
+    interval = {"value": metric.value, "ci95_low": low, "ci95_high": high}
+    return {**interval, "null_reason": metric.null_reason, "dropped": metric.dropped}
 
 
 def _slices(report: Report, label: Record) -> Table:

@@ -13,6 +13,7 @@ DASH = "\N{EM DASH}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 NBSP = "\N{NO-BREAK SPACE}"
 RANGE = "\N{EN DASH}"
+NO_INTERVAL = "no interval"
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -10,7 +10,7 @@ from relope.evaluate.numbers.records import Metric
 from relope.evaluate.numbers.routing import MARKS, mark_key
 from relope.evaluate.pages.report_tables import fields_of
 from relope.evaluate.pages.table import Cell, Record, Table, columns, hundred, row
-from relope.evaluate.pages.wording import between, between_percent, fraction, listed, percent
+from relope.evaluate.pages.wording import DASH, NO_INTERVAL, between, between_percent, fraction, listed, percent
 from relope.evaluate.studies import figures
 from relope.evaluate.studies.cells import PAIRED, SEEDS, record, shows
 from relope.evaluate.studies.inputs import Study, StudyInputs
@@ -41,7 +41,9 @@ def figure2(inputs: StudyInputs) -> Study:
             records += [_record(report, method, name, metrics[name]) for name in METRICS]
     named = columns(["model", "data", "method"], list(METRICS.values()), grouped=True)
     title = "Accuracy of the whole system at 10, 20 and 50 % escalated, and routing metrics"
-    table = Table("figure2", title, named, rows, records, [PAIRED])
+    unknown = [(report, report.report.methods[0].metrics["apgr"].null_reason) for report in hybrid]
+    notes = [f"APGR, CPT and QNC, {report.model} on {report.dataset}: {why}." for report, why in unknown if why]
+    table = Table("figure2", title, named, rows, records, [PAIRED, *notes])
     about = (
         "The lowest-scored share of the questions goes to the large model. The dashed line is random escalation, the "
         "dotted one an oracle that knows every grade beforehand."
@@ -61,7 +63,9 @@ def _left_out(inputs: StudyInputs, reports: Sequence[StoredReport]) -> str:
 
 def _cell(name: str, metric: Metric) -> Cell:
     write, interval = (fraction, between) if name == "apgr" else (percent, between_percent)
-    return Cell(write(metric.value), () if metric.ci95 is None else (interval(metric.ci95),))
+    if metric.value is None:
+        return Cell(DASH)
+    return Cell(write(metric.value), (NO_INTERVAL if metric.ci95 is None else interval(metric.ci95),))
 
 
 def _record(report: StoredReport, method: str, name: str, metric: Metric) -> Record:

@@ -1,5 +1,7 @@
 """All statistics of all methods: threads change nothing, and very many samples give the intervals that fewer do."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,6 +11,7 @@ from relope.evaluate.numbers.analysis import analyse
 from relope.evaluate.numbers.inputs import MethodScores, ReportInputs
 from relope.evaluate.numbers.summary import TOO_FEW, summarise
 from relope.evaluate.pages import wording
+from relope.evaluate.pages.detail_tables import routing_table
 
 
 def inputs(n=1500, wrong=500, large=True):
@@ -67,3 +70,27 @@ def test_what_has_no_closed_form_has_no_interval_below_ten_of_a_class():
         assert (metric.ci95 is not None) == (exact and metric.value is not None), name
         assert metric.null_reason == (None if exact else TOO_FEW) or metric.value is None
     assert "too narrow at 6 groups" in wording.intervals(report)
+
+
+@pytest.mark.parametrize(("more", "shown"), [(2, False), (60, True), (120, True)])
+def test_a_gap_that_resamples_lose_has_no_interval(more, shown):
+    """The large model is right on ``more`` samples of 1,500 beyond the small one's 1,000, on others as often as not."""
+    asked = inputs()
+    right = asked.correct.copy()
+    right[np.flatnonzero(right)[:200]] = False
+    right[np.flatnonzero(~asked.correct)[: 200 + more]] = True
+    report = summarise(analyse(replace(asked, large_correct=right)))
+    numbers = np.random.default_rng(3).integers(0, 750, (4000, 750))
+    gap = (right.astype(int) - asked.correct).reshape(750, 2).sum(axis=1)
+    lost = float((gap[numbers].sum(axis=1) <= 0).mean())  # drawn apart from ours
+    caption = routing_table(report).caption
+    for name in ("pgr_at_0.2", "apgr", "cpt_50", "qnc"):
+        metric = report.best_row.metrics[name]
+        assert metric.value is not None and metric.dropped == pytest.approx(lost, abs=0.04)
+        assert (metric.ci95 is not None) == shown == (metric.dropped <= resampled.MOST_DROPPED)
+        assert (metric.null_reason is None) == shown
+    assert ("and QNC have no interval: undefined on " in caption) == (not shown)
+    assert ("an interval without the " in caption) == (more == 60)
+    assert report.best_row.metrics["auarc"].dropped == 0.0 and report.best_row.metrics["auarc"].ci95 is not None
+    cell = routing_table(report).rows[0].cells[1]
+    assert (cell.under == (wording.NO_INTERVAL,)) == (not shown)
