@@ -12,6 +12,7 @@ from synthetic_report import N, build, by_name, synthetic
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.routing import escalation_order
 from relope.evaluate.numbers.significance import delong, holm
+from relope.evaluate.pages.tables import slice_tables
 from relope.evaluate.report import MethodScores, build_report, finished_report, read_report, terminal_table
 
 
@@ -176,7 +177,23 @@ def test_delong_stands_beside_only_where_samples_are_independent(tmp_path):
     inputs, report, page = build(tmp_path / "single", labels=single)
     scores = {method.name: np.asarray(method.scores, float) for method in inputs.methods}
     expected = delong(inputs.correct, scores["relope"], scores["probe"])
-    assert by_name(report)["relope"]["difference_to_probe"]["p_delong"] == expected and "DeLong" in page
+    assert by_name(report)["relope"]["difference_to_probe"]["p_delong"] == expected and "DeLong p" in page
+
+
+@pytest.mark.parametrize("several", ["probe", "relope"])
+def test_delong_is_left_out_beside_a_mean_over_seeds(tmp_path, several):
+    single = synthetic().labels.with_columns(group=pl.col("id"))
+    methods = [
+        dataclasses.replace(method, scores=np.stack([method.scores, method.scores**2 / 2]), seeds=(0, 1))
+        if method.name == several
+        else method
+        for method in synthetic().methods
+    ]
+    _, report, page = build(tmp_path, labels=single, methods=methods)
+    gaps = {row["method"]: row["difference_to_probe"] for row in report["methods"] if row["difference_to_probe"]}
+    left_out = {name for name, gap in gaps.items() if gap["p_delong"] is None}
+    assert left_out == (set(gaps) if several == "probe" else {several})
+    assert page.count("(DeLong —: it compares single seeds)") == len(left_out)
 
 
 def test_verdicts_are_corrected_for_the_number_of_methods(tmp_path):
@@ -201,6 +218,23 @@ def test_seeds_are_shown_apart_from_sampling_error(tmp_path):
     assert np.array_equal(kept["score relope@seed2"], rows[2]) and kept["correct"].to_list() == inputs.correct.tolist()
     with pytest.raises(InvalidInputError, match="2 seeds"):
         synthetic(methods=[dataclasses.replace(methods[1], seeds=(0, 1))])
+
+
+def test_parts_of_the_data_are_held_against_the_seed_that_they_are_of(tmp_path):
+    inputs = synthetic()
+    rows = np.stack([inputs.methods[1].scores, np.random.default_rng(2).random(N)])
+    method = dataclasses.replace(inputs.methods[1], scores=rows, seeds=(0, 1))
+    _, report, page = build(tmp_path / "two", methods=[method])
+    of_first = roc_auc_score(inputs.correct, rows[0])
+    assert by_name(report)["relope"]["auc"] < of_first - 0.1
+    for part in report["slices"]:
+        inside = (inputs.labels[part["column"]] == part["value"]).to_numpy()
+        assert part["auc"] == pytest.approx(roc_auc_score(inputs.correct[inside], rows[0][inside]))
+    (table,) = slice_tables(read_report(tmp_path / "two" / "out"))
+    assert table.columns[-1].scale.reference == pytest.approx(of_first) and table.columns[-2].under == "first seed"
+    assert page.count("Of the first seed where a method has several.") == 4 and "of the first seed as all" in page
+    _, _, page = build(tmp_path / "one")
+    assert "first seed" not in page.replace("Training of the first seed", "")
 
 
 def test_undefined_metrics_say_why(tmp_path):

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from relope.evaluate.numbers.calibration import cross_calibrated
+from relope.evaluate.numbers.costs import Axis
 from relope.evaluate.numbers.inputs import BASELINE, MethodScores, ReportInputs
 from relope.evaluate.numbers.metrics import Floats
 from relope.evaluate.numbers.resampled import Resampled, n_threads, resample
-from relope.evaluate.numbers.routing import RoutingCurve, mean_curve, number, routing_curve
+from relope.evaluate.numbers.routing import RoutingCurve, escalation_order, mean_curve, number, routing_curve
 from relope.evaluate.numbers.significance import Comparison, compared, delong
 from relope.evaluate.numbers.slices import Slice, slices
 from relope.evaluate.numbers.statistics import Labels, SortedScores
@@ -42,6 +43,19 @@ class Analysis:
     def name_of_best(self) -> str:
         """Return the best method's name."""
         return self.inputs.methods[self.best].name
+
+    def cost_along(self, index: int, axis: Axis) -> Floats | None:
+        """Return ``[N + 1]`` the mean cost of a query when the first k of a method's queue are escalated.
+
+        It is the mean over the seeds, as accuracies are; None where no price is known that it needs.
+        """
+        costs, method = self.inputs.costs, self.inputs.methods[index]
+        if costs is None:
+            return None
+        orders = [escalation_order(row, self.inputs.seed) for row in method.by_seed]
+        lines = [costs.along(axis, method.name, order) for order in orders]
+        known = [line for line in lines if line is not None]
+        return np.mean(known, axis=0, dtype=np.float64) if known else None
 
     def value(self, index: int, name: str) -> float | None:
         """Return a statistic of a method, None where it is undefined."""
@@ -90,12 +104,14 @@ def _comparisons(inputs: ReportInputs, resampled: Resampled, baseline: int | Non
     if baseline is None:
         return tuple(None for _ in indices)
     comparisons = compared({index: resampled.difference(index, baseline) for index in indices if index != baseline})
-    if len(np.unique(inputs.groups)) == len(inputs.groups):
+    # DeLong's test is of two rankings of independent samples: a mean over seeds is no ranking.
+    of_one_seed = [len(method.by_seed) == 1 for method in inputs.methods]
+    if of_one_seed[baseline] and len(np.unique(inputs.groups)) == len(inputs.groups):
         other = inputs.scores[baseline]
         comparisons |= {
             index: replace(comparison, p_delong=delong(inputs.correct, inputs.scores[index], other))
             for index, comparison in comparisons.items()
-            if comparison.verdict != "too few to tell"
+            if of_one_seed[index] and comparison.verdict != "too few to tell"
         }
     return tuple(comparisons.get(index) for index in indices)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from relope.evaluate.numbers.analysis import Analysis
 from relope.evaluate.numbers.intervals import Interval
-from relope.evaluate.numbers.routing import escalation_order, mark_key, n_escalated, number
+from relope.evaluate.numbers.routing import mark_key, n_escalated, number
 from relope.evaluate.numbers.significance import JudgedDifference, judged
 
 
@@ -121,12 +121,8 @@ def _at_budget(analysis: Analysis, index: int) -> AtBudget:
 
 
 def _dollars(analysis: Analysis, index: int) -> float | None:
-    inputs = analysis.inputs
-    if inputs.costs is None:
-        return None
-    order = escalation_order(inputs.scores[index], inputs.seed)
-    line = inputs.costs.along("dollars", inputs.methods[index].name, order)
-    return None if line is None else float(line[n_escalated(len(order), inputs.budget_percent)])
+    inputs, line = analysis.inputs, analysis.cost_along(index, "dollars")
+    return None if line is None else float(line[n_escalated(len(inputs.correct), inputs.budget_percent)])
 
 
 def _mean(costs: "np.ndarray[tuple[int], np.dtype[np.float64]] | None") -> float | None:

@@ -109,7 +109,7 @@ def share_bounds(outcome: Bools, group: Ints) -> Callable[[float], Interval]:
         group: ``[N]`` group numbers from 0.
     """
     share, n_groups = float(outcome.mean()), int(np.count_nonzero(np.bincount(group)))
-    n = len(outcome) / design_effect(outcome - share, group)
+    n = len(outcome) / design_effect(np.asarray(outcome - share, dtype=np.float64), group)
 
     def bounds(z: float) -> Interval:
         return share_interval(share, n, student(z, max(1, n_groups - 1)) if n_groups < len(outcome) else z)

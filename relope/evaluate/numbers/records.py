@@ -104,6 +104,11 @@ class MethodRow:
     seen: tuple[str, ...] = ()
     n_seen: int | None = None
 
+    @property
+    def auc_of_first_seed(self) -> float | None:
+        """Return the AUC of the seed that parts of the data, thresholds and pictures of scores are of."""
+        return self.auc_by_seed[0] if self.auc_by_seed else self.auc
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hybrid:

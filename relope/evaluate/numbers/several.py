@@ -12,7 +12,6 @@ from relope.evaluate.numbers.inputs import LargeModel, MethodScores, ReportInput
 from relope.evaluate.numbers.intervals import Interval
 from relope.evaluate.numbers.routing import (
     PERCENTS,
-    escalation_order,
     mark_key,
     n_escalated,
     number,
@@ -161,9 +160,8 @@ def _model(analysis: Analysis, large: LargeModel) -> BesideSmall:
     assert resampled.large is not None  # its answers are known
     line, alone = None, None
     if inputs.costs is not None:
-        order = escalation_order(inputs.scores[0], inputs.seed)
-        along = inputs.costs.along("dollars", inputs.methods[0].name, order)
-        line = None if along is None else tuple(float(along[n_escalated(len(order), mark)]) for mark in PERCENTS)
+        n, along = len(inputs.correct), analysis.cost_along(0, "dollars")
+        line = None if along is None else tuple(float(along[n_escalated(n, mark)]) for mark in PERCENTS)
         alone = inputs.costs.large["dollars"]
     at = {}
     for mark in inputs.marks:

@@ -29,7 +29,8 @@ class Comparison(JudgedDifference):
 
     Attributes:
         p_holm: p corrected for all of them; the verdict follows it.
-        p_delong: DeLong's, None unless every group is a single sample (it takes samples as independent).
+        p_delong: DeLong's, None unless every group is a single sample, since it takes samples as independent, and both
+            methods have one seed, since it compares two rankings.
     """
 
     p_holm: float

@@ -25,9 +25,9 @@ class Slice:
 
     Attributes:
         large_accuracy: None when the large model was not run.
-        auc: of the best method within the slice, None with ``auc_null_reason`` where one class is absent.
+        auc: of the best method's first seed within the slice, None with ``auc_null_reason`` where one class is absent.
         ci95: of that AUC.
-        escalated: share of the slice among the lowest scores of all that the budget escalates.
+        escalated: share of the slice among that seed's lowest scores of all, which the budget escalates.
         kept_accuracy: of the small model on what it keeps then, None when nothing is kept.
         system_accuracy: with the large model on the rest, None when it was not run.
         small_accuracy: of the small model on all of it.

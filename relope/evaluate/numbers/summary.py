@@ -13,7 +13,7 @@ from relope.evaluate.numbers.inputs import MethodScores, ReportInputs
 from relope.evaluate.numbers.metrics import auc_null_reason
 from relope.evaluate.numbers.records import AucInterval, Hybrid, MethodRow, Metric, Report
 from relope.evaluate.numbers.resampled import MOST_DROPPED, Resampled
-from relope.evaluate.numbers.routing import escalation_order, mark_key, n_escalated, number
+from relope.evaluate.numbers.routing import mark_key, n_escalated, number
 from relope.evaluate.numbers.scarcity import scarcity
 from relope.evaluate.numbers.several import several
 from relope.evaluate.numbers.significance import judged
@@ -189,11 +189,10 @@ def _costs(analysis: Analysis, index: int) -> dict[Axis, dict[str, float] | None
     costs = analysis.inputs.costs
     if costs is None:
         return None
-    order = escalation_order(analysis.inputs.scores[index], analysis.inputs.seed)
-    name, marks = analysis.inputs.methods[index].name, (0, *analysis.inputs.marks, 100)
-    lines = {axis: costs.along(axis, name, order) for axis in costs.small}
+    n, marks = len(analysis.inputs.correct), (0, *analysis.inputs.marks, 100)
+    lines = {axis: analysis.cost_along(index, axis) for axis in costs.small}
     return {
-        axis: None if line is None else {mark_key(m): float(line[n_escalated(len(order), m)]) for m in marks}
+        axis: None if line is None else {mark_key(m): float(line[n_escalated(n, m)]) for m in marks}
         for axis, line in lines.items()
     }
 

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from relope.evaluate.numbers.analysis import Analysis
 from relope.evaluate.numbers.costs import Axis, Costs
-from relope.evaluate.numbers.routing import PERCENTS, escalation_order, n_escalated
+from relope.evaluate.numbers.routing import PERCENTS, n_escalated
 from relope.evaluate.pages.lines import sparse
 from relope.evaluate.pages.panels import LABEL_ROOM, Label, end_labels, fitting, panel_title, panels, share_axis
 from relope.evaluate.pages.routing_figures import method_styles
@@ -27,8 +27,7 @@ def cost_curves(analysis: Analysis) -> Markup | None:
     costs = analysis.inputs.costs
     if costs is None or analysis.inputs.large_correct is None:
         return None
-    order = escalation_order(analysis.inputs.scores[analysis.best], analysis.inputs.seed)
-    known: list[Axis] = [axis for axis in LABELS if costs.along(axis, analysis.name_of_best, order) is not None]
+    known: list[Axis] = [axis for axis in LABELS if analysis.cost_along(analysis.best, axis) is not None]
     if not known:
         return None
 
@@ -46,7 +45,7 @@ def _panel(axes: "Axes", analysis: Analysis, costs: Costs, axis: Axis, pixels: i
     styles = method_styles(analysis)
     for rank, index in reversed(list(enumerate(analysis.ranked))):
         name, best = analysis.inputs.methods[index].name, index == analysis.best
-        line = costs.along(axis, name, escalation_order(analysis.inputs.scores[index], analysis.inputs.seed))
+        line = analysis.cost_along(index, axis)
         if line is None:
             continue
         x, y = factor * line[escalated], 100 * analysis.curves[index].accuracy

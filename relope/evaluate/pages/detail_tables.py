@@ -97,6 +97,7 @@ def budget_table(report: Report) -> Table:
     caption = (
         f"Thresholds: escalate what scores below. Each is set {where}. Small figures: the share of these samples "
         "that it really escalates, where that is not what was asked for; equal scores move together."
+        f"{wording.of_first_seed(report)}"
     )
     asked = [round(100 * budget.requested, 6) for budget in report.methods[0].budgets]
     return Table(

@@ -90,4 +90,5 @@ def _slices(report: Report, label: Record) -> Table:
     ]
     numbers = ("samples", "small right", "large right", "escalated", "right of the kept", "AUC × 100")
     named = columns(["column", "value"], numbers)
-    return Table("slices", f"Parts of the data, scored by {report.best}", named, rows, list(map(record, report.slices)))
+    title = f"Parts of the data, scored by {report.best}{', first seed' if len(report.best_row.seeds) > 1 else ''}"
+    return Table("slices", title, named, rows, list(map(record, report.slices)))

@@ -65,7 +65,7 @@ def _method(report: Report, method: MethodRow) -> Row:
         Cell(method.method, note=method.note),
         _auc(method),
         Cell(mark=_mark(method.auc, method.ci95, colour)),
-        _difference(method),
+        _difference(report, method),
         _share(method.accuracy_at[report.at_budget], method.accuracy_at_ci95.get(report.at_budget)),
         wording.seconds(method.seconds_fit) if method.needs_training else "none",
         style="best" if best else "base" if base else "",
@@ -90,13 +90,15 @@ def _auc(method: MethodRow) -> Cell:
     return Cell(wording.fraction(method.auc), tuple(under), strong=True)
 
 
-def _difference(method: MethodRow) -> Cell:
+def _difference(report: Report, method: MethodRow) -> Cell:
     gap, word = method.difference_to_probe, wording.standing(method)
     if gap is None:
         return Cell(word=word)
     detail = f"{wording.between_signed(gap.ci95)}, {wording.p_value(gap.p_holm)}"
     if gap.p_delong is not None:
         detail += f" (DeLong {wording.p_value(gap.p_delong)})"
+    elif report.n_groups == report.n and any(len(each.seeds) > 1 for each in (method, report.row(BASELINE))):
+        detail += f" (DeLong {DASH}: it compares single seeds)"
     tone = "no" if method.seen else word if word in ("higher", "lower") else "muted"
     return Cell(wording.signed(gap.value), (detail,), word, tone)
 
@@ -115,18 +117,20 @@ def slice_tables(report: Report) -> list[Table]:
 
 
 def _slices(report: Report, column: str, parts: list[Slice]) -> Table:
-    scale = Scale.over((part.ci95 for part in parts), report.best_row.auc)
+    best = report.best_row
+    of_one, dashed_of = ("first seed", ", of the first seed as all numbers here") if len(best.seeds) > 1 else ("", "")
+    scale = Scale.over((part.ci95 for part in parts), best.auc_of_first_seed)
     numbers = ("samples", "small right", "large right", "escalated", "right of the kept")
     columns = [
         Column(SLICE_TITLES.get(column, column)),
         *(Column(title, style="n") for title in numbers),
-        Column(f"AUC of {report.best}", style="apart"),
+        Column(f"AUC of {best.method}", of_one, style="apart"),
         Column("interval", scale=scale),
     ]
     caption = (
-        f"Dashed: the AUC over all samples. Orange: the whole 95{NBSP}% interval lies below it, as that of one part in "
-        f"40 does by chance. Shares stand without intervals: of 20 samples they may be {_off(20)} points off, of 100 "
-        f"samples {_off(100)}."
+        f"Dashed: the AUC over all samples{dashed_of}. Orange: the whole 95{NBSP}% interval lies below it, as that of "
+        f"one part in 40 does by chance. Shares stand without intervals: of 20 samples they may be {_off(20)} points "
+        f"off, of 100 samples {_off(100)}."
     )
     rows = [_slice(part, scale) for part in parts]
     return Table(f"slices_{column}", f"Parts of the data by {column}", columns, rows, caption=caption)

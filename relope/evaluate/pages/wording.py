@@ -144,6 +144,12 @@ def judged_on(report: Report) -> str:
     return f"{report.n:,} samples{named}{by}"
 
 
+def of_first_seed(report: Report) -> str:
+    """Say that what stands here is of one seed, in reports where a method has several."""
+    several = any(len(method.seeds) > 1 for method in report.methods)
+    return " Of the first seed where a method has several." if several else ""
+
+
 def intervals(report: Report) -> str:
     """Say how the intervals of a report were made."""
     dropped = report.resamples_dropped

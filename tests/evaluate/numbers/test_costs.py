@@ -7,7 +7,9 @@ import pytest
 from made_reports import labels_of
 
 from relope.errors import NotFoundError
+from relope.evaluate.numbers.analysis import analyse
 from relope.evaluate.numbers.costs import EXAMPLE, Costs, ModelCost, cost_of, read_prices
+from relope.evaluate.numbers.summary import summarise
 from relope.evaluate.report import MethodScores, ReportInputs, build_report
 
 SMALL = ModelCost(
@@ -88,6 +90,17 @@ def test_the_report_says_when_a_method_decides_and_what_is_not_counted(tmp_path)
     assert page.count(">before the answer</td>") == 2 and page.count(">after the answer</td>") == 4
     assert '<td class="n">9000</td>' in page and '<td class="n">0.700</td>' in page
     assert "Not counted: what the small model does beside answering for mot (--samples)" in page
+
+
+def test_costs_are_means_over_the_seeds_as_accuracies_are():
+    rows, correct = np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([True, False])
+    method = MethodScores("probe", rows, seeds=(0, 1), decides_before_answer=True)
+    right, labels = np.array([True, True]), labels_of(correct)
+    inputs = ReportInputs("t", "w", "s", "l", "d", labels, [method], right, costs=made(), resamples=10)
+    report = summarise(analyse(inputs))
+    second_first, first_first = (10 + 6 + 100) / 2, (4 + 140 + 8) / 2
+    assert report.methods[0].costs["dollars"]["0.5"] == (second_first + first_first) / 2
+    assert report.methods[0].accuracy_at["0.5"] == (1.0 + 0.5) / 2
 
 
 def test_nothing_is_said_of_costs_that_are_unknown(tmp_path):
