@@ -8,6 +8,7 @@ import numpy as np
 
 from relope.evaluate.numbers.estimates import FEWEST, Difference
 from relope.evaluate.numbers.metrics import Bools, Floats
+from relope.evaluate.numbers.ranking import auc_influence, rank
 
 ALPHA = 0.05
 """A difference is called one where its corrected p-value stays below this."""
@@ -78,18 +79,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def placements(correct: Bools, score: Floats) -> tuple[Floats, Floats]:
-    """Return each right answer's share of wrong ones below it, and each wrong one's of right ones above."""
-    right, wrong = score[correct], score[~correct]
-    ordered_right, ordered_wrong = np.sort(right), np.sort(wrong)
-
-    def share(values: Floats, others: Floats) -> Floats:
-        below = np.searchsorted(others, values, side="left") + np.searchsorted(others, values, side="right")
-        return np.asarray(below / (2 * len(others)))
-
-    return share(right, ordered_wrong), 1 - share(wrong, ordered_right)
-
-
 def delong(correct: Bools, first: Floats, second: Floats) -> float | None:
     """Return the two-sided p-value for AUC(first) = AUC(second) on the same, independent samples.
 
@@ -102,10 +91,9 @@ def delong(correct: Bools, first: Floats, second: Floats) -> float | None:
     n_right = int(correct.sum())
     if min(n_right, len(correct) - n_right) < 2:
         return None
-    of_first, of_second = placements(correct, first), placements(correct, second)
-    right, wrong = of_first[0] - of_second[0], of_first[1] - of_second[1]
-    variance = float(right.var(ddof=1) / len(right) + wrong.var(ddof=1) / len(wrong))
-    gap = float(right.mean())
+    (auc, influence), (other_auc, other) = (auc_influence(rank(correct, score)) for score in (first, second))
+    gap, squares = auc - other_auc, (influence - other) ** 2
+    variance = sum(float(squares[side].sum()) * side.sum() / (side.sum() - 1) for side in (correct, ~correct))
     if variance <= 0:
         return 1.0 if gap == 0 else 0.0
     return float(2 * norm.sf(abs(gap) / np.sqrt(variance)))
