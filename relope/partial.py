@@ -1,7 +1,10 @@
 """Files and folders that are written beside their place and renamed; what killed processes left there is swept.
 
-Whoever writes holds ``flock`` on the partial file or folder. The kernel lets go of it when the process ends, however it
-ends, so a free lock means that nobody will ever finish it.
+Whoever writes holds ``flock`` on the partial file, or on a file beside the partial folder. The kernel lets go of it
+when the process ends, however it ends, so a free lock means that nobody will ever finish it.
+
+Only files that are open for writing are locked: over NFS the lock of anything else holds on one machine alone, if at
+all (flock(2), "NFS details").
 """
 
 import contextlib
@@ -14,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ENDING = ".partial"
+_LOCK = ".lock"
 _ATTEMPTS = 20
 
 
@@ -23,8 +27,9 @@ def beside(path: Path) -> Path:
 
 
 def leftovers(path: Path) -> list[Path]:
-    """Return what is left beside a path by whoever began to write it, dead or alive."""
-    return sorted(path.parent.glob(f".{_plain(path.name)}.*{ENDING}")) if path.parent.is_dir() else []
+    """Return what is left beside a path by whoever began to write it, dead or alive; a folder stands for its lock."""
+    left = path.parent.glob(f".{_plain(path.name)}.*{ENDING}") if path.parent.is_dir() else ()
+    return sorted(each for each in left if not _folder_of(each).is_dir())
 
 
 def sweep(path: Path) -> int:
@@ -35,24 +40,33 @@ def sweep(path: Path) -> int:
 def remove_if_free(left: Path) -> bool:
     """Remove a partial file or folder unless somebody is writing it; return whether it was removed."""
     with holding(left) as free:
-        if free:
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+        if free and left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+            _lock_of(left).unlink(missing_ok=True)
+        elif free:
+            left.unlink(missing_ok=True)
         return free
 
 
 @contextlib.contextmanager
 def holding(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file or folder for the length of the block, and say whether nobody else had it.
+    """Hold the lock of a partial file or folder for the length of the block, and say whether nobody else had it.
 
-    A link or a pipe is nobody's work. Where a file system has no locks, nothing is taken for free.
+    A folder without a lock is nobody's, since the lock is made first; a lock goes with its folder. A link or a pipe is
+    nobody's work. Where a file system has no locks, nothing is taken for free.
     """
+    is_folder = path.is_dir() and not path.is_symlink()
+    lock = _lock_of(path) if is_folder else path
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        yield is_folder
+        return
     except OSError:
         yield False
         return
     try:
-        yield _locked(descriptor)
+        yield (is_folder or not _folder_of(path).is_dir()) and _locked(descriptor)
     finally:
         os.close(descriptor)
 
@@ -101,31 +115,47 @@ def partial_folder(path: Path) -> Iterator[Path]:
     """
     sweep(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for _ in range(_ATTEMPTS):
-        partial = beside(path)
+    with locked_file(lambda: _lock_of(beside(path))) as (_, lock):
+        partial = _folder_of(lock)
         partial.mkdir()
-        with contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
-            if _ours(descriptor):
-                break
-            os.close(descriptor)
-    try:
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        os.close(descriptor)
+        try:
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time into the block, of all that name a folder there is; the others wait."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    """Let one process at a time into the block, of all that name a folder there is; the others wait.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    lock = folder / f".alone{ENDING}"
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, 0o666)  # others of a team wait for it too
         with contextlib.suppress(OSError):  # a file system without locks: then nobody waits
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            break
+        os.close(descriptor)  # whoever was here before has taken it along
+    try:
         yield
     finally:
+        lock.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _lock_of(folder: Path) -> Path:
+    """Return the file whose lock says that a partial folder is being written."""
+    return folder.with_name(f"{folder.name.removesuffix(ENDING)}{_LOCK}{ENDING}")
+
+
+def _folder_of(lock: Path) -> Path:
+    """Return the partial folder that a file is the lock of; of any other file, a name that is no folder's."""
+    return lock.with_name(f"{lock.name.removesuffix(f'{_LOCK}{ENDING}')}{ENDING}")
 
 
 def _locked(descriptor: int) -> bool:

@@ -1,6 +1,7 @@
 """Jobs over the actors of a Ray cluster: who gets what next, and who is started anew."""
 
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Hashable, Mapping
@@ -113,7 +114,7 @@ class Pool:
             ClusterError: the cluster is gone.
         """
         import ray
-        from ray.exceptions import RaySystemError
+        from ray.exceptions import RaySystemError, RayTaskError
 
         try:
             self._hand_out()
@@ -124,6 +125,8 @@ class Pool:
             tasks, _ = ray.wait(list(running), timeout=_POLL_S)
             ended = [result for task in tasks for result in self._end(running[task], task)]
             self._hand_out()
+        except RayTaskError:  # a worker's own, which may be a ConnectionError as well
+            raise
         except (RaySystemError, ConnectionError) as error:
             raise ClusterError(
                 f"the Ray cluster is gone: {reason_of(error)}; what was finished is kept", hint="run the command again"
@@ -180,13 +183,21 @@ class Pool:
         job = slot.tasks.pop(task)
         try:
             result = ray.get(task)
-        except (RayActorError, WorkerCrashedError, OutOfMemoryError):
+        except (RayActorError, WorkerCrashedError, OutOfMemoryError) as error:
             jobs, pause = sorted([job, *slot.tasks.values()], key=lambda job: job.number), pause_s(slot.deaths)
             slot.end_actor()  # it may only be out of reach
             slot.tasks.clear()
             self._waiting.extendleft(reversed(jobs))
             slot.deaths, slot.due = slot.deaths + 1, time.monotonic() + pause
-            log.warning("a worker has died (%s); another is started in %g s", jobs[0].title, pause)
+            often = f", {slot.deaths} times in a row" if slot.deaths > 1 else ""
+            title, why = jobs[0].title, _death(error)
+            log.warning("a worker has died (%s%s): %s; another is started in %g s", title, often, why, pause)
             return []
         slot.deaths = 0
         return [(job.key, result)]
+
+
+def _death(error: Exception) -> str:
+    """Return in a line why a worker has died, as far as Ray knows."""
+    detail = re.search(r"Worker exit detail: (.*?)(?: Some common causes|\n|$)", str(error))
+    return (detail[1] if detail else reason_of(error)).strip().rstrip(".")

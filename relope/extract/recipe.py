@@ -14,6 +14,7 @@ from relope.extract.grading.own_grader import is_own
 from relope.extract.model.backbone import Backbone
 from relope.extract.model.generate import token_columns
 from relope.extract.model.streams import block_tensors
+from relope.partial import alone
 from relope.provenance import pretty, versions
 from relope.store import Identity, StoreManifest, block_folder, has_block, is_sealed_block, without_origin, write_block
 
@@ -87,14 +88,20 @@ def save_block(backbone: Backbone, store: Path, layers: Sequence[int]) -> None:
         return
     if backbone.traits.quantized or any(parameter.is_meta for parameter in backbone.blocks[layer - 1].parameters()):
         return
+    with alone(store):  # workers that start at once have it written by one of them
+        if not is_sealed_block(block_folder(store, layer)):
+            write_block(store, layer, _block_files(backbone, layer))
+
+
+def _block_files(backbone: Backbone, layer: int) -> dict[str, bytes]:
     config = json.loads(backbone.model.config.to_json_string(use_diff=False))
     settings = {
         "class": type(backbone.model).__name__,
         "attention": backbone.identity["attention"],
         "layer": layer,
     }
-    files = {
+    return {
         "block.safetensors": save_tensors(block_tensors(backbone, layer)),
         "config.json": pretty(without_origin(config)),
+        "replay.json": pretty(settings),
     }
-    write_block(store, layer, {**files, "replay.json": pretty(settings)})

@@ -38,10 +38,13 @@ def test_a_worker_is_started_anew_after_longer_and_longer_pauses(ray_cluster, di
     assert [results[word][0] for word in ("dies", "a", "b", "c")] == ["DIES", "A", "B", "C"]
     assert isinstance(results["no"], InvalidInputError) and died.read_text() == "xxx"
     assert all(value == (1, 2) for _, value in told)
-    said = [message.partition("; another is started in ") for message in caplog.messages]
-    assert [(what, pause) for what, _, pause in said] == [
-        ("a worker has died (the word dies)", pause) for pause in ("1 s", "1.5 s", "1.5 s")
+    said = [message.partition(": ") for message in caplog.messages]
+    often = ("", ", 2 times in a row", ", 3 times in a row")
+    assert [what for what, _, _ in said] == [f"a worker has died (the word dies{times})" for times in often]
+    assert [why.rpartition("; ")[2] for _, _, why in said] == [
+        f"another is started in {pause}" for pause in ("1 s", "1.5 s", "1.5 s")
     ]
+    assert all("exit code 1" in why or "connection error" in why for _, _, why in said), said
 
 
 def test_the_jobs_that_a_worker_had_ahead_are_done_though_it_dies(ray_cluster, died, monkeypatch):

@@ -1,8 +1,12 @@
 """E11: what a killed process leaves is swept by the next run, or by gc, once its lock is free; never before."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import shutil
+import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,7 @@ from typing import Any
 import pytest
 from made_stores import furnish, make_store
 
-from relope.partial import beside, leftovers, partial_file, partial_folder, sweep
+from relope.partial import alone, beside, leftovers, partial_file, partial_folder, sweep
 from relope.provenance import write_bytes
 from relope.store import create_or_open, read_manifest, verify
 from relope.store.share.gc import gc
@@ -62,6 +66,42 @@ def test_e11_a_partial_is_swept_when_its_writer_is_dead(tmp_path: Path, writer: 
     assert len(leftovers(tmp_path / "a.json")) == 1, "nor one of another file"
     write_bytes(tmp_path / "a.json", b"2")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json"]
+
+
+def test_e11_only_files_open_for_writing_are_locked(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over NFS a folder's lock holds on its own machine alone, and a file that is open for reading cannot be locked."""
+    locked, flock = [], fcntl.flock
+
+    def strict(descriptor: int, how: int) -> None:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE:
+            raise OSError(errno.EBADF, "not a file that is open for writing")
+        locked.append(descriptor)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", strict)
+    left = leave(beside(store), beside(store / "block_3"), beside(store / "plan.json"))
+    create_or_open(store, read_manifest(store)).sweep()
+    with alone(store), partial_folder(store / "block_3"):
+        assert len(locked) >= 3
+    assert not any(path.exists() for path in left) and not list(store.parent.rglob("*.partial"))
+
+
+def _enter(folder: Path, log: Path) -> None:
+    for _ in range(50):
+        with alone(folder), log.open("a") as file:
+            file.write("(")
+            file.flush()
+            time.sleep(0.001)
+            file.write(")")
+
+
+def test_e11_one_process_at_a_time_is_alone(tmp_path: Path) -> None:
+    running = [spawn.Process(target=_enter, args=(tmp_path, tmp_path / "log")) for _ in range(3)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(120)
+    assert (tmp_path / "log").read_text() == "()" * 150 and [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
 def leave(*paths: Path) -> list[Path]:
