@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,15 @@ def command_line(spec: Spec) -> str:
     Results are shared: of an absolute path, or one that leads out of the working folder, only the last name
     is told, and of a URI everything but who logs in and its keys.
     """
+    return _line(spec, told)
+
+
+def to_type(spec: Spec) -> str:
+    """Return a specification as `relope` is to be given it: what one step says to type next."""
+    return _line(spec, str)
+
+
+def _line(spec: Spec, tell: Callable[[Any], str]) -> str:
     kind = type(spec)
     positional, pairs, off = marked(kind, Positional), marked(kind, KeyValues), marked(kind, Off)
     words, flags = ["relope", *spec.step.split()], []
@@ -30,14 +39,14 @@ def command_line(spec: Spec) -> str:
         if name in UNTOLD:
             continue
         if name in positional:
-            words += _values(value)
+            words += _values(value, tell)
         elif value == info.get_default(call_default_factory=True):
             continue
         elif isinstance(value, bool):
             flag = name.replace("_", "-")
             flags.append(f"--{flag if value else off[name].flag if name in off else f'no-{flag}'}")
         else:
-            given = _pairs(value) if name in pairs else [",".join(_values(value))]
+            given = _pairs(value, tell) if name in pairs else [",".join(_values(value, tell))]
             flags += [word for text in given for word in (f"--{name.replace('_', '-')}", text)]
     return shlex.join([*words, *flags])
 
@@ -47,13 +56,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _values(value: Any) -> list[str]:
-    return [told(item) for item in (value if isinstance(value, (tuple, list)) else [value])]
+def _values(value: Any, tell: Callable[[Any], str]) -> list[str]:
+    return [tell(item) for item in (value if isinstance(value, (tuple, list)) else [value])]
 
 
-def _pairs(value: dict[str, Any]) -> Iterator[str]:
+def _pairs(value: dict[str, Any], tell: Callable[[Any], str]) -> Iterator[str]:
     for key, item in value.items():
-        yield f"{key}={','.join(_values(item))}"
+        yield f"{key}={','.join(_values(item, tell))}"
 
 
 def told(value: Any) -> str:

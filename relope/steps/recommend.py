@@ -1,7 +1,7 @@
 """The step ``recommend``: which router to deploy, what more labels would bring, and where it fails."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from relope.command_line import to_type
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.bootstrap import bootstrap_auc
 from relope.evaluate.numbers.candidates import (
@@ -25,7 +26,7 @@ from relope.probes.examples import Examples
 from relope.probes.folds import Folds, group_folds, out_of_fold
 from relope.probes.protocol import check_layer, make, method_class, pick_layer
 from relope.probes.stack import STRENGTHS, Choice
-from relope.spec import RecommendSpec
+from relope.spec import CalibrateSpec, FitSpec, RecommendSpec
 from relope.steps.advice import Advice, Point, page, table
 from relope.steps.outputs import router_folder
 from relope.steps.samples import Selection, training_rows
@@ -63,7 +64,7 @@ def run(spec: RecommendSpec, watch: Watch) -> Outcome:
     with watch("recommend") as progress:
         advice = _advice(spec, examples, folds, " + ".join(training.graders), progress)
     deploy = advice.pick.name if advice.pick.is_above_chance else None
-    commands = [] if deploy is None else _commands(spec, deploy)
+    commands = [] if deploy is None else _commands(spec, deploy, set(training.store.samples["split"]))
     warned = scarcity(training.correct, examples.groups, "training samples", LEARNED)
     facts = {**asdict(advice), "deploy": deploy, "commands": commands}
     facts["warnings"] = [asdict(warning) for warning in warned]
@@ -179,13 +180,22 @@ def _some_groups(groups: Groups, inside: npt.NDArray[np.int64], part: float, see
     return inside[np.isin(groups[inside], some)]
 
 
-def _commands(spec: RecommendSpec, name: str) -> list[str]:
-    """Return what to type next: a fit, and a bundle with a threshold for the budget."""
-    router, store = name, str(spec.store)
-    fit = [f"relope fit {name} --store {store}"] if method_class(name).traits.trains else []
-    if fit:
-        router = str(router_folder(store, name))
-    return [*fit, f"relope calibrate --router {router} --store {store} --budget {spec.budget:g}"]
+def _commands(spec: RecommendSpec, method: str, splits: Collection[str]) -> list[str]:
+    """Return what to type next: the fit that was advised, and a bundle with a threshold for the budget.
+
+    Args:
+        spec: what the advice was computed with.
+        method: that is deployed.
+        splits: of the store; the threshold is set on some that the router does not learn from.
+    """
+    goal = CalibrateSpec(router=method, store=spec.store, budget=spec.budget, grades=spec.grades)
+    if not method_class(method).traits.trains:
+        return [to_type(goal)]
+    fit = FitSpec(method=method, store=spec.store, layer=spec.layer, split=spec.split, grades=spec.grades)
+    fitted: dict[str, Any] = {"router": str(router_folder(spec.store, method))}
+    if set(goal.split) & set(spec.split):
+        fitted["split"] = tuple(sorted(set(splits) - set(spec.split))) or goal.split
+    return [to_type(fit), to_type(goal.model_copy(update=fitted))]
 
 
 STEP = Step(run, output, version=1)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from relope.cluster.crew import check_settings as check_engine
-from relope.command_line import command_line
+from relope.command_line import command_line, to_type
 from relope.errors import InvalidInputError, NotFoundError, RelopeError
 from relope.evaluate.numbers.scarcity import held_out_scarcity
 from relope.probes.examples import Examples
 from relope.probes.protocol import check_method, check_settings, pick_layer
-from relope.spec import SweepSpec
+from relope.spec import FitSpec, SweepSpec
 from relope.steps.outcomes import Swept
 from relope.steps.outputs import sweep_path
 from relope.steps.reopen import device_here, open_block
@@ -216,12 +216,11 @@ def _told(spec: SweepSpec, settings: Sequence[Setting], training: TrainingRows, 
 
 def _fit_command(spec: SweepSpec, best: Setting) -> str:
     layer = best.chosen.get(LAYER, spec.layer)
-    chosen = {key: value for key, value in best.chosen.items() if key != LAYER}
-    flags = [f"--layer {layer}"] if layer else []
-    flags += [f"--grades {spec.grades}"] if spec.grades else []
-    flags += [f"--split {','.join(spec.split)}"] if spec.split != ("train",) else []
-    flags += [f"--set {key}={value}" for key, value in {**spec.set, **chosen}.items()]
-    return " ".join([f"relope fit {spec.method} --store {spec.store}", *flags])
+    settings = spec.set | {key: value for key, value in best.chosen.items() if key != LAYER}
+    fit = FitSpec(
+        method=spec.method, store=spec.store, layer=layer, split=spec.split, grades=spec.grades, set=settings
+    )
+    return to_type(fit)
 
 
 def _table(spec: SweepSpec, settings: Sequence[Setting], best: Setting) -> TextTable:

@@ -39,6 +39,30 @@ def test_the_pick_is_told_with_what_to_type(outcome):
     assert outcome.tables[0].rows[0][0].removesuffix(" *") == told["candidates"][0]["name"]
 
 
+def commands(method, splits=("train", "validation", "test"), **asked):
+    return module._commands(build("recommend", {"store": "runs/my own.zarr", **asked}), method, splits)
+
+
+def test_what_to_type_is_the_router_that_was_advised():
+    """The flags that the advice was computed with are flags of the fit, and its grades those of the threshold."""
+    plain, calibrate = commands("kernel-probe")
+    router = "--router 'runs/my own.zarr.routers/kernel-probe' --store 'runs/my own.zarr'"
+    assert plain == "relope fit kernel-probe --store 'runs/my own.zarr'"
+    assert calibrate == f"relope calibrate {router} --budget 0.2"
+    asked = {"layer": 3, "split": "train,validation", "grades": "exact@1", "budget": "10%"}
+    assert commands("kernel-probe", **asked) == [
+        f"{plain} --layer 3 --split train,validation --grades exact@1",
+        f"relope calibrate {router} --split test --budget 0.1 --grades exact@1",
+    ]
+    untrained = "relope calibrate --router entropy --store 'runs/my own.zarr' --budget 0.1 --grades exact@1"
+    assert commands("entropy", **asked) == [untrained]
+
+
+def test_where_all_was_learned_from_calibrate_says_so():
+    asked = {"splits": ("validation",), "split": "validation"}
+    assert "--split" not in commands("kernel-probe", **asked)[1]
+
+
 def test_it_is_one_page_of_80_letters(outcome):
     commands = outcome.to_json()["commands"]
     lines = [line for line in outcome.text.splitlines() if line.strip() not in commands]

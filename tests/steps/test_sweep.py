@@ -14,7 +14,7 @@ from relope.errors import InvalidInputError, NotFoundError, StoreError
 from relope.probes.examples import Examples
 from relope.probes.protocol import make
 from relope.spec import SweepSpec
-from relope.steps import sweep_runs
+from relope.steps import sweep, sweep_runs
 from relope.store import ActivationStore
 from relope.store.grades import labelled
 from relope.store.share.push import push
@@ -99,6 +99,13 @@ def test_the_best_mean_over_seeds_is_selected(swept):
     columns, rows = table.columns, table.rows
     assert columns[2:5] == ("inner AUC", "95 % interval", "sd") and rows[0][3].count("–") == 1
     assert len(rows) == 4 and sum("selected" in row[-1] for row in rows) == 1 and len(columns) == len(rows[0])
+
+
+def test_what_to_type_can_be_typed():
+    spec = SweepSpec(method="fusion", store="my runs/a.zarr", layer=2, split=("train", "more"), set={"layers": [2, 4]})
+    best = sweep_runs.Setting({"layer": 3}, 0.7, None, None, (9, 9), 4, None, 1.0)
+    said = "relope fit fusion --store 'my runs/a.zarr' --layer 3 --split train,more --set layers=2,4"
+    assert sweep._fit_command(spec, best) == said
 
 
 def test_again_reuses_all_and_a_larger_grid_fits_what_is_new(swept):
