@@ -84,7 +84,7 @@ class Exchange:
             escalated_before=continued and service.sessions.escalated(self._session),
         )
         service.intake.check_images(self._request)
-        first = course(facts, service.standings(), service.options.policy)
+        first = course(facts, service.large_down, service.options.policy)
         if first.does == "large":
             if first.reason == "shadow":
                 await self._decide_aside()
@@ -98,26 +98,29 @@ class Exchange:
         try:
             decision = await self._decide(query)
         except _CannotServe as why:
-            return await self._from_large(why.reason)
+            return await self._from_large(why.reason, query)
         then = first if forced and decision.route == "small" else settle(
-            decision, self._service.standings(), self._service.options.policy
+            decision, self._service.large_down, self._service.options.policy
         )  # fmt: skip
         if then.does == "large":
-            return await self._from_large(then.reason)
+            return await self._from_large(then.reason, query)
         reason = "score" if then.reason.startswith("large-") and self.record.decided == "small" else then.reason
         if decision.route == "large":  # its row has stopped: answered from the start
-            return await self._instead(reason)
+            return await self._instead(reason, query)
         return await self._kept(reason)
 
-    async def _instead(self, reason: str) -> Reply:
-        """Let the small model answer what the large one cannot."""
-        scored = self.record.decision
+    async def _instead(self, reason: str, query: Query | None) -> Reply:
+        """Let the small model answer what the large one cannot.
+
+        Args:
+            reason: why it cannot.
+            query: as it was read, where that was done before.
+        """
+        query = await self._query("small") if query is None else dataclasses.replace(query, route="small")
         try:
-            await self._decide(await self._query("small"))
+            await self._decide(query)
         except _CannotServe as why:
             raise Problem(503, "neither model can answer", "unavailable") from why
-        if scored is not None and scored.score is not None:
-            self.record.decision = scored
         return await self._kept(reason)
 
     async def _query(self, route: Route | None) -> Query:
@@ -126,17 +129,20 @@ class Exchange:
         return query
 
     async def _decide(self, query: Query) -> Decision:
-        """Wait for the router."""
-        service = self._service
+        """Wait for the router; a request counts once, however often the engine is asked."""
+        service, record = self._service, self.record
         if why := service.engine.can(query):
             raise _CannotServe(why[0])
         try:
-            self._ticket = service.engine.submit(query)
-            decision = await self._ticket.decision()
+            ticket = service.engine.submit(query)
+            if not query.score_only:
+                self._ticket = ticket
+            decision = await ticket.decision()
         except EngineError as error:
             raise _CannotServe("engine-error") from error
-        self.record.decision, self.record.decided_s = decision, self.record.so_far_s
-        service.count_decision(self.record)
+        if record.decision is None or record.decision.score is None:
+            record.decision, record.decided_s = decision, record.so_far_s
+            service.count_decision(record)
         return decision
 
     async def _decide_aside(self) -> None:
@@ -175,14 +181,20 @@ class Exchange:
         except EngineError as error:
             raise Problem(502, "the small model broke off its answer", "engine_error") from error
 
-    async def _from_large(self, reason: str, fall_back: bool = True) -> Reply:
-        """Return the large model's answer; where it cannot and the operator allows, the small one's."""
+    async def _from_large(self, reason: str, query: Query | None = None, fall_back: bool = True) -> Reply:
+        """Return the large model's answer; where it cannot and the operator allows, the small one's.
+
+        Args:
+            reason: why it is asked.
+            query: as it was read, where that was done before.
+            fall_back: whether the small one may.
+        """
         service = self._service
         try:
             answer = self._large = await service.large.ask(self._request.given, self._asked.authorization)
         except Unavailable as why:
             if fall_back and service.options.policy.local_fallback and not self._beyond and not service.not_running:
-                return await self._instead(why.reason)
+                return await self._instead(why.reason, query)
             raise why.problem from why
         self._take("large", reason, service.large.model.name)
         if answer.status == 200 and reason in _ESCALATED:
@@ -217,7 +229,7 @@ class Exchange:
 
     async def _close(self, ended: str) -> None:
         """Free what it held, count it and log it."""
-        if self._ticket is not None and self._aside is None:
+        if self._ticket is not None:
             self._ticket.cancel()
         if self._large is not None:
             await self._large.close()

@@ -4,7 +4,6 @@ First `course` looks at what was asked and at who can answer; then, where the ro
 at both. The words of ``Course.reason`` go into a header and into the log.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,19 +26,6 @@ class Settings:
     shadow: Route | None = None
     local_fallback: bool = False
     overrides: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """A large model as it stands now.
-
-    Attributes:
-        name: of the model.
-        unavailable: why it takes no call, as a word; ``""`` where it does.
-    """
-
-    name: str
-    unavailable: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,20 +56,18 @@ class Course:
     reason: str
 
 
-def available(larges: Sequence[Standing]) -> Standing | None:
-    """Return the first large model that takes a call, in the operator's order."""
-    return next((large for large in larges if not large.unavailable), None)
+def course(facts: Facts, down: str, settings: Settings) -> Course:
+    """Return who is asked first.
 
-
-def course(facts: Facts, larges: Sequence[Standing], settings: Settings) -> Course:
-    """Return who is asked first."""
+    Args:
+        facts: of the request.
+        down: why the large model takes no call now, as a word; ``""`` where it does.
+        settings: of the operator.
+    """
     if facts.beyond_small:
         return Course("large", facts.beyond_small)
     wanted = _wanted(facts, settings)
-    down = next((large.unavailable for large in larges if large.unavailable), "")
-    if wanted.does == "large" and not available(larges) and settings.local_fallback:
-        return Course("small", down)
-    return wanted
+    return Course("small", down) if wanted.does == "large" and down and settings.local_fallback else wanted
 
 
 def _wanted(facts: Facts, settings: Settings) -> Course:
@@ -96,10 +80,10 @@ def _wanted(facts: Facts, settings: Settings) -> Course:
     return Course("score", "score")
 
 
-def settle(decision: Decision, larges: Sequence[Standing], settings: Settings) -> Course:
-    """Return who answers a request that the router has decided on."""
+def settle(decision: Decision, down: str, settings: Settings) -> Course:
+    """Return who answers a request that the router has decided on; ``down`` as in `course`."""
     if decision.route == "small":
         return Course("small", decision.reason)
-    if not available(larges) and settings.local_fallback and decision.reason == "score":
-        return Course("small", next(large.unavailable for large in larges))
+    if down and settings.local_fallback and decision.reason == "score":
+        return Course("small", down)
     return Course("large", decision.reason)

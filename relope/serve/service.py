@@ -18,7 +18,7 @@ from relope.serve.large import LargeModel, dollars_of
 from relope.serve.limits import Limits
 from relope.serve.log import Unlogged, open_log
 from relope.serve.metrics import Metrics, drift_gauges, engine_gauges
-from relope.serve.policy import Settings, Standing
+from relope.serve.policy import Settings
 from relope.serve.problems import Problem
 from relope.serve.records import Asked, Record, decision_body, line
 from relope.serve.sessions import Sessions
@@ -107,10 +107,11 @@ class Service:
         await self.intake.close()
         self._logged(self.log.close)
 
-    def standings(self) -> tuple[Standing, ...]:
-        """Return how the large models stand, in the operator's order."""
+    @property
+    def large_down(self) -> str:
+        """Why the large model takes no call now, in a word; ``""`` where it does."""
         why = self.large.unavailable()
-        return (Standing(name=self.large.model.name, unavailable=why.reason if why else ""),)
+        return why.reason if why else ""
 
     async def score(self, request: Request, asked: Asked) -> dict[str, Any]:
         """Return the decision on a request that nobody answers.

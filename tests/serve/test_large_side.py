@@ -17,7 +17,7 @@ from relope.evaluate.numbers.costs import ModelCost
 from relope.serve.access import Access
 from relope.serve.breaker import Breaker, Purse
 from relope.serve.large import LargeModel, Unavailable
-from relope.serve.policy import Course, Facts, Settings, Standing, course, settle
+from relope.serve.policy import Course, Facts, Settings, course, settle
 from relope.serve.sse import Cutter
 from relope.serve.upstream import Large
 from relope.spec import ServeSpec
@@ -164,6 +164,32 @@ def test_the_small_model_takes_over_where_the_operator_allows(serving, modes, st
     assert answer.headers["x-relope-score"] == "0.100000"
 
 
+@pytest.mark.parametrize("modes", [["nothing"] * 2, []])
+def test_a_request_that_the_small_model_takes_over_counts_once(serving, modes):
+    """Whether the large model fails on it, or is left alone already; its images are read once, too."""
+    engine = StubEngine()
+    url, service, state = serving(engine, policy=Settings(local_fallback=True))
+    state.modes = list(modes)
+    for _ in range(0 if modes else 5):
+        service.large.breaker.failed()
+    assert ask(url).headers["x-relope-reason"] == "large-down" and len(engine.queries) == 2
+    counted = set(httpx.get(f"{url}/metrics").text.splitlines())
+    assert {"relope_score_count 1.0", 'relope_decided_total{route="large"} 1.0'} <= counted
+    assert {f'relope_stage_seconds_count{{stage="{stage}"}} 1.0' for stage in ("intake", "decision")} <= counted
+    assert service.history.newest() == [0.1] and 'relope_decided_total{route="small"} 1.0' not in counted
+
+
+def test_a_shadow_whose_large_model_fails_counts_once_and_is_answered(serving, tmp_path):
+    path = tmp_path / "d.jsonl"
+    engine = StubEngine(delay_s=0.05)
+    url, service, state = serving(engine, policy=Settings(shadow="large", local_fallback=True), log=path)
+    state.modes = ["nothing"] * 2
+    answer = ask(url)
+    assert answer.json()["model"] == "tiny-small" and answer.headers["x-relope-route"] == "small"
+    assert until(lambda: path.read_text() != "")
+    assert "relope_score_count 1.0" in httpx.get(f"{url}/metrics").text and len(engine.queries) == 2
+
+
 def test_what_only_the_large_model_can_do_has_no_fallback(serving):
     url, _, state = serving(policy=Settings(local_fallback=True))
     state.modes = ["500"] * 2
@@ -299,10 +325,10 @@ def test_a_purse_forgets_after_an_hour():
     assert purse.is_empty, "what is under way counts"
 
 
-UP, DOWN = (Standing(name="a"),), (Standing(name="a", unavailable="large-down"),)
+UP, DOWN = "", "large-down"
 
 
-@pytest.mark.parametrize(("facts", "larges", "settings", "expected"), [
+@pytest.mark.parametrize(("facts", "down", "settings", "expected"), [
     (Facts(), UP, Settings(), Course("score", "score")),
     (Facts(beyond_small="tools"), UP, Settings(shadow="small"), Course("large", "tools")),
     (Facts(forced="large"), UP, Settings(), Course("large", "forced")),
@@ -310,10 +336,10 @@ UP, DOWN = (Standing(name="a"),), (Standing(name="a", unavailable="large-down"),
     (Facts(escalated_before=True), DOWN, Settings(local_fallback=True), Course("small", "large-down")),
     (Facts(escalated_before=True), DOWN, Settings(), Course("large", "session")),
     (Facts(), UP, Settings(shadow="large"), Course("large", "shadow")),
-    (Facts(), (*DOWN, *UP), Settings(shadow="large", local_fallback=True), Course("large", "shadow")),
+    (Facts(), UP, Settings(shadow="large", local_fallback=True), Course("large", "shadow")),
 ])  # fmt: skip
-def test_the_policy_calls_no_model(facts, larges, settings, expected):
-    assert course(facts, larges, settings) == expected
+def test_the_policy_calls_no_model(facts, down, settings, expected):
+    assert course(facts, down, settings) == expected
 
 
 def test_an_escalation_that_nobody_takes_stays():
