@@ -129,6 +129,7 @@ class Decision:
         reason: a word of ``Reason``.
         detail: one sentence on a reason other than ``score`` and ``forced``; holds no text of the query.
         n_prompt_tokens: of the small model's prompt; 0 where it made none.
+        n_answer_tokens: of the answer that was written before the decision, for a router that reads it; else 0.
         timing: where the time went.
     """
 
@@ -139,6 +140,7 @@ class Decision:
     p_correct: float | None = None
     detail: str = ""
     n_prompt_tokens: int = 0
+    n_answer_tokens: int = 0
     timing: Timing = field(default=Timing())
 
 

@@ -1,4 +1,4 @@
-"""The log of decisions: one record a request, as JSON Lines in a file or Parquet parts in a folder.
+"""The log of decisions, outcomes and thresholds: one record each, as JSON Lines in a file or Parquet parts in a folder.
 
 No text of a prompt or an answer is in it unless the operator asks for prompts. JSON escapes what could end a line, so
 no client writes a line of its own.
@@ -21,7 +21,7 @@ FIELDS = {
     "ended": "str", "stream": "bool", "prompt_tokens": "int", "answer_tokens": "int", "decision_ms": "float",
     "first_ms": "float", "total_ms": "float", "usd": "float", "correct": "bool", "session": "str", "messages": "str",
 }  # fmt: skip
-"""Field → its type; ``kind`` is ``decision`` or ``feedback``, and a record has what applies to its kind."""
+"""Field → its type; ``kind`` is ``decision``, ``feedback`` or ``threshold``, and a record has what applies to its kind."""
 
 
 class Unlogged(OSError):

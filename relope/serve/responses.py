@@ -142,5 +142,5 @@ class ReplyResponse(Response):
 
 
 def json_response(value: Any, headers: Mapping[str, str], status: int = 200) -> Response:
-    """Return a JSON value."""
-    return Response(json.dumps(value, allow_nan=False).encode(), status, dict(headers), "application/json")
+    """Return a JSON value, on a line of its own: a shell shows its prompt behind it."""
+    return Response(f"{json.dumps(value, allow_nan=False)}\n", status, dict(headers), "application/json")

@@ -192,22 +192,21 @@ class Service:
     def _pay(self, record: Record) -> None:
         """Count dollars, where prices and tokens are known.
 
-        As in a report, an escalated request costs the small model's prompt, too, where the router was asked.
+        As in a report, an escalated request also costs what the small model did for the decision: it read the
+        prompt, and for a router that reads the answer it wrote that.
         """
         small, large = self.options.small_price, self.large.model.price
-        prompt, answer = record.prompt_tokens, record.answer_tokens
-        if record.route == "small":
-            record.usd = dollars_of(small, prompt, answer)
-            at_large = dollars_of(large, prompt, answer)
-            if record.usd is not None and at_large is not None:
-                self.saved_usd += at_large - record.usd
-                self.metrics.saved.inc(max(0.0, at_large - record.usd))
-        else:
-            asked = record.decision.n_prompt_tokens if record.decision else 0
-            at_small, at_large = dollars_of(small, asked, 0), dollars_of(large, prompt, answer, record.cached_tokens)
-            record.usd = None if at_large is None or (asked and at_small is None) else at_large + (at_small or 0)
-            if at_large is None and large is not None:
-                self.metrics.unpriced.inc()
+        prompt, answer, decision = record.prompt_tokens, record.answer_tokens, record.decision
+        at_large = dollars_of(large, prompt, answer, record.cached_tokens)
+        record.usd = at_large if record.route == "large" else dollars_of(small, prompt, answer)
+        if decision is not None and decision.n_prompt_tokens and "large" in (record.route, decision.route):
+            deciding = dollars_of(small, decision.n_prompt_tokens, decision.n_answer_tokens)
+            record.usd = None if record.usd is None or deciding is None else record.usd + deciding
+        if record.route == "large" and at_large is None and large is not None:
+            self.metrics.unpriced.inc()
+        if record.route == "small" and record.usd is not None and at_large is not None:
+            self.saved_usd += at_large - record.usd
+            self.metrics.saved.inc(max(0.0, at_large - record.usd))
         if record.usd is not None and record.route:
             self.metrics.spent.labels(record.route).inc(record.usd)
 
@@ -232,7 +231,9 @@ class Service:
         yield "ready", "Whether the engine answers", float(not self.not_running)
 
 
-_UNDECIDED = {"score": None, "p_correct": None, "threshold": None, "detail": "", "n_prompt_tokens": 0}
+_UNDECIDED = {
+    "score": None, "p_correct": None, "threshold": None, "detail": "", "n_prompt_tokens": 0, "n_answer_tokens": 0,
+}  # fmt: skip
 
 
 def new_request_id() -> str:

@@ -30,7 +30,7 @@ class StubTicket:
         reason = "forced" if self.query.route == "small" else "score"
         return Decision(
             route="small" if kept else "large", threshold=threshold, reason=reason, score=self.score,
-            p_correct=self.score, n_prompt_tokens=len(self.text.split()),
+            p_correct=self.score, n_prompt_tokens=len(self.text.split()), n_answer_tokens=self.engine.n_read,
         )  # fmt: skip
 
     async def pieces(self):
@@ -57,7 +57,8 @@ class StubTicket:
 class StubEngine:
     name = "tiny-small"
 
-    def __init__(self, threshold=0.5, delay_s=0.0, piece_s=0.0):
+    def __init__(self, threshold=0.5, delay_s=0.0, piece_s=0.0, n_read=0):
+        self.n_read = n_read
         self.threshold, self.delay_s, self.piece_s = threshold, delay_s, piece_s
         self.dead = self.faulty = False
         self.queries, self.live = [], set()

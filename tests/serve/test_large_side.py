@@ -261,6 +261,29 @@ def test_dollars_are_counted_and_capped(serving):
     assert service.saved_usd == pytest.approx(kept)
 
 
+SMALL_PRICE = ModelCost(dollars_per_million_prompt_tokens=10.0, dollars_per_million_answer_tokens=100.0)
+
+
+@pytest.mark.parametrize("n_read", [0, 7])
+def test_an_escalated_request_costs_what_the_router_has_read(serving, tmp_path, n_read):
+    """Of a router that reads the answer the small model has written it: 7 tokens, of a prompt of 2."""
+    path = tmp_path / "d.jsonl"
+    options = {"policy": Settings(local_fallback=True), "small_price": SMALL_PRICE, "log": path}
+    url, _, state = serving(StubEngine(n_read=n_read), model={"price": PRICE}, **options)
+    deciding = 2 * 0.00001 + n_read * 0.0001
+    answering = 2 * 0.00001 + 6 * 0.0001  # the stub's answer has six words
+    asked = [("score=0.1 one", []), ("score=0.9 one", []), ("score=0.1 one", ["500"] * 2)]
+    for text, modes in asked:
+        state.modes = list(modes)
+        assert ask(url, text).status_code == 200
+    assert until(lambda: len(path.read_text().splitlines()) == 3)
+    paid = [json.loads(line)["usd"] for line in path.read_text().splitlines()]
+    assert paid == pytest.approx([USD + deciding, answering, deciding + answering])
+    spent = dict(line.split(" ") for line in httpx.get(f"{url}/metrics").text.splitlines() if line[0] != "#")
+    assert float(spent['relope_spent_usd_total{route="large"}']) == pytest.approx(paid[0])
+    assert float(spent['relope_spent_usd_total{route="small"}']) == pytest.approx(paid[1] + paid[2])
+
+
 def test_usage_of_a_stream_is_asked_for_on_our_account_and_not_shown(serving):
     url, service, state = serving(model={"price": PRICE})
     answer = ask(url, stream=True)

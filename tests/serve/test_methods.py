@@ -96,6 +96,8 @@ def test_a_router_that_reads_the_answer_decides_after_it(backbone, samples):
     assert all(decision.route == "small" and ids and finish for decision, _, ids, finish in kept)
     assert [(decision.route, text) for decision, text, *_ in escalated] == [("large", "")] * 2
     assert escalated[0][0].score == pytest.approx(kept[0][0].score, abs=1e-5)
+    written = [len(ids) for _, _, ids, _ in kept]
+    assert [decision.n_answer_tokens for decision, *_ in [*kept, *escalated]] == [*written, *written[:2]]
 
 
 def test_what_needs_sampled_answers_is_refused(backbone):

@@ -91,9 +91,10 @@ def test_it_decides_and_answers_as_the_engine_transformers(served, bundles, meth
         idle(engine)
         counters = engine.counters()
     assert np.abs([one[0].score - other[0].score for one, other in zip(told, expected, strict=True)]).max() <= 1e-5
-    assert [(one[0].route, one[0].reason, *one[1:]) for one in told] == [
-        (one[0].route, one[0].reason, *one[1:]) for one in expected
+    assert [(one[0].route, one[0].reason, one[0].n_answer_tokens, *one[1:]) for one in told] == [
+        (one[0].route, one[0].reason, one[0].n_answer_tokens, *one[1:]) for one in expected
     ]
+    assert all((one[0].n_answer_tokens > 0) == (method in AFTER) for one in told)
     routes = [one[0].route for one in told]
     assert counters.decided == {"small": routes.count("small"), "large": routes.count("large")}
     assert counters.failed == 0 and list(state.folder.iterdir()) == []

@@ -115,7 +115,7 @@ class Asking:
         score = self.apart.score(self.asked, told.first(n), text)
         if self._gave_up():
             return
-        self.tally.tell(self.ticket, self._decision(score, time.perf_counter() - began))
+        self.tally.tell(self.ticket, self._decision(score, time.perf_counter() - began, len(told.token_ids)))
         if self.ticket.is_kept:
             for piece in pieces:
                 self.ticket.add(piece)
@@ -126,11 +126,10 @@ class Asking:
         ended = stops.ended(ids) if stops.texts else None
         return (len(ids), stops.decode(ids)) if ended is None else ended
 
-    def _decision(self, score: float | None, scoring_s: float) -> Decision:
+    def _decision(self, score: float | None, scoring_s: float, n_answer_tokens: int = 0) -> Decision:
         timing = Timing(self.began - self.since, time.perf_counter() - self.began - scoring_s, scoring_s)
-        return decided(
-            self.ticket.query, self.ticket.threshold, score, self.apart.calibrated, self.asked.prompt.n_tokens, timing
-        )
+        n = self.asked.prompt.n_tokens, n_answer_tokens
+        return decided(self.ticket.query, self.ticket.threshold, score, self.apart.calibrated, timing, *n)
 
     def _pieces(self, told: Told | None) -> Iterator[Piece]:
         """Yield an answer in pieces, to its end or until it is given up.

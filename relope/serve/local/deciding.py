@@ -10,7 +10,13 @@ Calibrated = Callable[[float], float]
 
 
 def decided(
-    query: Query, threshold: float, score: float | None, calibrated: Calibrated, n_prompt_tokens: int, timing: Timing
+    query: Query,
+    threshold: float,
+    score: float | None,
+    calibrated: Calibrated,
+    timing: Timing,
+    n_prompt_tokens: int,
+    n_answer_tokens: int = 0,
 ) -> Decision:
     """Return the decision on a query.
 
@@ -19,8 +25,9 @@ def decided(
         threshold: score below which it is escalated.
         score: the router's; None where the query's wish made it needless. One that is no number escalates.
         calibrated: score → P(correct).
-        n_prompt_tokens: of its prompt.
         timing: where the time went.
+        n_prompt_tokens: of its prompt.
+        n_answer_tokens: of the answer that the router has read.
     """
     finite = score if score is not None and math.isfinite(score) else None
     reason: Reason = "forced" if query.route else "score" if finite is not None else "no-score"
@@ -33,6 +40,7 @@ def decided(
         p_correct=None if finite is None else calibrated(finite),
         detail="the router gave no number" if reason == "no-score" else "",
         n_prompt_tokens=n_prompt_tokens,
+        n_answer_tokens=n_answer_tokens,
         timing=timing,
     )
 

@@ -77,7 +77,7 @@ class PromptBatch:
             score = float(self.scores[SELF][number]) if self.served.scorer.before_answer else None
             n = request.prompt.n_tokens
             self.tell(
-                request.ticket, decided(request.query, request.threshold, score, self.served.calibrated, n, timing)
+                request.ticket, decided(request.query, request.threshold, score, self.served.calibrated, timing, n)
             )
             if request.ticket.is_kept:
                 kept.append(number)

@@ -180,8 +180,8 @@ class Worker:
         said = noted.said(row.token_ids, Stops(request.query.stop, served.decode), served.backbone.hidden_size)
         score = served.scorer.after(request.prompt, row.at_prompt, said)
         timing = Timing(row.began - request.since, now - row.began, time.perf_counter() - now)
-        n = request.prompt.n_tokens
-        self.tell(request.ticket, decided(request.query, request.threshold, score, served.calibrated, n, timing))
+        n = request.prompt.n_tokens, len(row.token_ids)
+        self.tell(request.ticket, decided(request.query, request.threshold, score, served.calibrated, timing, *n))
         if request.ticket.is_kept:
             for piece in noted.pieces:
                 request.ticket.add(piece)
