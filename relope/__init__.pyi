@@ -667,9 +667,9 @@ def serve(
         vllm_python: of engine vllm: Python of vLLM's environment, in which a server is started
         vllm_argument: with vllm_python: an argument of the server, e.g. tensor_parallel_size=2
         vllm_states: of engine vllm: folder for states that both sides see; default: one in /dev/shm
-        batch_tokens: prompt tokens that are read at once
+        batch_tokens: of engine transformers: prompt tokens that are read at once
         max_rows: answers that are written at once
-        cache_tokens: tokens whose keys and values are held at once, those of answers to come included
+        cache_tokens: of engine transformers: tokens whose keys and values are held, with those of answers to come
 
     Raises:
         RelopeError: what the user can mend.

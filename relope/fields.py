@@ -1,7 +1,7 @@
 """What specifications are made of: their base, the markers of their fields, and how one is built."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
@@ -218,7 +218,7 @@ def build(
     for key, value in values.items():
         if isinstance(value, str) and key not in whole and not (split[key] if _is_list(model, key) else value.strip()):
             raise InvalidInputError(
-                f"{prefix}{_given(spelt(key), value)} is empty", hint=_EMPTY[model.model_fields[key].is_required()]
+                f"{prefix}{_spelt(spelt(key), value)} is empty", hint=_EMPTY[model.model_fields[key].is_required()]
             )
     try:
         return model(**split)
@@ -227,7 +227,7 @@ def build(
         key = str(first["loc"][0])
         cause = first.get("ctx", {}).get("error")
         raise InvalidInputError(
-            f"{prefix}{_given(spelt(key), values.get(key))}: {complaint(first)}",
+            f"{prefix}{_spelt(spelt(key), values.get(key))}: {complaint(first)}",
             hint=cause.hint if isinstance(cause, RelopeError) else "",
         ) from error
 
@@ -236,7 +236,30 @@ _EMPTY = {False: "leave it out for the default, or give a value", True: "give a 
 """Whether a field is needed → what to do where it is empty."""
 
 
-def _given(name: str, value: object) -> str:
+def given(spec: Spec, names: Iterable[str]) -> list[str]:
+    """Return those fields that have another value than without being given."""
+    fields = type(spec).model_fields
+    known = [name for name in names if name in fields]
+    return [name for name in known if getattr(spec, name) != fields[name].get_default(call_default_factory=True)]
+
+
+def refuse_given(spec: Spec, names: Iterable[str], why: str) -> None:
+    """Refuse fields that a step would not read, so that nobody takes its result for another one.
+
+    Args:
+        spec: of the step.
+        names: of the fields.
+        why: follows them in the message, e.g. ``is not for the engine vllm``.
+
+    Raises:
+        InvalidInputError: some are given; all of those are named.
+    """
+    if unread := given(spec, names):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unread)
+        raise InvalidInputError(f"{', '.join(unread)} {why}", hint=f"drop {flags}")
+
+
+def _spelt(name: str, value: object) -> str:
     """Return a field and its value as they were given: ``limit=0`` in Python, ``--limit 0`` on the terminal."""
     return f"{name}{value!r}" if name.endswith("=") else f"{name} {value or repr(value)}"
 

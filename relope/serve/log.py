@@ -21,7 +21,7 @@ FIELDS = {
     "ended": "str", "stream": "bool", "prompt_tokens": "int", "answer_tokens": "int", "decision_ms": "float",
     "first_ms": "float", "total_ms": "float", "usd": "float", "correct": "bool", "session": "str", "messages": "str",
 }  # fmt: skip
-"""Field → its type; ``kind`` is ``decision``, ``feedback`` or ``threshold``, and a record has what applies to its kind."""
+"""Field → its type; ``kind`` is ``decision``, ``feedback`` or ``threshold``; a record has what applies to its kind."""
 
 
 class Unlogged(OSError):

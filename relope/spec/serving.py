@@ -151,10 +151,12 @@ class ServeSpec(Spec, step="serve"):
     vllm_states: Annotated[Path | None, Metavar("DIR")] = Field(
         None, description="of engine vllm: folder for states that both sides see; default: one in /dev/shm"
     )
-    batch_tokens: int = Field(4096, ge=1, description="prompt tokens that are read at once")
+    batch_tokens: int = Field(4096, ge=1, description="of engine transformers: prompt tokens that are read at once")
     max_rows: int = Field(32, ge=1, description="answers that are written at once")
     cache_tokens: int = Field(
-        65536, ge=1, description="tokens whose keys and values are held at once, those of answers to come included"
+        65536,
+        ge=1,
+        description="of engine transformers: tokens whose keys and values are held, with those of answers to come",
     )
 
 

@@ -22,6 +22,7 @@ from relope.evaluate.numbers.intervals import Z95
 from relope.evaluate.numbers.metrics import Floats, Groups
 from relope.evaluate.numbers.ranking import rank
 from relope.evaluate.numbers.thresholds import Outcomes, threshold_table
+from relope.fields import refuse_given
 from relope.grouped import group_names
 from relope.locations import named
 from relope.probes.protocol import block_use
@@ -54,6 +55,9 @@ GOALS = {
     "max_usd_per_1k": "--max-usd-per-1k 5 --costs FILE",
 }
 
+
+_OF_STORES = ("large_store", "costs", "split", "grades", "device")
+"""Fields that a log has no use for."""
 
 _NOT_DECIDING = {"out", "device", "router", "store", "large_store", "costs", "bundle", "from_log", "feedback"}
 """Fields that do not decide a bundle, or whose contents do."""
@@ -125,8 +129,11 @@ def _check_source(spec: CalibrateSpec) -> None:
         )
     if spec.feedback is not None and spec.from_log is None:
         raise InvalidInputError("outcomes belong to a log", hint="add --from-log LOG, or drop --feedback")
-    if spec.max_usd_per_1k is not None and spec.from_log is not None:
+    if spec.from_log is None:
+        return
+    if spec.max_usd_per_1k is not None:
         raise InvalidInputError("a log does not set dollars against shares", hint="set a --budget")
+    refuse_given(spec, _OF_STORES, "is for the samples of a store, and a log is read")
 
 
 def run(spec: CalibrateSpec, watch: Watch) -> Calibrated:

@@ -16,6 +16,7 @@ from relope.extract.model.devices import check_device
 from relope.extract.model.extras import Extras
 from relope.extract.shards import read_shard
 from relope.extract.view import open_view
+from relope.fields import given, refuse_given
 from relope.spec import ExtractSpec
 from relope.types import Sample, Watch
 
@@ -72,18 +73,10 @@ def _check_engine(spec: ExtractSpec, engine: ModuleType) -> None:
     Raises:
         InvalidInputError: one of them is given.
     """
-    for name in _given(spec, [*OF_ENGINES, *engine.REFUSES]):
+    for name in [*OF_ENGINES, *engine.REFUSES]:
         if name not in engine.TAKES:
             why = engine.REFUSES.get(name, "it has no such setting")
-            raise InvalidInputError(
-                f"{name} is not for the engine {spec.engine}: {why}", hint=f"drop --{name.replace('_', '-')}"
-            )
-
-
-def _given(spec: ExtractSpec, names: Sequence[str]) -> list[str]:
-    """Return those settings that have another value than without being given."""
-    fields = type(spec).model_fields
-    return [name for name in names if name in fields and getattr(spec, name) != fields[name].default]
+            refuse_given(spec, [name], f"is not for the engine {spec.engine}: {why}")
 
 
 OF_ENGINES = ("devices", "address", "gpus_per_worker", "vllm_python", "vllm_url", "vllm_argument")
@@ -118,16 +111,12 @@ def _check_where(spec: ExtractSpec, taken: Sequence[str]) -> None:
         InvalidInputError: one of them is given, or answers are not wanted of a server that gives nothing else.
     """
     elsewhere = [name for name in ELSEWHERE if name not in taken]
-    given = _given(spec, [*HERE, *OF_ENGINES] if spec.endpoint else elsewhere)
-    if given and spec.endpoint:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    if spec.endpoint:
+        why = f"is for a model that runs here, and {spec.model} runs at an endpoint"
+        refuse_given(spec, [*HERE, *OF_ENGINES], why)
+    elif of_endpoint := given(spec, elsewhere):
         raise InvalidInputError(
-            f"{', '.join(given)} is for a model that runs here, and {spec.model} runs at an endpoint",
-            hint=f"drop {flags}",
-        )
-    if given:
-        raise InvalidInputError(
-            f"{', '.join(given)} is for a model that runs elsewhere, and no endpoint is given",
+            f"{', '.join(of_endpoint)} is for a model that runs elsewhere, and no endpoint is given",
             hint="add --endpoint URL",
         )
     if spec.endpoint and spec.max_new_tokens == 0:

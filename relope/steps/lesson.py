@@ -14,9 +14,10 @@ from relope.command_line import command_line
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.scarcity import LEARNED, scarcity
 from relope.extract.model.devices import check_device
+from relope.fields import refuse_given
 from relope.grouped import group_names
 from relope.probes.examples import Examples
-from relope.probes.protocol import Probe, block_use, check_layer, check_method, check_settings, make, pick_layer
+from relope.probes.protocol import Probe, Stacks, block_use, check_layer, check_method, check_settings, make, pick_layer
 from relope.provenance import digest
 from relope.spec import FitSpec
 from relope.steps.joins import judged_elsewhere, large_correct
@@ -163,6 +164,8 @@ def lesson_of(spec: FitSpec) -> Lesson:
             f"{spec.method} reads no large store, {spec.large_store} was given",
             hint="drop --large-store, or fit routellm-sw",
         )
+    if not isinstance(probe, Stacks):
+        refuse_given(spec, ("jobs",), f"is for methods that stack others, and {spec.method} is none")
     large = None if spec.large_store is None else _large_correct(open_store(spec.large_store), training)
     return Lesson(
         method=spec.method,

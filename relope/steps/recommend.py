@@ -26,7 +26,7 @@ from relope.probes.examples import Examples
 from relope.probes.folds import Folds, group_folds, out_of_fold
 from relope.probes.protocol import check_layer, make, method_class, pick_layer
 from relope.probes.stack import STRENGTHS, Choice
-from relope.spec import CalibrateSpec, FitSpec, RecommendSpec
+from relope.spec import RecommendSpec, build
 from relope.steps.advice import Advice, Point, page, table
 from relope.steps.outputs import router_folder
 from relope.steps.samples import Selection, training_rows
@@ -188,14 +188,15 @@ def _commands(spec: RecommendSpec, method: str, splits: Collection[str]) -> list
         method: that is deployed.
         splits: of the store; the threshold is set on some that the router does not learn from.
     """
-    goal = CalibrateSpec(router=method, store=spec.store, budget=spec.budget, grades=spec.grades)
+    judged = {"store": spec.store, "grades": spec.grades}
+    goal: dict[str, Any] = {**judged, "router": method, "budget": spec.budget}
     if not method_class(method).traits.trains:
-        return [to_type(goal)]
-    fit = FitSpec(method=method, store=spec.store, layer=spec.layer, split=spec.split, grades=spec.grades)
-    fitted: dict[str, Any] = {"router": str(router_folder(spec.store, method))}
-    if set(goal.split) & set(spec.split):
-        fitted["split"] = tuple(sorted(set(splits) - set(spec.split))) or goal.split
-    return [to_type(fit), to_type(goal.model_copy(update=fitted))]
+        return [to_type(build("calibrate", goal))]
+    fit = build("fit", {**judged, "method": method, "layer": spec.layer, "split": spec.split})
+    goal["router"] = str(router_folder(spec.store, method))
+    if "validation" in spec.split and (unseen := sorted({*splits} - {*spec.split})):
+        goal["split"] = unseen
+    return [to_type(fit), to_type(build("calibrate", goal))]
 
 
 STEP = Step(run, output, version=1)

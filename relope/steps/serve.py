@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relope.errors import InvalidInputError, NotFoundError
+from relope.fields import refuse_given
 from relope.spec import ServeSpec
 from relope.steps.step import Step
 from relope.types import Outcome, Watch, silent
@@ -67,7 +68,7 @@ def _checked(spec: ServeSpec) -> "Bundle":
 
 
 def _check_engine(spec: ServeSpec) -> None:
-    """Refuse a server for an engine that asks none, and none or two for one that does.
+    """Refuse a server for an engine that asks none; for one that does none or two, and what the server decides.
 
     Raises:
         InvalidInputError: as said.
@@ -78,6 +79,7 @@ def _check_engine(spec: ServeSpec) -> None:
         if given or spec.vllm_argument or spec.vllm_states is not None:
             raise InvalidInputError(f"the engine {spec.engine} asks no vLLM server", hint="add --engine vllm")
         return
+    refuse_given(spec, ("batch_tokens", "cache_tokens"), "is not for the engine vllm: its server has its own")
     if len(given) != 1:
         raise InvalidInputError(
             "the engine vllm asks one server: one that is there, or one that it starts",

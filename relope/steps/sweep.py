@@ -13,7 +13,7 @@ from relope.errors import InvalidInputError, NotFoundError, RelopeError
 from relope.evaluate.numbers.scarcity import held_out_scarcity
 from relope.probes.examples import Examples
 from relope.probes.protocol import check_method, check_settings, pick_layer
-from relope.spec import FitSpec, SweepSpec
+from relope.spec import SweepSpec, build
 from relope.steps.outcomes import Swept
 from relope.steps.outputs import sweep_path
 from relope.steps.reopen import device_here, open_block
@@ -217,10 +217,8 @@ def _told(spec: SweepSpec, settings: Sequence[Setting], training: TrainingRows, 
 def _fit_command(spec: SweepSpec, best: Setting) -> str:
     layer = best.chosen.get(LAYER, spec.layer)
     settings = spec.set | {key: value for key, value in best.chosen.items() if key != LAYER}
-    fit = FitSpec(
-        method=spec.method, store=spec.store, layer=layer, split=spec.split, grades=spec.grades, set=settings
-    )
-    return to_type(fit)
+    asked = {"method": spec.method, "store": spec.store, "split": spec.split, "grades": spec.grades}
+    return to_type(build("fit", {**asked, "layer": layer, "set": settings}))
 
 
 def _table(spec: SweepSpec, settings: Sequence[Setting], best: Setting) -> TextTable:

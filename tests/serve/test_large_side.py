@@ -182,7 +182,7 @@ def test_a_request_that_the_small_model_takes_over_counts_once(serving, modes):
 def test_a_shadow_whose_large_model_fails_counts_once_and_is_answered(serving, tmp_path):
     path = tmp_path / "d.jsonl"
     engine = StubEngine(delay_s=0.05)
-    url, service, state = serving(engine, policy=Settings(shadow="large", local_fallback=True), log=path)
+    url, _, state = serving(engine, policy=Settings(shadow="large", local_fallback=True), log=path)
     state.modes = ["nothing"] * 2
     answer = ask(url)
     assert answer.json()["model"] == "tiny-small" and answer.headers["x-relope-route"] == "small"

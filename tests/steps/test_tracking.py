@@ -109,10 +109,15 @@ def test_a_fit_tells_each_epoch_when_it_ends_and_those_before_a_kill_once_more(
     assert second.logged[:2] == first.logged and [number for _, number in second.logged] == [1, 2, 3, 4, 4]
 
 
-@pytest.mark.parametrize("settings", [{"members": 2, "epochs": 2}, {"methods": "probe,question-kind", "folds": 2}])
-def test_several_fits_in_one_tell_no_curve(store_path, tmp_path, trackio, settings):
-    method = "probe" if "members" in settings else "fusion"
-    step("fit", method=method, store=store_path, set=settings, out=tmp_path / "r", log_to="trackio", jobs=2)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"method": "probe", "set": {"members": 2, "epochs": 2}},
+        {"method": "fusion", "set": {"methods": "probe,question-kind", "folds": 2}, "jobs": 2},
+    ],
+)
+def test_several_fits_in_one_tell_no_curve(store_path, tmp_path, trackio, asked):
+    step("fit", **asked, store=store_path, out=tmp_path / "r", log_to="trackio")
     assert [set(metrics) for metrics, _ in trackio[0].logged] == [{"samples", "seconds"}]
 
 
