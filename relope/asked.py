@@ -84,6 +84,12 @@ def content_keys(samples: pl.DataFrame) -> list[str | None]:
     return [None if _UNKNOWN in (*key[:2], key[3]) else "".join((*key[:2], key[3])) for key in parts]
 
 
+def images_shown(samples: pl.DataFrame) -> list[list[str]]:
+    """Return ``[N]`` the digests of each sample's images; none where an older store does not tell them."""
+    told = samples["image_digests"].to_list() if "image_digests" in samples.columns else [None] * len(samples)
+    return [images or [] for images in told]
+
+
 def question_key(asked: str) -> str | None:
     """Return the part of a digest that covers question and images alone; None where one of them is not known."""
     question, _, _, images = _cut(asked)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from relope.asked import content_keys
+from relope.asked import content_keys, images_shown
 from relope.errors import InvalidInputError, unknown
 from relope.grouped import group_names
 from relope.locations import store_ref
@@ -130,13 +130,17 @@ def _graded(store: ActivationStore, splits: Sequence[str], grader: str) -> pl.Da
 
 
 def _asked_here_alone(stores: Sequence[ActivationStore], splits: Sequence[str]) -> pl.Series:
-    """Return which rows of some stores, one after another, ask what no row of another split asks in any of them.
+    """Return which rows of some stores, one after another, ask and show what no row of another split does in any.
 
-    Two data sets may hold the same questions, one of them in its training and the other in its test split.
+    Two data sets may hold the same questions or images, one of them in its training and the other in its test split.
     """
-    asked = pl.Series([key for store in stores for key in content_keys(store.samples)], dtype=pl.String)
+    tables = [store.samples for store in stores]
+    asked = [key for table in tables for key in content_keys(table)]
+    shown = [images for table in tables for images in images_shown(table)]
+    keys = [{key, *images} for key, images in zip(asked, shown, strict=True)]
     learned = np.concatenate([np.isin(np.arange(len(store)), rows_of(store, splits)) for store in stores])
-    return ~asked.is_in(asked.filter(~learned).drop_nulls().implode()).fill_null(False)
+    elsewhere = {key for own, learns in zip(keys, learned, strict=True) if not learns for key in own} - {None}
+    return pl.Series([elsewhere.isdisjoint(own) for own in keys], dtype=pl.Boolean)
 
 
 def _order(store: RowReader) -> Rows:

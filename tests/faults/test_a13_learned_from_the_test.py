@@ -4,6 +4,7 @@ import json
 
 import pytest
 from made_reports import make_report
+from PIL import Image
 
 from relope import steps
 from relope.errors import InvalidInputError, StoreError
@@ -12,6 +13,7 @@ from relope.evaluate.report import read_report, terminal_tables
 from relope.evaluate.scores import read_scores
 from relope.probes.protocol import make
 from relope.probes.router import Router, RouterRecord, load_router, write_router
+from relope.probes.seen import marks_of, read_marks, seen_among, write_marks
 from relope.spec import FitSpec, PredictSpec, build
 from relope.store import open_store
 
@@ -130,6 +132,53 @@ def test_a13_a_bundle_says_what_its_router_learned_from(own, tmp_path):
     (tmp_path / "copy" / "learned.parquet").unlink()
     with pytest.raises(StoreError, match=r"learned\.parquet is missing"):
         load_router(tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory):
+    """Two data sets: the test split of one shows an image of its training split, and one that the other trains on."""
+    folder = tmp_path_factory.mktemp("pictured")
+    for n in range(12):
+        Image.new("RGB", (56, 56), (20 * n, 90, 200)).save(folder / f"{n}.png")
+
+    def rows(name, numbers, split):
+        return [
+            {"id": f"{name}{n}", "split": split, "question": f"{name} {n}?", "answer": "1", "image": f"{n}.png"}
+            | {"correct": n % 3 > 0}
+            for n in numbers
+        ]
+
+    for name, given in {
+        "a": rows("t", range(8), "train") + rows("u", (7, 8, 9), "test"),
+        "b": rows("v", (8, 10), "train"),
+    }.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    return folder
+
+
+def extracted(folder, name, split):
+    asked = {"model": "tiny-vl", "dataset": folder / f"{name}.jsonl", "out": folder / f"{name}.zarr", "device": "cpu"}
+    run("extract", **asked, max_new_tokens=1, split=split, grader="exact")
+
+
+def test_a13_another_question_about_an_image_that_was_learned_is_no_test(pictured, tmp_path):
+    extracted(pictured, "a", "train")
+    run("fit", method="question-kind", store=pictured / "a.zarr", out=tmp_path / "probe")
+    extracted(pictured, "a", "train,test")  # the store has grown: the fit could not know
+    out = run("predict", router=tmp_path / "probe", store=pictured / "a.zarr", out=tmp_path / "s.parquet")
+    assert out.facts["seen"] == 1
+    extracted(pictured, "b", "train")
+    asked = {"store": pictured / "a.zarr", "also": pictured / "b.zarr", "out": tmp_path / "both"}
+    fitted = run("fit", method="question-kind", **asked)
+    assert fitted.facts["shared"] == 2 and fitted.facts["samples"] == 7 + 1  # t7 and v8 are tested on
+
+
+def test_a13_marks_of_an_older_relope_know_no_image(pictured, tmp_path):
+    extracted(pictured, "a", "train")
+    store = open_store(pictured / "a.zarr")
+    write_marks(tmp_path, marks_of(store, store.samples["row"].to_numpy()).drop("shown"))
+    assert read_marks(tmp_path).columns == ["asked", "named", "shown"]
+    assert seen_among(read_marks(tmp_path), store, store.samples["row"].to_numpy())[:8].all()
 
 
 def aged(router):
