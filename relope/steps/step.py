@@ -1,6 +1,8 @@
 """What a step is: how it runs, where it puts what it makes, and what a pipeline must know of it."""
 
+import gc
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +77,18 @@ def open_step(name: str) -> Step[Any]:
 
 def run(spec: Spec, watch: Watch = silent) -> Outcome:
     """Run the step of a specification."""
-    return step_of(spec).run(spec, watch)
+    try:
+        return step_of(spec).run(spec, watch)
+    finally:
+        _free_cards()
+
+
+def _free_cards() -> None:
+    """Give back what torch keeps of the cards' memory for later: the next step may run in another process."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def versions_of(spec: Spec) -> dict[str, str]:

@@ -1,14 +1,17 @@
 """A new step needs one specification and one file; where outputs lie is known in one place."""
 
 import json
+import weakref
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from relope import registry, steps
 from relope.cli import app
 from relope.errors import InvalidInputError, NotFoundError
+from relope.extract.extraction import ModelChoice
 from relope.fields import SPECS
 from relope.pipeline.ledger import Ledger
 from relope.pipeline.plan import plan
@@ -117,3 +120,20 @@ def test_plan_and_run_agree_on_a_data_set_with_a_dot_in_its_name(kind, tmp_path,
     if kind != "plug-in":
         assert steps.run(planned[0].spec).path == planned[0].output and planned[0].output.is_dir()
         assert not steps.run(build("store info", {"store": planned[0].output})).failed
+
+
+def test_a_model_that_has_run_leaves_its_memory_to_others(monkeypatch, tmp_path):
+    """In a pipeline the next step may run in another process, on the same card."""
+    models, left, opened = [], [], ModelChoice.open
+
+    def noted(choice):
+        backbone = opened(choice)
+        models.append(weakref.ref(backbone.model))
+        return backbone
+
+    monkeypatch.setattr(ModelChoice, "open", noted)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.append([model() for model in models]))
+    asked = {"model": "tiny-vl", "dataset": "tiny", "split": "test", "limit": 4, "out": tmp_path / "x.zarr"}
+    steps.run(build("extract", asked))
+    assert left[-1] == [None]
