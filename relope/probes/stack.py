@@ -85,8 +85,8 @@ class Stack:
     What the regression learns from are out-of-fold logits: each training sample is scored by methods fitted on the
     other folds, and a fold never cuts an image group, so the stack never sees a score that a method gave to its own
     training data. The strength of its penalty is the one with the least log-loss over the same folds. A member that
-    lowers that loss by no more than a standard error is left out, one at a time. The methods that predict are fitted on
-    all samples. a and b (Platt) come from out-of-fold logits of the stack itself.
+    lowers that loss by no more than a standard error (of its sums over image groups) is left out, one at a time. The
+    methods that predict are fitted on all samples. a and b (Platt) come from out-of-fold logits of the stack itself.
 
     Source: not in the paper; stacking as in Wolpert 1992. Choice: all of it; a < 0 is taken as 0, which scores all
     alike.
@@ -170,8 +170,8 @@ class Stack:
 
     def _stack(self, examples: Examples, said: Mapping[str, Floats], folds: Folds, seed: int) -> None:
         """Choose members and penalty, and learn the regression and its calibration."""
-        labels = examples.labels
-        choice = Choice(said, labels, folds, seed, STRENGTHS if self.params.c is None else (self.params.c,))
+        labels, strengths = examples.labels, STRENGTHS if self.params.c is None else (self.params.c,)
+        choice = Choice(said, labels, examples.groups, folds, seed, strengths)
         names, c = choice.best()
         held = choice.held(names, c)
         without = {
@@ -246,6 +246,7 @@ class Choice:
     Attributes:
         said: member → out-of-fold logits ``[N]``.
         labels: ``[N] float32``.
+        groups: ``[N]``; samples of one group are not independent.
         folds: that the logits are out of.
         seed: of the regressions.
         strengths: of the penalty, inverse, that are tried.
@@ -253,6 +254,7 @@ class Choice:
 
     said: Mapping[str, Floats]
     labels: npt.NDArray[np.float32]
+    groups: npt.NDArray[np.str_]
     folds: Folds
     seed: int
     strengths: Sequence[float]
@@ -289,7 +291,8 @@ class Choice:
         return min(tried, key=lambda pair: float(pair[0].mean()))
 
     def _worse(self, losses: Floats, than: Floats) -> float:
-        """Return by how many standard errors a mean loss exceeds another, paired."""
+        """Return by how many standard errors a mean loss exceeds another, paired and summed over groups."""
         gap = losses - than
-        error = gap.std() / np.sqrt(len(gap))
+        _, group = np.unique(self.groups, return_inverse=True)
+        error = np.sqrt((np.bincount(group, gap - gap.mean()) ** 2).sum()) / len(gap)
         return float(gap.mean() / error) if error > 0 else 0.0

@@ -144,7 +144,8 @@ def _stacked(name: str, logits: Scores, examples: Examples, folds: Folds, seed: 
     members = _members(name)
     if members == (name,):
         return logits[name]
-    choice = Choice({member: logits[member] for member in members}, examples.labels, folds, seed, STRENGTHS)
+    said = {member: logits[member] for member in members}
+    choice = Choice(said, examples.labels, examples.groups, folds, seed, STRENGTHS)
     return choice.held(*choice.best())
 
 
@@ -199,4 +200,4 @@ def _commands(spec: RecommendSpec, method: str, splits: Collection[str]) -> list
     return [to_type(fit), to_type(build("calibrate", goal))]
 
 
-STEP = Step(run, output, version=1)
+STEP = Step(run, output, version=2)

@@ -64,7 +64,7 @@ def test_features_are_read_once_for_all_folds(training, monkeypatch):
 
 def stacked(said, labels, groups):
     folds = group_folds(groups, 5, 0, "fusion")
-    return module.Choice(said, labels, folds, 0, module.STRENGTHS), folds
+    return module.Choice(said, labels, groups, folds, 0, module.STRENGTHS), folds
 
 
 def test_a_member_that_says_nothing_is_left_out_and_one_that_adds_stays(rng):
@@ -79,6 +79,20 @@ def test_a_member_that_says_nothing_is_left_out_and_one_that_adds_stays(rng):
         "noise",
         "copy",
     }
+
+
+def test_members_are_left_out_by_how_losses_vary_over_groups(rng):
+    """Eight copies of each sample say no more than one: the standard error is that of the images."""
+    n = 120
+    labels = (rng.random(n) < 0.5).astype(np.float32)
+    said = {"first": 1.5 * labels + rng.normal(size=n), "second": 0.3 * labels + rng.normal(size=n)}
+    choice, _ = stacked(said, labels, np.arange(n).astype(str))
+    losses, than = rng.random(n), np.zeros(n)
+    assert choice._worse(losses, than) == pytest.approx(losses.mean() / losses.std() * np.sqrt(n))
+    eight = {name: np.repeat(of, 8) for name, of in said.items()}
+    copies, _ = stacked(eight, np.repeat(labels, 8), np.repeat(np.arange(n), 8).astype(str))
+    assert copies._worse(np.repeat(losses, 8), np.zeros(8 * n)) == pytest.approx(choice._worse(losses, than))
+    assert choice._worse(than, than) == 0.0
 
 
 def test_processes_side_by_side_give_the_same_router(store_path, tmp_path):
