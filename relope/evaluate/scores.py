@@ -62,7 +62,8 @@ class ScoresMeta:
         learned: splits of the scored store that the router learned from.
         grader: ``grader@version`` that judged what the router learned from; ``""`` where it is not known.
         grades_read: grader that read the answers which were scored; ``""`` where the method reads none.
-        n_train: samples that the router learned from.
+        n_train: samples that the router learned from; out of fold the fewest that one of the routers did (older files
+            have about the mean).
         layer: the block l that is read; None where the method reads no states.
         settings: of the method, defaults included.
         model: whose answers are scored, by name.

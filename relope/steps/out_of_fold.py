@@ -7,7 +7,9 @@ import numpy as np
 
 from relope.asked import asked_column
 from relope.command_line import now
+from relope.errors import InvalidInputError
 from relope.evaluate.numbers.calibration import fold_of_groups
+from relope.evaluate.numbers.metrics import Ints
 from relope.evaluate.scores import RunNote, ScoresMeta, read_scores, write_scores
 from relope.probes.protocol import fresh
 from relope.provenance import digest
@@ -28,6 +30,9 @@ def score_out_of_fold(lesson: Lesson, asked: int, out: Path, watch: Watch) -> Fi
         asked: folds; fewer groups than folds make fewer.
         out: the scores.
         watch: told the folds done.
+
+    Raises:
+        InvalidInputError: all samples share one image.
     """
     from relope.probes.parallel import process_group
 
@@ -38,7 +43,12 @@ def score_out_of_fold(lesson: Lesson, asked: int, out: Path, watch: Watch) -> Fi
     scores, seconds_fit = np.empty(len(lesson.training.rows), np.float32), 0.0
     examples = lesson.examples()
     fold = fold_of_groups(examples.groups, asked, lesson.seed)
-    n_folds = int(fold.max()) + 1
+    n_folds, learned = int(fold.max()) + 1, len(scores) - np.bincount(fold)
+    if n_folds < 2:
+        raise InvalidInputError(
+            f"{lesson.method} cannot be scored out of fold: all {len(scores):,} training samples share one image",
+            hint="extract more samples",
+        )
     with process_group(examples.device, shared=False), watch(f"fit {lesson.method} out of fold") as progress:
         begun, bytes_before, bytes_fit = time.perf_counter(), store.bytes_read, 0
         for number in range(n_folds):
@@ -62,14 +72,15 @@ def score_out_of_fold(lesson: Lesson, asked: int, out: Path, watch: Watch) -> Fi
         needs_training=traits.trains,
         is_control=traits.control,
         fingerprint=fingerprint,
-        note=f"out of fold: {n_folds} routers, each sample scored by the one that did not see its group",
+        note=f"out of fold: {n_folds} routers, fitted on {_between(learned)}, each sample scored by the one that did "
+        "not see its group",
         bytes_read_fit=bytes_fit,
         bytes_read=store.bytes_read - bytes_before - bytes_fit,
         identity=dict(store.manifest.identity),
         folds=n_folds,
         grader=lesson.grader,
         grades_read=lesson.grader if traits.reads_grades else "",
-        n_train=len(scores) - len(scores) // n_folds,
+        n_train=int(learned.min()),
         layer=lesson.layer if lesson.probe.layers(lesson.layer) else None,
         settings=lesson.probe.params.model_dump(),
         model=str(store.manifest.recorded.get("model", "")),
@@ -83,3 +94,9 @@ def score_out_of_fold(lesson: Lesson, asked: int, out: Path, watch: Watch) -> Fi
     text += f"{counted(n_folds, 'router')} of {lesson.method} in {seconds_fit:.1f} s"
     facts = {"samples": len(scores), "seconds": seconds_fit, "folds": n_folds, "grader": lesson.grader}
     return Fitted(out, False, f"{text} → {out}", facts, warnings=lesson.warnings)
+
+
+def _between(learned: Ints) -> str:
+    """Say how many samples the routers learned from, of folds that groups may make uneven."""
+    fewest, most = int(learned.min()), int(learned.max())
+    return counted(most, "sample") if fewest == most else f"{fewest:,} to {most:,} samples"

@@ -15,9 +15,12 @@ from relope.evaluate.scores import read_scores
 from relope.probes.examples import Examples
 from relope.probes.protocol import make
 from relope.spec import build
+from relope.steps.lesson import lesson_of
+from relope.steps.out_of_fold import score_out_of_fold
 from relope.steps.samples import Selection, capped, training_rows
 from relope.store import ActivationStore, StoreUnion
 from relope.store.grades import parsed_answers
+from relope.types import silent
 
 
 def extract(out, **values):
@@ -175,12 +178,31 @@ def test_each_fold_is_scored_by_a_fit_on_the_others(store_path, tmp_path, method
     read = parsed_answers(store, rows, None)
     inside, held = np.flatnonzero(fold != 2), np.flatnonzero(fold == 2)
     assert not set(known["group"].gather(inside)) & set(known["group"].gather(held))
+    learned = 240 - np.bincount(fold)
+    assert learned.min() < learned.max() and scores.meta.n_train == learned.min()
+    assert f"3 routers, fitted on {learned.min()} to {learned.max()} samples, " in scores.meta.note
     examples = Examples(store, rows, correct, 4, grades=read)
     alone = make(method, settings).fit(examples.take(inside), seed=1).predict_proba(examples.take(held))
     assert np.array_equal(scores.scores[held], alone)
     step("evaluate", store=store_path, split="train,test", scores=out.parent, out=tmp_path / "r", bootstrap=100)
     (row,) = json.loads((tmp_path / "r/report.json").read_text())["methods"]
     assert row["method"] == method and row["seeds"] == [1] and row["n"] == 240
+
+
+def test_one_image_cannot_be_folded(store_path, tmp_path):
+    lesson = lesson_of(build("fit", {"method": "probe", "store": str(store_path), "folds": 3}))
+    groups = lesson.examples().groups
+    one = np.flatnonzero(groups == groups[0])
+    training = replace(
+        lesson.training,
+        rows=lesson.training.rows[one],
+        correct=lesson.training.correct[one],
+        parsed=lesson.training.parsed[one],
+    )
+    said = f"probe cannot be scored out of fold: all {len(one)} training samples share one image"
+    with pytest.raises(InvalidInputError, match=said):
+        score_out_of_fold(replace(lesson, training=training), 3, tmp_path / "one.parquet", silent)
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_files_of_one_seed_are_refused(store_path, tmp_path):
