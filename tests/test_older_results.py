@@ -50,7 +50,8 @@ def test_the_store_opens_whole_with_its_grades():
 @pytest.mark.parametrize("name", ROUTERS)
 def test_routers_give_the_scores_that_they_gave(older, name):
     then = read_scores(DATA / "tiny.zarr.scores" / f"{name}.parquet")
-    run("predict", router=f"tiny.zarr.routers/{name}", store=older, out="now.parquet")
+    told = run("predict", router=f"tiny.zarr.routers/{name}", store=older, out="now.parquet")
+    assert told.facts["seen"] is None and "samples (which of them it learned from is not known: an older" in told.text
     now = read_scores(Path("now.parquet"))
     assert now.ids == then.ids
     np.testing.assert_allclose(now.scores, then.scores, rtol=0, atol=1e-6)

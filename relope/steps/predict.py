@@ -112,11 +112,16 @@ def run(spec: PredictSpec, watch: Watch) -> Scored:
         note_beside = replace(note_beside, decided=told, threshold=decided.threshold, escalated=n)
     write_scores(out, samples["id"].to_list(), scores, meta, asked_column(samples), note_beside, escalate, seen)
     facts: dict[str, Any] = {"samples": len(samples), "grader": record.grader or None, "grades_read": grader or None}
-    n_seen = 0 if seen is None else int(seen.sum())
-    facts["seen"] = n_seen
-    told_seen = f" ({n_seen:,} of them it learned from)" if n_seen else ""
-    text = f"{counted(len(samples), 'sample')}{told_seen} scored by {method}{_by(record, grader)} → {out}"
+    facts["seen"] = n_seen = int(seen.sum()) if seen is not None else None if traits.trains else 0
+    text = f"{counted(len(samples), 'sample')}{_seen(n_seen)} scored by {method}{_by(record, grader)} → {out}"
     return Scored(out, False, text + _decided(note_beside), facts | _decision(note_beside), warnings=warned)
+
+
+def _seen(n: int | None) -> str:
+    """Say how many of the samples a router learned from; None where an older relope fitted it."""
+    if n is None:
+        return " (which of them it learned from is not known: an older relope fitted it)"
+    return f" ({n:,} of them it learned from)" if n else ""
 
 
 def _up_to_date(out: Path, text: str, note: RunNote) -> Scored:
