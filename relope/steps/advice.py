@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from relope.evaluate.numbers.candidates import Candidate, Kept, Weak
 from relope.evaluate.numbers.estimates import Difference
 from relope.evaluate.numbers.intervals import Interval
 from relope.evaluate.pages.wording import DASH, between, between_percent, percent, share, signed
-from relope.probes.protocol import make, method_class
+from relope.probes.protocol import Stacks, make, method_class
 from relope.types import TextTable
 from relope.words import counted
 
@@ -124,12 +123,12 @@ def _deploy(advice: Advice) -> list[str]:
 
 def dearer(best: str, pick: str, before_answer: Mapping[str, bool]) -> str:
     """Return why the best costs more than what is picked."""
-    probe: Any = make(best, {})
+    probe = make(best, {})
     if before_answer[pick] and not before_answer[best]:
         return "the small model must answer first"
     if probe.traits.control:
         return "it is a control, which reads no state"
-    if best.startswith("fusion"):
+    if isinstance(probe, Stacks):
         return f"it is a stack: every query costs {len(probe.members_)} scores"
     if probe.traits.trains and not method_class(pick).traits.trains:
         return f"it must be fitted, which {pick} is not"

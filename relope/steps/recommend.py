@@ -24,7 +24,7 @@ from relope.evaluate.numbers.metrics import Floats, Groups
 from relope.evaluate.numbers.scarcity import LEARNED, scarcity
 from relope.probes.examples import Examples
 from relope.probes.folds import Folds, group_folds, out_of_fold
-from relope.probes.protocol import check_layer, make, method_class, pick_layer
+from relope.probes.protocol import Stacks, check_layer, make, method_class, pick_layer
 from relope.probes.stack import STRENGTHS, Choice
 from relope.spec import RecommendSpec, build
 from relope.steps.advice import Advice, Point, page, table
@@ -128,8 +128,8 @@ def _names(examples: Examples, before_answer: bool) -> list[str]:
 
 def _members(name: str) -> tuple[str, ...]:
     """Return what a method stacks, or itself."""
-    probe: Any = make(name, {})
-    return tuple(probe.members_) if name.startswith("fusion") else (name,)
+    probe = make(name, {})
+    return tuple(probe.members_) if isinstance(probe, Stacks) else (name,)
 
 
 def _logits(name: str, examples: Examples, folds: Folds, seed: int) -> Floats:
@@ -155,27 +155,33 @@ def _curve(
     """Return the learning curve of a method, what its last doubling has brought, and sizes too small to learn from."""
     if not all(method_class(member).traits.trains for member in _members(name)):
         return [], None, []
-    learned = len(examples) - len(examples) // len(folds)
-    rows, too_few = {}, []
+    rows, learned, too_few = {}, {1.0: _learned(folds)}, []
     for part in SHARES[:-1]:
+        fewer = [(_some_groups(examples.groups, inside, part, seed), outside) for inside, outside in folds]
+        learned[part] = _learned(fewer)
         try:
-            rows[part] = _with_share(name, part, examples, folds, seed)
+            rows[part] = _with_share(name, examples, fewer, folds, seed)
         except InvalidInputError:  # the whole was fitted: what is refused is how few these are
-            too_few.append(round(part * learned))
+            too_few.append(learned[part])
     rows[1.0] = whole
     estimates = bootstrap_auc(examples.labels > 0, np.stack(list(rows.values())), examples.groups, RESAMPLES, seed)
-    points = [Point(round(part * learned), auc.known, auc.ci95) for part, auc in zip(rows, estimates, strict=True)]
+    points = [Point(learned[part], auc.known, auc.ci95) for part, auc in zip(rows, estimates, strict=True)]
     return points, estimates[-1].minus(estimates[-2]).test() if SHARES[-2] in rows else None, too_few
 
 
-def _with_share(name: str, part: float, examples: Examples, folds: Folds, seed: int) -> Floats:
+def _with_share(name: str, examples: Examples, fewer: Folds, folds: Folds, seed: int) -> Floats:
     """Return out-of-fold scores of fits that see a share of the image groups that they could."""
-    fewer = [(_some_groups(examples.groups, inside, part, seed), outside) for inside, outside in folds]
     logits = {member: _logits(member, examples, fewer, seed) for member in _members(name)}
     return _stacked(name, logits, examples, folds, seed)
 
 
+def _learned(folds: Folds) -> int:
+    """Return from how many samples the fits of some folds learn, on average."""
+    return round(sum(len(inside) for inside, _ in folds) / len(folds))
+
+
 def _some_groups(groups: Groups, inside: npt.NDArray[np.int64], part: float, seed: int) -> npt.NDArray[np.int64]:
+    """Return the samples of a share of the image groups that a fit could see."""
     names = np.unique(groups[inside])
     some = np.random.default_rng(seed).permutation(names)[: max(2, round(part * len(names)))]
     return inside[np.isin(groups[inside], some)]

@@ -1,7 +1,7 @@
 r"""Mathematical answers: the last ``\boxed{}``, an option's letter or text, or an equal value.
 
 Without a box the tail of "the answer is" is taken, then what the last line ends in. Values are read
-by a restricted parser of our own (`_values`); model text is never evaluated.
+by a restricted parser of our own (`relope.extract.grading.values`); model text is never evaluated.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 r"""Whether two short mathematical answers are the same value.
 
-A value is a number or an expression (`_arithmetic`), a tuple or an interval (ordered, its brackets
+A value is a number or an expression (`arithmetic`), a tuple or an interval (ordered, its brackets
 matter), or a set (``\{1, 2\}``, ``1, 2``, ``1 or 2``: order does not matter). Anything else is
 compared as text. ``x=``, units, degrees, percent and currency signs do not count.
 """
@@ -39,7 +39,7 @@ class Value:
 
     Attributes:
         kind: ``number``, ``ordered``, ``set`` or ``text``.
-        numbers: of a number: its value at each point of `_arithmetic`.
+        numbers: of a number: its value at each point of `arithmetic`.
         members: of a tuple, an interval or a set.
         text: of a text, squeezed; of an ordered value, its two brackets; of a number, its unit.
     """
