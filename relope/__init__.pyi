@@ -48,6 +48,7 @@ def extract(
     vllm_python: str | None = ...,
     vllm_url: str | None = ...,
     vllm_argument: str | Sequence[str] = ...,
+    vllm_states: str | PathLike[str] | None = ...,
     device: str = ...,
     devices: str | Sequence[str] = ...,
     address: str | None = ...,
@@ -104,6 +105,7 @@ def extract(
         vllm_python: with engine vllm: Python of the environment that vLLM is installed in; it starts a server
         vllm_url: with engine vllm: a server that runs, in place of one that is started
         vllm_argument: with vllm_python: an argument of the server, e.g. tensor_parallel_size=2
+        vllm_states: with engine vllm: folder for states that both sides see; default: one in /dev/shm
         device: auto, cpu, cuda or cuda:0
         devices: a process on each, e.g. cuda:0,cuda:1; takes the place of device
         address: of a Ray cluster, or auto; default: one is started on this machine
@@ -162,6 +164,7 @@ def plan(
     vllm_python: str | None = ...,
     vllm_url: str | None = ...,
     vllm_argument: str | Sequence[str] = ...,
+    vllm_states: str | PathLike[str] | None = ...,
     device: str = ...,
     devices: str | Sequence[str] = ...,
     address: str | None = ...,
@@ -219,6 +222,7 @@ def plan(
         vllm_python: with engine vllm: Python of the environment that vLLM is installed in; it starts a server
         vllm_url: with engine vllm: a server that runs, in place of one that is started
         vllm_argument: with vllm_python: an argument of the server, e.g. tensor_parallel_size=2
+        vllm_states: with engine vllm: folder for states that both sides see; default: one in /dev/shm
         device: auto, cpu, cuda or cuda:0
         devices: a process on each, e.g. cuda:0,cuda:1; takes the place of device
         address: of a Ray cluster, or auto; default: one is started on this machine

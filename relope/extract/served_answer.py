@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +20,16 @@ from relope.extract.model.generate import STORED, STYLES
 from relope.extract.model.stops import Stops
 from relope.extract.model.told import alternatives, entropy_of, final_mean, tells_all
 from relope.types import Sample
-from relope.vllm.states import take
-from relope.vllm.tokens import Choice, Reply, ServerError, Tokens
+from relope.vllm.process import is_healthy
+from relope.vllm.states import TRIAL_S, take
+from relope.vllm.tokens import Choice, RefusedError, Reply, ServerError, Tokens
 
 _GAP = 0.4
 """Nats: at a temperature of 0.01 a token that much less likely is drawn once in e^40 times."""
+
+
+_HEALTHY_S = 30.0
+"""How long a busy server may take to say that it is well."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class Listener:
         stored: dtype in which states are kept.
         extras: what is asked besides the greedy answer.
         stops: texts that end an answer.
+        over: set where nobody waits for states any more.
     """
 
     server: Tokens
@@ -98,14 +105,25 @@ class Listener:
     stored: str
     extras: Extras
     stops: tuple[str, ...]
+    over: threading.Event = field(default_factory=threading.Event)
 
     def hear(self, prompt: Prompt) -> Heard:
         """Return everything that is asked of a sample.
 
         Raises:
-            ServerError, StatesError: the server is gone, or says something else than was asked.
+            RefusedError: the server does not take the sample.
+            ServerError, StatesError: it is gone, or says something else than was asked.
             UnsupportedError: it reads the prompt as other tokens than the processor here.
         """
+        try:
+            return self._heard(prompt)
+        except RefusedError as error:
+            raise RefusedError(
+                f"sample {prompt.sample.id!r} is refused: {error}",
+                hint="leave it out of the data, or drop --engine vllm",
+            ) from error
+
+    def _heard(self, prompt: Prompt) -> Heard:
         images = [data_uri(image) for image in prompt.sample.images[: prompt.n_images]]
         if not self.max_new_tokens:
             return self._silent(prompt, images)
@@ -113,6 +131,16 @@ class Listener:
         p_true, read = self._whether_true(prompt, images, heard) if self.extras.p_true else (None, 0)
         traces = {style: self._traces(prompt, images, style) for style in STYLES} if self.extras.samples else {}
         return Heard(**{**vars(heard), "traces": traces, "p_true": p_true, "p_true_tokens": read})
+
+    def check_states(self) -> None:
+        """See that states come from the server to here, before anything is computed.
+
+        Raises:
+            ServerError, StatesError: they do not.
+        """
+        prompt = self.backbone.encode(self.backbone.chat.render([("user", ["?"])]))
+        reply = self.server.ask(prompt, (), {"temperature": 0.0, "max_tokens": 1}, "prompt")
+        take(self.folder, reply.handed, self.handed, TRIAL_S)
 
     def check_draws(self) -> None:
         """Refuse a server that draws from something else than its model's distribution.
@@ -218,11 +246,14 @@ class Listener:
         return reply
 
     def _states(self, reply: Reply, prompt: Prompt) -> Mapping[int, Tensor]:
-        handed = take(self.folder, reply.handed, self.handed)
+        handed = take(self.folder, reply.handed, self.handed, self.server.timeout_s, self._lives)
         n = len(prompt.tokens)
         if handed.token_ids[:n].tolist() != prompt.tokens:
             raise ServerError(f"{self.server.url} handed over the states of another prompt")
         return handed.blocks
+
+    def _lives(self) -> bool:
+        return not self.over.is_set() and is_healthy(self.server.url, _HEALTHY_S)
 
     def _kept(self, states: Mapping[int, Tensor], prompt: Prompt) -> Mapping[int, Tensor]:
         dtype, n = STORED[self.stored], len(prompt.tokens)

@@ -81,6 +81,10 @@ class ExtractSpec(Spec, step="extract"):
     vllm_argument: Annotated[Words, Verbatim(), Metavar("ARG")] = Field(
         (), description="with --vllm-python: an argument of the server, e.g. --tensor-parallel-size=2"
     )
+    vllm_states: Annotated[Path | None, Metavar("DIR")] = Field(
+        None,
+        description="with --engine vllm: folder for states that both sides see; default: one in /dev/shm",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
     devices: Words = Field((), description="a process on each, e.g. cuda:0,cuda:1; takes the place of --device")
     address: Annotated[str | None, Metavar("HOST:PORT")] = Field(

@@ -79,7 +79,7 @@ def _check_engine(spec: ExtractSpec, engine: ModuleType) -> None:
             refuse_given(spec, [name], f"is not for the engine {spec.engine}: {why}")
 
 
-OF_ENGINES = ("devices", "address", "gpus_per_worker", "vllm_python", "vllm_url", "vllm_argument")
+OF_ENGINES = ("devices", "address", "gpus_per_worker", "vllm_python", "vllm_url", "vllm_argument", "vllm_states")
 """Settings that are some engine's own; each says in ``TAKES`` which."""
 
 

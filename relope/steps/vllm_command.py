@@ -32,12 +32,12 @@ def run(spec: VllmCommandSpec, watch: Watch) -> Outcome:
     """Print the command, or become it."""
     check(spec)
     server = _server(spec)
-    environment, command = server.environment(), server.command(spec.python)
+    command = server.command(spec.python)
     if spec.run:
-        os.execvpe(command[0], command, {**os.environ, **environment})
+        os.execvpe(command[0], command, {**os.environ, **server.environment(os.environ)})
     facts = {
         "command": command,
-        "environment": environment,
+        "environment": server.environment(),
         "url": f"http://{server.host}:{server.port}",
         "name": server.name,
         "layers": list(server.layers),

@@ -1,6 +1,7 @@
 """The command that starts a vLLM server which hands states over, and what it can be started for."""
 
 import json
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ MACHINE = (
     "--numa-bind", "--tensor-parallel-size",
 )  # fmt: skip
 """Arguments of a server that say what it may take of its machine, and nothing of what it computes."""
+
+ANY_IMAGES = 999
+"""As vLLM has it where nothing is said: what a prompt holds is bound by the context."""
 
 _LACKS = "the class lacks its interface SupportsEagle3"
 
@@ -113,9 +117,14 @@ class Server:
             *self.more,
         ]
 
-    def environment(self) -> dict[str, str]:
-        """Return what the server's environment has besides: where our connector is, and no word to its makers."""
-        return {"PYTHONPATH": str(PLUGIN), "VLLM_NO_USAGE_STATS": "1"}
+    def environment(self, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return what the server's environment has besides: where our connector is, and no word to its makers.
+
+        Args:
+            inherited: the environment that it is added to, whose own paths stay: a module may bring vLLM by them.
+        """
+        paths = [str(PLUGIN), *filter(None, [(inherited or {}).get("PYTHONPATH")])]
+        return {"PYTHONPATH": os.pathsep.join(paths), "VLLM_NO_USAGE_STATS": "1"}
 
     def command(self, python: str = "python") -> list[str]:
         """Return the whole command; ``python`` is that of vLLM's environment."""
@@ -123,8 +132,9 @@ class Server:
 
     def line(self, python: str = "python") -> str:
         """Return the command as a shell takes it, its environment in front."""
-        environment = [f"{name}={shlex.quote(value)}" for name, value in self.environment().items()]
-        return " ".join([*environment, shlex.join(self.command(python))])
+        environment = {name: shlex.quote(value) for name, value in self.environment().items()}
+        environment["PYTHONPATH"] += "${PYTHONPATH:+:$PYTHONPATH}"
+        return " ".join([*(f"{name}={value}" for name, value in environment.items()), shlex.join(self.command(python))])
 
 
 def _extracting(layers: Sequence[int]) -> dict[str, Any]:

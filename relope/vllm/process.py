@@ -1,5 +1,7 @@
 """A vLLM server that is started, waited for and ended from here; it ends with this process, however that ends."""
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -15,11 +17,41 @@ import urllib.request
 from pathlib import Path
 
 from relope.errors import NotFoundError, OutputError
+from relope.partial import remove_if_free
 from relope.vllm import guard
 from relope.vllm.command import Server
 
-START_S = 900.0
-"""How long a server may take to load: compiling a large model takes minutes."""
+SILENT_S = 900.0
+"""How long a server that loads may write nothing to its log; it writes a line for every file of weights."""
+
+START_S = 4 * 3600.0
+"""How long it may take to load in all: one that hangs may write that it does, again and again."""
+
+KEPT_LOG_S = 7 * 86400.0
+"""How long the log of a server lies that has died."""
+
+_HELPS = (
+    (
+        re.compile(r"on startup is less than"),
+        "less of the machine by --vllm-argument=--gpu-memory-utilization=0.5 (or as much as is free)",
+    ),
+    (
+        re.compile(r"larger than the available KV cache memory(?:.*estimated maximum model length is (\d+))?"),
+        "shorter prompts by --vllm-argument=--max-model-len={}",
+    ),
+    (
+        re.compile(r"No available memory for the cache blocks"),
+        "more of the machine by --vllm-argument=--gpu-memory-utilization=0.95, or more cards by "
+        "--vllm-argument=--tensor-parallel-size=2",
+    ),
+)
+"""What a log says → what helps.
+
+Source: vLLM 0.32, ``v1/worker/utils.py`` (request_memory), ``v1/worker/cpu_worker.py``, ``v1/core/kv_cache_utils.py``
+(_check_enough_kv_cache_memory).
+"""
+
+_LENGTH = "8192"
 
 _FINDS = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
 _ERROR = re.compile(r"\b\w+Error: \S.*")
@@ -49,12 +81,15 @@ class Process:
             OutputError: the log cannot be written.
         """
         check_python(python)
-        self.url, self._own_log = f"http://{server.host}:{server.port}", log is None
-        self.log = log or Path(tempfile.mkdtemp(prefix="relope-vllm-")) / "server.log"
-        environment = {**os.environ, **server.environment()}
+        self.url = f"http://{server.host}:{server.port}"
+        self._own_log = log is None
+        self.log = log or _new_log()
+        environment = {**os.environ, **server.environment(os.environ)}
         guarded = [sys.executable, "-I", guard.__file__, str(os.getpid()), *server.command(python)]
         try:
             with self.log.open("wb") as out:
+                with contextlib.suppress(OSError):  # held until all are gone that write to it
+                    fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._process = subprocess.Popen(
                     guarded,
                     stdin=subprocess.DEVNULL,
@@ -64,6 +99,8 @@ class Process:
                     start_new_session=True,
                 )
         except OSError as error:
+            if self._own_log:
+                self.log.unlink(missing_ok=True)
             raise OutputError(f"the vLLM server cannot be started: {error.strerror or error} ({self.log})") from error
 
     @property
@@ -71,24 +108,36 @@ class Process:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def wait(self, timeout_s: float = START_S, given_up: threading.Event | None = None) -> None:
+    def wait(
+        self, timeout_s: float = START_S, given_up: threading.Event | None = None, silent_s: float = SILENT_S
+    ) -> None:
         """Wait until it answers; end it where it does not.
 
         Args:
             timeout_s: how long.
             given_up: set where it is not to be waited for any more.
+            silent_s: how long while it writes nothing to its log.
 
         Raises:
             OutputError: it ended, took too long, or was given up.
         """
-        until, given_up = time.monotonic() + timeout_s, given_up or threading.Event()
+        given_up = given_up or threading.Event()
+        begun = written = time.monotonic()
+        size = 0
         while not is_healthy(self.url):
+            now = time.monotonic()
             if not self.runs:
-                hint = f"see {self.log}; less of the machine by --vllm-argument=--gpu-memory-utilization=0.5"
-                raise OutputError(f"the vLLM server ended at its start: {self._why()}", hint=hint)
-            if time.monotonic() > until:
+                said = self._said()
+                raise OutputError(f"the vLLM server ended at its start: {self._why(said)}", hint=self._hint(said))
+            if (grown := self._log_bytes()) != size:
+                size, written = grown, now
+            if now - begun > timeout_s or now - written > silent_s:
                 self.end(keeps_log=True)
-                raise OutputError(f"the vLLM server was not ready within {timeout_s:g} s", hint=f"see {self.log}")
+                silent = f", and wrote nothing for {silent_s:g} s" if now - written > silent_s else ""
+                raise OutputError(
+                    f"the vLLM server was not ready within {now - begun:.0f} s{silent}",
+                    hint=f"see {self.log}; --vllm-url asks one that you have started and waited for",
+                )
             if given_up.wait(0.5):
                 self.end()
                 raise OutputError("the vLLM server was ended while it was loading")
@@ -107,16 +156,48 @@ class Process:
                 continue
         self._process.wait()
         if self._own_log and not faulty:
-            shutil.rmtree(self.log.parent, ignore_errors=True)
+            self.log.unlink(missing_ok=True)
 
-    def _why(self) -> str:
-        """Return the last error in its log, without a traceback."""
+    def _log_bytes(self) -> int:
         try:
-            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            return self.log.stat().st_size
         except OSError:
-            lines = []
-        told = [error[0] for line in lines if " WARNING " not in line and (error := _ERROR.search(line))]
-        return (told[0] if told else f"exit status {self._process.returncode}")[:_SHOWN]
+            return 0
+
+    def _said(self) -> str:
+        try:
+            return self.log.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def _why(self, said: str) -> str:
+        """Return the first error in its log, without a traceback."""
+        lines = (line for line in said.splitlines() if " WARNING " not in line)
+        told = next((error[0] for line in lines if (error := _ERROR.search(line))), None)
+        return (told or f"exit status {self._process.returncode}")[:_SHOWN]
+
+    def _hint(self, said: str) -> str:
+        """Return where its log is, and what helps where that tells."""
+        for reason, way_out in _HELPS:
+            if told := reason.search(said):
+                return f"see {self.log}; {way_out.format(*(group or _LENGTH for group in told.groups()))}"
+        return f"see {self.log}"
+
+
+def _new_log() -> Path:
+    """Return a new file for a log, and remove those of servers that have died long ago."""
+    folder, beginning = Path(tempfile.gettempdir()), f"relope-vllm-{os.getuid()}-"
+    for left in folder.glob(f"{beginning}*.log"):
+        with contextlib.suppress(OSError):
+            status = left.lstat()
+            if status.st_uid == os.getuid() and time.time() - status.st_mtime > KEPT_LOG_S:
+                remove_if_free(left)
+    try:
+        opened, log = tempfile.mkstemp(".log", beginning)
+    except OSError as error:
+        raise OutputError(f"no log can be written in {folder}: {error.strerror or error}") from error
+    os.close(opened)
+    return Path(log)
 
 
 def check_python(python: str) -> None:

@@ -1,11 +1,13 @@
 """The states that a vLLM server hands over: read once, checked, and removed."""
 
+import errno
 import os
 import re
+import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +23,20 @@ ASK = "relope_states"
 KEPT_S = 600.0
 """How long a file lies that nobody fetches."""
 
+WAIT_S = 600.0
+"""How long a file is waited for: it comes with the server's next step, which may read many long prompts."""
+
+TRIAL_S = 30.0
+"""How long the file of the first request is waited for, where nothing else is asked."""
+
+ROOM_BYTES = 1 << 30
+"""Of shared memory at least, to be taken unasked: states of one long prompt take some 30 MB, and many are under way."""
+
 _OURS = re.compile(r"[0-9a-f]{32}\.safetensors")
 _LEFT = re.compile(r"[0-9a-f]{32}\.safetensors(\.part)?")
-_POLL_S, _MOST_POLL_S = 0.0005, 0.004
-_HEADER_BYTES = 1 << 20
+_POLL_S, _MOST_POLL_S, _LOOK_S = 0.0005, 0.004, 5.0
+_FULL = tuple(str(number).encode() for number in (errno.ENOSPC, errno.EDQUOT))
+_LENGTH_BYTES, _HEADER_BYTES = 8, 1 << 20
 
 
 class StatesError(OutputError):
@@ -45,29 +57,57 @@ class Handed:
 
 
 def default_folder() -> Path:
-    """Return the folder that both sides see where none is named: in shared memory where there is some."""
+    """Return the folder that both sides see where none is named: in shared memory where there is enough of it."""
     shared = Path("/dev/shm")
-    parent = shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
-    return parent / f"relope-states-{os.getuid()}"
+    fits = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).total >= ROOM_BYTES
+    return (shared if fits else Path(tempfile.gettempdir())) / f"relope-states-{os.getuid()}"
 
 
 def ready_folder(folder: Path) -> Path:
     """Return a folder for states, made where it is not there, for this user alone.
 
     Raises:
-        OutputError: it cannot be made, or is a link or no folder.
+        OutputError: it cannot be made, is a link or no folder, or others than this user may write or read there.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot hold states: {error.strerror or error}") from error
+    check_folder(folder)
+    return folder
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder for states that another user could put others into.
+
+    Raises:
+        OutputError: it is not there, is a link or no folder, or others than this user may write or read there.
+    """
+    try:
         status = folder.lstat()
     except OSError as error:
         raise OutputError(f"{folder} cannot hold states: {error.strerror or error}") from error
     if not stat.S_ISDIR(status.st_mode):
         raise OutputError(f"{folder} cannot hold states: it is no folder")
-    return folder
+    if status.st_uid != os.getuid():
+        raise OutputError(
+            f"{folder} cannot hold states: it is of user {status.st_uid}, who could put others in their place",
+            hint="name another folder by --vllm-states (of vllm-command: --states)",
+        )
+    if status.st_mode & 0o077:
+        raise OutputError(
+            f"{folder} cannot hold states: others may look into it (mode {stat.S_IMODE(status.st_mode):o}, not 700)",
+            hint=f"chmod 700 {folder}",
+        )
 
 
-def take(folder: Path, told: Any, layers: Sequence[int], timeout_s: float = 10.0) -> Handed:
+def take(
+    folder: Path,
+    told: Any,
+    layers: Sequence[int],
+    timeout_s: float = WAIT_S,
+    lives: Callable[[], bool] = lambda: True,
+) -> Handed:
     """Wait for the states of a request, return them, and remove their file.
 
     Args:
@@ -75,14 +115,22 @@ def take(folder: Path, told: Any, layers: Sequence[int], timeout_s: float = 10.0
         told: ``kv_transfer_params`` of the answer.
         layers: blocks that were asked for.
         timeout_s: how long to wait for the file; a server writes it with the next step after the answer.
+        lives: whether the server still does, asked now and then; where it does not, nothing more is waited for.
 
     Raises:
         StatesError: the server tells of none or of others, wrote none in time, or wrote something else.
     """
     name, n_tokens = _told(told, layers)
     path = folder / name
-    data = _bytes(path, timeout_s)
-    if not data:
+    data = _bytes(path, timeout_s, lives)
+    if data in _FULL:
+        disk = shutil.disk_usage(folder)
+        raise StatesError(
+            f"the vLLM server could not write states to {folder}: its file system is full ({disk.free >> 20:,} of "
+            f"{disk.total >> 20:,} MiB are free now)",
+            hint="name a folder with more room by --vllm-states (of vllm-command: --states)",
+        )
+    if len(data) < _LENGTH_BYTES:
         raise StatesError(f"the vLLM server could not write states to {folder}", hint="its log says why")
     return _parsed(data, layers, n_tokens)
 
@@ -121,23 +169,31 @@ def _told(told: Any, layers: Sequence[int]) -> tuple[str, int]:
     return name, n
 
 
-def _bytes(path: Path, timeout_s: float) -> bytes:
+def _bytes(path: Path, timeout_s: float, lives: Callable[[], bool]) -> bytes:
     """Return what a file holds, once it is there, and remove it."""
-    until, pause = time.monotonic() + timeout_s, _POLL_S
+    begun, pause = time.monotonic(), _POLL_S
+    looked = begun
     while True:
         try:
             opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             break
         except FileNotFoundError as error:
-            if time.monotonic() > until:
+            now = time.monotonic()
+            if now - begun > timeout_s:
                 raise StatesError(
                     f"no states of the vLLM server came to {path.parent} within {timeout_s:g} s",
                     hint="both sides must see that folder",
                 ) from error
+            if now - looked > _LOOK_S:
+                if not lives():
+                    raise StatesError(
+                        "the vLLM server does not answer any more, and has left no states", hint="its log says why"
+                    ) from error
+                looked = time.monotonic()
         except OSError as error:
             raise StatesError(f"states in {path.parent} cannot be read: {error.strerror or error}") from error
         time.sleep(pause)
-        pause = min(2 * pause, _MOST_POLL_S)
+        pause = min(2 * pause, max(_MOST_POLL_S, (time.monotonic() - begun) / 100))
     with open(opened, "rb") as file:
         data = file.read()
     path.unlink(missing_ok=True)
@@ -149,7 +205,7 @@ def _parsed(data: bytes, layers: Sequence[int], n_tokens: int) -> Handed:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    if int.from_bytes(data[:8], "little") > _HEADER_BYTES:
+    if int.from_bytes(data[:_LENGTH_BYTES], "little") > _HEADER_BYTES:
         raise StatesError("what the vLLM server wrote is no file of states")
     try:
         tensors: dict[str, Tensor] = load(data)

@@ -116,8 +116,15 @@ def generate(body, folder, layers):
 
 
 @contextmanager
-def token_server(folder, name, layers=(3, 4, 6), dies_after=None, change=lambda answer: answer):
-    """Give the URL of a server; after so many requests its engine is dead. ``change`` alters what it answers."""
+def token_server(
+    folder, name, layers=(3, 4, 6), dies_after=None, change=lambda answer: answer, refuses=lambda body: False,
+    loses_states=False,
+):  # fmt: skip
+    """Give the URL of a server; after so many requests its engine is dead.
+
+    ``change`` alters what it answers, ``refuses`` says which requests it does not take, and where it loses states it
+    says so for all but the first request.
+    """
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -134,8 +141,14 @@ def token_server(folder, name, layers=(3, 4, 6), dies_after=None, change=lambda 
             if dies_after is not None and len(asked) > dies_after:
                 self._send(500, {"error": {"message": "EngineCore encountered an issue."}})
                 return
+            if refuses(body):
+                self._send(400, {"error": {"message": "too much"}})
+                return
             with _lock:
-                self._send(200, change(generate(body, folder, layers)))
+                answer = change(generate(body, folder, layers))
+                if loses_states and len(asked) > 1:
+                    (folder / answer["kv_transfer_params"]["relope_states"]["file"]).write_bytes(b"")
+                self._send(200, answer)
 
         def _send(self, status, document):
             data = json.dumps(document).encode()

@@ -161,7 +161,7 @@ def vllm_stub(backbone, folder, models, layers):
         hides_prompt=False, most_logprobs=1000, sent=0, hung_up=0, lock=threading.Lock(),
     )  # fmt: skip
     state.step.set()
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     server = Server(("127.0.0.1", 0), Handler)
     server.state = state
     thread = threading.Thread(target=server.serve_forever, daemon=True)

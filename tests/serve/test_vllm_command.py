@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -79,7 +80,7 @@ def test_run_becomes_the_server(bundles, tmp_path):
     words = done.stdout.split()
     assert (
         done.returncode == 7
-        and words[0].endswith("plugin")
+        and words[0].split(os.pathsep)[0].endswith("plugin")
         and words[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
     )
 

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -42,7 +43,15 @@ def test_the_command_names_the_connector_the_blocks_and_the_folder(tmp_path):
 def test_a_shell_reads_the_line_as_the_command(tmp_path):
     server = made(tmp_path, folder=tmp_path / "it's here")
     words = shlex.split(server.line("py"))
-    assert words[0] == f"PYTHONPATH={PLUGIN}" and words[len(server.environment()) :] == server.command("py")
+    assert words[0].startswith(f"PYTHONPATH={PLUGIN}") and words[len(server.environment()) :] == server.command("py")
+    python = tmp_path / "a python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$PYTHONPATH" "$@"\n')
+    python.chmod(0o755)
+    for inherited in ({}, {"PYTHONPATH": ""}, {"PYTHONPATH": "/a module:/b"}):
+        told = subprocess.run(["sh", "-c", server.line(str(python))], env=inherited, capture_output=True, text=True)
+        read = [server.environment(inherited)["PYTHONPATH"], *server.command(str(python))[1:]]
+        assert told.stdout.splitlines() == read, told.stderr
+    assert read[0] == f"{PLUGIN}:/a module:/b"
 
 
 def test_a_server_of_other_weights_or_blocks_has_another_name():
@@ -142,9 +151,41 @@ def test_a_server_that_ends_at_its_start_says_why(tmp_path, stand_in):
 def test_a_server_that_never_answers_is_ended_with_all_that_it_started(tmp_path, stand_in):
     python = stand_in(f"sleep 100 & echo $! > {tmp_path}/child; wait")
     process = Process(made(tmp_path, port=free_port()), python, tmp_path / "log")
-    with pytest.raises(OutputError, match=r"not ready within 1 s"):
+    with pytest.raises(OutputError, match=r"not ready within 1 s$") as late:
         process.wait(1)
+    assert "--vllm-url" in late.value.hint
     assert not process.runs and gone(int((tmp_path / "child").read_text()))
+
+
+def test_a_server_is_waited_for_while_it_writes(tmp_path, stand_in):
+    python = stand_in("for n in 1 2 3 4; do echo $n; sleep 0.4; done; sleep 100")
+    process = Process(made(tmp_path, port=free_port()), python, tmp_path / "log")
+    with pytest.raises(OutputError, match=r"not ready within [23] s, and wrote nothing for 0\.8 s"):
+        process.wait(60, silent_s=0.8)
+    assert not process.runs and (tmp_path / "log").read_text() == "1\n2\n3\n4\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "helps"),
+    [
+        ("Free memory on device cuda:0 (3/80 GiB) on startup is less than desired GPU memory", "utilization=0.5"),
+        ("Available memory on node 0 (3/80 GiB) on startup is less than desired CPU memory", "utilization=0.5"),
+        ("is needed, which is larger than the available KV cache memory (1.2 GiB). Try", "--max-model-len=8192"),
+        (
+            "is larger than the available KV cache memory (1 GiB). Based on the available memory, the estimated "
+            "maximum model length is 5120. Try",
+            "--max-model-len=5120",
+        ),
+        ("No available memory for the cache blocks. Try", "utilization=0.95"),
+        ("no such layer", ""),
+    ],
+)
+def test_what_helps_is_what_the_log_says(tmp_path, stand_in, said, helps):
+    process = Process(made(tmp_path, port=free_port()), stand_in(f"echo 'ValueError: {said}'; exit 3"), tmp_path / "l")
+    with pytest.raises(OutputError, match="ended at its start: ValueError") as died:
+        process.wait(20)
+    assert helps in died.value.hint and str(tmp_path / "l") in died.value.hint
+    assert ("--" in died.value.hint) is bool(helps)
 
 
 def gone(process):
@@ -204,16 +245,33 @@ def test_a_guard_ends_as_its_command_does():
 
 def test_a_log_of_its_own_goes_with_a_server_that_was_ended_and_stays_of_one_that_died(tmp_path, stand_in):
     process = Process(made(tmp_path, port=free_port()), stand_in("sleep 100"))
-    folder, given_up = process.log.parent, threading.Event()
+    given_up = threading.Event()
     assert process.log.exists()
     given_up.set()
     with pytest.raises(OutputError, match="ended while it was loading"):
         process.wait(20, given_up)
-    assert not process.runs and not folder.exists()
+    assert not process.runs and not process.log.exists()
     process = Process(made(tmp_path, port=free_port()), stand_in("echo it is broken; exit 3"))
     with pytest.raises(OutputError, match="exit status 3") as died:
         process.wait(20)
     process.end()
     assert process.log.read_text() == "it is broken\n" and str(process.log) in died.value.hint
     process.log.unlink()
-    process.log.parent.rmdir()
+
+
+def test_logs_of_servers_that_have_died_long_ago_go_and_those_that_are_written_stay(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    living = Process(made(tmp_path, port=free_port()), stand_in("sleep 100"))
+    beginning = f"relope-vllm-{os.getuid()}-"
+    old, young, other = (tmp_path / f"{name}.log" for name in (f"{beginning}a", f"{beginning}b", "relope-vllm-x-c"))
+    for log in (old, young, other):
+        log.write_bytes(b"")
+    for log in (old, other, living.log):
+        os.utime(log, (1, 1))
+    ended = Process(made(tmp_path, port=free_port()), stand_in("sleep 100"))
+    assert {log for log in (old, young, other, living.log) if not log.exists()} == {old}
+    for process in (living, ended):
+        process.end()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(OutputError, match="no log can be written"):
+        Process(made(tmp_path, port=free_port()), stand_in("sleep 100"))

@@ -1,6 +1,7 @@
 """Our connector beside a fake of vLLM's classes: what it writes, when and for whom, and what it imports."""
 
 import ast
+import errno
 import os
 import stat
 import sys
@@ -113,6 +114,34 @@ def test_what_cannot_be_written_is_told_at_once(pair, tmp_path, monkeypatch, cap
         take(tmp_path / "s", told, LAYERS, timeout_s=5)
     worker.shutdown()
     assert list((tmp_path / "s").iterdir()) == [] and "could not be copied" in caplog.text
+
+
+def test_a_full_file_system_is_told_as_such(pair, tmp_path, monkeypatch):
+    from relope.vllm.states import StatesError
+
+    scheduler, worker = pair()
+    monkeypatch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space left")))
+    _, told = scheduler.request_finished_all_groups(ended(range(8)), ([], [1, 2]))
+    step(scheduler, worker)
+    with pytest.raises(StatesError, match="its file system is full"):
+        take(tmp_path / "s", told, LAYERS, timeout_s=5)
+    worker.shutdown()
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_a_folder_that_others_can_write_to_or_that_is_a_link_is_refused(module, tmp_path, monkeypatch):
+    (tmp_path / "own").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    (tmp_path / "open").mkdir(mode=0o755)
+    for name in ("link", "open"):
+        config, cache = configured(tmp_path / name, LAYERS, (HiddenStateCacheSpec(),))
+        with pytest.raises(ValueError, match="folder of this user alone"):
+            module.RelopeStates(config, None, cache)
+    config, cache = configured(tmp_path / "own", LAYERS, (HiddenStateCacheSpec(),))
+    module.RelopeStates(config, None, cache)
+    monkeypatch.setattr(os, "getuid", lambda: (tmp_path / "own").stat().st_uid + 1)
+    with pytest.raises(ValueError, match="folder of this user alone"):
+        module.RelopeStates(config, None, cache)
 
 
 def test_a_server_that_keeps_no_states_is_refused(module, tmp_path):

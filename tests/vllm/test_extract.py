@@ -1,6 +1,8 @@
 """A store by a real vLLM server is the store that transformers would have made."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import make
+from PIL import Image
 
 from relope import steps
+from relope.extract.model.card import locate, open_card
 from relope.spec import ExtractSpec, StoreVerifySpec
 from relope.store import ActivationStore, verify
 
@@ -73,7 +77,9 @@ def test_a_stop_text_ends_answers_as_by_transformers(vllm_python, tmp_path):
     assert worst(made.answer(rows)[ended], local.answer(rows)[ended]) <= 1e-5 and not made.answer(rows)[~ended].any()
 
 
-def test_a_model_on_two_ranks_hands_over_what_one_does(vllm_python, tmp_path):
+def test_a_model_on_two_ranks_hands_over_what_one_does(vllm_python, tmp_path, monkeypatch):
+    """Ranks on a CPU want a NUMA node each, unless their threads are bound to none."""
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     asked = {"limit": 40, "max_new_tokens": 4}
     extract(tmp_path / "l.zarr", **asked)
     two = {"vllm_argument": ("--tensor-parallel-size=2", "--kv-cache-memory-bytes=268435456")}
@@ -83,6 +89,35 @@ def test_a_model_on_two_ranks_hands_over_what_one_does(vllm_python, tmp_path):
     for layer in (3, 4):
         batches = (store.batches(layer, np.arange(40), size=20) for store in (made, local))
         assert all(worst(ours.values, theirs.values) <= 1e-5 for ours, theirs in zip(*batches, strict=True))
+
+
+def test_a_sample_may_have_as_many_images_as_the_context_holds(vllm_python, tmp_path):
+    rows = []
+    for number, n_images in enumerate((1, 16, 17, 24)):
+        names = [f"{number}-{place}.png" for place in range(n_images)]
+        for place, name in enumerate(names):
+            Image.new("RGB", (32, 32), (place * 10, 90, number * 60)).save(tmp_path / name)
+        rows.append({"id": str(number), "question": "What is it?", "answer": "red", "images": names, "split": "test"})
+    (tmp_path / "many.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    checkpoint = tmp_path / "longer"
+    shutil.copytree(locate(open_card("tiny-vl"))[0], checkpoint)
+    config = (checkpoint / "config.json").read_text()
+    (checkpoint / "config.json").write_text(
+        config.replace('"max_position_embeddings": 256', '"max_position_embeddings": 1024')
+    )
+    asked = {
+        "model": str(checkpoint),
+        "dataset": str(tmp_path / "many.jsonl"),
+        "split": (),
+        "layers": ("3", "4"),
+        "max_new_tokens": 4,
+    }
+    extract(tmp_path / "l.zarr", **asked)
+    extract(tmp_path / "v.zarr", engine="vllm", vllm_python=vllm_python, vllm_states=tmp_path / "states", **asked)
+    local, made = ActivationStore.open(tmp_path / "l.zarr"), ActivationStore.open(tmp_path / "v.zarr")
+    assert made.samples["token_ids"].to_list() == local.samples["token_ids"].to_list() and len(made) == 4
+    assert worst(made.last(4, np.arange(4)), local.last(4, np.arange(4))) <= 1e-5
+    assert list((tmp_path / "states").iterdir()) == []
 
 
 def test_gemma3_with_images_is_extracted_as_by_transformers(vllm_python, tmp_path):

@@ -1,13 +1,17 @@
 """The reader of states: it waits, checks and removes; whatever else lies there is refused in a line."""
 
+import errno
 import os
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import save
 
 from relope.errors import OutputError
+from relope.vllm import states
 from relope.vllm.states import StatesError, default_folder, ready_folder, sweep, take
 
 NAME = f"{'0' * 32}.safetensors"
@@ -28,9 +32,22 @@ def test_states_are_read_once(tmp_path):
         take(tmp_path, TOLD, (3, 4), timeout_s=0.01)
 
 
-def test_it_waits_for_them(tmp_path):
-    import threading
+def test_nothing_is_waited_for_of_a_server_that_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(states, "_LOOK_S", 0.02)
+    asked = iter([True, True, False])
+    with pytest.raises(StatesError, match="does not answer any more"):
+        take(tmp_path, TOLD, (3, 4), 60, lambda: next(asked))
+    assert next(asked, None) is None
 
+
+def test_a_full_file_system_is_told_with_the_way_out(tmp_path):
+    (tmp_path / NAME).write_text(str(errno.ENOSPC))
+    with pytest.raises(StatesError, match=r"its file system is full \([\d,]+ of [\d,]+ MiB") as full:
+        take(tmp_path, TOLD, (3, 4))
+    assert "--vllm-states" in full.value.hint and not (tmp_path / NAME).exists()
+
+
+def test_it_waits_for_them(tmp_path):
     writer = threading.Timer(0.1, written, [tmp_path])
     writer.start()
     assert len(take(tmp_path, TOLD, (3, 4)).token_ids) == 5
@@ -96,4 +113,23 @@ def test_a_folder_is_made_for_this_user_alone(tmp_path):
     for name in ("link", "file", "file/x"):
         with pytest.raises(OutputError, match="cannot hold states"):
             ready_folder(tmp_path / name)
-    assert str(os.getuid()) in default_folder().name
+
+
+def test_a_folder_of_others_or_open_to_them_is_refused(tmp_path, monkeypatch):
+    folder = ready_folder(tmp_path / "s")
+    for mode in (0o750, 0o701, 0o770):
+        folder.chmod(mode)
+        with pytest.raises(OutputError, match=f"others may look into it .mode {mode:o}, not 700") as open_to_others:
+            ready_folder(folder)
+        assert open_to_others.value.hint == f"chmod 700 {folder}"
+    folder.chmod(0o700)
+    monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(OutputError, match=f"it is of user {folder.stat().st_uid}, who could"):
+        ready_folder(folder)
+
+
+@pytest.mark.parametrize(("total", "at"), [(64 << 20, "/tmp"), (1 << 30, "/dev/shm")])
+def test_shared_memory_is_taken_where_there_is_enough(monkeypatch, total, at):
+    monkeypatch.setattr(states.shutil, "disk_usage", lambda folder: SimpleNamespace(total=total))
+    monkeypatch.setattr(states.tempfile, "gettempdir", lambda: "/tmp")
+    assert str(default_folder()) == f"{at}/relope-states-{os.getuid()}"

@@ -2,8 +2,7 @@
 
 import contextlib
 import logging
-import shutil
-import tempfile
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,10 +14,11 @@ from relope.errors import InvalidInputError, OutputError, UnsupportedError
 from relope.extract.engine import Computed, Engine, EngineError, Settings, Work
 from relope.extract.extraction import Extraction
 from relope.extract.model.card import locate, open_card
-from relope.vllm.command import Server, check_arguments, check_class, reads_images_whole, served_name
+from relope.partial import partial_folder
+from relope.vllm.command import ANY_IMAGES, Server, check_arguments, check_class, reads_images_whole, served_name
 from relope.vllm.process import Process, check_python, free_port
-from relope.vllm.states import StatesError, default_folder, ready_folder, sweep
-from relope.vllm.tokens import FLAGS, Served, ServerError, Tokens
+from relope.vllm.states import StatesError, check_folder, default_folder, ready_folder, sweep
+from relope.vllm.tokens import FLAGS, RefusedError, Served, ServerError, Tokens
 
 if TYPE_CHECKING:
     from relope.extract.model.backbone import Backbone
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 VERSION = 1
 EXACT = False
-TAKES = ("vllm_python", "vllm_url", "vllm_argument")
+TAKES = ("vllm_python", "vllm_url", "vllm_argument", "vllm_states")
 REFUSES: Mapping[str, str] = {
     "attn": "vLLM picks its own attention",
     "device": "vLLM picks its own devices",
@@ -38,7 +38,8 @@ REFUSES: Mapping[str, str] = {
 AHEAD = 6
 """Batches that are in flight behind the one that is written."""
 
-_KEPT = "what was sealed is kept; the same command goes on from there"
+_SEALED = "what was sealed is kept"
+_KEPT = f"{_SEALED}; the same command goes on from there"
 
 
 def check(extraction: Extraction, settings: Settings) -> None:
@@ -61,6 +62,9 @@ def check(extraction: Extraction, settings: Settings) -> None:
             f"vllm_argument is for a server that is started, and {url} runs", hint="drop --vllm-argument"
         )
     check_arguments(settings["vllm_argument"])
+    states = settings["vllm_states"]
+    if url and states and states.exists():
+        check_folder(states)
     card = open_card(extraction.model.name)
     if card.embedded or Path(card.source).is_dir():
         _check_checkpoint(extraction.model.name, ())
@@ -70,12 +74,20 @@ def check(extraction: Extraction, settings: Settings) -> None:
 
 def open_engine(extraction: Extraction, settings: Settings) -> Engine:
     """Return the engine; the server is started when it is opened."""
-    return _Vllm(extraction, settings["vllm_python"], settings["vllm_url"], settings["vllm_argument"])
+    python, url, arguments, states = (settings[name] for name in TAKES)
+    return _Vllm(extraction, python, url, arguments, states)
 
 
 class _Vllm:
-    def __init__(self, extraction: Extraction, python: str | None, url: str | None, arguments: Sequence[str]) -> None:
-        self._extraction, self._python, self._arguments = extraction, python, arguments
+    def __init__(
+        self,
+        extraction: Extraction,
+        python: str | None,
+        url: str | None,
+        arguments: Sequence[str],
+        states: Path | None,
+    ) -> None:
+        self._extraction, self._python, self._arguments, self._states = extraction, python, arguments, states
         self._url = (url or "").rstrip("/").removesuffix("/v1")
         self._process: Process | None = None
         self._listener: Listener | None = None
@@ -91,7 +103,7 @@ class _Vllm:
         extraction = self._extraction
         backbone, handed = _described(extraction)
         name = served_name(extraction.model.name, backbone.identity, handed)
-        folder = ready_folder(default_folder()) if self._url else self._private(default_folder().parent)
+        folder = ready_folder(self._states or default_folder()).resolve() if self._url else self._private()
         listener = Listener(
             server=Tokens(self._url),
             folder=folder,
@@ -108,6 +120,10 @@ class _Vllm:
         else:
             sweep(folder)
         served = self._served(listener, name)
+        try:
+            listener.check_states()
+        except (ServerError, StatesError) as error:
+            raise EngineError(f"vLLM: {error}", hint=error.hint) from error
         if extraction.extras.samples:
             listener.check_draws()
         traits = replace(backbone.traits, context=served.context - _room(listener))
@@ -138,6 +154,7 @@ class _Vllm:
         except (ServerError, StatesError) as error:
             raise self._died(error) from error
         finally:
+            self._listener.over.set()
             pool.shutdown(wait=False, cancel_futures=True)
         return Computed(waited)
 
@@ -182,16 +199,21 @@ class _Vllm:
             )
         return served
 
-    def _died(self, error: Exception) -> EngineError:
-        if self._process is None:
-            return EngineError(f"vLLM: {error}", hint=_KEPT)
-        self._keeps_log = True
-        return EngineError(f"vLLM: {error}", hint=f"{_KEPT}; its log: {self._process.log}")
+    def _died(self, error: ServerError | StatesError) -> EngineError:
+        hints = [error.hint, _SEALED if isinstance(error, RefusedError) else _KEPT]  # what is refused is so again
+        if self._process is not None:
+            self._keeps_log = True
+            hints.append(f"its log: {self._process.log}")
+        return EngineError(f"vLLM: {error}", hint="; ".join(filter(None, hints)))
 
-    def _private(self, parent: Path) -> Path:
-        """Return a folder for states that goes with the engine."""
-        folder = Path(tempfile.mkdtemp(prefix="relope-states-", dir=parent))
-        self._cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+    def _private(self) -> Path:
+        """Return a folder for states that goes with the engine; those that killed ones have left go now."""
+        usual = self._states / f"relope-states-{os.getuid()}" if self._states else default_folder()
+        try:
+            folder = self._cleanup.enter_context(partial_folder(usual.parent.resolve() / usual.name))
+            folder.chmod(0o700)
+        except OSError as error:
+            raise OutputError(f"{usual.parent} cannot hold states: {error.strerror or error}") from error
         return folder
 
 
@@ -208,7 +230,7 @@ def _server(listener: "Listener", name: str, text_only: bool, host: str = "127.0
         folder=listener.folder,
         host=host,
         port=port,
-        images=Server.images if sees else 0,
+        images=ANY_IMAGES if sees else 0,
         processor={"min_pixels": pixels[0], "max_pixels": pixels[1]} if pixels and sees else None,
         whole_images=sees and reads_images_whole(folder),
         more=(*FLAGS, "--max-logprobs", str(listener.top)),

@@ -70,6 +70,11 @@ class Client:
         )
         self._sockets, self._over, self._lock = WeakSet[socket.socket](), False, threading.Lock()
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing more can be asked."""
+        return self._over
+
     def close(self) -> None:
         """Give the connections back."""
         self._http.close()

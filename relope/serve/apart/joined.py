@@ -16,6 +16,7 @@ from relope.serve.local.deciding import Calibrated
 from relope.serve.local.prompts import Prompt
 from relope.serve.local.scoring import Said
 from relope.serve.local.writing import Decode
+from relope.vllm.process import is_healthy
 from relope.vllm.states import Handed, take
 
 
@@ -70,6 +71,7 @@ class Apart:
         scorer: the bundle's router.
         calibrated: score → P(correct).
         decode: token ids → text; any thread may call it.
+        wait_s: how long states are waited for.
     """
 
     backbone: Backbone
@@ -78,6 +80,7 @@ class Apart:
     scorer: HandedScorer
     calibrated: Calibrated
     decode: Decode
+    wait_s: float = 120.0
 
     def read(self, query: Query, prompt: Prompt) -> Handed:
         """Let the server read a prompt, and return its states.
@@ -133,7 +136,10 @@ class Apart:
         """How many log-probs of the likeliest tokens are asked for in the place of each token of an answer."""
         return alternatives(self.backbone) if "entropies" in self.scorer.of_answer else 0
 
+    def _lives(self) -> bool:
+        return not self.client.over and is_healthy(self.client.url)
+
     def _taken(self, told: Any, ours: Sequence[int]) -> Handed:
-        handed = take(self.folder, told, self.scorer.layers)
+        handed = take(self.folder, told, self.scorer.layers, self.wait_s, self._lives)
         check_read(handed.token_ids.tolist(), ours)
         return handed

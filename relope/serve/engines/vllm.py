@@ -31,7 +31,7 @@ from relope.serve.local.tickets import ThreadTicket
 from relope.serve.local.writing import Decode
 from relope.vllm.command import Server
 from relope.vllm.process import Process, free_port, is_healthy
-from relope.vllm.states import default_folder, ready_folder, sweep
+from relope.vllm.states import TRIAL_S, default_folder, ready_folder, sweep
 
 VERSION = 1
 _LOOK_S = 2.0
@@ -131,7 +131,7 @@ class VllmEngine:
             _shared(decoder(backbone)),
         )
         self._images = images
-        self._try(apart)
+        self._try(replace(apart, wait_s=TRIAL_S))
         return apart
 
     def _url(self, server: Server) -> str:

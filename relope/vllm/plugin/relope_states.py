@@ -7,8 +7,9 @@ pages of the KV cache, so that tokens that were cached, or read in chunks, have 
 A request that says ``"kv_transfer_params": {"relope_states": "prompt"}`` (or ``"all"``: of its answer's tokens, too,
 but the last) is told ``{"relope_states": {"file", "layers", "tokens"}}`` with its answer. The file appears within the
 next step, whole, under that name in the folder that both sides see; who reads it removes it. It has the layout of
-safetensors: ``block.<l>`` ``[T, H]`` in the model's dtype, ``token_ids`` ``[T] int64``. An empty file says that it
-could not be written. Files that nobody has fetched go after ``keep_s`` seconds.
+safetensors: ``block.<l>`` ``[T, H]`` in the model's dtype, ``token_ids`` ``[T] int64``. A file of less than eight bytes
+says that it could not be written: it holds the system's ``errno`` in digits, or nothing. Files that nobody has fetched
+go after ``keep_s`` seconds.
 
 Source: vLLM 0.32, ``distributed/kv_transfer/kv_connector/v1/example_hidden_states_connector.py`` (which files there
 are, and when), ``v1/worker/gpu_model_runner.py``.
@@ -18,6 +19,7 @@ import contextlib
 import json
 import os
 import re
+import stat
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -80,6 +82,12 @@ class RelopeStates(KVConnectorBase_V1, SupportsHMA):
         if not os.path.isabs(self._folder):
             raise ValueError(f"RelopeStates needs the path of a folder (got {self._folder!r})")
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        status = os.lstat(self._folder)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise ValueError(
+                f"RelopeStates needs a folder of this user alone: {self._folder} is of user {status.st_uid}, with mode "
+                f"{status.st_mode:o}"
+            )
         groups = kv_cache_config.kv_cache_groups
         held = [number for number, group in enumerate(groups) if isinstance(group.kv_cache_spec, HiddenStateCacheSpec)]
         if len(held) != 1 and len(groups) != 1:
@@ -203,18 +211,23 @@ class RelopeStates(KVConnectorBase_V1, SupportsHMA):
                 for piece in pieces_of(tensors):
                     out.write(piece)
             os.rename(f"{path}.part", path)
-        except Exception:
+        except Exception as error:
             logger.exception("states could not be written to %s", self._folder)
-            self._give_up(file)
+            self._give_up(file, error)
         self._sweep()
 
-    def _give_up(self, file: str) -> None:
-        """Leave an empty file, so that nobody waits."""
+    def _give_up(self, file: str, error: Exception | None = None) -> None:
+        """Leave a file that says why there are no states, so that nobody waits."""
+        said = str(getattr(error, "errno", None) or "").encode()
         path = os.path.join(self._folder, file)
         with contextlib.suppress(OSError):
             os.unlink(f"{path}.part")
         with contextlib.suppress(OSError):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+            made = os.open(f"{path}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with contextlib.suppress(OSError):
+                os.write(made, said)
+            os.close(made)
+            os.replace(f"{path}.part", path)
 
     def _sweep(self) -> None:
         """Remove what nobody has fetched; once a minute."""

@@ -1,13 +1,16 @@
 """The engine vllm against a server that answers as vLLM does: what it asks, makes of answers, and refuses."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from checkpoints import make
 from token_server import token_server
 
-from relope import steps
-from relope.errors import InvalidInputError, UnsupportedError
-from relope.extract import plan
+from relope import partial, steps
+from relope.errors import InvalidInputError, OutputError, UnsupportedError
+from relope.extract import plan, served_answer
 from relope.extract.engine import EngineError
 from relope.extract.engines import vllm
 from relope.extract.model import told as told_by_servers
@@ -80,7 +83,7 @@ def test_its_store_holds_what_local_would_have_computed(served, tmp_path):
     assert made.manifest.recorded["vllm"] == "0.32.0" and has_block(tmp_path / "v.zarr", 4)
     assert made.manifest.identity.differing(local.manifest.identity) == ["engine"]
     kinds = [body["sampling_params"] for body in asked]
-    assert sum("kv_transfer_params" in body for body in asked) == 8
+    assert sum("kv_transfer_params" in body for body in asked) == 8 + 2  # each of two runs tries the server
     assert all(kind["temperature"] in (0.0, 0.01, 0.7) for kind in kinds)
     assert len({kind["seed"] for kind in kinds if kind["temperature"] == 0.7}) == 16
 
@@ -134,7 +137,7 @@ def test_an_engine_that_dies_leaves_its_parts_and_the_same_command_goes_on(serve
     assert 0 < len(kept) < 32 and len(kept) % 8 == 0 and verify(tmp_path / "v.zarr", deep=True) == []
     with served() as (url, asked):
         again = by_vllm(tmp_path / "v.zarr", url, limit=32)
-    assert again.facts["computed"] == 32 - len(kept) == len(asked)
+    assert again.facts["computed"] == 32 - len(kept) == len(asked) - 1  # the first tries the server
     extract(tmp_path / "local.zarr", limit=32)
     assert len(ActivationStore.open(tmp_path / "v.zarr")) == 32
 
@@ -161,6 +164,46 @@ def test_what_is_no_answer_is_refused(served, tmp_path, spoil, told):
     with served(change=spoil) as (url, _), pytest.raises((EngineError, UnsupportedError), match=told):
         by_vllm(tmp_path / "v.zarr", url)
     assert not (tmp_path / "v.zarr").exists()
+
+
+def test_a_sample_that_a_server_refuses_is_named_and_no_rerun_is_advised(served, tmp_path):
+    with (
+        served(refuses=lambda body: "content_parts" in body) as (url, _),
+        pytest.raises(EngineError, match=r"sample '\S+' is refused: http://\S+ answered 400: too much") as refused,
+    ):
+        by_vllm(tmp_path / "v.zarr", url)
+    assert "leave it out" in refused.value.hint and "goes on" not in refused.value.hint
+
+
+def test_what_a_died_server_is_told_with_stays_beside_what_is_kept(served, tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir(mode=0o700)
+    monkeypatch.setattr(served_answer, "TRIAL_S", 0.01)
+    with served() as (url, _), pytest.raises(EngineError, match=r"no states .* came to") as elsewhere:
+        by_vllm(tmp_path / "v.zarr", url, vllm_states=tmp_path / "other")
+    assert "both sides must see that folder" in elsewhere.value.hint and not (tmp_path / "v.zarr").exists()
+    with served(loses_states=True) as (url, _), pytest.raises(EngineError, match="could not write states") as died:
+        by_vllm(tmp_path / "v.zarr", url)
+    assert "its log says why" in died.value.hint and "the same command goes on" in died.value.hint
+    assert "\n" not in died.value.hint
+
+
+def test_a_server_of_its_own_gets_a_folder_and_what_killed_runs_left_goes(tmp_path):
+    python, states = tmp_path / "python", tmp_path / "states"
+    python.write_text(
+        f'#!/bin/sh\n[ "$1" = -c ] && exit 0\nstat -c %a {states}/.relope-states-*[0-9a-f].partial\nexit 3'
+    )
+    python.chmod(0o755)
+    left = partial.beside(states / f"relope-states-{os.getuid()}")
+    left.mkdir(parents=True)
+    (left / "states").write_bytes(b"x")
+    with pytest.raises(EngineError, match="ended at its start: exit status 3") as died:
+        extract(tmp_path / "v.zarr", engine="vllm", vllm_python=str(python), vllm_states=states)
+    log = Path(died.value.hint.removeprefix("see "))
+    assert log.read_text() == "700\n" and list(states.iterdir()) == []
+    log.unlink()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="cannot hold states"):
+        extract(tmp_path / "v.zarr", engine="vllm", vllm_python=str(python), vllm_states=tmp_path / "file")
 
 
 def test_draws_that_are_none_are_refused(served, tmp_path):
