@@ -70,6 +70,7 @@ class Made:
         recipe_id: of the store.
         date: UTC, ``YYYY-MM-DD``.
         n_judged: samples whose outcome is known; None where that is all of them.
+        n_refused: further samples, left out since the large model gave no answer to them.
         data_license: of the data set, as it says itself, or ``""``.
         repository: hub id of the data set, or ``""``.
     """
@@ -86,6 +87,7 @@ class Made:
     recipe_id: str
     date: str
     n_judged: int | None = None
+    n_refused: int = 0
     data_license: str = ""
     repository: str = ""
 

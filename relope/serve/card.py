@@ -72,8 +72,9 @@ def goal_text(promise: Promise) -> str:
 
 def promise_text(bundle: Bundle) -> str:
     """Say in one sentence what the threshold promises, and on what that rests."""
-    promise = bundle.promise
+    promise, made = bundle.promise, bundle.made
+    answered = f" that {made.large} answers" if made.n_refused else ""
     return (
-        f"{goal_text(promise)} on queries like these, with {100 * promise.confidence:.3g} % confidence "
+        f"{goal_text(promise)} on queries like these{answered}, with {100 * promise.confidence:.3g} % confidence "
         f"({100 * (promise.observed or 0):.1f} % on the {promise.n:,} independent samples it rests on)"
     )

@@ -31,7 +31,7 @@ from relope.provenance import digest
 from relope.serve.bundle import BACKBONE, HOW, PARTS, PROMPTS, Bundle, Made, is_bundle, load_bundle
 from relope.serve.card import promise_text
 from relope.spec import CalibrateSpec
-from relope.steps.joins import judged_elsewhere, large_correct, learned_otherwise
+from relope.steps.joins import judged_elsewhere, large_correct, learned_otherwise, not_refused
 from relope.steps.outcomes import Calibrated
 from relope.steps.outputs import bundle_folder
 from relope.steps.promises import check_place, promised, put_bundle, reference_scores
@@ -41,7 +41,7 @@ from relope.steps.reopen import device_here, open_block
 from relope.steps.step import Step
 from relope.store import ActivationStore, block_folder, open_store, shared_otherwise
 from relope.store.grades import labelled, names_split, parsed_answers, read_grades, rows_of, split_counts
-from relope.types import Watch
+from relope.types import ResultWarning, Watch
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,8 @@ class Held:
         rows: ``[N]`` of the store.
         samples: one row a sample.
         outcomes: which model is right on each, and what each costs.
+        n_refused: further samples of the splits, to which the large model gave no answer.
+        notes: what must be said of those.
     """
 
     store: ActivationStore
@@ -82,6 +84,8 @@ class Held:
     rows: npt.NDArray[np.int64]
     samples: pl.DataFrame
     outcomes: Outcomes
+    n_refused: int
+    notes: tuple[ResultWarning, ...]
 
     @property
     def groups(self) -> Groups:
@@ -145,7 +149,7 @@ def run(spec: CalibrateSpec, watch: Watch) -> Calibrated:
     out, router = output(spec), load_router(spec.router)
     held = _held(spec, router, spec.store)
     fingerprint = _fingerprint(spec, router, held)
-    warned = learned_otherwise(router.record.method, router.record.grader, held.grader)
+    warned = (*learned_otherwise(router.record.method, router.record.grader, held.grader), *held.notes)
     if is_bundle(out) and load_bundle(out).fingerprint == fingerprint:
         return Calibrated(out, True, f"bundle of {router.record.method} up to date → {out}", warnings=warned)
     check_place(out)
@@ -178,18 +182,27 @@ def _held(spec: CalibrateSpec, router: Router, ref: str) -> Held:
             "much",
             hint=_elsewhere(router, store),
         )
-    samples, identity = store.samples[rows], store.manifest.identity
     large = open_store(spec.large_store) if spec.large_store else None
-    if large is not None:
-        for warning in judged_elsewhere(large, grader, str(store.manifest.recorded["model"])):
-            log.warning("%s", warning.text)
-    large_right = None if large is None else large_correct(large, grader, store.label, identity, samples)
+    so = "what is promised is promised of queries that it answers"
+    stay, left_out = not_refused([large] if large else [], store.samples[rows], so)
+    rows, right, n_refused = rows[stay], right[stay], int((~stay).sum())
+    samples = store.samples[rows]
+    large_right = None if large is None else _large_right(store, large, grader, samples)
     kept = escalated = None
     if spec.costs is not None:
         method = router.record.method
         costs = query_costs(store, samples, large, read_prices(spec.costs), {method: (method, router.get_params())})
         kept, escalated = costs.of_query("dollars", method)
-    return Held(store, large, grader, rows, samples, Outcomes(right, large_right, kept, escalated))
+    outcomes = Outcomes(right, large_right, kept, escalated)
+    return Held(store, large, grader, rows, samples, outcomes, n_refused, left_out)
+
+
+def _large_right(
+    store: ActivationStore, large: ActivationStore, grader: str, samples: pl.DataFrame
+) -> npt.NDArray[np.bool_]:
+    for warning in judged_elsewhere(large, grader, str(store.manifest.recorded["model"])):
+        log.warning("%s", warning.text)
+    return large_correct(large, grader, store.label, store.manifest.identity, samples)
 
 
 def _check_there(store: ActivationStore, router: Router, splits: Sequence[str]) -> None:
@@ -264,6 +277,7 @@ def _made(spec: CalibrateSpec, held: Held, scores: Floats, population: Populatio
         auc_ci95=None if auc is None else auc.bounds(Z95),
         grader=held.grader,
         large=str(held.large.manifest.recorded["model"]) if held.large else "",
+        n_refused=held.n_refused,
         recipe_id=held.store.recipe_id,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         data_license=origin.data_license,

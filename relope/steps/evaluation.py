@@ -17,7 +17,7 @@ from relope.evaluate.numbers.costs import PriceList, read_prices
 from relope.evaluate.scores import Scores, read_scores
 from relope.probes.router import read_record
 from relope.spec import EvaluateSpec
-from relope.steps.joins import corrected_by_hand, free_parts, large_correct, without_skipped
+from relope.steps.joins import corrected_by_hand, free_parts, large_correct, not_refused
 from relope.steps.outputs import router_folder, scores_path, split_name
 from relope.store import ActivationStore, open_store
 from relope.store.grades import correct_of, labelled, read_grades, rows_of
@@ -95,7 +95,8 @@ def evaluation_of(spec: EvaluateSpec) -> Evaluation:
     labels = _labels(store, frozen, spec.split, grader)
     larges = [open_store(ref) for ref in spec.large_store]
     _check_apart(larges)
-    labels, left_out = without_skipped(larges, labels)
+    stay, left_out = not_refused(larges, labels, "how the system does on such is not shown")
+    labels = labels.filter(stay)
     identity = store.manifest.identity
     right = [large_correct(large, grader, judged.label, identity, labels) for large in larges]
     return Evaluation(
@@ -117,7 +118,10 @@ def evaluation_of(spec: EvaluateSpec) -> Evaluation:
         resamples=spec.bootstrap,
         seed=spec.seed,
         command=command_line(spec),
-        notes=left_out + [note for graded in (judged, *larges) for note in corrected_by_hand(graded, grader, labels)],
+        notes=[
+            *left_out,
+            *(note for graded in (judged, *larges) for note in corrected_by_hand(graded, grader, labels)),
+        ],
     )
 
 

@@ -102,30 +102,30 @@ def large_correct(
     return correct_of(large, samples, judge, free=free_parts(identity, large.manifest.identity))
 
 
-def without_skipped(
-    larges: Sequence[ActivationStore], samples: pl.DataFrame
-) -> tuple[pl.DataFrame, list[ResultWarning]]:
-    """Return the samples less those that a large model was asked in vain, and the warnings that this calls for.
+def not_refused(
+    larges: Sequence[ActivationStore], samples: pl.DataFrame, so: str
+) -> tuple[npt.NDArray[np.bool_], tuple[ResultWarning, ...]]:
+    """Return ``[N]`` which samples stay: not those that a large model was asked in vain; and what is to be said of it.
 
     A server refuses some by its content filter, and would again. Others that a store lacks stay: they were not asked.
 
     Args:
         larges: stores of large models, whose skipped.json names them.
         samples: ``[N]`` rows of the small model's store.
+        so: what that means for what is made of the others.
     """
-    warnings = []
+    stay, warnings = np.ones(len(samples), bool), []
     for large in larges:
         answered, skipped = set(large.samples["id"]), read_skipped(large.path)
-        lacking = [name for name in samples["id"] if name in skipped and name not in answered]
-        left = samples.filter(~pl.col("id").is_in(lacking))
-        if not lacking or left.is_empty():
+        asked = samples.filter(stay)["id"]
+        lacking = [name for name in asked if name in skipped and name not in answered]
+        if not lacking or len(lacking) == len(asked):
             continue
         model, why = large.manifest.recorded["model"], skipped[lacking[0]].get("reason")
-        text = f"{len(lacking):,} of {len(samples):,} samples are left out, to which {model} gave no answer"
-        told = f"{text} ({lacking[0]}: {why}): how the system does on such is not shown."
-        warnings.append(ResultWarning("unsure", told))
-        samples = left
-    return samples, warnings
+        text = f"{len(lacking):,} of {len(asked):,} samples are left out, to which {model} gave no answer"
+        warnings.append(ResultWarning("unsure", f"{text} ({lacking[0]}: {why}): {so}."))
+        stay &= ~samples["id"].is_in(lacking).to_numpy()
+    return stay, tuple(warnings)
 
 
 def judged_elsewhere(large: ActivationStore, grader: str, small: str) -> tuple[ResultWarning, ...]:

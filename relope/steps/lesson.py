@@ -20,7 +20,7 @@ from relope.probes.examples import Examples
 from relope.probes.protocol import Probe, Stacks, block_use, check_layer, check_method, check_settings, make, pick_layer
 from relope.provenance import digest
 from relope.spec import FitSpec
-from relope.steps.joins import judged_elsewhere, large_correct
+from relope.steps.joins import judged_elsewhere, large_correct, not_refused
 from relope.steps.reopen import device_here, open_block
 from relope.steps.samples import Selection, TrainingRows, training_rows
 from relope.store import ActivationStore, RowReader, open_store
@@ -49,6 +49,7 @@ class Lesson:
         folds: score the samples out of fold, with so many; None keeps one router.
         jobs: processes that a stack may fit its methods in; the router does not depend on it.
         command: the command line.
+        notes: what must be said of samples that are left out.
     """
 
     method: str
@@ -63,6 +64,7 @@ class Lesson:
     folds: int | None
     jobs: int
     command: str
+    notes: tuple[ResultWarning, ...] = ()
 
     @property
     def grader(self) -> str:
@@ -91,10 +93,10 @@ class Lesson:
 
     @property
     def warnings(self) -> tuple[ResultWarning, ...]:
-        """What must be said of what is learned: too few of a class."""
+        """What must be said of what is learned: what is left out, too few of a class."""
         training = self.training
-        groups = group_names(training.store.samples[training.rows])
-        return scarcity(training.correct, np.asarray(groups.to_list(), dtype=np.str_), "training samples", LEARNED)
+        groups = np.asarray(group_names(training.store.samples[training.rows]).to_list(), dtype=np.str_)
+        return (*self.notes, *scarcity(training.correct, groups, "training samples", LEARNED))
 
     def examples(self) -> Examples:
         """Open what the method runs block l with and return the samples as it takes them.
@@ -116,8 +118,10 @@ class Lesson:
         )
 
 
-def _large_correct(large: ActivationStore, training: TrainingRows) -> npt.NDArray[np.bool_]:
-    """Return ``[N]`` whether the large model is right.
+def _beside(
+    large: ActivationStore, training: TrainingRows
+) -> tuple[TrainingRows, npt.NDArray[np.bool_], tuple[ResultWarning, ...]]:
+    """Return the samples that a large model has answered, ``[N]`` whether it is right, and what is said of the others.
 
     Raises:
         InvalidInputError: its answers are judged otherwise than the small one's, or it was asked something else.
@@ -130,7 +134,11 @@ def _large_correct(large: ActivationStore, training: TrainingRows) -> npt.NDArra
         )
     for warning in judged_elsewhere(large, graders[0], str(store.manifest.recorded["model"])):
         log.warning("%s", warning.text)
-    return large_correct(large, graders[0], store.label, store.manifest.identity, store.samples[training.rows])
+    stay, left_out = not_refused([large], store.samples[training.rows], "who is right on such is not learned")
+    training = training.some(stay)
+    samples = store.samples[training.rows]
+    right = large_correct(large, graders[0], store.label, store.manifest.identity, samples)
+    return training, right, left_out
 
 
 def _check_holds_states(store: RowReader, spec: FitSpec) -> None:
@@ -166,7 +174,9 @@ def lesson_of(spec: FitSpec) -> Lesson:
         )
     if not isinstance(probe, Stacks):
         refuse_given(spec, ("jobs",), f"is for methods that stack others, and {spec.method} is none")
-    large = None if spec.large_store is None else _large_correct(open_store(spec.large_store), training)
+    large, notes = None, tuple[ResultWarning, ...]()
+    if spec.large_store is not None:
+        training, large, notes = _beside(open_store(spec.large_store), training)
     return Lesson(
         method=spec.method,
         settings=spec.set,
@@ -180,4 +190,5 @@ def lesson_of(spec: FitSpec) -> Lesson:
         folds=spec.folds,
         jobs=spec.jobs,
         command=command_line(spec),
+        notes=notes,
     )

@@ -1,7 +1,7 @@
 """Which samples a router learns from: several stores, some data sets left out, equal caps."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,11 @@ class TrainingRows:
     def ids(self) -> list[str]:
         """``[N]`` ids of the samples."""
         return self.store.samples[self.rows]["id"].to_list()
+
+    def some(self, stay: Marks) -> "TrainingRows":
+        """Return those that are marked in ``[N]``."""
+        parsed = self.parsed.filter(stay)
+        return replace(self, rows=self.rows[stay], correct=self.correct[stay], parsed=parsed)
 
 
 def training_rows(asked: Selection, check: Callable[[RowReader], None] = lambda store: None) -> TrainingRows:

@@ -7,11 +7,15 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from made_answers import retold
 
 from relope import steps
 from relope.errors import InvalidInputError, NotFoundError, RelopeError, StoreError
+from relope.extract.data.flaws import Flaw, write_skipped
 from relope.serve.bundle import load_bundle
+from relope.serve.card import promise_text
 from relope.spec import build
+from relope.store import open_store
 
 
 def step(name, **values):
@@ -73,6 +77,28 @@ def test_the_table_says_what_each_share_gives(store, router, large, tmp_path):
     assert 0.2 < (cheap.promise.observed or 0) < 0.41
     with pytest.raises(InvalidInputError, match="does not pay for more than the small model"):
         step("calibrate", **asked, max_usd_per_1k=1e-9, out=tmp_path / "none")
+
+
+def test_what_the_large_model_refuses_is_left_out_and_the_promise_says_so(store, router, tmp_path):
+    large = retold(store, tmp_path / "some.zarr", split="validation", limit=280, text=lambda row, _: row["answers"][0])
+    step("grade", store=large)
+    asked = {"router": router, "store": store, "large_store": large, "min_accuracy": 0.5, "out": tmp_path / "b"}
+    with pytest.raises(InvalidInputError, match="lacks 20 of 300 samples"):
+        step("calibrate", **asked)
+    names = set(open_store(large).samples["id"])
+    validation = open_store(store).samples.filter(pl.col("split") == "validation")["id"]
+    write_skipped(large, [], [Flaw(name, "validation", "content_filter") for name in validation if name not in names])
+    told = step("calibrate", **asked)
+    assert (told.bundle.made.n, told.bundle.made.n_refused) == (280, 20)
+    (warning,) = told.warnings
+    assert warning.text.startswith("20 of 300 samples are left out, to which told gave no answer (")
+    assert "on queries like these that told answers, with 95 % confidence" in told.text
+    card = (told.path / "README.md").read_text()
+    assert "20 further samples are left out: it gave no answer to them." in card and "that told answers" in card
+    again = step("calibrate", **asked)
+    assert again.reused and again.warnings == told.warnings
+    whole = step("calibrate", **{**asked, "large_store": None, "out": tmp_path / "c"}).bundle
+    assert whole.made.n_refused == 0 and "like these, with" in promise_text(whole)
 
 
 def test_where_nothing_can_be_promised_it_says_what_would_do(store, router, tmp_path):

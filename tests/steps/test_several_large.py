@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from relope.cli import app
 from relope.errors import InvalidInputError
 from relope.extract.data.flaws import Flaw, write_skipped
+from relope.steps.samples import Selection, training_rows
 from relope.store import open_store
 
 PRICE = "{dollars_per_million_prompt_tokens: %s, dollars_per_million_answer_tokens: %s}"
@@ -123,3 +124,20 @@ def test_what_its_server_refuses_is_left_out_and_told_and_what_was_not_asked_is_
     assert "content_filter" in warning and warning.endswith("how the system does on such is not shown.")
     scores = pl.read_parquet(tmp_path / "r" / "scores.parquet")
     assert not set(scores["id"]) & set(lacking)
+
+
+def test_a_router_of_who_wins_does_not_learn_what_the_large_model_refused(store_path, tmp_path):
+    large = retold(store_path, tmp_path / "some.zarr", split="train", limit=150, text=_mostly_right)
+    step("grade", store=large)
+    asked = {"method": "routellm-sw", "store": store_path, "large_store": large}
+    names = set(open_store(large).samples["id"])
+    lacking = [name for name in training_rows(Selection((store_path,), ("train",), None)).ids if name not in names]
+    with pytest.raises(InvalidInputError, match=rf"lacks {len(lacking)} of 160 samples"):
+        step("fit", **asked, out=tmp_path / "r")
+    write_skipped(large, [], [Flaw(name, "train", "content_filter") for name in lacking])
+    fitted = step("fit", **asked, out=tmp_path / "r")
+    assert fitted.facts["samples"] == 160 - len(lacking) and len(lacking) == 10
+    assert fitted.warnings[0].text.startswith("10 of 160 samples are left out, to which told gave no answer (")
+    assert step("fit", **asked, out=tmp_path / "r").reused
+    scored = step("fit", **asked, folds=3, out=tmp_path / "s.parquet")
+    assert scored.facts["samples"] == 150
