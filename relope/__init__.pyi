@@ -104,7 +104,7 @@ def extract(
         shard: compute one of n shares, 1/n to n/n; auto: as SLURM, Kubernetes, torchrun or SkyPilot started it
         vllm_python: with engine vllm: Python of the environment that vLLM is installed in; it starts a server
         vllm_url: with engine vllm: a server that runs, in place of one that is started
-        vllm_argument: with vllm_python: an argument of the server, e.g. tensor_parallel_size=2
+        vllm_argument: with vllm_python: an argument of the server, e.g. --tensor-parallel-size=2
         vllm_states: with engine vllm: folder for states that both sides see; default: one in /dev/shm
         device: auto, cpu, cuda or cuda:0
         devices: a process on each, e.g. cuda:0,cuda:1; takes the place of device
@@ -221,7 +221,7 @@ def plan(
         shard: compute one of n shares, 1/n to n/n; auto: as SLURM, Kubernetes, torchrun or SkyPilot started it
         vllm_python: with engine vllm: Python of the environment that vLLM is installed in; it starts a server
         vllm_url: with engine vllm: a server that runs, in place of one that is started
-        vllm_argument: with vllm_python: an argument of the server, e.g. tensor_parallel_size=2
+        vllm_argument: with vllm_python: an argument of the server, e.g. --tensor-parallel-size=2
         vllm_states: with engine vllm: folder for states that both sides see; default: one in /dev/shm
         device: auto, cpu, cuda or cuda:0
         devices: a process on each, e.g. cuda:0,cuda:1; takes the place of device
@@ -669,7 +669,7 @@ def serve(
         device: auto, cpu, cuda or cuda:0
         vllm_url: of engine vllm: its server, started by `relope vllm-command`
         vllm_python: of engine vllm: Python of vLLM's environment, in which a server is started
-        vllm_argument: with vllm_python: an argument of the server, e.g. tensor_parallel_size=2
+        vllm_argument: with vllm_python: an argument of the server, e.g. --tensor-parallel-size=2
         vllm_states: of engine vllm: folder for states that both sides see; default: one in /dev/shm
         batch_tokens: of engine transformers: prompt tokens that are read at once
         max_rows: answers that are written at once

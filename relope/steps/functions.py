@@ -17,8 +17,9 @@ _FLAG = re.compile(r"--([a-z][a-z-]*)")
 
 
 def _argument(flag: re.Match[str]) -> str:
-    """Return a flag as the argument that it is here."""
-    return flag[1].replace("-", "_")
+    """Return a flag as the argument that it is here; another program's stays as it is."""
+    name = flag[1].replace("-", "_")
+    return name if any(name in spec.model_fields for spec in SPECS.values()) else flag[0]
 
 
 @functools.cache
