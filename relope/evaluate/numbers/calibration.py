@@ -97,7 +97,11 @@ def isotonic(score: Floats, correct: Bools, at: Floats) -> Floats:
 
 
 def fold_of_groups(groups: Groups, folds: int, seed: int) -> Ints:
-    """Return ``[N]`` fold numbers; a group is never cut, and folds have as many groups as can be."""
+    """Return ``[N]`` fold numbers; a group is never cut, and folds differ by one group at most.
+
+    They may differ in samples, where `relope.probes.folds.group_folds` evens those out. Both stay: scores out of fold
+    that exist are of these folds.
+    """
     names, inverse = np.unique(groups, return_inverse=True)
     numbers = np.arange(len(names)) % max(1, min(folds, len(names)))
     return np.asarray(np.random.default_rng(seed).permutation(numbers)[inverse], dtype=np.int64)
