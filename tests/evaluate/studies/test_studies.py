@@ -155,6 +155,19 @@ def test_figure2_draws_every_method_and_keeps_the_numbers(tmp_path):
     assert "--large-store" in caught.value.hint
 
 
+def test_figure2_says_why_a_gap_has_no_interval_or_no_value(tmp_path):
+    right = np.random.default_rng(0).random(N) < 0.6  # as often as the small model, but for one answer
+    for name, large in (("a", right ^ (np.arange(N) == np.flatnonzero(~right)[0])), ("b", np.zeros(N, bool))):
+        make_report(tmp_path / name, correct=right, large=large, dataset=name)
+    result, page = study(tmp_path, "figure2", tmp_path / "a", tmp_path / "b")
+    one, none = (records(result, method="relope", metric="apgr", data=name)[0] for name in ("a", "b"))
+    assert one["value"] is not None and one["ci95_low"] is None and one["dropped"] > 0.05
+    assert f"APGR, CPT and QNC, tiny-vl on a: no interval: undefined on {one['dropped']:.1%} of the resamples" in page
+    assert none["value"] is None and "APGR, CPT and QNC, tiny-vl on b: the large model is right on 0 samples" in page
+    cells = {row[1]: row[6] for row in result["tables"][0]["rows"]}
+    assert cells["a"].endswith(" (no interval)") and cells["b"] == "—"
+
+
 def test_what_is_missing_is_said_below_the_table(tmp_path):
     make_report(tmp_path / "r/a", dataset="one", correct=np.ones(N, bool))
     make_report(tmp_path / "r/b", dataset="two", methods={"probe": 0.1})
