@@ -120,6 +120,12 @@ class Extraction:
         """Return how many samples a model prefills at once."""
         return self.asked_batch_size or backbone.card.batch_size
 
+    def room(self, backbone: "Backbone") -> int:
+        """Return the most tokens that may follow a prompt."""
+        from relope.extract.model.generate import room_behind
+
+        return room_behind(backbone, self.max_new_tokens, self.extras)
+
     def batches(self, backbone: "Backbone", halved: Callable[[Sequence[str]], None] = lambda ids: None) -> "Batches":
         """Return what answers batches of samples as this extraction asks; ``halved`` as in `Batches`."""
         from relope.extract.batches import Batches

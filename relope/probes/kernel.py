@@ -51,7 +51,7 @@ class Kernel:
     @classmethod
     def fit(cls, features: npt.NDArray[np.float32], examples: Examples, settings: KernelSettings, seed: int) -> Self:
         """Fit to ``[N, F]`` features of labelled examples."""
-        labels, scale = examples.labels, Scale.learn(features.astype(np.float64))
+        labels, scale = examples.labels, Scale.learn(features)
         drawn = np.random.default_rng(seed).permutation(len(features))[: settings.landmarks]
         landmarks = scale(features[np.sort(drawn)].astype(np.float64))
         values, vectors = np.linalg.eigh(_rbf(landmarks, landmarks, settings.gamma))

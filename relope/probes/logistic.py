@@ -12,6 +12,9 @@ Floats = npt.NDArray[np.float64]
 Matrix = Any
 """``[N, F]``: a scipy sparse matrix or an array."""
 
+_PIECE = 8192
+"""Rows that are copied together for statistics."""
+
 
 @dataclass(frozen=True)
 class Logistic:
@@ -42,10 +45,17 @@ class Scale:
     deviation: Floats
 
     @classmethod
-    def learn(cls, numbers: Floats) -> Self:
-        """Take mean and standard deviation over ``[N, F]``; a constant column is centred only."""
-        deviation = numbers.std(axis=0)
-        return cls(numbers.mean(axis=0), np.where(deviation < 1e-9, 1.0, deviation))
+    def learn(cls, numbers: npt.NDArray[np.floating[Any]]) -> Self:
+        """Take mean and standard deviation over ``[N, F]``, in float64; a constant column is centred only.
+
+        Rows are taken some at a time: a copy of all of them may be tens of gigabytes.
+        """
+        starts, n = range(0, len(numbers), _PIECE), len(numbers)
+        pieces = (numbers[start : start + _PIECE].astype(np.float64) for start in starts)
+        mean = np.sum([piece.sum(axis=0) for piece in pieces], axis=0) / n
+        pieces = (numbers[start : start + _PIECE].astype(np.float64) - mean for start in starts)
+        deviation = np.sqrt(np.sum([(piece**2).sum(axis=0) for piece in pieces], axis=0) / n)
+        return cls(mean, np.where(deviation < 1e-9, 1.0, deviation))
 
     def __call__(self, numbers: Floats) -> Floats:
         """Return the standardised numbers ``[N, F]``."""

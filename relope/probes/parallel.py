@@ -51,11 +51,14 @@ class World:
         return summed
 
 
+ALONE = World()
+
+
 def world() -> World:
     """Return the processes that fit together; one, unless `process_group` says otherwise."""
     if distributed.is_available() and distributed.is_initialized():
         return World(distributed.get_rank(), distributed.get_world_size())
-    return World()
+    return ALONE
 
 
 def launched() -> int:

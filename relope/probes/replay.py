@@ -100,6 +100,7 @@ class BlockReplay:
         dtype: number type of the block's weights.
         reach: longest prompt for which the rotary embedding is as it is for short ones, or None
             where length does not change it.
+        is_plain: whether its attention is the plain one that ``fast`` computes: scores neither capped nor with sinks.
     """
 
     def __init__(self, skeleton: Any, block: nn.Module, layer: int) -> None:
@@ -113,6 +114,8 @@ class BlockReplay:
         self.rotary = type(decoder.rotary_emb)(config=self.text_config).to(weight.device)
         self.rotary_by_kind = isinstance(getattr(self.rotary, "rope_type", None), dict)
         self.reach = longrope_bound(self.text_config)
+        attention: Any = block.self_attn
+        self.is_plain = getattr(attention, "attn_logit_softcapping", None) is None and not hasattr(attention, "sinks")
 
     @classmethod
     def open(cls, store: RowReader, layer: int, device: str, dtype: str = "auto") -> "BlockReplay":
@@ -174,6 +177,7 @@ class BlockReplay:
                 equal to the whole block within 1e-5 in float32.
         """
         run = self.block if block is None else block
+        fast = fast and self.is_plain
         outputs = None
         for rows in self._of_one_kind(batch):
             part = batch if rows is None else batch.take(rows)
@@ -325,11 +329,12 @@ def _last_token_attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend from the last token only: query ``[B, N, T, D]`` → ``[B, T, N, D]`` (a broadcast view)."""
-    length = query.shape[2]
+    """Attend from the last token only: query ``[B, N, T, D]`` → ``[B, T, N, D]`` (a broadcast view).
+
+    Heads that share a key are taken for positions that do, so that no key or value is copied for each.
+    """
+    rows, heads, length, width = query.shape
     mask = attention_mask[:, :, -1:] if attention_mask is not None else None
-    shared = query.shape[1] // key.shape[1]
-    if shared > 1:
-        key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
-    out = nn.functional.scaled_dot_product_attention(query[:, :, -1:], key, value, attn_mask=mask, scale=scaling)
-    return out.transpose(1, 2).expand(-1, length, -1, -1), None
+    last = query[:, :, -1].reshape(rows, key.shape[1], heads // key.shape[1], width)
+    out = nn.functional.scaled_dot_product_attention(last, key, value, attn_mask=mask, scale=scaling)
+    return out.reshape(rows, 1, heads, value.shape[-1]).expand(-1, length, -1, -1), None

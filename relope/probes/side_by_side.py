@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def all_out_of_fold(
         return _in_processes(methods, examples, folds, seed, progress, jobs)
     said, fitted = dict[str, Floats](), dict[str, Probe]()
     for number, (name, method) in enumerate(methods.items()):
-        said[name], fitted[name] = out_of_fold(method, examples, folds, seed)
+        said[name], fitted[name] = out_of_fold(method, _for(name, examples), folds, seed)
         progress(number + 1, len(methods))
     return said, fitted
 
@@ -70,7 +71,14 @@ def _cancel(running: Mapping[str, "Future[Any]"]) -> None:
 
 def _kept(folder: Path, name: str, settings: dict[str, Any], examples: Examples, folds: Folds, seed: int) -> Floats:
     """Fit a method in a process of its own, keep it in a folder and return its out-of-fold logits ``[N]``."""
-    said, fitted = out_of_fold(make_member(name, settings), examples, folds, seed)
+    said, fitted = out_of_fold(make_member(name, settings), _for(name, examples), folds, seed)
     folder.mkdir()
     fitted.save(folder)
     return said
+
+
+def _for(name: str, examples: Examples) -> Examples:
+    """Return the examples with a state of the method's own: one of equal shape and settings would go on from it."""
+    state = examples.state
+    own = None if state is None else state.with_name(f"{state.stem}.{name}{state.suffix}")
+    return replace(examples, state=own)

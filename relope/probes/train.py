@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from relope.errors import InvalidInputError
 from relope.probes.examples import untold
-from relope.probes.parallel import World, world
+from relope.probes.parallel import ALONE, World
 from relope.probes.protocol import Params
 from relope.probes.resume import Checkpoint, History
 from relope.provenance import digest
@@ -43,17 +43,23 @@ def inner_split(
     """Split training samples by group into (fit, validation) indices.
 
     Groups are drawn at random until the validation side holds ``share`` of the samples and both
-    classes; a group is never cut.
+    classes; a group is never cut, and none is taken that leaves the other side without a class.
     """
     names, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(names))
     held = np.zeros(len(names), dtype=bool)
     target, taken = share * len(groups), 0
+    right = np.bincount(inverse, correct).astype(np.int64)
+    left = np.array([right.sum(), len(groups) - right.sum()])
     for name in order[:-1]:
         enough = taken >= target and len(np.unique(correct[held[inverse]])) == 2
         if enough:
             break
+        of_group = np.array([right[name], counts[name] - right[name]])
+        if (left > 0).all() and not (left > of_group).all():
+            continue
         held[name] = True
+        left -= of_group
         taken += int(counts[name])
     inside = held[inverse]
     return np.flatnonzero(~inside), np.flatnonzero(inside)
@@ -77,6 +83,7 @@ def train(
     progress: Progress,
     state: Path | None = None,
     epoch_ended: Callable[[int, float, float], None] = untold,
+    together: World = ALONE,
 ) -> History:
     """Train until the inner validation AUC has not risen for ``patience`` epochs.
 
@@ -91,12 +98,13 @@ def train(
         progress: told the epochs done and allowed.
         state: where the state of an unfinished fit is kept; what is there is gone on from.
         epoch_ended: told every epoch's number, loss and inner validation AUC, those of an unfinished fit first.
+        together: the processes whose batches are shares of one; a fit that computes each batch whole is alone.
 
     Raises:
         InvalidInputError: the loss is no longer a number.
     """
     optimizer = torch.optim.AdamW(list(groups), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-    checkpoint, together = Checkpoint(state, _key(module, settings, seed)), world()
+    checkpoint = Checkpoint(state, _key(module, settings, seed))
     history, kept = checkpoint.read(module, optimizer)
     for number, (loss, auc) in enumerate(zip(history.loss, history.auc, strict=True), 1):
         epoch_ended(number, loss, auc)
@@ -131,7 +139,7 @@ def _one_epoch(
 ) -> float:
     """Take one step a batch; return the mean loss."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    total, n = torch.zeros(()), 0
+    total, n = torch.zeros(1), 0
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(batch)
@@ -140,7 +148,7 @@ def _one_epoch(
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         total, n = total.to(loss.device) + loss.detach(), n + 1
-    return float(total) / max(n, 1)
+    return float(together.sum(total.cpu().numpy(), str(total.device))[0]) / max(n, 1)
 
 
 @contextmanager

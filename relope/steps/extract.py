@@ -153,7 +153,9 @@ def _take_in(run: _Run, samples: Sequence[Sample], committed: set[str]) -> "Inta
             committed,
             strict=extraction.strict,
             progress=progress,
-            further=lambda sound, sizes: unreadable_prompts(run.backbone, sound, sizes, view.text_only),
+            further=lambda sound, sizes: unreadable_prompts(
+                run.backbone, sound, sizes, view.text_only, extraction.room(run.backbone)
+            ),
         )
     missing = [sample for sample in intake.samples if sample.id not in committed]
     warn_if_full(estimate(extraction.batches(run.backbone), missing, writer.path), extraction.tokens, writer.path)

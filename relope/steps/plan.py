@@ -147,7 +147,7 @@ def _usable(
     broken, sizes = find_flaws(looked_at, view.text_only)
     flawed = {flaw.id for flaw in broken}
     whole = [sample for sample in looked_at if sample.id not in flawed]
-    broken += unreadable_prompts(backbone, whole, sizes, view.text_only)
+    broken += unreadable_prompts(backbone, whole, sizes, view.text_only, extraction.room(backbone))
     return view.perturbed(without_flawed(sound, broken, extraction.strict)), [*flaws, *broken]
 
 

@@ -1,5 +1,6 @@
 """Memory that runs out, and ropes that change with length: batches are cut, nothing is lost."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +11,10 @@ from relope import steps
 from relope.errors import InvalidInputError
 from relope.extract import batches as module
 from relope.extract.batches import Batches
+from relope.extract.data.flaws import find_flaws
 from relope.extract.model.generate import answer_batch, captures
 from relope.extract.plan import halvings
+from relope.extract.prompt_checks import unreadable_prompts
 from relope.spec import ExtractSpec
 from relope.store import ActivationStore, plan_path
 
@@ -76,3 +79,14 @@ def test_rows_on_two_sides_of_a_ropes_bound_are_not_mixed(backbone, questions):
     run.backbone.traits.rope_bound = None
     assert [len(piece) for piece in run._pieces(questions[:6], inputs)] == [6]
     assert backbone.traits.rope_bound is None
+
+
+def test_an_answer_that_would_cross_the_bound_is_no_answer(backbone, questions):
+    """There the library drops what it has read, and goes on from one token."""
+    lengths = [int(backbone.inputs([sample])["input_ids"].shape[1]) for sample in questions[:6]]
+    near = dataclasses.replace(backbone, traits=dataclasses.replace(backbone.traits, rope_bound=max(lengths)))
+    _, sizes = find_flaws(questions[:6], False)
+    flawed = {flaw.id: flaw.reason for flaw in unreadable_prompts(near, questions[:6], sizes, False, room=1)}
+    assert set(flawed) == {each.id for each, n in zip(questions, lengths, strict=False) if n == max(lengths)}
+    assert all("cross the" in reason and f"{max(lengths):,} tokens" in reason for reason in flawed.values())
+    assert unreadable_prompts(near, questions[:6], sizes, False) == []  # states alone cross nothing

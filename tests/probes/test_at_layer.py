@@ -9,12 +9,14 @@ from relope import steps
 from relope.errors import InvalidInputError, NotFoundError
 from relope.probes.at_layer import make_member
 from relope.probes.examples import Examples
-from relope.probes.folds import FromFeatures
+from relope.probes.folds import FromFeatures, group_folds
 from relope.probes.protocol import Explains, make
 from relope.probes.router import load_router
+from relope.probes.side_by_side import all_out_of_fold
 from relope.spec import FitSpec
 from relope.store import ActivationStore
 from relope.store.grades import labelled, parsed_answers
+from relope.types import no_progress
 
 SETTINGS = {"methods": "kernel-probe,statistics-probe,probe,relope,question-kind", "folds": 2, "epochs": 1, "z": 8}
 
@@ -67,6 +69,18 @@ def test_a_router_of_several_layers_is_read_again_as_it_was(deep_store_path, tra
     loaded = load_router(tmp_path / "r").probe
     assert np.array_equal(loaded.predict_proba(training), fitted.predict_proba(training))
     assert list(loaded.members_) == list(fitted.members_)
+
+
+def test_members_of_one_shape_do_not_go_on_from_one_another(training, tmp_path):
+    members = {name: make_member(name, {"epochs": 3}) for name in ("probe@2", "probe@4", "posthoc")}
+    folds = group_folds(training.groups, 2, 0, "fusion")
+    kept, plain = (
+        all_out_of_fold(members, dataclasses.replace(training, state=state), folds, 0, no_progress)[1]
+        for state in (tmp_path / "state.safetensors", None)
+    )
+    assert len(list(tmp_path.iterdir())) == len(members)
+    for name in members:
+        assert np.array_equal(kept[name].predict_proba(training), plain[name].predict_proba(training)), name
 
 
 def test_a_layer_behind_the_router_s_is_refused(training):

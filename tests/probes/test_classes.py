@@ -199,7 +199,7 @@ def gemma4():
         model=model.requires_grad_(False),
         blocks=model.get_decoder().layers,
         identity={"attention": "sdpa"},
-        traits=SimpleNamespace(quantized=False, derives_positions=False, keeps_rope_deltas=False),
+        traits=SimpleNamespace(quantized=False, derives_positions=False, keeps_rope_deltas=False, rope_bound=None),
         inputs=lambda samples, text_only: dict(tokens),
         to_device=lambda inputs: inputs,
     )

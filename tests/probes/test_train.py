@@ -26,6 +26,15 @@ def test_the_validation_side_has_both_classes_where_it_can():
     assert len(np.unique(correct[held])) == 2
 
 
+def test_the_inner_split_leaves_both_classes_to_learn_from():
+    groups = np.array([f"g{n // 4}" for n in range(80)])
+    correct = np.ones(80, bool)
+    correct[[0, 1, 40]] = False  # two of the three rare ones are of one image
+    for seed in range(20):
+        inner, held = inner_split(groups, correct, 0.15, seed)
+        assert len(np.unique(correct[inner])) == 2 and len(inner) + len(held) == 80, seed
+
+
 def test_rank_auc_equals_scikit_learn_with_ties():
     rng = np.random.default_rng(0)
     correct, scores = rng.random(200) < 0.4, rng.integers(0, 7, 200).astype(np.float32)

@@ -126,7 +126,7 @@ class _Vllm:
             raise EngineError(f"vLLM: {error}", hint=error.hint) from error
         if extraction.extras.samples:
             listener.check_draws()
-        traits = replace(backbone.traits, context=served.context - _room(listener))
+        traits = replace(backbone.traits, context=served.context - max(1, extraction.room(backbone)))
         self._listener = replace(listener, backbone=replace(backbone, traits=traits))
         told = entropies_told(backbone) if extraction.max_new_tokens else "whole"
         self.identity = {"engine": {"name": "vllm", "version": VERSION, "entropies": told}}
@@ -295,17 +295,3 @@ def _check_generation(backbone: "Backbone") -> None:
             f"the generation settings of {backbone.name} ask for {', '.join(more)}, which vLLM is not told",
             hint="drop --engine vllm",
         )
-
-
-def _room(listener: "Listener") -> int:
-    """Return the most tokens that may follow a prompt."""
-    from relope.extract.data import prompts
-    from relope.extract.model.generate import STYLES
-
-    backbone, extras, longest = listener.backbone, listener.extras, max(listener.max_new_tokens, 1)
-    room = [longest]
-    if extras.p_true:
-        room.append(longest + len(backbone.encode(backbone.follow_up(prompts.TRUE_OR_FALSE))) + 2)
-    if extras.samples:
-        room += [len(backbone.encode(suffix)) + max(longest, extras.trace_tokens) for suffix in STYLES.values()]
-    return max(room)

@@ -29,6 +29,17 @@ STYLES = {"direct": prompts.DIRECT, "chain": prompts.CHAIN_OF_THOUGHT}
 """Style of a trace → what is fed after the generation prompt."""
 
 
+def room_behind(backbone: Backbone, max_new_tokens: int, extras: Extras) -> int:
+    """Return the most tokens that may follow a prompt: an answer, a trace, or the question about the answer."""
+    room = [max_new_tokens]
+    if extras.p_true:
+        room.append(max_new_tokens + len(backbone.encode(backbone.follow_up(prompts.TRUE_OR_FALSE))) + 2)
+    if extras.samples:
+        longest = max(max_new_tokens, extras.trace_tokens)
+        room += [len(backbone.encode(suffix)) + longest for suffix in STYLES.values()]
+    return max(room)
+
+
 @dataclass
 class Answered:
     """A batch's states on their way to the host, ragged: ΣT tokens of B samples.

@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from relope.extract.model.backbone import Backbone
@@ -41,8 +42,22 @@ class Streams:
             layer: 1-based number of the block.
             stop: end the forward pass after the block.
         """
+        inputs, bound = self._inputs(ids), self.backbone.traits.rope_bound
+        far = inputs["attention_mask"].sum(1) > bound if bound is not None else None
+        if far is None or far.all() or not far.any():
+            return self._last_states(inputs, block, layer, stop)
+        # One long prompt would turn the rotary embedding of the whole batch: those go apart, as in extraction.
+        order = torch.cat([torch.nonzero(~far)[:, 0], torch.nonzero(far)[:, 0]])
+        parts = [[ids[row] for row in order[: int((~far).sum())]], [ids[row] for row in order[int((~far).sum()) :]]]
+        states = torch.cat([self._last_states(self._inputs(part), block, layer, stop) for part in parts])
+        return states[order.argsort().to(states.device)]
+
+    def _inputs(self, ids: Sequence[str]) -> dict[str, Tensor]:
+        return self.backbone.inputs([self.samples[name] for name in ids], self.text_only)
+
+    def _last_states(self, inputs: dict[str, Tensor], block: nn.Module, layer: int, stop: bool) -> Tensor:
         backbone = self.backbone
-        on_device = backbone.to_device(backbone.inputs([self.samples[name] for name in ids], self.text_only))
+        on_device = backbone.to_device(inputs)
         if not backbone.traits.derives_positions:
             on_device["position_ids"] = (on_device["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         outputs: list[Tensor] = []
@@ -55,7 +70,7 @@ class Streams:
             return (outputs[0].detach(), *output[1:]) if isinstance(output, tuple) else outputs[0].detach()
 
         with _in_place(backbone, block, layer, watch), suppress(Stop):
-            backbone.model(**on_device, use_cache=False)
+            backbone.model(**on_device, use_cache=False, logits_to_keep=1)
         return outputs[0][:, -1]
 
 

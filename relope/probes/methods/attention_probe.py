@@ -21,7 +21,7 @@ from relope.probes.train import TrainSettings, inner_split, rank_auc, train
 from relope.store import RaggedBatch
 from relope.types import Progress, no_progress
 
-VERSION = 1
+VERSION = 2
 
 _KINDS = {"image": 1, "text": 0}
 _STATISTICS_SAMPLES = 2048
@@ -207,8 +207,12 @@ class Method:
 
     @torch.no_grad()
     def _pooled_start(self, examples: Examples) -> Iterator[npt.NDArray[np.float32]]:
-        """Yield what some training samples give before training; its statistics standardise later ones."""
-        some = examples.take(np.arange(min(len(examples), _STATISTICS_SAMPLES)))
+        """Yield what some training samples give before training; its statistics standardise later ones.
+
+        They are spread evenly over all: where stores are joined, the first ones are all of one data set.
+        """
+        n = min(len(examples), _STATISTICS_SAMPLES)
+        some = examples.take(np.arange(n) * len(examples) // n)
         for batch in self._batches(some):
             pooled = self.net_.pooled(*self._inputs(some, batch)).cpu().numpy()
             check_finite(pooled, self.name, f"token states of layer {examples.layer - 1}")

@@ -10,7 +10,7 @@ from relope.probes.protocol import Traits
 from relope.probes.stack import Stack, StackSettings
 from relope.probes.stack_of_one import StackOfOne
 
-VERSION = 3
+VERSION = 4
 
 
 class Settings(StackSettings):

@@ -7,7 +7,7 @@ from pydantic import Field
 from relope.probes.protocol import Traits
 from relope.probes.stack import Stack, StackSettings
 
-VERSION = 2
+VERSION = 3
 
 
 class Settings(StackSettings):

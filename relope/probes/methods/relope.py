@@ -120,6 +120,7 @@ class Method:
             progress,
             examples.state,
             examples.epoch_ended,
+            world(),
         )
         return self
 

@@ -11,6 +11,7 @@ import torch
 from relope import steps
 from relope.errors import InvalidInputError
 from relope.extract.data.open import open_dataset
+from relope.extract.model.backbone import Backbone
 from relope.extract.model.streams import Streams
 from relope.probes.bottleneck import Bottleneck
 from relope.probes.heads import seeded
@@ -245,6 +246,20 @@ def test_prompts_beyond_the_reach_of_longrope_run_apart(replay, batch, monkeypat
     monkeypatch.setattr(replay, "reach", 10_000)
     replay.last_states(padded)
     assert len(kinds) == 1
+
+
+def test_streamed_prompts_beyond_the_reach_of_longrope_run_apart(streams, monkeypatch):
+    backbone, ids = streams.backbone, list(streams.samples)[:7]
+    widths = [int(backbone.inputs([streams.samples[name]])["input_ids"].shape[1]) for name in ids]
+    bound = sorted(widths)[3]
+    near = dataclasses.replace(backbone, traits=dataclasses.replace(backbone.traits, rope_bound=bound))
+    whole = streams.last_states(ids, backbone.blocks[3], 4, stop=True)
+    read, own = [], Backbone.to_device
+    monkeypatch.setattr(Backbone, "to_device", lambda self, inputs: (read.append(inputs), own(self, inputs))[1])
+    apart = dataclasses.replace(streams, backbone=near).last_states(ids, backbone.blocks[3], 4, stop=True)
+    assert torch.allclose(apart, whole, atol=1e-5)
+    short, long = (inputs["attention_mask"].sum(1) for inputs in read)
+    assert short.max() <= bound < long.min() and len(short) + len(long) == len(ids)
 
 
 def test_streamed_batches_are_small_unless_asked_for():
