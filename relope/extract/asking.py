@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from relope.errors import OutputError, RelopeError
-from relope.extract.allowance import Allowance
+from relope.extract.allowance import Allowance, estimate
 from relope.extract.answer_journal import AnswerJournal
 from relope.extract.data.flaws import Flaw, input_digest
-from relope.extract.data.turns import prompt_text
+from relope.extract.data.turns import asked_turns
 from relope.extract.endpoint.address import Endpoint
 from relope.extract.endpoint.client import REFUSALS, Filtered, Question, Refused
 from relope.extract.endpoint.messages import messages_of
 from relope.extract.workers import Put, WorkerPool, answers_at
-from relope.types import Answer, Progress, Sample, no_progress
+from relope.types import Answer, Progress, Sample, Usage, no_progress
 
 Pair = tuple[Sample, Answer]
 Keep = Callable[[Sequence[Pair]], None]
@@ -47,12 +47,13 @@ class Asking:
         return Question(messages, self.max_new_tokens, self.stops, logprobs=True)
 
     def put(self, sample: Sample) -> Put:
-        """Return a sample's question, with what it may cost."""
-        return Put(sample.id, input_digest(sample), self.question(sample), self.most_dollars(sample))
+        """Return a sample's question, with the tokens that it may take."""
+        return Put(sample.id, input_digest(sample), self.question(sample), self.estimate(sample))
 
-    def most_dollars(self, sample: Sample) -> float:
-        """Return the dollars that a sample's question may cost, taken rather too high."""
-        return self.allowance.most(prompt_text(sample, self.text_only), self.max_new_tokens, len(sample.images))
+    def estimate(self, sample: Sample) -> Usage:
+        """Return the tokens that a sample's question may take: those of every turn, its images and its answer."""
+        said = "\n".join(text for _, text in asked_turns(sample, self.text_only))
+        return estimate(said, self.max_new_tokens, 0 if self.text_only else len(sample.images))
 
 
 @dataclass

@@ -7,11 +7,12 @@ from pathlib import Path
 from time import sleep
 
 from relope.errors import OutputError, RelopeError
+from relope.extract.allowance import Bill
 from relope.extract.answer_journal import AnswerJournal
 from relope.extract.asking import Asking
 from relope.extract.data.flaws import Flaw, input_digest
 from relope.extract.endpoint.batches import answers_in, begin, fetch, line_of, progress_of, upload
-from relope.extract.endpoint.client import Filtered, Manners, Refused
+from relope.extract.endpoint.client import KEPT, Filtered, Manners, Refused
 from relope.types import Answer, Progress, Sample
 
 POLL_S = 30.0
@@ -63,8 +64,9 @@ def submit(asking: Asking, samples: Sequence[Sample], journal: AnswerJournal) ->
 
 def _allowed(asking: Asking, sample: Sample) -> RelopeError | None:
     try:
-        asking.allowance.request()
-        asking.allowance.reserve(asking.most_dollars(sample), wait=False)
+        allowance = asking.allowance
+        allowance.request()
+        allowance.reserve(allowance.dollars_of(allowance.at_most(asking.estimate(sample))), wait=False)
     except OutputError as error:
         return error
     return None
@@ -93,11 +95,16 @@ def collect(asking: Asking, samples: Sequence[Sample], journal: AnswerJournal, p
             done += state.done
             if not state.has_ended:
                 continue
-            for output in state.files:
-                _take(asking, output, batch.asked, by_id, journal, collected)
+            told = [_take(asking, output, batch.asked, by_id, journal, collected) for output in state.files]
+            silent = {name for name, _ in batch.asked}.difference(*told)
+            if state.files:
+                collected.lost |= dict.fromkeys(sorted(silent), f"its batch is {state.status}")
+            elif collected.failure is None:
+                why = state.reason or f"it is {state.status}, without answers"
+                collected.failure = OutputError(
+                    f"{asking.endpoint.url} failed the batch {journal.batches[file].name}: {why}", hint=KEPT
+                )
             journal.over(file)
-            if state.reason and not state.files:
-                collected.failure = OutputError(f"{asking.endpoint.url} failed the batch {batch.name}: {state.reason}")
         progress(done, total)
         if journal.batches:
             sleep(POLL_S)
@@ -112,19 +119,24 @@ def _take(
     by_id: dict[str, Sample],
     journal: AnswerJournal,
     collected: Collected,
-) -> None:
-    """Keep what an output file says; of a run that was killed here the same file is read again."""
+) -> set[str]:
+    """Keep what an output file says, and return of whom; of a run that was killed here the same file is read again."""
+    told = set[str]()
     with tempfile.TemporaryDirectory(dir=journal.path.parent) as folder:
         path = Path(folder) / "output.jsonl"
         fetch(asking.endpoint, file, path, Manners())
         for number, outcome in answers_in(asking.endpoint, path):
             name, digest = asked[int(number)] if number.isdecimal() and int(number) < len(asked) else ("", "")
-            if not name or name in journal.answers:
+            told.add(name)
+            known = (journal.answers.get(name), journal.refused.get(name))
+            if not name or any(each is not None and each[0] == digest for each in known):
                 continue
             if isinstance(outcome, Answer):
                 journal.add(name, digest, outcome)
                 journal.answers[name] = digest, outcome
             elif isinstance(outcome, Filtered):
+                if outcome.usage is not None:
+                    journal.bill(Bill(outcome.usage, certain=True))
                 journal.refuse(name, digest, str(outcome))
                 journal.refused[name] = digest, str(outcome)
             elif isinstance(outcome, Refused) and name in by_id:
@@ -132,6 +144,7 @@ def _take(
             else:
                 collected.lost[name] = str(outcome)
     journal.sync()
+    return told
 
 
 def _tell_lost(collected: Collected) -> None:

@@ -14,7 +14,7 @@ from relope.extract.endpoint.address import open_endpoint
 from relope.extract.endpoint.client import REFUSALS, Question, Refused
 from relope.extract.endpoint.messages import image_part, text_part
 from relope.extract.workers import Put, Unkept, WorkerPool, answers_at
-from relope.types import Answer, LazyImage, Progress
+from relope.types import Answer, LazyImage, Progress, Usage
 
 Captioned = tuple[LazyImage, str, str]
 """Image, its caption, and why it has none."""
@@ -113,7 +113,7 @@ def _by_endpoint(captioning: Captioning, url: str) -> Describe:
     pool = WorkerPool(endpoint, Unkept(), Allowance(), captioning.workers)
 
     def put(image: LazyImage) -> Put:
-        return Put(image.digest, image.digest, _question(captioning, image), dollars=0.0)
+        return Put(image.digest, image.digest, _question(captioning, image), Usage())
 
     def describe(images: Sequence[LazyImage]) -> Iterator[Captioned]:
         failure: RelopeError | None = None

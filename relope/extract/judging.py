@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from relope.errors import OutputError, RelopeError
-from relope.extract.allowance import Allowance, Price, allowance_after
+from relope.extract.allowance import Allowance, Price, allowance_after, estimate
 from relope.extract.answer_journal import AnswerJournal
 from relope.extract.endpoint.address import Endpoint
 from relope.extract.endpoint.client import KEPT, Question, Refused
@@ -135,7 +135,7 @@ def judge_all(judge: Judge, cases: Sequence[Case], progress: Progress = no_progr
             raise
         raise OutputError(str(error), hint="nothing was judged yet: mend that, and run it again") from error
     finally:
-        journal.close(done=False)
+        journal.close()
         with suppress(OSError):
             judge.cache.parent.rmdir()  # where nothing is kept in it
     rulings = [docket.ruled.get(key) if key else None for key in keys]
@@ -150,7 +150,7 @@ def _earlier(journal: AnswerJournal) -> dict[str, Ruling]:
 
 def _allowance(judge: Judge, journal: AnswerJournal) -> Allowance:
     answered = [answer.usage for _, answer in journal.answers.values()]
-    return allowance_after(answered, judge.price, judge.max_usd, judge.max_requests)
+    return allowance_after(answered, judge.price, judge.max_usd, judge.max_requests, bills=journal.bills)
 
 
 def _rule(judge: Judge, docket: _Docket, journal: AnswerJournal, allowance: Allowance, progress: Progress) -> None:
@@ -179,7 +179,7 @@ def _rule(judge: Judge, docket: _Docket, journal: AnswerJournal, allowance: Allo
 def _put(judge: Judge, docket: _Docket, allowance: Allowance, key: str) -> Put:
     nonce = secrets.token_hex(_NONCE_BYTES)
     messages = judge.asking.messages(docket.shown[key], nonce)
-    most = allowance.most("".join(message["content"] for message in messages), judge.asking.MAX_TOKENS)
+    tokens = estimate("".join(message["content"] for message in messages), judge.asking.MAX_TOKENS)
 
     def kept(answer: Answer) -> Answer:
         """Keep the verdict, which no other request would understand by its nonce."""
@@ -191,7 +191,7 @@ def _put(judge: Judge, docket: _Docket, allowance: Allowance, key: str) -> Put:
             allowance.stop()  # here, before this worker asks on in vain
         return answer
 
-    return Put(key, key, Question(messages, judge.asking.MAX_TOKENS), most, kept)
+    return Put(key, key, Question(messages, judge.asking.MAX_TOKENS), tokens, kept)
 
 
 def _ruling(answer: Answer) -> Ruling:

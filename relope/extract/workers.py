@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from relope.errors import RelopeError
-from relope.extract.allowance import Allowance
+from relope.extract.allowance import Allowance, Bill
 from relope.extract.endpoint.address import Endpoint
-from relope.extract.endpoint.client import Filtered, Manners, Question, Refused, ask
-from relope.types import Answer
+from relope.extract.endpoint.client import Filtered, Manners, Question, Refused, Toll, ask
+from relope.types import Answer, Usage
 
 _SYNC_S = 1.0
 T = TypeVar("T")
@@ -29,14 +29,14 @@ class Put:
         key: in the journal.
         digest: of what is asked.
         question: as it is sent.
-        dollars: that it may cost at most.
+        estimate: the tokens that it may take, by our count of them.
         kept: what is kept of its answer, and handed on.
     """
 
     key: str
     digest: str
     question: Question
-    dollars: float
+    estimate: Usage
     kept: Callable[[Answer], Answer] = _as_it_is
 
 
@@ -49,6 +49,9 @@ class Journal(Protocol):
     def refuse(self, sample: str, asked: str, reason: str, /) -> None:
         """Keep that a content filter refuses one."""
 
+    def bill(self, bill: Bill, /) -> None:
+        """Keep what a request has cost that left no answer."""
+
     def sync(self) -> None:
         """Wait until what was kept is on the disk."""
 
@@ -60,6 +63,9 @@ class Unkept:
         """Keep nothing."""
 
     def refuse(self, sample: str, asked: str, reason: str, /) -> None:
+        """Keep nothing."""
+
+    def bill(self, bill: Bill, /) -> None:
         """Keep nothing."""
 
     def sync(self) -> None:
@@ -99,7 +105,7 @@ def answers_at(
     for item in items:
         todo.put(item)
     results: queue.SimpleQueue[tuple[T, Answer | BaseException] | None] = queue.SimpleQueue()
-    manners = Manners(leave=pool.allowance.request, over=lambda: pool.allowance.stopped)
+    manners = Manners(over=lambda: pool.allowance.stopped)
     workers = min(pool.workers, len(items))
     for number in range(workers):
         arguments = (pool, put, manners, todo, results)
@@ -153,15 +159,52 @@ def _answer(pool: WorkerPool, put: Put, manners: Manners) -> Answer:
         Refused: the server does not take it.
         RelopeError: the run ends here.
     """
-    pool.allowance.reserve(put.dollars)
-    answer = None
+    reserved, usage = _Reserved(pool, put.estimate), None
     try:
-        answer = ask(pool.endpoint, put.question, manners)
+        answer = ask(pool.endpoint, put.question, manners, Toll(reserved.leave, reserved.unanswered))
+        usage = answer.usage
         kept = put.kept(answer)
         pool.journal.add(put.key, put.digest, kept)
     except Filtered as error:
+        usage = error.usage
+        if usage is not None:
+            pool.journal.bill(Bill(usage, certain=True))
         pool.journal.refuse(put.key, put.digest, str(error))
         raise
     finally:
-        pool.allowance.settle(put.dollars, None if answer is None else answer.usage)
+        reserved.settle(usage)
     return kept
+
+
+@dataclass
+class _Reserved:
+    """What is set aside for a question while it is asked: anew for each request after one that got no answer."""
+
+    pool: WorkerPool
+    estimate: Usage
+    most: Usage | None = None
+    dollars: float = 0.0
+
+    def leave(self) -> None:
+        """Set aside what a request may cost that is about to be sent, and count it."""
+        allowance = self.pool.allowance
+        if self.most is None:
+            most = allowance.at_most(self.estimate)
+            dollars = allowance.dollars_of(most)
+            allowance.reserve(dollars)
+            self.most, self.dollars = most, dollars
+        allowance.request()
+
+    def unanswered(self) -> None:
+        """Take what was set aside as spent, in this run and those after it: the server may have charged it."""
+        assert self.most is not None  # it was sent
+        self.pool.journal.bill(Bill(self.most, certain=False))
+        self.pool.allowance.doubt(self.dollars)
+        self.most = None
+
+    def settle(self, usage: Usage | None) -> None:
+        """Count what an answer took; None where there is none."""
+        if usage is not None:
+            self.pool.allowance.learn(self.estimate, usage)
+        if self.most is not None:
+            self.pool.allowance.settle(self.dollars, usage)

@@ -118,7 +118,7 @@ def _ask_at(
 
 def _price(spec: ExtractSpec) -> Price | None:
     """Return what tells the dollars of an answer; None where nobody has named prices."""
-    return price_of(known_cost(spec.costs, spec.model, spec.max_usd, spec.max_requests))
+    return price_of(known_cost(spec.costs, spec.model, spec.max_usd))
 
 
 def _take_in(job: _Job, samples: Sequence[Sample], is_new: bool, watch: Watch) -> "Intake":
@@ -140,9 +140,9 @@ def _ask(job: _Job, intake: "Intake", watch: Watch) -> tuple[dict[str, Any], str
     missing = [sample for sample in intake.samples if sample.id not in committed]
     journal, whole = AnswerJournal(journal_path(job.out), writer.manifest.recipe_id), False
     try:
-        sent, collected = _in_batches(job, missing, journal, watch)
+        sent, collected = _in_batches(job, intake.samples, missing, journal, watch)
         triage = _triage(missing, journal, collected.refused)
-        allowance = _allowance(job, triage, sent)
+        allowance = _allowance(job, intake.samples, journal, sent)
         _seal(job, triage.answered)
         with watch(f"ask {job.spec.model}") as progress:
             asked = ask_all(
@@ -161,18 +161,21 @@ def _ask(job: _Job, intake: "Intake", watch: Watch) -> tuple[dict[str, Any], str
         write_skipped(job.out, intake.samples, refused)
         whole = asked.failure is None
     finally:
-        journal.close(done=whole)
+        journal.close(writer.committed() if whole else None)
     if job.spec.strict and refused and asked.failure is None:
         what = f"{len(refused)} samples are refused: {describe(refused)}"
         asked.failure = InvalidInputError(what, hint="drop --strict")
     if refused and not (committed or triage.answered or asked.answered) and asked.failure is None:
         what = f"no question is answered, all {len(refused)} are refused: {describe(refused)}"
         asked.failure = OutputError(what, hint="ask another model, or other questions")
+    _tell_excess(allowance)
     facts = _facts(job, intake, triage, asked, allowance) | {"seconds": time.perf_counter() - begun}
     return facts, _text(job, facts, [*intake.flaws, *refused]), asked.failure
 
 
-def _in_batches(job: _Job, missing: Sequence[Sample], journal: AnswerJournal, watch: Watch) -> tuple[int, Collected]:
+def _in_batches(
+    job: _Job, samples: Sequence[Sample], missing: Sequence[Sample], journal: AnswerJournal, watch: Watch
+) -> tuple[int, Collected]:
     """Wait for the batches of a run that was killed, then for those of this one; return the questions sent now."""
     spec = job.spec
     if not (spec.batch or journal.batches):
@@ -186,7 +189,7 @@ def _in_batches(job: _Job, missing: Sequence[Sample], journal: AnswerJournal, wa
         if not spec.batch:
             return 0, replace(earlier, failure=None)  # what it lost is asked now
         triage = _triage(missing, journal, earlier.refused)
-        allowance = _allowance(job, triage, 0)
+        allowance = _allowance(job, samples, journal, 0)
         spent = submit(replace(waiting, allowance=allowance), triage.open, journal)
         collected = collect(waiting, missing, journal, progress)
         refused = [*earlier.refused, *collected.refused]
@@ -227,18 +230,32 @@ def _triage(missing: Sequence[Sample], journal: AnswerJournal, refused: Sequence
     return triage
 
 
-def _allowance(job: _Job, triage: _Triage, sent: int) -> Allowance:
-    """Return what may be spent, less what answers have cost so far and the requests that were sent."""
+def _allowance(job: _Job, samples: Sequence[Sample], journal: AnswerJournal, sent: int) -> Allowance:
+    """Return what may be spent, less what the store's questions have cost so far and the requests that were sent.
+
+    Answers count whose samples are not asked about now, such as those of another split.
+    """
     spec = job.spec
-    answered = [answer.usage for _, answer in triage.answered]
+    if job.writer.sealed():
+        job.writer.publish()  # what a run has sealed that was killed is spent too
     with open_store(job.out) as store:
-        answered += [Usage(*row) for row in _usages(store.samples)]
-    return allowance_after(answered, job.price, spec.max_usd, spec.max_requests, sent)
+        answered = _usages(store.samples)
+    waiting = {name: answer.usage for name, (_, answer) in journal.answers.items() if name not in answered}
+    answered |= waiting
+    allowance = allowance_after(
+        answered.values(), job.price, spec.max_usd, spec.max_requests, sent, bills=journal.bills
+    )
+    asking = _asking(job, allowance)
+    for sample in samples:
+        if sample.id in answered:
+            allowance.learn(asking.estimate(sample), answered[sample.id])
+    return allowance
 
 
-def _usages(samples: pl.DataFrame) -> list[tuple[Any, ...]]:
-    columns = ("prompt_tokens", "completion_tokens", "cached_tokens")
-    return samples.select(columns).rows() if set(columns) <= set(samples.columns) else []
+def _usages(samples: pl.DataFrame) -> dict[str, Usage]:
+    columns = ("id", "prompt_tokens", "completion_tokens", "cached_tokens")
+    rows = samples.select(columns).rows() if set(columns) <= set(samples.columns) else []
+    return {name: Usage(*counts) for name, *counts in rows}
 
 
 def _asking(job: _Job, allowance: Allowance) -> Asking:
@@ -272,6 +289,13 @@ def _tell_empty(samples: pl.DataFrame, max_new_tokens: int) -> None:
         log.warning("%s, which a model that thinks may need before its answer (max_new_tokens)", what)
 
 
+def _tell_excess(allowance: Allowance) -> None:
+    """Warn where estimates were too low for a cap to hold."""
+    if allowance.max_usd is not None and allowance.spent > allowance.max_usd:
+        what = f"answers have cost ${allowance.spent:.4f}, and ${allowance.max_usd:g} were allowed"
+        log.warning("%s: the server has counted more tokens than were taken to be in a question", what)
+
+
 def _facts(job: _Job, intake: "Intake", triage: _Triage, asked: Asked, allowance: Allowance) -> dict[str, Any]:
     flaws = [*intake.flaws, *triage.refused, *asked.refused]
     return {
@@ -279,6 +303,8 @@ def _facts(job: _Job, intake: "Intake", triage: _Triage, asked: Asked, allowance
         "computed": asked.answered + len(triage.answered),
         "requests": allowance.requests,
         "dollars": allowance.dollars,
+        "unanswered": allowance.unanswered,
+        "dollars_in_doubt": None if allowance.price is None else allowance.in_doubt,
         "refused": len(triage.refused) + len(asked.refused),
         "skipped": [vars(flaw) for flaw in flaws],
         "notes": list(job.extraction.dataset.notes),
@@ -290,5 +316,8 @@ def _text(job: _Job, facts: dict[str, Any], flaws: Sequence[Flaw]) -> str:
     done = f"{counted(n, 'sample')} in {seconds:.1f} s ({n / seconds:.0f}/s)"
     text = done if n else f"{counted(facts['samples'], 'sample')} up to date"
     dollars = "" if facts["dollars"] is None else f", ${facts['dollars']:.4f} in all"
+    if facts["dollars_in_doubt"]:
+        requests = counted(facts["unanswered"], "request")
+        dollars += f", and up to ${facts['dollars_in_doubt']:.4f} for {requests} without an answer"
     skipped = f"; {counted(len(flaws), 'sample')} skipped ({describe(flaws)})" if flaws else ""
     return f"{text} → {job.out}{dollars}{skipped}"

@@ -159,7 +159,7 @@ def _judge(spec: GradeSpec, grader: Grader, cases: Sequence[Case], groups: Any, 
     from relope.extract.endpoint.address import open_endpoint
 
     assert grader.asking is not None and spec.endpoint is not None and spec.judge_model is not None
-    price = price_of(known_cost(spec.costs, spec.judge_model, spec.max_usd, spec.max_requests))
+    price = price_of(known_cost(spec.costs, spec.judge_model, spec.max_usd))
     name = f"{judge_name(grader, spec)}@{grader.version}"
     endpoint = open_endpoint(spec.endpoint, spec.judge_model, spec.api_key_env, spec.timeout)
     cache = judged_path(spec.store or spec.responses or Path(), grades_stem(name))

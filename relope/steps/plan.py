@@ -99,7 +99,7 @@ def _elsewhere(spec: PlanSpec, extraction: "Extraction", out: Path, asked: Seque
     missing = [sample for sample in without_flawed(shown, flaws, extraction.strict) if sample.id not in held]
     n_images = sum(len(sample.images) for sample in missing) * (not extraction.view.text_only)
     n_tokens = len(missing) * extraction.max_new_tokens
-    cost = known_cost(spec.costs, spec.model, spec.max_usd, spec.max_requests)
+    cost = known_cost(spec.costs, spec.model, spec.max_usd)
     dollars = dollars_of(cost, 0, n_tokens)
     text = (
         f"{counted(len(missing), 'question')} with {counted(n_images, 'image')} to ask {spec.model}, {len(held)} are "

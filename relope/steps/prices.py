@@ -8,24 +8,23 @@ from relope.extract.allowance import Price
 from relope.types import Usage
 
 
-def known_cost(costs: Path | None, model: str, max_usd: float | None, max_requests: int | None) -> ModelCost | None:
+def known_cost(costs: Path | None, model: str, max_usd: float | None) -> ModelCost | None:
     """Return the prices of a model; None where nobody has named any.
 
     Args:
         costs: a price list.
         model: its name there.
         max_usd: cap in dollars.
-        max_requests: cap in requests, which needs no prices.
 
     Raises:
         InvalidInputError: a cap in dollars needs them.
     """
     cost = read_prices(costs).models.get(model) if costs else None
-    if max_usd is not None and max_requests is None and dollars_of(cost, 0, 0) is None:
+    if max_usd is not None and dollars_of(cost, 0, 0) is None:
         where = f"{costs} has no prices of {model}" if costs else f"no prices of {model} are given"
         raise InvalidInputError(
             f"{where}: its answers cannot be capped at ${max_usd:g}",
-            hint="name its dollars per million prompt and answer tokens in --costs FILE, or give --max-requests",
+            hint="name its dollars per million prompt and answer tokens in --costs FILE, or give --max-requests alone",
         )
     return cost
 

@@ -275,8 +275,9 @@ def test_a_cap_in_dollars_needs_prices(data, tmp_path):
         with pytest.raises(OutputError, match="5 requests were sent, as many as are allowed"):
             extract(data, stub, max_requests=5)
         assert len(stub.requests) == 5 == len(kept(data))
-        extract(data, stub, max_usd=3, max_requests=20)
-        assert len(stub.requests) == 12
+        with pytest.raises(InvalidInputError, match=r"no prices of gpt-4\.1 are given") as caught:
+            extract(data, stub, max_usd=3, max_requests=20)
+        assert len(stub.requests) == 5 and caught.value.lines.count("\n") == 1
 
 
 def test_a_plan_asks_nobody(data, tmp_path):
@@ -366,7 +367,7 @@ def test_two_runs_at_once_and_a_journal_of_something_else(data):
         held = AnswerJournal(journal_path(data.parent / "gpt.zarr"), recipe)
         with pytest.raises(OutputError, match="another run is adding to"):
             extract(data, stub)
-        held.close(done=True)
+        held.close()
         journal_path(data.parent / "gpt.zarr").write_text('{"recipe": "another"}\n')
         with pytest.raises(InvalidInputError, match=r"line 1 of .*answers.jsonl is no answer of this recipe"):
             extract(data, stub)

@@ -19,7 +19,7 @@ from relope.extract.endpoint.address import Endpoint
 from relope.extract.endpoint.reading import answer_of
 from relope.redact import redacted
 from relope.retry_after import asked_wait_s
-from relope.types import Answer
+from relope.types import Answer, Usage
 
 if TYPE_CHECKING:
     import openai
@@ -53,7 +53,32 @@ class Refused(OutputError):
 
 
 class Filtered(Refused):
-    """The server's content filter refuses a question, or its answer."""
+    """The server's content filter refuses a question, or its answer.
+
+    Args:
+        message: as of every error.
+        usage: what an answer took that was withheld, which is paid for; None where a question was refused.
+    """
+
+    def __init__(self, message: str, usage: Usage | None = None) -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
+@dataclass(frozen=True)
+class Toll:
+    """What is done about the dollars of a question.
+
+    Attributes:
+        leave: called before each request; what it raises ends the question.
+        unanswered: called after each that was sent and got no answer, which may be paid for all the same.
+    """
+
+    leave: Callable[[], None] = lambda: None
+    unanswered: Callable[[], None] = lambda: None
+
+
+NO_TOLL = Toll()
 
 
 @dataclass(frozen=True)
@@ -82,7 +107,6 @@ class Manners:
         tells_logprobs: False once it has refused to.
         not_before: time (monotonic) until which it wants to be left alone.
         told: whether somebody was told that it is waited for.
-        leave: called before each request; what it raises ends the question.
         over: whether nobody waits for answers any more; a pause then ends at once.
     """
 
@@ -90,7 +114,6 @@ class Manners:
     tells_logprobs: bool = True
     not_before: float = 0.0
     told: bool = False
-    leave: Callable[[], None] = lambda: None
     over: Callable[[], bool] = lambda: False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -152,7 +175,7 @@ def body_of(endpoint: Endpoint, question: Question, manners: Manners) -> dict[st
     return body
 
 
-def ask(endpoint: Endpoint, question: Question, manners: Manners | None = None) -> Answer:
+def ask(endpoint: Endpoint, question: Question, manners: Manners | None = None, toll: Toll = NO_TOLL) -> Answer:
     """Return the answer to a question; a busy server is asked again, a few times, after the pause that it wants.
 
     Raises:
@@ -161,7 +184,7 @@ def ask(endpoint: Endpoint, question: Question, manners: Manners | None = None) 
         OutputError: the server cannot be reached, refuses, or says something that is no answer.
     """
     manners = manners or Manners()
-    said, seconds = _complete(endpoint, question, manners)
+    said, seconds = _complete(endpoint, question, manners, toll)
     try:
         document = json.loads(said)
         answer = answer_of(document, seconds)
@@ -173,7 +196,7 @@ def ask(endpoint: Endpoint, question: Question, manners: Manners | None = None) 
     return answer
 
 
-def _complete(endpoint: Endpoint, question: Question, manners: Manners) -> tuple[bytes, float]:
+def _complete(endpoint: Endpoint, question: Question, manners: Manners, toll: Toll) -> tuple[bytes, float]:
     """Return the body of a completion, and the seconds that it took."""
     import openai
 
@@ -186,10 +209,10 @@ def _complete(endpoint: Endpoint, question: Question, manners: Manners) -> tuple
             raise openai.APIStatusError("", response=response, body=None)
         return response.content, time.perf_counter() - begun
 
-    return patiently(endpoint, manners, send)
+    return patiently(endpoint, manners, send, toll)
 
 
-def patiently(endpoint: Endpoint, manners: Manners, send: Callable[[], Sent]) -> Sent:
+def patiently(endpoint: Endpoint, manners: Manners, send: Callable[[], Sent], toll: Toll = NO_TOLL) -> Sent:
     """Return what a request gives, sent again a few times where the server is busy, after the pause that it wants.
 
     Raises:
@@ -203,7 +226,7 @@ def patiently(endpoint: Endpoint, manners: Manners, send: Callable[[], Sent]) ->
     while True:
         attempt += 1
         manners.wait()
-        manners.leave()
+        toll.leave()
         known = manners.known
         try:
             return send()
@@ -213,6 +236,8 @@ def patiently(endpoint: Endpoint, manners: Manners, send: Callable[[], Sent]) ->
                 continue
             _pause_or_raise(endpoint, error, attempt, manners)
         except (openai.APIConnectionError, httpx2.HTTPError, OSError, ValueError) as error:
+            if _was_sent(error):
+                toll.unanswered()
             _pause_or_raise_unreachable(endpoint, error, attempt, manners)
 
 
@@ -220,7 +245,7 @@ def withheld_error(endpoint: Endpoint, answer: Answer) -> Filtered | None:
     """Return the error for an answer that the server's content filter has withheld; None where it has not."""
     if answer.finish_reason != "content_filter":
         return None
-    return Filtered(f"{endpoint.url} withheld the answer: content_filter")
+    return Filtered(f"{endpoint.url} withheld the answer: content_filter", answer.usage)
 
 
 def is_filtered(said: str) -> bool:
@@ -264,6 +289,16 @@ def _pause_or_raise_unreachable(endpoint: Endpoint, error: Exception, attempt: i
     wait = _own_wait(attempt)
     manners.tell(f"{reason}; it is asked again in {wait:.0f} s")
     manners.pause(wait)
+
+
+def _was_sent(error: Exception) -> bool:
+    """Return whether a request was under way when its connection failed, so that the server may have answered it."""
+    import httpx2
+
+    from relope.extract.endpoint.transport import TooLong
+
+    answering = httpx2.ReadTimeout | httpx2.ReadError | httpx2.RemoteProtocolError | TooLong
+    return isinstance(error, answering) or isinstance(error.__cause__, answering)
 
 
 def _tries(attempt: int) -> str:
