@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -23,6 +24,7 @@ METADATA_KEY = "relope"
 REMAKE = "delete the file and run `relope grade`: no model is needed"
 _MAX_ORDER = 1 << 53
 REQUIRED = ("id", "correct")
+_BY, _PEOPLE = "by", "human"
 _COLUMNS = {
     "id": (pl.String, "text"),
     "correct": (pl.Boolean, "true or false"),
@@ -59,6 +61,28 @@ class Grades:
         further = other.table.filter(pl.col("id").is_in(list(known)) & ~pl.col("id").is_in(ours))
         table = pl.concat([self.table, further], how="diagonal_relaxed")
         return replace(self, table=table, order=max(self.order, other.order))
+
+    def merged(self, base: "Grades", theirs: "Grades") -> "Grades":
+        """Return these grades with what another has changed since both were `base`; the higher order stays.
+
+        Of a sample that both have changed ours count, unless they say nothing of it, or theirs are a person's alone.
+        """
+        was, now, kept = _rows(base.table), _rows(theirs.table), []
+        for row in self.table.iter_rows(named=True):
+            name = row["id"]
+            other = now.pop(name, None)
+            if other is not None and other != was.get(name):
+                is_same = row == was.get(name) or (name not in was and row["correct"] is None)
+                row = other if is_same or other.get(_BY) == _PEOPLE != row.get(_BY) else row
+            kept.append(row)
+        further = [row for row in now.values() if row["id"] not in was]
+        schema = {**theirs.table.schema, **self.table.schema}
+        table = pl.DataFrame([*kept, *further], schema=schema)
+        return replace(self, table=table, order=max(self.order, theirs.order))
+
+
+def _rows(table: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in table.iter_rows(named=True)}
 
 
 def bare_grader(name: str) -> str:

@@ -139,7 +139,7 @@ class ActivationStore(RowReader):
         return block_folder(self.path, layer)
 
     def save(self, name: str) -> None:
-        """Make a file that was written below `path` part of the store; a local one has it already."""
+        """Make grades that were written below `path` part of the store; a local one has them already."""
 
     def array(self, number: int, name: str) -> ArrayReader:
         """Return an array of the part of that number, opened on first use."""

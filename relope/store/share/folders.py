@@ -1,11 +1,14 @@
 """A small folder that counts as a whole, such as a bundle: its manifest names every other file with its sha256.
 
 The manifest goes up last and comes down first. Who pulls while another replaces gets files that the manifest does not
-name by their digests, and keeps nothing.
+name by their digests, and keeps nothing. Who pushes claims the place first, by a small file made only where none is, so
+that files of two origins never mix; a commit of the Hub needs none.
 """
 
+import hashlib
 import re
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +16,16 @@ from relope.errors import NotFoundError, OutputError, StoreError
 from relope.partial import partial_folder
 from relope.provenance import cannot_write, write_bytes
 from relope.store.format.commit import FileRecord
-from relope.store.share.remote import Remote, Sent
+from relope.store.format.layout import LOCK
+from relope.store.share.remote import FileVersion, Remote, Sent
 from relope.store.share.transfer import fetch_to
 
 _NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*){0,3}", re.ASCII)
 _OF_THE_HUB = frozenset({".gitattributes", "README.md"})
 """What a new repository of the Hub may hold already."""
+
+_GIVEN_UP_S = 24 * 3600.0
+"""An unfinished push of so long ago is over; `relope store gc` takes the same time."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ def push_folder(
             f"{remote.location.uri} holds another {whole.kind}: nothing was written",
             hint="--replace puts yours in its place, or push to another URI",
         )
-    there = {file.name for file in remote.files("") if not file.name.startswith(".tmp-")}
+    there = {file.name for file in remote.files("") if not file.name.startswith(".tmp-")} - {LOCK}
     strange = sorted(there - files.keys() - {whole.manifest} - _OF_THE_HUB)
     if theirs is None and strange:
         some = ", ".join(strange[:3])
@@ -69,15 +76,66 @@ def push_folder(
             f"{remote.location.uri} holds other things ({some}), not a {whole.kind}: nothing was written",
             hint=f"give the {whole.kind} a name there, e.g. {remote.location.uri}/{folder.name}",
         )
-    if remote.commits:
-        remote.upload({**files, whole.manifest: folder / whole.manifest}, sent)
+    tag, stale = theirs.tag if theirs else None, [name for name in strange if _NAME.fullmatch(name)]
+    if remote.commit_all is not None:
+        written = remote.commit_all({**files, whole.manifest: folder / whole.manifest}, whole.manifest, tag, sent)
+        if written and stale:
+            remote.delete(stale)
     else:
-        remote.upload(files, sent)
-        if not remote.swap(whole.manifest, mine, theirs.tag if theirs else None):
-            raise OutputError(f"others wrote to {remote.location.uri} meanwhile", hint="run the command again")
-    if stale := [name for name in strange if _NAME.fullmatch(name)]:
-        remote.delete(stale)
+        written = _write_claimed(remote, whole, files, mine, tag, stale, sent)
+    if not written:
+        raise OutputError(f"others wrote to {remote.location.uri} meanwhile", hint="run the command again")
     return True
+
+
+def _write_claimed(
+    remote: Remote,
+    whole: Whole,
+    files: Mapping[str, Path],
+    manifest: bytes,
+    tag: str | None,
+    stale: Sequence[str],
+    sent: Sent,
+) -> bool:
+    """Write files, then the manifest, while the place is ours; False where somebody else's manifest came first."""
+    claim = hashlib.sha256(manifest).hexdigest().encode()
+    _claim(remote, whole, claim)
+    try:
+        if not _is_version(remote.read(whole.manifest, whole.most_bytes), tag):
+            return False
+        remote.upload(files, sent)
+        held = remote.read(LOCK)
+        if held is None or held.content != claim or not remote.swap(whole.manifest, manifest, tag):
+            return False
+        if stale:
+            remote.delete(stale)
+        return True
+    finally:
+        if (held := remote.read(LOCK)) is not None and held.content == claim:
+            remote.delete([LOCK])
+
+
+def _is_version(version: FileVersion | None, tag: str | None) -> bool:
+    return (version.tag if version else None) == tag
+
+
+def _claim(remote: Remote, whole: Whole, mine: bytes) -> None:
+    """Claim a place, or find our claim of a push that was interrupted.
+
+    Raises:
+        OutputError: somebody else has it.
+    """
+    while not remote.swap(LOCK, mine, None):
+        held = remote.read(LOCK)
+        if held is None:
+            continue  # given back a moment ago
+        is_over = 0 < held.modified < time.time() - _GIVEN_UP_S
+        if held.content == mine or (is_over and remote.swap(LOCK, mine, held.tag)):
+            return
+        raise OutputError(
+            f"somebody is pushing another {whole.kind} to {remote.location.uri}",
+            hint="try again when they have finished; a push that was given up stands in the way for a day",
+        )
 
 
 def pull_folder(

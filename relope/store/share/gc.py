@@ -104,5 +104,16 @@ def _remove(location: Location, snapshot: RemoteSnapshot, garbage: list[Garbage]
                 with writing(store / name), contextlib.suppress(IsADirectoryError):
                     (store / name).unlink(missing_ok=True)
         names = [name for name in names if not name.endswith(ENDING) and (store / name).exists()]
-    if names:
-        snapshot.remote.delete(names)
+    by_part: dict[str, list[str]] = {}
+    for name in names:
+        folder = name.rpartition("/")[0] if name.startswith("parts/") else ""
+        by_part.setdefault("/".join(folder.split("/")[:2]), []).append(name)
+    for folder, inside in by_part.items():
+        if not folder or _is_as_listed(snapshot, folder):
+            snapshot.remote.delete(inside)
+
+
+def _is_as_listed(snapshot: RemoteSnapshot, folder: str) -> bool:
+    """Return whether a part is as it was: a push that was taken for given up may have gone on, and sealed it."""
+    now = {file.name.removeprefix(f"{folder}/"): file for file in snapshot.remote.files(folder)}
+    return now == snapshot.files.get(folder.rpartition("/")[2])

@@ -16,6 +16,9 @@ _ATTEMPTS = 20
 Sent = Callable[[int], None]
 """Told the bytes sent or received since the last call."""
 
+CommitAll = Callable[[Mapping[str, Path], str, str | None, Sent], bool]
+"""Writes files at one moment if one of them still is the version of a tag (None: if there is none)."""
+
 
 @dataclass(frozen=True)
 class RemoteFile:
@@ -40,11 +43,13 @@ class Remote(Protocol):
 
     Attributes:
         location: the store's URI.
-        commits: whether `upload` makes all its files appear at one moment.
     """
 
     location: Location
-    commits: bool
+
+    @property
+    def commit_all(self) -> CommitAll | None:
+        """What writes many files at one moment; None where each appears alone."""
 
     def files(self, folder: str) -> list[RemoteFile]:
         """Return every file below a folder, in the order of their names; ``""`` is the store itself."""

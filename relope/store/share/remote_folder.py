@@ -27,7 +27,7 @@ class FolderRemote:
     renamed to their names. Symbolic links are refused.
     """
 
-    commits = False
+    commit_all = None
 
     def __init__(self, location: Location) -> None:
         self.location = location

@@ -1,7 +1,7 @@
 """``hf://datasets/…``, ``hf://models/…`` and ``hf://buckets/…`` through huggingface_hub.
 
-A repository is a sequence of commits: a part goes up in one of them, and a catalog in one
-that names its parent, so that of two people only one succeeds. A bucket has neither commits nor
+A repository is a sequence of commits: a part goes up in one of them, as a catalog does, that
+names its parent, so that of two people only one succeeds. A bucket has neither commits nor
 conditional writes: what was written is read again, and a lost race is then lost by one catalog,
 which the next push puts right.
 """
@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 from relope.errors import NotFoundError, OutputError, RelopeError
 from relope.locations import Location
 from relope.provenance import digest
-from relope.store.share.remote import SMALL_BYTES, FileVersion, RemoteFile, Sent, cut_short, too_large
+from relope.store.share.remote import SMALL_BYTES, CommitAll, FileVersion, RemoteFile, Sent, cut_short, too_large
 
 _ATTEMPTS = 20
 _UNREACHABLE: tuple[type[Any], ...] = HfHubHTTPError.__bases__
@@ -40,7 +40,7 @@ class HubRemote:
         self.location = location
         kind, _, self._id = location.root.partition("/")
         self._type = kind.removesuffix("s")
-        self.commits = kind != "buckets"
+        self._commits = kind != "buckets"
         self._prefix = f"{location.key}/" if location.key else ""
         self._api: Any = api or HfApi()
         self._file_system: Any = file_system or HfFileSystem(use_listings_cache=False)
@@ -62,7 +62,7 @@ class HubRemote:
     def _tree(self, path: str, recursive: bool) -> list[Any]:
         with self._asking():
             try:
-                if self.commits:
+                if self._commits:
                     return list(
                         self._api.list_repo_tree(self._id, path or None, recursive=recursive, repo_type=self._type)
                     )
@@ -86,11 +86,25 @@ class HubRemote:
             return self._range(name, start, stop, None)
 
     def swap(self, name: str, content: bytes, tag: str | None) -> bool:
-        return self._commit_if(name, content, tag) if self.commits else self._put_if(name, content, tag)
+        if not self._commits:
+            return self._put_if(name, content, tag)
+        add = [CommitOperationAdd(self._prefix + name, content)]
+        return self._commit_if(add, f"relope: write {name} of {self.location.name}", name, tag)
+
+    @property
+    def commit_all(self) -> CommitAll | None:
+        return self._commit_all if self._commits else None
+
+    def _commit_all(self, files: Mapping[str, Path], name: str, tag: str | None, sent: Sent) -> bool:
+        adds = [CommitOperationAdd(self._prefix + name, str(path)) for name, path in files.items()]
+        if not self._commit_if(adds, f"relope: add {len(adds)} files to {self.location.name}", name, tag):
+            return False
+        sent(sum(path.stat().st_size for path in files.values()))
+        return True
 
     def upload(self, files: Mapping[str, Path], sent: Sent) -> None:
         with self._asking():
-            if self.commits:
+            if self._commits:
                 adds = [CommitOperationAdd(self._prefix + name, str(path)) for name, path in files.items()]
                 self._commit(adds, f"relope: add {len(adds)} files to {self.location.name}")
             else:
@@ -100,7 +114,7 @@ class HubRemote:
     def delete(self, names: Sequence[str]) -> None:
         paths = [self._prefix + name for name in names]
         with self._asking():
-            if self.commits:
+            if self._commits:
                 gone = [CommitOperationDelete(path) for path in paths]
                 self._commit(gone, f"relope: remove {len(gone)} files of {self.location.name}")
             else:
@@ -111,9 +125,8 @@ class HubRemote:
             self._id, operations, commit_message=message, repo_type=self._type, parent_commit=parent
         )
 
-    def _commit_if(self, name: str, content: bytes, tag: str | None) -> bool:
-        """Commit a file onto the very commit that was looked at; start over when there is a newer one."""
-        add = [CommitOperationAdd(self._prefix + name, content)]
+    def _commit_if(self, adds: Sequence[Any], message: str, name: str, tag: str | None) -> bool:
+        """Commit files onto the very commit that was looked at; start over when there is a newer one."""
         for _ in range(_ATTEMPTS):
             head = self._head()
             with self._asking():
@@ -122,7 +135,7 @@ class HubRemote:
                 if tag is not None and self._blob(name, tag) != self._blob(name, head):
                     return False
                 try:
-                    self._commit(add, f"relope: write {name} of {self.location.name}", head)
+                    self._commit(adds, message, head)
                     return True
                 except HfHubHTTPError as error:
                     if error.response is None or error.response.status_code not in (409, 412):
@@ -141,14 +154,14 @@ class HubRemote:
         return version is not None and version.content == content
 
     def _head(self) -> str | None:
-        if not self.commits:
+        if not self._commits:
             return None
         with self._asking():
             return str(self._api.repo_info(self._id, repo_type=self._type).sha)
 
     def _info(self, name: str, head: str | None) -> Any:
         path = self._prefix + name
-        if self.commits:
+        if self._commits:
             entries = self._api.get_paths_info(self._id, [path], repo_type=self._type, revision=head)
         else:
             entries = self._api.get_bucket_paths_info(self._id, [path])

@@ -38,7 +38,7 @@ _SIGN_IN = {
 class ObjectRemote:
     """A prefix of a bucket. Every put appears whole; conditional puts decide who is first."""
 
-    commits = False
+    commit_all = None
 
     def __init__(self, location: Location) -> None:
         self.location = location

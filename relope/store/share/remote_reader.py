@@ -21,12 +21,13 @@ import numpy.typing as npt
 from relope.errors import StoreError
 from relope.locations import parse_uri
 from relope.store.format.arrays import ArrayReader, Chunking, own_chunking
-from relope.store.format.layout import META, SHARD, THUMBNAILS, part_folder, read_json, writing
+from relope.store.format.layout import META, SHARD, THUMBNAILS, grades_folder, part_folder, read_json, writing
 from relope.store.format.manifest import ArraySpec
+from relope.store.grade_files import Grades, read_grades_file
 from relope.store.reader import ActivationStore
-from relope.store.share.remote import SMALL_BYTES, rewrite
+from relope.store.share.remote import SMALL_BYTES
 from relope.store.share.schemes import open_remote
-from relope.store.share.sidecars import pull_blocks, pull_grades
+from relope.store.share.sidecars import pull_blocks, pull_grades, save_grades
 from relope.store.share.snapshot import RemoteSnapshot
 from relope.store.share.threads import in_threads
 
@@ -56,6 +57,7 @@ class RemoteStore(ActivationStore):
         self.label = snapshot.uri
         self.snapshot = snapshot
         self.bytes_fetched = 0
+        self._shared_grades: dict[str, Grades] = {}
 
     @classmethod
     def open_uri(cls, uri: str, *, verify: bool = True, keep_rows: bool = False) -> Self:
@@ -72,6 +74,8 @@ class RemoteStore(ActivationStore):
             store = cls(snapshot, verify=verify, keep_rows=keep_rows)
             with snapshot.named():
                 pull_grades(snapshot, folder, store.samples["id"])
+                for path in grades_folder(folder).glob("*.parquet"):
+                    store._shared_grades[f"{path.parent.name}/{path.name}"] = read_grades_file(folder, path)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -97,9 +101,10 @@ class RemoteStore(ActivationStore):
             return super()._read_thumbnails(part)
 
     def save(self, name: str) -> None:
-        """Write a file of the temporary folder, such as new grades, to where the store is."""
-        content = (self.path / name).read_bytes()
-        rewrite(self.snapshot.remote, name, lambda _: content)
+        """Share grades of the temporary folder where the store is, beside what others have changed there since."""
+        with self.snapshot.named():
+            ids = set(self.samples["id"])
+            self._shared_grades[name] = save_grades(self.path, name, self._shared_grades.get(name), ids, self.snapshot)
 
     def _open_array(self, part: str, spec: ArraySpec, n_rows: int) -> ArrayReader:
         return LazyRemoteArray(self, part, spec, n_rows, super()._open_array)

@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+
+import polars as pl
 
 from relope.errors import StoreError
 from relope.partial import partial_folder
@@ -37,6 +40,7 @@ from relope.store.grade_files import (
     grades_bytes,
     parse_grades,
     read_grades_file,
+    write_grades_file,
 )
 from relope.store.grade_names import grades_name
 from relope.store.made import MADE, made_bytes, note_made, parse_made, read_made
@@ -90,6 +94,31 @@ def _push_grades(store: Path, name: str, snapshot: RemoteSnapshot) -> bool:
         return None if shared is not None and same else grades_bytes(both)
 
     return rewrite(snapshot.remote, name, added)
+
+
+def save_grades(store: Path, name: str, base: Grades | None, ids: Collection[str], snapshot: RemoteSnapshot) -> Grades:
+    """Share grades that were changed here, with what others have shared meanwhile; return what is here then.
+
+    Args:
+        store: the folder that has them, which takes up what others have changed.
+        name: of their file.
+        base: what they were when they were last the shared ones; None where there were none.
+        ids: samples that are known here.
+        snapshot: of the shared store.
+    """
+    ours = read_grades_file(store, store / name)
+    before, both = base or Grades(ours.name, ours.table.clear()), ours
+
+    def merged(shared: bytes | None) -> bytes:
+        nonlocal both
+        theirs = before if shared is None else parse_grades(ours.name, shared, f"{name} at {snapshot.uri}")
+        both = ours.merged(before, theirs)
+        return grades_bytes(both)
+
+    rewrite(snapshot.remote, name, merged)
+    known = replace(both, table=both.table.filter(pl.col("id").is_in(list(ids))))
+    write_grades_file(store, store / name, known)
+    return known
 
 
 def _push_made(store: Path, snapshot: RemoteSnapshot) -> bool:

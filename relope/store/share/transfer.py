@@ -72,9 +72,8 @@ def push_part(store: Path, part: str, snapshot: RemoteSnapshot, meter: Meter) ->
     folder = part_folder(store, part)
     names = {f"parts/{part}/{name}": folder / name for name in commit.files}
     commit_name, claim_name = f"parts/{part}/{COMMIT}", f"parts/{part}/{LOCK}"
-    if remote.commits:
-        remote.upload({**names, commit_name: folder / COMMIT}, meter)
-        return True
+    if remote.commit_all is not None:
+        return remote.commit_all({**names, commit_name: folder / COMMIT}, commit_name, None, meter)
     mine = file_digest(folder / COMMIT).encode()
     if not _claim(snapshot, part, mine):
         return False

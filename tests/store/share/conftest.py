@@ -1,8 +1,10 @@
 """A shared place, and calls of it that fail."""
 
+import shutil
 import threading
 
 import pytest
+from made_stores import make_capture, write_part
 
 from relope.store.share.remote_folder import FolderRemote
 from relope.store.share.remote_objects import ObjectRemote
@@ -32,3 +34,17 @@ def fail(uri, monkeypatch):
         monkeypatch.setattr(kind, method, failing)
 
     return _fail
+
+
+@pytest.fixture
+def rivals(build):
+    """Two people whose machines computed the same part, with other last bits."""
+    one, two = build("a.zarr", parts=["ac"]), build("b.zarr", parts=["g"])
+    captures = {name: make_capture(name, two.manifest) for name in "ac"}
+    captures["a"].answer[0] ^= 1
+    part = write_part(two.writer, "ac", captures)
+    shutil.rmtree(two.folder())
+    (two.path / "catalog" / "1.json").unlink()
+    two.writer.publish()
+    assert part == one.parts[0]
+    return one, two

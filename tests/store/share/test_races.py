@@ -6,13 +6,14 @@ import shutil
 import threading
 
 import pytest
-from made_stores import make_capture, names_at, tree_bytes, write_part
+from made_stores import names_at, tree_bytes
 
 import relope.partial as partial_module
 import relope.store.share.remote_folder as folder_module
 from relope.errors import OutputError, StoreError
 from relope.locations import as_location
 from relope.store import ActivationStore
+from relope.store.share import gc as gc_module
 from relope.store.share import threads as threads_module
 from relope.store.share.gc import gc
 from relope.store.share.listing import listing
@@ -62,20 +63,6 @@ def test_who_loses_the_race_for_a_catalog_retries(build, uri, monkeypatch):
     done = push(mine.path, uri)
     assert done.catalog == 2 and done.n_samples == 4
     assert [part["part"] for part in listing(uri)["parts"]] == [*theirs.parts, *mine.parts]
-
-
-@pytest.fixture
-def rivals(build):
-    """Two people whose machines computed the same part, with other last bits."""
-    one, two = build("a.zarr", parts=["ac"]), build("b.zarr", parts=["g"])
-    captures = {name: make_capture(name, two.manifest) for name in "ac"}
-    captures["a"].answer[0] ^= 1
-    part = write_part(two.writer, "ac", captures)
-    shutil.rmtree(two.folder())
-    (two.path / "catalog" / "1.json").unlink()
-    two.writer.publish()
-    assert part == one.parts[0]
-    return one, two
 
 
 def test_of_two_versions_of_a_part_the_first_counts(rivals, uri, tmp_path):
@@ -139,6 +126,24 @@ def test_the_same_part_pushed_twice_at_once_is_fine(small, uri, tmp_path):
     assert errors == []
     pull(uri, tmp_path / "y.zarr")
     assert ActivationStore.open(tmp_path / "y.zarr").content_id == ActivationStore.open(small.path).content_id
+
+
+def test_a_part_that_is_sealed_while_gc_lists_stays(small, uri, fail, monkeypatch, tmp_path):
+    """Its push was interrupted, taken for given up, and went on before anything of it was removed."""
+    fail("upload", 4)
+    with pytest.raises(KeyboardInterrupt):
+        push(small.path, uri)
+    real, pushed = gc_module._remove, []
+
+    def remove(*arguments):
+        pushed.append(push(small.path, uri))
+        real(*arguments)
+
+    monkeypatch.setattr(gc_module, "_remove", remove)
+    assert [item for item in gc(uri, delete=True, hours=-1) if "given up" in item.why]
+    assert pushed[0].parts == small.parts
+    pull(uri, tmp_path / "y.zarr")
+    assert tree_bytes(tmp_path / "y.zarr") == tree_bytes(small.path)
 
 
 @pytest.mark.parametrize("moment", ["before the claim is read", "before the files are listed"])

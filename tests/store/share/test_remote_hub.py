@@ -161,6 +161,24 @@ def test_a_commit_of_somebody_else_in_between_is_noticed(made, hub):
     assert not remote.swap("catalog/1.json", b"newer", found.tag)
 
 
+def test_of_two_pushes_of_one_part_at_once_the_first_counts(rivals, hub, monkeypatch, tmp_path):
+    """Two machines have computed it, with other last bits; one is sealed just before the other's commit."""
+    (one, two), uri, raced = rivals, "hf://datasets/team/states/x.zarr", []
+    real = hub.create_commit
+
+    def create_commit(repo_id, operations, **options):
+        if not raced and any(operation.path_in_repo.endswith("COMMIT.json") for operation in operations):
+            raced.append(1)
+            raced.append(push.push(one.path, uri))
+        return real(repo_id, operations, **options)
+
+    monkeypatch.setattr(hub, "create_commit", create_commit)
+    second = push.push(two.path, uri)
+    assert raced[1].parts == one.parts and second.parts == [] and second.differing == one.parts
+    pull.pull(uri, tmp_path / "y.zarr")
+    assert tree_bytes(tmp_path / "y.zarr") == tree_bytes(one.path)
+
+
 def test_a_bucket_is_read_again_after_a_write(hub):
     remote = HubRemote(parse_uri("hf://buckets/team/states/x.zarr"))
     assert remote.swap("a.json", b"1", None) and not remote.swap("a.json", b"2", None)
