@@ -16,6 +16,7 @@ from made_stores import tree_bytes
 from relope.errors import NotFoundError, OutputError
 from relope.locations import parse_uri
 from relope.store.share import pull, push, remote_hub
+from relope.store.share.folders import Whole, push_folder
 from relope.store.share.listing import listing
 from relope.store.share.remote_hub import HubRemote
 
@@ -177,6 +178,31 @@ def test_of_two_pushes_of_one_part_at_once_the_first_counts(rivals, hub, monkeyp
     assert raced[1].parts == one.parts and second.parts == [] and second.differing == one.parts
     pull.pull(uri, tmp_path / "y.zarr")
     assert tree_bytes(tmp_path / "y.zarr") == tree_bytes(one.path)
+
+
+def test_of_two_first_pushes_of_a_folder_the_first_counts(hub, tmp_path):
+    thing, remote = Whole("thing", "thing.json", 1 << 16), HubRemote(parse_uri("hf://models/team/states/thing"))
+
+    def share(letter, replace=False):
+        folder = tmp_path / letter
+        folder.mkdir(exist_ok=True)
+        files = {name: folder / name for name in ("a.bin", f"of-{letter}.bin")}
+        for path in (*files.values(), folder / "thing.json"):
+            path.write_text(letter)
+        return push_folder(remote, thing, folder, files, replace, lambda n: None)
+
+    def race():
+        hub.before_commit = None
+        assert share("y")
+
+    hub.before_commit = race
+    with pytest.raises(OutputError, match=r"others wrote to .* meanwhile"):
+        share("x")
+    assert set(hub.commits[-1].values()) == {b"", b"y"}
+    assert share("x", replace=True)
+    assert {name for name in hub.commits[-1] if "thing" in name} == {
+        f"thing/{name}" for name in ("a.bin", "of-x.bin", "thing.json")
+    }
 
 
 def test_a_bucket_is_read_again_after_a_write(hub):
