@@ -142,7 +142,7 @@ def test_what_a_server_counts_corrects_what_a_question_may_cost(data, extract, t
 
 def test_more_than_the_cap_is_told(data, extract, caplog):
     with Stub(table_of(data, {"prompt_tokens": 8000, "completion_tokens": 0})) as stub:
-        extract(stub, split="train", limit=2, workers=2, max_usd=10)
+        extract(stub, split="train", limit=2, batch=True, max_usd=10)
     assert "answers have cost $16.0000, and $10 were allowed" in caplog.text
 
 
