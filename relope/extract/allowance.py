@@ -61,6 +61,11 @@ class Allowance:
         """What all answers of the store have cost; None without prices, or where the tokens of one are not told."""
         return None if self.price is None or self.untold else self.spent
 
+    @property
+    def doubtful_dollars(self) -> float | None:
+        """What requests without an answer may have cost; None without prices."""
+        return None if self.price is None else self.in_doubt
+
     def request(self) -> None:
         """Count a request that is about to be sent.
 

@@ -85,11 +85,13 @@ class Judged:
         rulings: one a case, in their order; None where there was nothing to ask.
         requests: that this run has sent.
         dollars: that all verdicts in the cache have cost; None without prices, or where their tokens are not told.
+        dollars_in_doubt: that requests without an answer may have cost besides; None without prices.
     """
 
     rulings: list[Ruling | None]
     requests: int
     dollars: float | None
+    dollars_in_doubt: float | None
 
 
 @dataclass
@@ -139,7 +141,7 @@ def judge_all(judge: Judge, cases: Sequence[Case], progress: Progress = no_progr
         with suppress(OSError):
             judge.cache.parent.rmdir()  # where nothing is kept in it
     rulings = [docket.ruled.get(key) if key else None for key in keys]
-    return Judged(rulings, allowance.requests, allowance.dollars)
+    return Judged(rulings, allowance.requests, allowance.dollars, allowance.doubtful_dollars)
 
 
 def _earlier(journal: AnswerJournal) -> dict[str, Ruling]:

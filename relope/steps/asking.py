@@ -304,7 +304,7 @@ def _facts(job: _Job, intake: "Intake", triage: _Triage, asked: Asked, allowance
         "requests": allowance.requests,
         "dollars": allowance.dollars,
         "unanswered": allowance.unanswered,
-        "dollars_in_doubt": None if allowance.price is None else allowance.in_doubt,
+        "dollars_in_doubt": allowance.doubtful_dollars,
         "refused": len(triage.refused) + len(asked.refused),
         "skipped": [vars(flaw) for flaw in flaws],
         "notes": list(job.extraction.dataset.notes),

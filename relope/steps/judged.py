@@ -65,6 +65,7 @@ class Verdicts:
         return {
             "requests": self.judged.requests,
             "dollars": self.judged.dollars,
+            "dollars_in_doubt": self.judged.dollars_in_doubt,
             "no_verdict": self.unread,
             "answered_by": sorted({ruling.answered_by for ruling in self.judged.rulings if ruling} - {""}),
             "agreement": {"with": _compared()[1], **self.agreed.facts()} if self.agreed else None,
@@ -75,6 +76,8 @@ class Verdicts:
         lines = [counted(self.judged.requests, "request")]
         if self.judged.dollars is not None:
             lines[0] += f", ${self.judged.dollars:.4f} in all"
+        if self.judged.dollars_in_doubt:
+            lines[0] += f", and up to ${self.judged.dollars_in_doubt:.4f} for requests without an answer"
         if self.unread:
             first, why = next(iter(self.unread.items()))
             lines.append(

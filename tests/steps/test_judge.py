@@ -215,6 +215,17 @@ def test_caps_hold_over_all_runs_of_a_judge(answers, tmp_path):
         assert len(stub.requests) == 24 and made.facts["dollars"] == pytest.approx(2.4)
 
 
+def test_a_request_without_an_answer_may_have_cost_something(answers, tmp_path):
+    costs = tmp_path / "prices.yaml"
+    costs.write_text(PRICES)
+    with Stub(judging(honest), fault=lambda number, body: HANGS if number == 1 else None) as stub:
+        made = judge(answers, stub, costs=costs, timeout=0.5)
+        assert len(stub.requests) == 25 and made.facts["dollars"] == pytest.approx(2.4)
+        assert made.facts["dollars_in_doubt"] > 0 and "for requests without an answer" in made.text
+        again = judge(answers, stub, costs=costs)
+        assert again.facts["dollars_in_doubt"] == made.facts["dollars_in_doubt"], "it counts in later runs"
+
+
 def test_a_killed_run_asks_nobody_twice(answers):
     script = (
         "import sys; sys.path.insert(0, 'tests/helpers'); from stepping import step; "
