@@ -56,7 +56,7 @@ def read_plain(path: Path, limit: int = SMALL_BYTES) -> bytes:
         if status.st_size > limit:
             raise InvalidInputError(f"{path} has {status.st_size:,} bytes, more than the {limit:,} that are read")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit)
+            return file.read(status.st_size)  # not `limit`: memory for all of that would be taken first
     finally:
         os.close(descriptor)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,13 @@ def test_e9_a_block_s_configuration_with_sizes_of_no_model(tmp_path: Path, key: 
     config = {"text_config": {"hidden_size": 3584, "num_hidden_layers": 28, "vision": {key: 10**9}}}
     with pytest.raises(StoreError, match=f"has {key} 1,000,000,000, which no model has"):
         _check_sizes(tmp_path, json.loads(json.dumps(config)))
+
+
+def test_e09_a_small_file_takes_no_more_memory_than_it_has_bytes(tmp_path):
+    (tmp_path / "small.json").write_bytes(b"{}")
+    tracemalloc.start()
+    try:
+        assert read_plain(tmp_path / "small.json") == b"{}"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
