@@ -19,42 +19,50 @@ class Breaker:
 
     def __init__(self, failures: int = 5, rest_s: float = 30.0, now: Callable[[], float] = time.monotonic) -> None:
         self._failures, self._rest_s, self._now = failures, rest_s, now
-        self._in_a_row = 0
+        self._in_a_row = self._begun = 0
         self._opened: float | None = None
-        self._trying = False
+        self._trial = 0
 
     @property
     def is_open(self) -> bool:
         """Whether calls are held back now."""
-        return self._opened is not None and (self._trying or self._now() - self._opened < self._rest_s)
+        return self._opened is not None and (self._trial > 0 or self._now() - self._opened < self._rest_s)
 
-    def begin(self) -> bool:
-        """Return whether a call may go; while it is open, one at a time may, after the rest."""
+    def begin(self) -> int:
+        """Return the number of a call that may go, else 0; while it is open, one at a time may, after the rest."""
         if self.is_open:
-            return False
-        self._trying = self._opened is not None
-        return True
+            return 0
+        self._begun += 1
+        self._trial = 0 if self._opened is None else self._begun
+        return self._begun
 
     def succeeded(self) -> None:
         """Say that a call came back."""
-        self._in_a_row, self._opened, self._trying = 0, None, False
+        self._in_a_row, self._opened, self._trial = 0, None, 0
 
     def failed(self) -> None:
         """Say that a call failed for a reason of the other side's."""
         self._in_a_row += 1
-        if self._trying or self._in_a_row >= self._failures:
+        if self._trial or self._in_a_row >= self._failures:
             self._opened = self._now()
-        self._trying = False
+        self._trial = 0
 
-    def gave_up(self) -> None:
-        """Say that a call ended for a reason of the client's: nothing is known."""
-        self._trying = False
+    def ended(self, call: int) -> None:
+        """Say that a call is over, whatever came of it; of a trial of which nothing came, nothing is known.
+
+        Args:
+            call: its number; calls from before the trial end beside it.
+        """
+        if call == self._trial:
+            self._trial = 0
 
 
 class Purse:
     """Dollars spent in the last hour, against a cap. Any thread may ask, since gauges do; one counts the calls.
 
-    What a call costs is known when it has ended, so those under way count as the dearest call so far.
+    What a call costs is known when it has ended, so those under way count as the dearest of the last hour; as the last
+    one where that hour had none, and before any as the newest is estimated to. The first of an hour always goes: a
+    call that is dearer than the cap would else shut the others out for ever.
 
     Args:
         most_per_hour: dollars; None for no cap.
@@ -64,16 +72,15 @@ class Purse:
     def __init__(self, most_per_hour: float | None = None, now: Callable[[], float] = time.monotonic) -> None:
         self.most_per_hour, self._now, self._lock = most_per_hour, now, threading.Lock()
         self._spent: deque[tuple[float, float]] = deque()
-        self._sum = 0.0
-        self.dearest = 0.0
+        self._peaks: deque[tuple[float, float]] = deque()  # calls that no later one has reached; the dearest first
+        self._sum = self._guess = 0.0
         self.under_way = 0
 
     @property
     def last_hour(self) -> float:
         """Dollars spent in the last hour."""
         with self._lock:
-            while self._spent and self._now() - self._spent[0][0] > HOUR_S:
-                self._sum -= self._spent.popleft()[1]
+            self._forget()
             return max(self._sum, 0.0)
 
     @property
@@ -81,7 +88,12 @@ class Purse:
         """Whether one more call could go above the cap."""
         if self.most_per_hour is None:
             return False
-        return self.last_hour + (self.under_way + 1) * self.dearest > self.most_per_hour
+        with self._lock:
+            self._forget()
+            if not self._spent and not self.under_way:
+                return False
+            dearest = self._peaks[0][1] if self._peaks else self._guess
+            return self._sum + (self.under_way + 1) * dearest > self.most_per_hour
 
     @property
     def wait_s(self) -> int:
@@ -89,9 +101,24 @@ class Purse:
         with self._lock:
             return max(1, int(HOUR_S - (self._now() - self._spent[0][0]))) if self._spent else 1
 
+    def begin(self, guess: float) -> None:
+        """Count a call as under way, with the dollars that it is estimated to cost."""
+        self.under_way += 1
+        self._guess = guess
+
     def spend(self, dollars: float) -> None:
-        """Count a call."""
+        """Count what a call has cost."""
         with self._lock:
-            self.dearest = max(self.dearest, dollars)
-            self._spent.append((self._now(), dollars))
+            while self._peaks and self._peaks[-1][1] <= dollars:
+                self._peaks.pop()
+            for calls in (self._peaks, self._spent):
+                calls.append((self._now(), dollars))
             self._sum += dollars
+
+    def _forget(self) -> None:
+        """Drop what is older than an hour, but the last call's dollars: they are the best guess at the next one's."""
+        since = self._now() - HOUR_S
+        while self._spent and self._spent[0][0] < since:
+            self._sum -= self._spent.popleft()[1]
+        while len(self._peaks) > 1 and self._peaks[0][0] < since:
+            self._peaks.popleft()

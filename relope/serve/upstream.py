@@ -14,6 +14,7 @@ from relope.evaluate.numbers.costs import ModelCost
 from relope.proxy import proxy_of
 from relope.retry_after import asked_wait_s
 from relope.serve.breaker import Breaker, Purse
+from relope.serve.estimate import estimated_usd
 from relope.serve.large import LargeAnswer, LargeModel, Unavailable, dollars_of
 from relope.serve.problems import Problem
 from relope.serve.sse import Cutter, data_of, value_of
@@ -24,6 +25,13 @@ _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request is sent again."""
 _PASSED_ON = frozenset({400, 404, 413, 415, 422})
 """Statuses that say something of the client's request."""
+_OF_A_KEY = frozenset({401, 402, 403})
+"""Statuses that say something of the key: where that is the client's own, they are the client's to read."""
+_MAY_COST = frozenset({408, 502, 504})
+"""Failures behind which a model may have answered: what a gateway says that has not waited for it."""
+_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.WriteError,
+           httpx.WriteTimeout)  # fmt: skip
+"""Of these no server has had the whole request."""
 _MOST_BYTES = 32 << 20
 _LONGEST_WAIT_S = 5.0
 """A longer Retry-After is the client's to wait for."""
@@ -82,10 +90,11 @@ class Large:
             busy = Problem(503, "too many calls to the large model are under way", "large_busy",
                            headers={"retry-after": "1"})  # fmt: skip
             raise Unavailable("large-busy", busy) from error
-        if not self.breaker.begin():
+        if why := self.unavailable():  # those before it in the queue may have spent the rest, or failed
             self._turn.release()
-            raise self.unavailable() or _down("large-down", "does not answer")
-        call = _Call(self, forwarded=bool(authorization))
+            raise why
+        estimate = estimated_usd(self.model.price, body, len(sent.content))
+        call = _Call(self, estimate, forwarded=bool(authorization))
         try:
             return await self._attempts(call, sent, bool(body.get("stream")), _drops_usage(body, self.model.price))
         except BaseException:
@@ -109,9 +118,11 @@ class Large:
         """Send it until there is an answer; a retry never follows a byte that the client has seen."""
         for attempt in range(self.model.retries + 1):
             last = attempt == self.model.retries
+            call.sent()
             try:
                 answer = await self._client.send(sent, stream=True)
             except httpx.HTTPError as error:
+                call.pay(free=isinstance(error, _UNSENT))
                 kind = "timeout" if isinstance(error, httpx.TimeoutException) else "connection"
                 self._failed(kind)
                 if last or not isinstance(error, _LOST):
@@ -120,6 +131,8 @@ class Large:
                 await asyncio.sleep(_pause(attempt))
                 continue
             call.answer = answer
+            if answer.status_code != 200:
+                call.pay(free=answer.status_code not in _MAY_COST)
             if answer.status_code in _AGAIN:
                 self._failed(str(answer.status_code))
                 if not last and (wait := _wait(answer, attempt)) <= _LONGEST_WAIT_S:
@@ -138,11 +151,13 @@ class Large:
         body = await self._whole(answer)
         value = _object(body)
         if status == 429:
-            self.breaker.failed()
+            if not call.forwarded:  # else it may be this client's key alone that is used up
+                self.breaker.failed()
             message = "the large model takes no more requests now"
             raise Unavailable("large-busy", Problem(429, message, "large_busy", headers=_retry_after(answer)))
-        if status in _PASSED_ON or (call.forwarded and status in (401, 403)):
-            self.breaker.succeeded()
+        if status in _PASSED_ON or (call.forwarded and status in _OF_A_KEY):
+            if status in _PASSED_ON:
+                self.breaker.succeeded()
             await call.close()
             return LargeAnswer(status, _error_body(value, status))
         if status != 200 or value is None or not isinstance(value.get("choices"), list):
@@ -169,10 +184,17 @@ class Large:
         return bytes(taken)
 
     async def _stream(self, call: "_Call", answer: httpx.Response, drop: bool) -> LargeAnswer:
-        """Return a stream whose first event has come, and is one."""
+        """Return a stream whose first event with data has come, and is one of an answer.
+
+        Comments before it keep the connection alive, and are left out.
+
+        Source: https://openrouter.ai/docs/api_reference/streaming (``: OPENROUTER PROCESSING``).
+        """
         events = _events(answer)
         try:
             first = await anext(events)
+            while not data_of(first):
+                first = await anext(events)
             value = value_of(first)
             if value is None or "choices" not in value:
                 raise ValueError("no event of an answer")
@@ -210,32 +232,51 @@ class Large:
 
 
 class _Call:
-    """A turn that is taken, given back once, and paid for."""
+    """A turn that is taken, given back once, and paid for.
 
-    def __init__(self, large: Large, forwarded: bool) -> None:
-        self.large, self.forwarded, self.usage = large, forwarded, Usage()
+    Args:
+        large: the model.
+        estimate: dollars of an attempt that the server does not count.
+        forwarded: whether the key is the client's.
+    """
+
+    def __init__(self, large: Large, estimate: float, forwarded: bool) -> None:
+        self.large, self.estimate, self.forwarded, self.usage = large, estimate, forwarded, Usage()
         self.answer: httpx.Response | None = None
-        self._open = True
-        large.purse.under_way += 1
+        self._open, self._owes = True, False
+        self._number = large.breaker.begin()
+        large.purse.begin(estimate)
+
+    def sent(self) -> None:
+        """Say that the request goes out: from here on it costs, even where nobody waits for the answer."""
+        self._owes = True
+
+    def pay(self, free: bool = False) -> None:
+        """Count an attempt that has ended, once: by the server's tokens, else as estimated.
+
+        Args:
+            free: it has cost nothing.
+        """
+        if self._owes and not free:
+            told = self.usage
+            tokens = told.prompt_tokens, told.completion_tokens, told.cached_tokens or 0
+            dollars = dollars_of(self.large.model.price, *tokens)
+            self.large.purse.spend(self.estimate if dollars is None else dollars)
+        self._owes = False
 
     async def close(self) -> None:
-        """Give turn and connection back; what the server did not count costs as much as the dearest call so far."""
+        """Give turn and connection back, and pay."""
         if not self._open:
             return
         self._open = False
         large = self.large
         large._turn.release()
-        large.breaker.gave_up()
+        large.breaker.ended(self._number)
         large.purse.under_way -= 1
-        if self.answer is None:
-            return
-        if self.answer.status_code == 200:
-            told = self.usage
-            tokens = told.prompt_tokens, told.completion_tokens, told.cached_tokens or 0
-            dollars = dollars_of(large.model.price, *tokens)
-            large.purse.spend(large.purse.dearest if dollars is None else dollars)
-        with contextlib.suppress(httpx.HTTPError, RuntimeError):
-            await self.answer.aclose()
+        self.pay()
+        if self.answer is not None:
+            with contextlib.suppress(httpx.HTTPError, RuntimeError):
+                await self.answer.aclose()
 
 
 async def _events(answer: httpx.Response) -> Events:

@@ -82,6 +82,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         state.open += 1
         try:
+            if mode == "comment":
+                for _ in range(2):
+                    self._chunk(b": OPENROUTER PROCESSING\n\n")
             for number, value in enumerate(_chunks(body)):
                 event = b"data: " + json.dumps(value).encode() + b"\n\n"
                 if mode == "half" and number == 2:
@@ -90,6 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
                     return
                 if mode == "no-end" and number == 3:
                     break
+                if mode == "flood":
+                    event = event.replace(b", ", b"," + b" " * 4_000_000, 1)
                 if mode == "slow":
                     time.sleep(0.2)
                 self._chunk(event)
