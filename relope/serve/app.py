@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from relope.serve.access import Access
-from relope.serve.chat import read_request
+from relope.serve.chat import Request, read_request
 from relope.serve.exchange import Exchange
 from relope.serve.problems import Problem, invalid, too_large
 from relope.serve.records import Asked
@@ -26,6 +26,8 @@ from relope.serve.status import status_page
 logger = logging.getLogger("relope.serve")
 Handler = Callable[[HttpRequest, str], Awaitable[Response]]
 _NAME_CHARACTERS = 256
+_WITH_IMAGES = 4
+"""Choice: requests with images of one call of the score endpoint whose pixels are held at once."""
 _REQUEST_ID = re.compile(r"req_[0-9a-f]{24}")
 _STATUS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'"
 
@@ -43,10 +45,10 @@ class Routes:
 
     async def chat(self, http: HttpRequest, request_id: str) -> Response:
         """``POST /v1/chat/completions``."""
-        value = await body_of(http, self._service.options.limits)
-        request = read_request(value, self._service.options.limits)
+        limits = self._service.options.limits
+        request = read_request(await body_of(http, limits), limits)
         reply = await unless_gone(http, Exchange(self._service, request, self._asked(http, request_id)).run())
-        return ReplyResponse(reply, self._headers(request_id))
+        return ReplyResponse(reply, self._headers(request_id), limits.send_s)
 
     async def score(self, http: HttpRequest, request_id: str) -> Response:
         """``POST /v1/relope/score``: the decision on one request, or on each of ``requests``."""
@@ -62,10 +64,15 @@ class Routes:
         if len(given) > limits.batch:
             raise too_large(f"{len(given):,} requests, of {limits.batch} that are allowed", "requests")
         read = [_within(number, each, self._service) for number, each in enumerate(given)]
-        ids = [new_request_id() for _ in read]
-        work = [self._service.score(each, self._asked(http, id_)) for each, id_ in zip(read, ids, strict=True)]
+        turns = asyncio.Semaphore(_WITH_IMAGES)
+        work = [self._scored(each, self._asked(http, new_request_id()), turns) for each in read]
         data = await unless_gone(http, _together(work))
         return json_response({"object": "list", "data": data}, self._headers(request_id))
+
+    async def _scored(self, request: Request, asked: Asked, turns: asyncio.Semaphore) -> dict[str, Any]:
+        """Return the decision on one of many; images are decoded when there is a turn."""
+        async with turns if any(request.images()) else contextlib.nullcontext():
+            return await self._service.score(request, asked)
 
     async def feedback(self, http: HttpRequest, request_id: str) -> Response:
         """``POST /v1/relope/feedback``: whether the answer of a request was right."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from relope.serve.answers import SmallAnswer
 from relope.serve.chat import Request
 from relope.serve.engine import Decision, EngineError, Piece, Query, Route, Ticket
+from relope.serve.intake import Full
 from relope.serve.large import LargeAnswer, Unavailable
 from relope.serve.policy import Course, Facts, course, settle
 from relope.serve.problems import Problem
@@ -17,6 +18,8 @@ from relope.serve.service import Service
 from relope.serve.sessions import is_continued, session_key
 from relope.serve.sse import event_of
 
+_BUSY = "small-busy"
+"""Why the small model is not asked where the images of others take all the room."""
 _ESCALATED = ("score", "session")
 """Reasons after which a conversation stays with the large model."""
 
@@ -55,8 +58,10 @@ class Exchange:
         if service.options.log_prompts:
             self.record.messages = texts_of(request)
         self._session = session_key(asked.session, request)
+        self._continued = bool(asked.session) or is_continued(request)
         self.record.session = self._session[:12]
         self._beyond = request.beyond_small()
+        self._held = contextlib.ExitStack()
         self._ticket: Ticket | None = None
         self._answer: SmallAnswer | None = None
         self._large: LargeAnswer | None = None
@@ -77,11 +82,10 @@ class Exchange:
 
     async def _run(self) -> Reply:
         service = self._service
-        continued = bool(self._asked.session) or is_continued(self._request)
         facts = Facts(
             beyond_small=self._beyond or service.not_running,
             forced=self._asked.route,
-            escalated_before=continued and service.sessions.escalated(self._session),
+            escalated_before=self._continued and service.sessions.escalated(self._session),
         )
         service.intake.check_images(self._request)
         first = course(facts, service.large_down, service.options.policy)
@@ -94,8 +98,9 @@ class Exchange:
     async def _from_small(self, first: Course) -> Reply:
         """Ask the router, and let answer whom it names."""
         forced = first.does == "small"
-        query = await self._query("small" if forced else None)
+        query: Query | None = None
         try:
+            query = await self._query("small" if forced else None)
             decision = await self._decide(query)
         except _CannotServe as why:
             return await self._from_large(why.reason, query)
@@ -116,15 +121,19 @@ class Exchange:
             reason: why it cannot.
             query: as it was read, where that was done before.
         """
-        query = await self._query("small") if query is None else dataclasses.replace(query, route="small")
         try:
+            query = await self._query("small") if query is None else dataclasses.replace(query, route="small")
             await self._decide(query)
         except _CannotServe as why:
-            raise Problem(503, "neither model can answer", "unavailable") from why
+            again = {"retry-after": "1"} if why.reason == _BUSY else {}
+            raise Problem(503, "neither model can answer", "unavailable", headers=again) from why
         return await self._kept(reason)
 
     async def _query(self, route: Route | None) -> Query:
-        query = await self._service.intake.query(self._request, self._asked.threshold, route)
+        try:
+            query = await self._service.intake.query(self._request, self._asked.threshold, route, self._held)
+        except Full as error:
+            raise _CannotServe(_BUSY) from error
         self._service.metrics.stage.labels("intake").observe(self.record.so_far_s)
         return query
 
@@ -150,7 +159,10 @@ class Exchange:
         service = self._service
         if self._beyond or service.not_running or len(service.aside) >= service.options.most_aside:
             return
-        query = dataclasses.replace(await self._query(None), score_only=True)
+        try:
+            query = dataclasses.replace(await self._query(None), score_only=True)
+        except _CannotServe:
+            return
 
         async def decide() -> None:
             with contextlib.suppress(_CannotServe):
@@ -243,9 +255,13 @@ class Exchange:
             )
         ended = "broken" if ended == "done" and self.record.status == 502 else ended
         if self._aside is not None and not self._aside.done():
-            self._aside.add_done_callback(lambda _: self._service.finish(self.record, ended))
+            self._aside.add_done_callback(lambda _: self._finish(ended))
         else:
-            self._service.finish(self.record, ended)
+            self._finish(ended)
+
+    def _finish(self, ended: str) -> None:
+        self._held.close()
+        self._service.finish(self.record, ended)
 
 
 class _CannotServe(Exception):

@@ -1,6 +1,7 @@
 """A request that was read, as a query of the small model: its images decoded, in a thread of their own."""
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 _ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
+class Full(Exception):
+    """Other requests hold as many decoded pixels as the server keeps."""
+
+
 class Intake:
     """Makes queries.
 
@@ -29,6 +34,7 @@ class Intake:
 
     def __init__(self, limits: Limits, hosts: Collection[str] = ()) -> None:
         self.limits, self._hosts = limits, frozenset(hosts)
+        self.held_pixels = 0
         self._client: httpx.AsyncClient | None = fetch.image_client() if hosts else None
 
     async def close(self) -> None:
@@ -47,15 +53,30 @@ class Intake:
                 fetch.allowed(url, self._hosts, param)
 
     async def query(
-        self, request: Request, threshold: float | None, route: Route | None, score_only: bool = False
+        self,
+        request: Request,
+        threshold: float | None,
+        route: Route | None,
+        held: contextlib.ExitStack,
+        score_only: bool = False,
     ) -> Query:
         """Return the query of a request.
 
+        Args:
+            request: that was read.
+            threshold: of its own.
+            route: that is forced.
+            held: gives the room of its images back when it is closed, which is when nobody needs the query any more.
+            score_only: decide, and answer nothing.
+
         Raises:
             Problem: an image that cannot be had or decoded, or is too large.
+            Full: there is no room for its images now.
         """
         sent = [(await self._encoded(url, param), param) for url, param in request.images()]
-        decoded = await asyncio.to_thread(self._decoded, sent) if sent else []
+        if sent:
+            self._hold(await asyncio.to_thread(self._pixels, sent), held)
+        decoded = await asyncio.to_thread(_decoded, sent) if sent else []
         left = iter(decoded)
         return Query(
             messages=tuple(_message(message, left) for message in request.messages),
@@ -76,12 +97,26 @@ class Intake:
         assert self._client is not None  # there are allowed hosts
         return await fetch.fetch(self._client, split, await fetch.pinned(split, param), self.limits, param)
 
-    def _decoded(self, sent: list[tuple[bytes, str]]) -> "list[Image]":
+    def _pixels(self, sent: list[tuple[bytes, str]]) -> int:
+        """Return how many pixels the images have, by their headers."""
         total = sum(images.size_of(encoded, self.limits, param) for encoded, param in sent)
         if total > self.limits.total_pixels:
             told = f"the images have {total:,} pixels, more than the {self.limits.total_pixels:,} that are allowed"
             raise too_large(told, "messages")
-        return [images.decoded(encoded, param) for encoded, param in sent]
+        return total
+
+    def _hold(self, pixels: int, held: contextlib.ExitStack) -> None:
+        if self.held_pixels + pixels > max(self.limits.held_pixels, pixels):  # one that is larger is held alone
+            raise Full
+        self.held_pixels += pixels
+        held.callback(self._give, pixels)
+
+    def _give(self, pixels: int) -> None:
+        self.held_pixels -= pixels
+
+
+def _decoded(sent: list[tuple[bytes, str]]) -> "list[Image]":
+    return [images.decoded(encoded, param) for encoded, param in sent]
 
 
 def _message(message: ChatMessage, left: "Iterator[Image]") -> Message:

@@ -19,6 +19,8 @@ class Limits:
         batch: requests in one call of the score endpoint.
         body_s: seconds in which a body must have come.
         header_s: seconds in which the lines before it must have come.
+        send_s: seconds that a client which reads nothing may keep the next event of its stream waiting.
+        held_pixels: decoded for requests that are not decided and answered yet, all of them together.
     """
 
     body_bytes: int = 20 << 20
@@ -32,3 +34,5 @@ class Limits:
     batch: int = 64
     body_s: float = 30.0
     header_s: float = 10.0
+    send_s: float = 60.0
+    held_pixels: int = 1_000_000_000

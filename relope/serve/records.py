@@ -87,7 +87,7 @@ class Record:
 
         Args:
             bundle: its identity.
-            ended: ``done``, ``cancelled``, ``refused`` or ``broken``.
+            ended: ``done``, ``cancelled``, ``stalled`` (the client read no more), ``refused`` or ``broken``.
         """
         decision = self.decision
         return {

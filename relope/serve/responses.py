@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from relope.serve.chat import read_body
 from relope.serve.exchange import Reply
@@ -25,6 +25,10 @@ _THREAD_FROM = 256 << 10
 
 class Gone(Exception):
     """The client has gone away."""
+
+
+class _Stalled(Exception):
+    """The client reads nothing more."""
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str]) -> Response:
@@ -95,16 +99,22 @@ async def _left(receive: Receive) -> None:
 
 
 class ReplyResponse(Response):
-    """Sends a reply, and tells it how that ended."""
+    """Sends a reply, and tells it how that ended.
 
-    def __init__(self, reply: Reply, headers: Mapping[str, str]) -> None:
+    Args:
+        reply: the answer.
+        headers: beside its own.
+        send_s: seconds that a client which reads nothing may keep an event waiting: it holds the model's turn.
+    """
+
+    def __init__(self, reply: Reply, headers: Mapping[str, str], send_s: float) -> None:
         stream = reply.events is not None
         kind = "text/event-stream" if stream else "application/json"
         further = {"cache-control": "no-cache", "x-accel-buffering": "no"} if stream else {}
         super().__init__(reply.body, reply.status, {**headers, **reply.headers, **further}, kind)
         if stream:
             del self.headers["content-length"]
-        self._reply = reply
+        self._reply, self._send_s = reply, send_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -119,7 +129,7 @@ class ReplyResponse(Response):
             await self._reply.close(ended)
 
     async def _stream(self, receive: Receive, send: Send) -> str:
-        """Send events until they end or the client goes away."""
+        """Send events until they end, the client goes away, or it has read nothing for too long."""
         sending = asyncio.ensure_future(self._pump(send))
         leaving = asyncio.ensure_future(_left(receive))
         try:
@@ -128,17 +138,26 @@ class ReplyResponse(Response):
                 sending.result()
                 return "done"
             return "cancelled"
+        except _Stalled:
+            return "stalled"
         finally:
             for task in (sending, leaving):
                 task.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
 
     async def _pump(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async def give(message: Message) -> None:
+            try:
+                async with asyncio.timeout(self._send_s):
+                    await send(message)
+            except TimeoutError as error:
+                raise _Stalled from error
+
+        await give({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         assert self._reply.events is not None
         async for event in self._reply.events:
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await give({"type": "http.response.body", "body": event, "more_body": True})
+        await give({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def json_response(value: Any, headers: Mapping[str, str], status: int = 200) -> Response:

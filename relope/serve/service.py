@@ -1,6 +1,7 @@
 """What one server holds: the engine, the large model, and everything that outlives a request."""
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +13,8 @@ from relope.evaluate.numbers.costs import ModelCost
 from relope.serve.bundle import Bundle
 from relope.serve.chat import Request
 from relope.serve.drift import Drift, History, drift
-from relope.serve.engine import Engine, EngineError
-from relope.serve.intake import Intake
+from relope.serve.engine import Engine, EngineError, Query
+from relope.serve.intake import Full, Intake
 from relope.serve.large import LargeModel, dollars_of
 from relope.serve.limits import Limits
 from relope.serve.log import Unlogged, open_log
@@ -123,21 +124,29 @@ class Service:
         if reason := request.beyond_small() or self.not_running:
             return {**head, "route": "large", "reason": reason, **_UNDECIDED}
         self.intake.check_images(request)
-        query = await self.intake.query(request, asked.threshold, None, score_only=True)
+        with contextlib.ExitStack() as held:
+            try:
+                query = await self.intake.query(request, asked.threshold, None, held, score_only=True)
+            except Full:
+                return {**head, "route": "large", "reason": "small-busy", **_UNDECIDED}
+            return {**head, **await self._scored(query, asked)}
+
+    async def _scored(self, query: Query, asked: Asked) -> dict[str, Any]:
+        """Return the engine's decision on a query that nobody answers."""
         if why := self.engine.can(query):
-            return {**head, "route": "large", "reason": why[0], **_UNDECIDED, "detail": why[1]}
+            return {"route": "large", "reason": why[0], **_UNDECIDED, "detail": why[1]}
         ticket = None
         try:
             ticket = self.engine.submit(query)
             decision = await ticket.decision()
         except EngineError:
-            return {**head, "route": "large", "reason": "engine-error", **_UNDECIDED}
+            return {"route": "large", "reason": "engine-error", **_UNDECIDED}
         finally:
             if ticket is not None:
                 ticket.cancel()
         record = Record(asked.request_id, decision=decision)
         self.count_decision(record)
-        return {**head, "route": decision.route, "reason": decision.reason, **decision_body(decision)}
+        return {"route": decision.route, "reason": decision.reason, **decision_body(decision)}
 
     def feedback(self, request_id: str, correct: bool) -> None:
         """Log the outcome of a request.
@@ -176,7 +185,7 @@ class Service:
 
     def finish(self, record: Record, ended: str) -> None:
         """Count and log a request that has ended."""
-        if ended == "cancelled":
+        if ended in ("cancelled", "stalled"):
             self.metrics.cancelled.inc()
         if record.first_s is not None:
             self.metrics.stage.labels("first").observe(record.first_s)
