@@ -92,6 +92,10 @@ class Made:
     repository: str = ""
 
 
+LIVE = "live requests"
+"""Data set of a bundle that was calibrated on what its server has logged."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
     """The content of ``bundle.json``.

@@ -6,7 +6,7 @@ from relope.cards.facts import Measured, Origin, hub_id
 from relope.cards.page import card, router_front
 from relope.evaluate.numbers.guarantee import Promise
 from relope.provenance import write_bytes
-from relope.serve.bundle import CARD, Bundle
+from relope.serve.bundle import CARD, LIVE, Bundle
 
 QUOTED = (5, 10, 20, 30, 50)
 """Percent escalated that the card's table shows; ``bundle.json`` has them all."""
@@ -74,7 +74,15 @@ def promise_text(bundle: Bundle) -> str:
     """Say in one sentence what the threshold promises, and on what that rests."""
     promise, made = bundle.promise, bundle.made
     answered = f" that {made.large} answers" if made.n_refused else ""
+    grouped = f" where one query of each {group_word(bundle)} counts" if made.n_groups < made.n else ""
+    on_all = "" if promise.on_all is None else f", {100 * promise.on_all:.1f} % where all of each count"
+    confident = f"with {100 * promise.confidence:.3g} % confidence{grouped}"
     return (
-        f"{goal_text(promise)} on queries like these{answered}, with {100 * promise.confidence:.3g} % confidence "
-        f"({100 * (promise.observed or 0):.1f} % on the {promise.n:,} independent samples it rests on)"
+        f"{goal_text(promise)} on queries like these{answered}, {confident} "
+        f"({100 * (promise.observed or 0):.1f} % on the {promise.n:,} independent samples it rests on{on_all})"
     )
+
+
+def group_word(bundle: Bundle) -> str:
+    """Return what the samples of a bundle are grouped by."""
+    return "conversation" if bundle.made.dataset == LIVE else "image group"

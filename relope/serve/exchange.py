@@ -59,7 +59,8 @@ class Exchange:
             self.record.messages = texts_of(request)
         self._session = session_key(asked.session, request)
         self._continued = bool(asked.session) or is_continued(request)
-        self.record.session = self._session[:12]
+        # One that opens a conversation is told apart from others of the same words, which are requests of their own.
+        self.record.session = self._session[:12] if self._continued else ""
         self._beyond = request.beyond_small()
         self._held = contextlib.ExitStack()
         self._ticket: Ticket | None = None

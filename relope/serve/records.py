@@ -49,7 +49,7 @@ class Record:
         answer_tokens: likewise.
         cached_tokens: of the prompt's, those that the large model's server had read before.
         usd: what it cost, both models together; None where a price or a count is unknown.
-        session: the first letters of its digest.
+        session: the first letters of its digest; ``""`` of a first turn that names none.
         messages: their texts as JSON where the operator logs prompts, else ``""``.
     """
 

@@ -1,5 +1,6 @@
 """The step ``calibrate``: a router's threshold set on held-out samples, with what it promises, as a bundle to ship."""
 
+import dataclasses
 import datetime
 import logging
 import shutil
@@ -17,7 +18,14 @@ from relope.errors import InvalidInputError, unknown_split
 from relope.evaluate.numbers.calibration import fit_calibration
 from relope.evaluate.numbers.costs import read_prices
 from relope.evaluate.numbers.estimates import Population, auc_term
-from relope.evaluate.numbers.guarantee import Promise, independent, promise_accuracy, promise_budget, promise_error
+from relope.evaluate.numbers.guarantee import (
+    Promise,
+    independent,
+    over_all,
+    promise_accuracy,
+    promise_budget,
+    promise_error,
+)
 from relope.evaluate.numbers.intervals import Z95
 from relope.evaluate.numbers.metrics import Floats, Groups
 from relope.evaluate.numbers.ranking import rank
@@ -34,7 +42,7 @@ from relope.spec import CalibrateSpec
 from relope.steps.joins import judged_elsewhere, large_correct, learned_otherwise, not_refused
 from relope.steps.outcomes import Calibrated
 from relope.steps.outputs import bundle_folder
-from relope.steps.promises import check_place, promised, put_bundle, reference_scores
+from relope.steps.promises import beyond_groups, check_place, promised, put_bundle, reference_scores
 from relope.steps.query_costs import query_costs
 from relope.steps.recalibrate import recalibrated
 from relope.steps.reopen import device_here, open_block
@@ -150,8 +158,9 @@ def run(spec: CalibrateSpec, watch: Watch) -> Calibrated:
     held = _held(spec, router, spec.store)
     fingerprint = _fingerprint(spec, router, held)
     warned = (*learned_otherwise(router.record.method, router.record.grader, held.grader), *held.notes)
-    if is_bundle(out) and load_bundle(out).fingerprint == fingerprint:
-        return Calibrated(out, True, f"bundle of {router.record.method} up to date → {out}", warnings=warned)
+    if is_bundle(out) and (bundle := load_bundle(out)).fingerprint == fingerprint:
+        text = f"bundle of {router.record.method} up to date → {out}"
+        return Calibrated(out, True, text, warnings=(*warned, *beyond_groups(bundle)))
     check_place(out)
     device = device_here(spec.device)
     streams = open_block(held.store, [(router.probe, router.layer_in(held.store))], device)
@@ -161,7 +170,7 @@ def run(spec: CalibrateSpec, watch: Watch) -> Calibrated:
         bundle = _bundle(spec, router, held, scores, fingerprint)
     bundle = _write(out, bundle, router, held.store)
     facts = {"threshold": bundle.threshold, "n": bundle.made.n}
-    return Calibrated(out, False, f"{_told(bundle)}\n→ {out}", facts, warnings=warned)
+    return Calibrated(out, False, f"{_told(bundle)}\n→ {out}", facts, warnings=(*warned, *beyond_groups(bundle)))
 
 
 def _held(spec: CalibrateSpec, router: Router, ref: str) -> Held:
@@ -237,6 +246,9 @@ def _bundle(spec: CalibrateSpec, router: Router, held: Held, scores: Floats, fin
     record, recorded = router.record, held.store.manifest.recorded
     outcomes, population = held.outcomes, Population.of(held.groups, spec.seed)
     promise = promised(_promise(spec, held, scores))
+    if population.n_groups < len(scores):
+        on_all = over_all(promise, scores, outcomes.right, outcomes.large_right)
+        promise = dataclasses.replace(promise, on_all=on_all)
     return Bundle(
         method=record.method,
         layer=router.layer_in(held.store),

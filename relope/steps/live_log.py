@@ -25,7 +25,8 @@ class Live:
 
     Attributes:
         scores: ``[N]``.
-        groups: ``[N]`` conversations, whose requests are not independent.
+        groups: ``[N]`` conversations, whose requests are not independent. One that opens a conversation and names
+            none is a group of its own (logs of earlier versions name it after its words, as its later turns are).
         judged: ``[N]`` whether the outcome of the small model's answer is known.
         right: ``[N]`` whether it is right; False where not judged.
         from_score: scores below it were escalated, so nothing is known of the small model's answers there; -inf where

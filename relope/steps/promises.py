@@ -12,7 +12,8 @@ from relope.evaluate.numbers.metrics import Floats
 from relope.partial import partial_folder
 from relope.provenance import cannot_write
 from relope.serve.bundle import Bundle, is_bundle, write_bundle
-from relope.serve.card import goal_text, write_card
+from relope.serve.card import goal_text, group_word, write_card
+from relope.types import ResultWarning
 
 MOST_SCORES = 2000
 """Scores of the calibration that a bundle keeps."""
@@ -32,6 +33,16 @@ def promised(promise: Promise) -> Promise:
         f"{promise.n:,} independent samples; {needed}",
         hint=f"calibrate on more samples, {_easier(promise)}, or lower --confidence",
     )
+
+
+def beyond_groups(bundle: Bundle) -> list[ResultWarning]:
+    """Return what must be said of a promise that holds for one query of each group, and not over all samples."""
+    promise, group = bundle.promise, group_word(bundle)
+    if not promise.broken_on_all:
+        return []
+    value = f"{promise.holds} is {100 * (promise.on_all or 0):.1f} % where all samples of each {group} count"
+    text = f"{value}, beyond the {100 * promise.bound:.3g} % that are promised of one query of each"
+    return [ResultWarning("unsure", text)]
 
 
 def _easier(promise: Promise) -> str:

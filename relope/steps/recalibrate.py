@@ -11,16 +11,24 @@ import numpy as np
 from relope.errors import InvalidInputError
 from relope.evaluate.numbers.calibration import Calibration, fit_calibration
 from relope.evaluate.numbers.estimates import Population, share_term
-from relope.evaluate.numbers.guarantee import Promise, independent, promise_budget, promise_error
+from relope.evaluate.numbers.guarantee import (
+    ERROR,
+    SHARE,
+    Promise,
+    independent,
+    over_all,
+    promise_budget,
+    promise_error,
+)
 from relope.evaluate.numbers.intervals import Z95
 from relope.evaluate.numbers.thresholds import SHARES, ThresholdRow, percent_thresholds
 from relope.provenance import digest
-from relope.serve.bundle import CARD, Bundle, Made, load_bundle
+from relope.serve.bundle import CARD, LIVE, Bundle, Made, load_bundle
 from relope.serve.card import goal_text, promise_text
 from relope.spec import CalibrateSpec
 from relope.steps.live_log import Live, read_live
 from relope.steps.outcomes import Calibrated
-from relope.steps.promises import check_place, promised, put_bundle, reference_scores
+from relope.steps.promises import beyond_groups, check_place, promised, put_bundle, reference_scores
 from relope.types import ResultWarning, Watch
 from relope.words import counted
 
@@ -38,7 +46,7 @@ def recalibrated(spec: CalibrateSpec, out: Path, watch: Watch) -> Calibrated:
         live = read_live(spec.from_log, spec.feedback, old.fingerprint[:12])
     alone = independent(live.groups, spec.seed)
     stands = standing(old.promise, live, alone)
-    promise = promised(_promise(spec, live, alone))
+    promise = _with_all(promised(_promise(spec, live, alone)), live, alone)
     bundle = dataclasses.replace(
         old,
         promise=promise,
@@ -58,7 +66,7 @@ def recalibrated(spec: CalibrateSpec, out: Path, watch: Watch) -> Calibrated:
         "n": len(live.scores),
         "n_judged": int(live.judged.sum()),
     }
-    return Calibrated(out, False, text, facts, warnings=_warned(spec, live))
+    return Calibrated(out, False, text, facts, warnings=[*_warned(spec, live), *beyond_groups(bundle)])
 
 
 def standing(promise: Promise, live: Live, alone: np.ndarray) -> str:
@@ -88,10 +96,10 @@ def _counted(promise: Promise, live: Live, alone: np.ndarray) -> tuple[int, int]
     """Return how many of how many independent requests go against a promise; None where that is not known."""
     threshold = float("nan") if promise.threshold is None else promise.threshold
     below = live.scores[alone] < threshold
-    if promise.holds == "share escalated":
+    if promise.holds == SHARE:
         return int(below.sum()), len(alone)
     kept = live.known[alone] & ~below
-    if promise.holds != "error among kept" or live.from_score > threshold or not kept.any():
+    if promise.holds != ERROR or live.from_score > threshold or not kept.any():
         return None
     return int((kept & ~live.right[alone]).sum()), int(kept.sum())
 
@@ -106,6 +114,14 @@ def _promise(spec: CalibrateSpec, live: Live, alone: np.ndarray) -> Promise:
             "no outcome of the small model's answers is known", hint="add --feedback FILE, or set a --budget"
         )
     return promise_error(live.scores[known], ~live.right[known], bound, spec.confidence)
+
+
+def _with_all(promise: Promise, live: Live, alone: np.ndarray) -> Promise:
+    """Return a promise with what it comes to where every request of each conversation counts."""
+    if len(alone) == len(live.scores):
+        return promise
+    counts = np.ones(len(live.scores), bool) if promise.holds == SHARE else live.known
+    return dataclasses.replace(promise, on_all=over_all(promise, live.scores[counts], live.right[counts]))
 
 
 def _calibration(spec: CalibrateSpec, old: Bundle, live: Live) -> Calibration:
@@ -133,7 +149,7 @@ def _table(live: Live, population: Population) -> list[ThresholdRow]:
 
 def _made(old: Bundle, live: Live) -> Made:
     return Made(
-        dataset="live requests",
+        dataset=LIVE,
         splits=("log",),
         n=len(live.scores),
         n_groups=len(np.unique(live.groups)),

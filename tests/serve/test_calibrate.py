@@ -52,7 +52,8 @@ def test_a_budget_is_kept_with_confidence_and_the_bundle_says_on_what(store, rou
     assert bundle.threshold == bundle.promise.threshold and bundle.promise.n <= bundle.made.n == 300
     assert 0 < (scores < bundle.threshold).mean() < 0.3, "a promise leaves room for the drawing of the samples"
     assert bundle.made.grader and bundle.made.splits == ("validation",) and bundle.before_answer
-    assert "with 95 % confidence" in outcome.text
+    assert "with 95 % confidence where one query of each image group counts (" in outcome.text
+    assert bundle.promise.on_all == pytest.approx(float((scores < bundle.threshold).mean()))
     assert step("calibrate", router=router, store=store, budget=0.3, out=tmp_path / "b").reused
     again = step("predict", router=tmp_path / "b", store=store, split="validation", out=tmp_path / "again.parquet")
     assert np.array_equal(pl.read_parquet(again.path)["score"].cast(pl.Float64), scores), "a bundle is a router"

@@ -18,6 +18,7 @@ from relope.serve.engine import EngineError
 from relope.serve.limits import Limits
 from relope.serve.policy import Settings
 from relope.serve.sessions import Sessions, is_continued, session_key
+from relope.steps.live_log import read_live
 
 
 def ask(url, *texts, headers=None, **fields):
@@ -65,6 +66,19 @@ def test_a_conversation_that_was_escalated_stays(serving):
     ask(url, "score=0.1", headers=named)
     assert ask(url, "score=0.9 anything", headers=named).headers["x-relope-reason"] == "session"
     assert all(len(key) == 64 for key in service.sessions._until)
+
+
+def test_first_turns_of_the_same_words_are_requests_of_their_own(serving, tmp_path):
+    """What one prompt's requests come to is a part of the traffic, and no single sample of it."""
+    path = tmp_path / "d.jsonl"
+    url, _, _ = serving(log=path)
+    for texts, headers in ((["score=0.9"], {}),) * 3 + ((["score=0.9", "so", "on"], {}),) * 2 + (
+        (["score=0.9"], {"x-relope-session": "mine"}),
+    ) * 2:  # fmt: skip
+        ask(url, *texts, headers=headers)
+    assert until(lambda: len(read_lines(path)) == 7)
+    live = read_live(path, None, "f" * 12)
+    assert len(set(live.groups[:3].tolist())) == 3 and len(set(live.groups.tolist())) == 5
 
 
 def test_sessions_end_and_do_not_grow():

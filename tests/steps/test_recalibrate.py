@@ -95,6 +95,31 @@ def test_one_request_of_a_conversation_counts(bundle, tmp_path):
         calibrate(bundle, log, budget=0.3)
 
 
+@pytest.mark.parametrize(("goal", "beyond"), [({"budget": 0.3}, 0.3), ({"max_error": 0.3}, 0.3)])
+def test_a_promise_of_one_of_each_conversation_says_what_all_of_them_come_to(bundle, tmp_path, goal, beyond):
+    """A few long conversations are hard, and what they are kept of is wrong: one of each hides it."""
+    rng = np.random.default_rng(3)
+    lines, outcomes = [], []
+    for number in range(3000):
+        hard = number >= 1000
+        score = rng.random() if "max_error" in goal else rng.uniform(0, 0.2) if hard else rng.random()
+        session = "a" * 12 if hard else f"{number:012x}"
+        lines.append(decision(number, score, session=session))
+        outcomes.append(outcome(lines[-1], not hard and rng.random() < 0.9))
+    log = tmp_path / "d.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *outcomes]))
+    done = calibrate(bundle, log, **goal)
+    made = load_bundle(done.path)
+    promise, scores = made.promise, np.array([line["score"] for line in lines])
+    below, wrong = scores < promise.threshold, ~np.array([each["correct"] for each in outcomes])
+    by_hand = below.mean() if "budget" in goal else wrong[~below].mean()
+    assert promise.on_all == pytest.approx(by_hand) and by_hand > beyond > promise.observed
+    assert "with 95 % confidence where one query of each conversation counts (" in done.text
+    assert f", {100 * by_hand:.1f} % where all of each count)" in done.text
+    (warning,) = [each for each in done.warnings if each.severity == "unsure"]
+    assert f"is {100 * by_hand:.1f} % where all samples of each conversation count, beyond the 30 %" in warning.text
+
+
 def test_outcomes_of_a_file_and_parts(bundle, tmp_path):
     lines = [decision(number, score) for number, score in enumerate(UNIFORM[:400])]
     parts = PartsLog(tmp_path / "log")

@@ -1,7 +1,8 @@
 """What a threshold can promise on queries to come: exact bounds from order statistics and binomial tests.
 
 A query is escalated when its score lies below the threshold. Samples that share an image are not independent, so of
-each group one sample counts (`independent`).
+each group one sample counts (`independent`), and what is promised is promised of one query of each group: where groups
+of many queries are harder than those of few, it may be broken over all queries (`over_all`).
 """
 
 from collections.abc import Sequence
@@ -12,19 +13,23 @@ import numpy as np
 from relope.evaluate.numbers.metrics import Bools, Floats, Groups, Ints
 from relope.evaluate.numbers.thresholds import percent_thresholds
 
+SHARE, ERROR, ACCURACY = "share escalated", "error among kept", "accuracy of the system"
+"""What can be promised."""
+
 
 @dataclass(frozen=True)
 class Promise:
     """A threshold with what holds for it, or what hinders that.
 
     Attributes:
-        holds: what is promised, e.g. ``error among kept``.
+        holds: what is promised: `SHARE`, `ERROR` or `ACCURACY`.
         bound: what it stays below (above, for an accuracy).
         confidence: that the promise is kept, over the drawing of the calibration samples.
         n: independent samples that it rests on.
         threshold: scores below it are escalated; None where nothing can be promised.
         observed: the promised quantity on the calibration samples at the threshold; None without one.
         n_needed: samples that would do if they looked like these; None where none would, or n is enough.
+        on_all: the promised quantity where every sample of each group counts; None where each has one.
     """
 
     holds: str
@@ -34,6 +39,14 @@ class Promise:
     threshold: float | None
     observed: float | None
     n_needed: int | None
+    on_all: float | None = None
+
+    @property
+    def broken_on_all(self) -> bool:
+        """Whether the bound does not hold where every sample of each group counts."""
+        if self.on_all is None:
+            return False
+        return self.on_all < self.bound if self.holds == ACCURACY else self.on_all > self.bound
 
 
 def independent(groups: Groups, seed: int) -> Ints:
@@ -63,9 +76,28 @@ def promise_budget(scores: Floats, budget: float, confidence: float) -> Promise:
     kept = ranks[binom.sf(ranks - 1, n, budget) >= confidence]
     if not len(kept):
         needed = int(np.ceil(np.log1p(-confidence) / np.log1p(-budget)))
-        return Promise("share escalated", budget, confidence, n, None, None, needed)
+        return Promise(SHARE, budget, confidence, n, None, None, needed)
     threshold = float(np.sort(scores)[kept[-1] - 1])
-    return Promise("share escalated", budget, confidence, n, threshold, float((scores < threshold).mean()), None)
+    return Promise(SHARE, budget, confidence, n, threshold, float((scores < threshold).mean()), None)
+
+
+def over_all(promise: Promise, scores: Floats, right: Bools, large_right: Bools | None = None) -> float | None:
+    """Return the promised quantity over samples at the promise's threshold; None where it is of none of them.
+
+    Args:
+        promise: that was made.
+        scores: ``[N]``, whether the samples are independent or not.
+        right: ``[N]`` whether the small model's answer is.
+        large_right: ``[N]`` whether the large model's is; an accuracy needs it.
+    """
+    below = scores < (np.nan if promise.threshold is None else promise.threshold)
+    if promise.holds == SHARE:
+        counted = below
+    elif promise.holds == ERROR or large_right is None:
+        counted = ~right[~below]
+    else:
+        counted = np.where(below, large_right, right)
+    return float(counted.mean()) if len(counted) else None
 
 
 def promise_error(scores: Floats, wrong: Bools, bound: float, confidence: float) -> Promise:
@@ -79,7 +111,7 @@ def promise_error(scores: Floats, wrong: Bools, bound: float, confidence: float)
     """
     thresholds = percent_thresholds(scores)[::-1]  # the safest first
     kept = scores >= thresholds[:, None]
-    return _promise("error among kept", wrong & kept, kept, thresholds, bound, confidence)
+    return _promise(ERROR, wrong & kept, kept, thresholds, bound, confidence)
 
 
 def promise_accuracy(scores: Floats, right: Bools, large_right: Bools, bound: float, confidence: float) -> Promise:
@@ -94,7 +126,7 @@ def promise_accuracy(scores: Floats, right: Bools, large_right: Bools, bound: fl
     """
     thresholds = percent_thresholds(scores)[::-1]  # the safest first
     wrong = ~np.where(scores >= thresholds[:, None], right, large_right)
-    promise = _promise("accuracy of the system", wrong, np.ones_like(wrong), thresholds, 1 - bound, confidence)
+    promise = _promise(ACCURACY, wrong, np.ones_like(wrong), thresholds, 1 - bound, confidence)
     observed = None if promise.observed is None else 1 - promise.observed
     return Promise(promise.holds, bound, confidence, promise.n, promise.threshold, observed, promise.n_needed)
 

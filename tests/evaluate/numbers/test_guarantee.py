@@ -1,5 +1,7 @@
 """Promises: exact where there is a formula, never above their risk in simulation; the table they come from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import beta, binomtest
@@ -8,8 +10,13 @@ from sklearn.linear_model import LogisticRegression
 from relope.evaluate.numbers.calibration import fit_calibration, platt
 from relope.evaluate.numbers.estimates import Population
 from relope.evaluate.numbers.guarantee import (
+    ACCURACY,
+    ERROR,
+    SHARE,
+    Promise,
     fallback,
     independent,
+    over_all,
     promise_accuracy,
     promise_budget,
     promise_error,
@@ -51,6 +58,18 @@ def test_errors_are_kept_by_the_exact_binomial_test():
     assert none.threshold is None and none.n_needed is None, "no number of samples makes a bad router good"
     few = promise_error(scores[:40], wrong[:40], 0.15, 0.95)
     assert few.threshold is None and 40 < few.n_needed < 2000
+
+
+def test_a_promise_over_all_samples_by_hand():
+    scores, right = np.array([0.1, 0.2, 0.6, 0.9]), np.array([False, True, False, True])
+    large = np.array([True, True, False, False])
+    for holds, value, breaks in ((SHARE, 0.5, True), (ERROR, 0.5, True), (ACCURACY, 0.75, False)):
+        promise = Promise(holds, 0.4, 0.95, 4, 0.5, 0.1, None)
+        assert over_all(promise, scores, right, large) == value and not promise.broken_on_all
+        assert replace(promise, on_all=value).broken_on_all is breaks
+    assert replace(promise, on_all=0.3).broken_on_all, "an accuracy is broken from below"
+    none = Promise(ERROR, 0.4, 0.95, 4, 0.95, 0.1, None)
+    assert over_all(none, scores, right) is None
 
 
 def test_the_system_s_accuracy_counts_both_models():
