@@ -128,10 +128,25 @@ def partial_folder(path: Path) -> Iterator[Path]:
 def alone(folder: Path) -> Iterator[None]:
     """Let one process at a time into the block, of all that name a folder there is; the others wait.
 
-    Raises:
-        OSError: nothing can be written there.
+    Who may not write there does not wait: what it would write is refused by itself.
     """
     lock = folder / f".alone{ENDING}"
+    try:
+        descriptor = _waited_for(lock)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _waited_for(lock: Path) -> int:
+    """Return the descriptor of a lock file, once nobody else holds it."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         with contextlib.suppress(OSError):
@@ -139,13 +154,8 @@ def alone(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # a file system without locks: then nobody waits
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
-            break
+            return descriptor
         os.close(descriptor)  # whoever was here before has taken it along
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
 
 
 def _lock_of(folder: Path) -> Path:
