@@ -215,7 +215,7 @@ def streamed_store(path: Path, sizes: Sizes) -> tuple[ActivationStore, Any]:
         model=model,
         blocks=model.get_decoder().layers,
         identity={"attention": "sdpa"},
-        traits=SimpleNamespace(quantized=False, derives_positions=False, keeps_rope_deltas=False),
+        traits=SimpleNamespace(quantized=False, derives_positions=False, keeps_rope_deltas=False, rope_bound=None),
         inputs=lambda *_: inputs,
         to_device=dict,
     )
