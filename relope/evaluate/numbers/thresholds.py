@@ -6,7 +6,7 @@ import numpy as np
 
 from relope.evaluate.numbers.budget import thresholds_for
 from relope.evaluate.numbers.estimates import Population, share_term
-from relope.evaluate.numbers.intervals import Z95, Interval
+from relope.evaluate.numbers.intervals import Z95, Interval, student
 from relope.evaluate.numbers.metrics import Bools, Floats
 from relope.evaluate.numbers.routing import Kind
 
@@ -106,9 +106,12 @@ def threshold_row(
 
 
 def _mean(values: Floats | None, population: Population) -> tuple[float | None, Interval | None]:
-    """Return a mean with its normal interval, whose variance is summed by group."""
+    """Return a mean and its interval: variance summed by group, Student's t over groups; none of a single group."""
     if values is None:
         return None, None
-    mean = float(values.mean())
-    half = Z95 * float(np.sqrt((population.summed((values - mean) / len(values)) ** 2).sum()))
+    mean, n_groups = float(values.mean()), int(np.count_nonzero(np.bincount(population.number)))
+    if n_groups < 2:
+        return mean, None
+    deviation = float(np.sqrt((population.summed((values - mean) / len(values)) ** 2).sum()))
+    half = student(Z95, n_groups - 1) * deviation
     return mean, (mean - half, mean + half)

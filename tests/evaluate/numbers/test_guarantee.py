@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 from scipy.stats import beta, binomtest
 from sklearn.linear_model import LogisticRegression
 
@@ -21,7 +22,7 @@ from relope.evaluate.numbers.guarantee import (
     promise_budget,
     promise_error,
 )
-from relope.evaluate.numbers.thresholds import Outcomes, threshold_table
+from relope.evaluate.numbers.thresholds import Outcomes, threshold_row, threshold_table
 
 
 def test_a_budget_s_threshold_is_the_highest_order_statistic_that_keeps_it():
@@ -108,6 +109,13 @@ def test_rows_are_hand_computed():
     system = threshold_table(scores, Outcomes(right, large, np.full(10, 1.0), np.full(10, 3.0)), population)
     row = next(row for row in system if row.share == 0.4)
     assert row.accuracy == 1.0 and row.dollars == pytest.approx(1.8) and row.accuracy_ci95[0] < 0.8
+    priced = Outcomes(right, large, np.ones(10), np.full(10, 3.0))
+    grouped = Population.of(np.arange(10) // 2, 0)  # costs of 3, 3; 3, 3; 1, 1 … in five groups
+    low, high = threshold_row(40, 0.35, scores, priced, grouped).dollars_ci95
+    deviation = np.sqrt(2 * (2 * 1.2 / 10) ** 2 + 3 * (2 * 0.8 / 10) ** 2)
+    assert (high - low) / 2 == pytest.approx(scipy.stats.t.ppf(0.975, 4) * deviation)
+    alone = Population.of(np.zeros(10), 0)
+    assert threshold_row(40, 0.35, scores, priced, alone).dollars_ci95 is None
     kept = threshold_table(scores, Outcomes(right), population)
     assert next(row for row in kept if row.share == 0.2).accuracy == pytest.approx(6 / 8)
     assert all(row.dollars is None for row in kept)
