@@ -121,9 +121,10 @@ def _advice(spec: RecommendSpec, examples: Examples, folds: Folds, grader: str, 
 
 
 def _names(examples: Examples, before_answer: bool) -> list[str]:
-    """Return the methods that the store has everything for."""
+    """Return the methods that the store has everything for: answers, and the layers that they read."""
     answers = examples.store.manifest.identity.has_answers and "logprobs" in examples.table.columns
-    return [*BEFORE, *(AFTER if answers and not before_answer else ())]
+    names = [*BEFORE, *(AFTER if answers and not before_answer else ())]
+    return [name for name in names if {*make(name, {}).layers(examples.layer)} <= {*examples.store.layers}]
 
 
 def _members(name: str) -> tuple[str, ...]:

@@ -87,6 +87,11 @@ def test_before_the_answer_only_what_decides_then(store_path):
         assert [point["n"] for point in told["curve"]] == sorted(point["n"] for point in told["curve"])
 
 
+def test_what_reads_a_layer_that_is_not_stored_is_no_candidate(store_path):
+    lowest = advice(store_path, layer=3, before_answer=True)  # of layers 3 and 4: nothing reads layer 2
+    assert [row["name"] for row in lowest.facts["candidates"]] == ["kernel-probe"]
+
+
 def test_a_layer_that_is_not_there_is_named(store_path):
     with pytest.raises(NotFoundError, match="layer 6 is not in"):
         advice(store_path, layer=6)
