@@ -137,7 +137,9 @@ def team(request, tmp_path):
 
 @pytest.fixture
 def no_waits(monkeypatch):
-    """A busy endpoint is asked again at once."""
+    """A busy endpoint is asked again at once, and so is one that works on a batch."""
+    from relope.extract import batch_asking
     from relope.extract.endpoint import client
 
     monkeypatch.setattr(client, "_own_wait", lambda attempt: 0.0)
+    monkeypatch.setattr(batch_asking, "sleep", lambda seconds: None)

@@ -89,15 +89,12 @@ def _check_engine(spec: ServeSpec) -> None:
         example = "--vllm-url http://127.0.0.1:8001"
         if _completions(spec.vllm_url, "", example).query or "#" in spec.vllm_url:
             raise InvalidInputError(f"{spec.vllm_url!r} is more than the address of a server", hint=f"e.g. {example}")
-        if spec.vllm_argument:
-            raise InvalidInputError(
-                f"vllm_argument is for a server that is started, and {spec.vllm_url} runs", hint="drop --vllm-argument"
-            )
+    from relope.vllm.command import check_arguments
+
+    check_arguments(spec.vllm_argument, spec.vllm_url)
     if spec.vllm_python is not None:
-        from relope.vllm.command import check_arguments
         from relope.vllm.process import check_python
 
-        check_arguments(spec.vllm_argument)
         check_python(spec.vllm_python)
 
 

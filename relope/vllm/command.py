@@ -154,12 +154,20 @@ def _connected(folder: Path) -> dict[str, Any]:
     }
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
-    """Refuse arguments of a server that is started here by which its numbers might be others than the model's.
+def check_arguments(arguments: Sequence[str], url: str | None) -> None:
+    """Refuse arguments of a server that is not started here, or by which its numbers might be others than the model's.
+
+    Args:
+        arguments: as vLLM takes them.
+        url: of a server that runs; None = one is started.
 
     Raises:
-        InvalidInputError: one is none of `MACHINE`.
+        InvalidInputError: there is such a server, or one is none of `MACHINE`.
     """
+    if arguments and url:
+        raise InvalidInputError(
+            f"vllm_argument is for a server that is started, and {url} runs", hint="drop --vllm-argument"
+        )
     for argument in arguments:
         if argument.partition("=")[0] not in MACHINE:
             raise InvalidInputError(

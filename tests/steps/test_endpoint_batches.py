@@ -14,14 +14,11 @@ from relope.extract.endpoint.messages import messages_of
 from relope.extract.view import View
 from relope.store import open_store, verify
 
+pytestmark = pytest.mark.usefixtures("no_waits")
+
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing that handles errors sees it."""
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch, no_waits):
-    monkeypatch.setattr(batch_asking, "sleep", lambda seconds: None)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from openai_stub import HANGS, Reply, Stub
 from stepping import question, step, write_rows
 
 from relope.errors import OutputError
-from relope.extract import batch_asking
 from relope.extract.allowance import Allowance, Bill, estimate
 from relope.extract.answer_journal import AnswerJournal, journal_path
 from relope.extract.asking import Asking
@@ -17,14 +16,10 @@ from relope.steps import asking
 from relope.store import open_store
 from relope.types import Answer, Sample, Usage
 
+pytestmark = pytest.mark.usefixtures("no_waits")
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10}
 EACH = 0.2
 """Dollars of an answer of this usage."""
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch, no_waits):
-    monkeypatch.setattr(batch_asking, "sleep", lambda seconds: None)
 
 
 @pytest.fixture

@@ -57,11 +57,7 @@ def check(extraction: Extraction, settings: Settings) -> None:
             f"the engine vllm needs a Python with vLLM or the URL of a server, one of them ({given})",
             hint="--vllm-python DIR/bin/python starts a server; --vllm-url URL asks one that runs",
         )
-    if settings["vllm_argument"] and url:
-        raise InvalidInputError(
-            f"vllm_argument is for a server that is started, and {url} runs", hint="drop --vllm-argument"
-        )
-    check_arguments(settings["vllm_argument"])
+    check_arguments(settings["vllm_argument"], url)
     states = settings["vllm_states"]
     if url and states and states.exists():
         check_folder(states)

@@ -47,10 +47,10 @@ class Streams:
         if far is None or far.all() or not far.any():
             return self._last_states(inputs, block, layer, stop)
         # One long prompt would turn the rotary embedding of the whole batch: those go apart, as in extraction.
-        order = torch.cat([torch.nonzero(~far)[:, 0], torch.nonzero(far)[:, 0]])
-        parts = [[ids[row] for row in order[: int((~far).sum())]], [ids[row] for row in order[int((~far).sum()) :]]]
-        states = torch.cat([self._last_states(self._inputs(part), block, layer, stop) for part in parts])
-        return states[order.argsort().to(states.device)]
+        sides = [torch.nonzero(far == side)[:, 0] for side in (False, True)]
+        parts = [self._inputs([ids[row] for row in rows]) for rows in sides]
+        states = torch.cat([self._last_states(part, block, layer, stop) for part in parts])
+        return states[torch.cat(sides).argsort().to(states.device)]
 
     def _inputs(self, ids: Sequence[str]) -> dict[str, Tensor]:
         return self.backbone.inputs([self.samples[name] for name in ids], self.text_only)
