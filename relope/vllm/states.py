@@ -97,7 +97,7 @@ def check_folder(folder: Path) -> None:
     if status.st_mode & 0o077:
         raise OutputError(
             f"{folder} cannot hold states: others may look into it (mode {stat.S_IMODE(status.st_mode):o}, not 700)",
-            hint=f"chmod 700 {folder}",
+            hint=f"name one of your own, e.g. {folder / 'relope-states'}, or chmod 700 it if nothing else is there",
         )
 
 

@@ -121,7 +121,10 @@ def test_a_folder_of_others_or_open_to_them_is_refused(tmp_path, monkeypatch):
         folder.chmod(mode)
         with pytest.raises(OutputError, match=f"others may look into it .mode {mode:o}, not 700") as open_to_others:
             ready_folder(folder)
-        assert open_to_others.value.hint == f"chmod 700 {folder}"
+        own = folder / "relope-states"
+        assert (
+            open_to_others.value.hint == f"name one of your own, e.g. {own}, or chmod 700 it if nothing else is there"
+        )
     folder.chmod(0o700)
     monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
     with pytest.raises(OutputError, match=f"it is of user {folder.stat().st_uid}, who could"):
